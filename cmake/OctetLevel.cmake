@@ -1,0 +1,34 @@
+# octet_level(<name> LINK <targets>...): the static library octet_<name> from src/<name>/*.cc.
+# Tests (*_test.cc) beside the code become octet_<name>_test (see OctetTests.cmake).
+function(octet_level name)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cc$")
+  if(NOT sources)
+    add_library(octet_${name} INTERFACE)
+    target_link_libraries(octet_${name} INTERFACE ${ARG_LINK})
+    return()
+  endif()
+  add_library(octet_${name} STATIC ${sources})
+  target_include_directories(octet_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(octet_${name} PUBLIC ${ARG_LINK} PRIVATE octet_warnings)
+  set_property(GLOBAL APPEND PROPERTY OCTET_LEVELS ${name})
+endfunction()
+
+# octet_kernel_isa(<set> <flags>): src/kernels/<set>/*.cc compiled with the flags of one instruction
+# set, in a namespace of its own. Nothing else in the program gets those flags, and these files
+# include no header with inline code that others share (docs/kernels.md). -Wno-…uninitialized:
+# g++ 12 takes the deliberately undefined operands in its own intrinsics headers for mistakes.
+function(octet_kernel_isa set flags)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/${set}/*.cc)
+  if(NOT sources)
+    return()
+  endif()
+  add_library(octet_kernels_${set} OBJECT ${sources})
+  target_include_directories(octet_kernels_${set} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_compile_options(octet_kernels_${set} PRIVATE -Wall -Wextra -Wno-maybe-uninitialized
+                         -Wno-uninitialized -O3
+                         -ffp-contract=off
+                         -fno-math-errno -fno-trapping-math ${flags})
+  target_link_libraries(octet_kernels PUBLIC $<TARGET_OBJECTS:octet_kernels_${set}>)
+endfunction()

@@ -1,0 +1,22 @@
+# Compiler options: warnings (an interface target, so that kernels can leave them out), sanitizers,
+# ccache.
+set(OCTET_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=<value>")
+option(OCTET_BUILD_TESTS "Build the tests" ON)
+option(OCTET_WERROR "Warnings are errors" ON)
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+add_library(octet_warnings INTERFACE)
+target_compile_options(octet_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion)
+if(OCTET_WERROR)
+  target_compile_options(octet_warnings INTERFACE -Werror)
+endif()
+
+add_compile_options(-fno-omit-frame-pointer)
+if(OCTET_SANITIZE)
+  add_compile_options(-fsanitize=${OCTET_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${OCTET_SANITIZE})
+endif()

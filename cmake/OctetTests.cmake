@@ -1,0 +1,20 @@
+# One test program a level, from src/<level>/*_test.cc (and src/kernels/*/*_test.cc).
+if(NOT OCTET_BUILD_TESTS)
+  return()
+endif()
+enable_testing()
+find_package(GTest REQUIRED)
+include(GoogleTest)
+
+get_property(levels GLOBAL PROPERTY OCTET_LEVELS)
+foreach(level ${levels})
+  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${level}/*_test.cc)
+  if(tests)
+    add_executable(octet_${level}_test ${tests})
+    target_link_libraries(octet_${level}_test PRIVATE octet_${level} octet_warnings GTest::gtest_main
+                          GTest::gmock)
+    target_compile_definitions(octet_${level}_test PRIVATE
+                               OCTET_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    gtest_discover_tests(octet_${level}_test PROPERTIES LABELS fast DISCOVERY_TIMEOUT 60)
+  endif()
+endforeach()

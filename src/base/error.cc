@@ -1,0 +1,32 @@
+#include "src/base/error.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace octet {
+
+void Error::render() {
+  text_.clear();
+  auto add = [this](const char* label, const std::string& v) {
+    if (v.empty()) return;
+    text_ += text_.empty() ? "" : (label[0] == '\0' ? " " : "; ");
+    text_ += label;
+    text_ += v;
+  };
+  if (!file_.empty()) text_ = file_ + ": ";
+  text_ += what_;
+  add("tensor ", tensor_);
+  add("field ", field_);
+  add("expected ", expected_);
+  add("found ", found_);
+  add("", remedy_.empty() ? remedy_ : "(" + remedy_ + ")");
+}
+
+namespace internal {
+void check_failed(const char* condition, const char* file, int line) {
+  std::fprintf(stderr, "octet: internal error: %s does not hold at %s:%d\n", condition, file, line);
+  std::abort();
+}
+}  // namespace internal
+
+}  // namespace octet

@@ -1,0 +1,89 @@
+#include "src/base/file.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "src/base/error.h"
+#include "src/base/json.h"
+#include "src/base/progress.h"
+
+namespace octet {
+namespace {
+
+class FileTest : public testing::Test {
+ protected:
+  FileTest() : dir_(fs::path(testing::TempDir()) / ("octet_file_" + std::to_string(::getpid()))) {
+    fs::create_directories(dir_);
+  }
+  ~FileTest() override { fs::remove_all(dir_); }
+  fs::path dir_;
+};
+
+TEST_F(FileTest, MapsWhatWasWritten) {
+  write_text(dir_ / "a", "hello");
+  const MappedFile f(dir_ / "a");
+  EXPECT_EQ(read_text(dir_ / "a"), "hello");
+  EXPECT_EQ(f.bytes().size(), 5u);
+  EXPECT_THROW(MappedFile(dir_ / "none"), Error);
+  EXPECT_THROW(MappedFile{dir_}, Error);
+  write_text(dir_ / "empty", "");
+  EXPECT_TRUE(MappedFile(dir_ / "empty").bytes().empty());
+}
+
+TEST_F(FileTest, FolderAppearsWholeOrNotAtAll) {
+  const fs::path out = dir_ / "out";
+  {
+    OutputFolder folder(out, false);
+    write_text(folder.path() / "x", "1");
+    EXPECT_FALSE(fs::exists(out));
+  }
+  EXPECT_TRUE(fs::is_empty(dir_));  // dropped without commit: nothing is left
+  {
+    OutputFolder folder(out, false);
+    write_text(folder.path() / "x", "1");
+    folder.commit();
+  }
+  EXPECT_EQ(read_text(out / "x"), "1");
+  EXPECT_THROW(OutputFolder(out, false), Error);
+  {
+    OutputFolder folder(out, true);
+    write_text(folder.path() / "y", "2");
+    folder.commit();
+  }
+  EXPECT_FALSE(fs::exists(out / "x"));
+  EXPECT_EQ(read_text(out / "y"), "2");
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_), fs::directory_iterator()), 1);
+}
+
+TEST_F(FileTest, FolderRefusesAFileAndAnUnwritableParent) {
+  write_text(dir_ / "f", "");
+  EXPECT_THROW(OutputFolder(dir_ / "f", true), Error);
+  EXPECT_THROW(OutputFolder("/proc/octet/out", false), Error);
+}
+
+TEST(Json, LimitsDepthAndDoubledKeys) {
+  EXPECT_THROW(parse_json(std::string(200, '[') + std::string(200, ']'), "t"), Error);
+  EXPECT_THROW(parse_json(std::string(1000000, '['), "t"), Error);
+  EXPECT_THROW(parse_json(R"({"a":1,"a":2})", "t", 128, true), Error);
+  EXPECT_NO_THROW(parse_json(R"({"a":{"b":1},"c":{"b":2}})", "t", 128, true));
+  EXPECT_THROW(parse_json("{", "t"), Error);
+}
+
+TEST(Json, LookUpsNameFieldAndRange) {
+  const json o = parse_json(R"({"n": 3, "s": "x", "z": null, "big": 18446744073709551615})", "c");
+  EXPECT_EQ(get_int(o, "n", "c", 1, 5), 3);
+  EXPECT_EQ(get_int_or(o, "z", 7, "c", 1, 9), 7);
+  EXPECT_THROW(get_int(o, "s", "c", 1, 5), Error);
+  EXPECT_THROW(get_int(o, "n", "c", 4, 5), Error);
+  EXPECT_THROW(get_int(o, "big", "c", -1, INT64_MAX), Error);
+  EXPECT_THROW(get_bool_or(o, "n", false, "c"), Error);
+}
+
+TEST(Progress, FormatsForPeople) {
+  EXPECT_EQ(format_bytes(512), "512 B");
+  EXPECT_EQ(format_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(format_seconds(185), "3 min 05 s");
+}
+
+}  // namespace
+}  // namespace octet

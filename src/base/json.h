@@ -1,0 +1,35 @@
+// JSON parsing with the limits that untrusted text needs, and typed look-ups that name the field.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace octet {
+
+using json = nlohmann::json;
+using ordered_json = nlohmann::ordered_json;
+
+// Parses one JSON document. `where` (a file name, "request body", ...) goes into the Error. Rejects
+// nesting deeper than `max_depth` and, with `unique_keys`, a key that occurs twice in an object.
+json parse_json(std::string_view text, const std::string& where, int max_depth = 128,
+                bool unique_keys = false);
+ordered_json parse_ordered_json(std::string_view text, const std::string& where,
+                                int max_depth = 128);
+
+// Look-ups in an object read from file `where`. get_* throw Error when the field is absent or of
+// another type or out of range; the variants with a default return it when absent or null.
+int64_t get_int(const json& object, const char* key, const std::string& where, int64_t lo,
+                int64_t hi);
+int64_t get_int_or(const json& object, const char* key, int64_t fallback, const std::string& where,
+                   int64_t lo, int64_t hi);
+double get_number(const json& object, const char* key, const std::string& where);
+double get_number_or(const json& object, const char* key, double fallback,
+                     const std::string& where);
+std::string get_string_or(const json& object, const char* key, std::string fallback,
+                          const std::string& where);
+bool get_bool_or(const json& object, const char* key, bool fallback, const std::string& where);
+
+}  // namespace octet

@@ -1,0 +1,88 @@
+#include "src/base/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+namespace octet {
+
+using Clock = std::chrono::steady_clock;
+
+Progress::Progress(std::string what, std::string unit, int64_t total, bool quiet)
+    : what_(std::move(what)),
+      unit_(std::move(unit)),
+      total_(total),
+      quiet_(quiet),
+      terminal_(::isatty(STDERR_FILENO) == 1),
+      start_(Clock::now()),
+      last_draw_(start_ - std::chrono::hours(1)) {}
+
+Progress::~Progress() {
+  if (!quiet_ && terminal_ && !finished_ && done_ > 0) std::fputc('\n', stderr);
+}
+
+double Progress::elapsed_seconds() const {
+  return std::chrono::duration<double>(Clock::now() - start_).count();
+}
+
+void Progress::update(int64_t done, const std::string& note) {
+  done_ = done;
+  note_ = note;
+  const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);
+  if (Clock::now() - last_draw_ < pause) return;
+  draw(false);
+}
+
+void Progress::finish() {
+  if (std::exchange(finished_, true)) return;
+  done_ = total_;
+  note_.clear();
+  draw(true);
+}
+
+void Progress::draw(bool last) {
+  if (quiet_) return;
+  last_draw_ = Clock::now();
+  const double elapsed = elapsed_seconds();
+  const double fraction = total_ > 0 ? static_cast<double>(done_) / static_cast<double>(total_) : 1;
+  std::string line = fmt::format("{}: {} {}/{}", what_, unit_, done_, total_);
+  if (terminal_) {
+    constexpr int kWidth = 28;
+    const int filled = std::clamp(static_cast<int>(fraction * kWidth), 0, kWidth);
+    line = fmt::format("{} [{}{}] {}/{} {}s", what_, std::string(static_cast<size_t>(filled), '='),
+                       std::string(static_cast<size_t>(kWidth - filled), ' '), done_, total_, unit_);
+  }
+  line += fmt::format(", {}", format_seconds(elapsed));
+  if (!last && done_ > 0)
+    line += fmt::format(", {} left", format_seconds(elapsed / fraction - elapsed));
+  if (!note_.empty()) line += "  " + note_;
+  if (terminal_)
+    std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
+  else
+    std::fprintf(stderr, "%s\n", line.c_str());
+  std::fflush(stderr);
+}
+
+std::string format_bytes(uint64_t bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double v = static_cast<double>(bytes);
+  size_t u = 0;
+  while (v >= 1024 && u + 1 < std::size(units)) {
+    v /= 1024;
+    ++u;
+  }
+  return u == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", v, units[u]);
+}
+
+std::string format_seconds(double seconds) {
+  if (seconds < 10) return fmt::format("{:.1f} s", seconds);
+  if (seconds < 60) return fmt::format("{:.0f} s", seconds);
+  const int64_t s = static_cast<int64_t>(seconds + 0.5);
+  if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
+  return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
+}
+
+}  // namespace octet

@@ -1,0 +1,36 @@
+// Progress of long work on stderr: a bar on a terminal, one line every few seconds on a pipe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace octet {
+
+class Progress {
+ public:
+  // `what` e.g. "quantize"; `unit` e.g. "layer". Total 0 is allowed (nothing to do).
+  Progress(std::string what, std::string unit, int64_t total, bool quiet = false);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  // `done` units are finished; `note` says what is going on. Safe to call often.
+  void update(int64_t done, const std::string& note = "");
+  void finish();  // the last line, with the total time
+  double elapsed_seconds() const;
+
+ private:
+  void draw(bool last);
+
+  std::string what_, unit_, note_;
+  int64_t total_, done_ = 0;
+  bool quiet_, terminal_, finished_ = false;
+  std::chrono::steady_clock::time_point start_, last_draw_;
+};
+
+// "1.2 GiB", "12 s", "3 min 05 s".
+std::string format_bytes(uint64_t bytes);
+std::string format_seconds(double seconds);
+
+}  // namespace octet

@@ -1,0 +1,164 @@
+#include "src/checkpoint/model_config.h"
+
+#include "src/base/error.h"
+
+namespace octet {
+namespace {
+
+constexpr int64_t kMaxSize = int64_t{1} << 24;  // bounds hidden, intermediate and vocabulary sizes
+
+// "eos_token_id" may be an integer, a list, or absent.
+std::vector<int64_t> token_ids(const json& object, const char* key, const std::string& where) {
+  std::vector<int64_t> ids;
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) return ids;
+  const json list = it->is_array() ? *it : json::array({*it});
+  for (const json& id : list) {
+    const json holder = {{key, id}};
+    ids.push_back(get_int(holder, key, where, -1, kMaxSize));
+  }
+  return ids;
+}
+
+std::optional<RopeScaling> rope_scaling(const json& object, const std::string& where) {
+  const auto it = object.find("rope_scaling");
+  if (it == object.end() || it->is_null()) return std::nullopt;
+  const json& s = *it;
+  if (!s.is_object()) throw Error("bad value").file(where).field("rope_scaling").expected("an object");
+  const std::string type =
+      get_string_or(s, "rope_type", get_string_or(s, "type", "default", where), where);
+  if (type == "default") return std::nullopt;
+  if (type != "llama3")
+    throw Error("this kind of rope scaling is not supported")
+        .file(where)
+        .field("rope_scaling.rope_type")
+        .expected("llama3 or default")
+        .found(type);
+  RopeScaling r;
+  r.factor = get_number(s, "factor", where);
+  r.low_freq_factor = get_number(s, "low_freq_factor", where);
+  r.high_freq_factor = get_number(s, "high_freq_factor", where);
+  r.original_max_position =
+      get_int(s, "original_max_position_embeddings", where, 1, int64_t{1} << 32);
+  if (!(r.factor > 0) || !(r.low_freq_factor > 0) || !(r.high_freq_factor > r.low_freq_factor))
+    throw Error("bad value").file(where).field("rope_scaling").expected(
+        "factor > 0 and high_freq_factor > low_freq_factor > 0");
+  return r;
+}
+
+Family family(const json& object, const std::string& where) {
+  const std::string type = get_string_or(object, "model_type", "", where);
+  if (type == "llama") return Family::kLlama;
+  if (type == "qwen2") return Family::kQwen2;
+  throw Error("this architecture is not supported")
+      .file(where)
+      .field("model_type")
+      .expected("llama or qwen2")
+      .found(type.empty() ? "nothing" : type)
+      .remedy("Octet serves LLaMA 2/3/3.1/3.2 and Qwen2/2.5 checkpoints");
+}
+
+DType float_dtype(const json& object, const std::string& where) {
+  std::string name = get_string_or(object, "torch_dtype", get_string_or(object, "dtype", "", where),
+                                   where);
+  if (name.starts_with("torch.")) name.erase(0, 6);
+  if (name == "float16") return DType::kF16;
+  if (name == "bfloat16") return DType::kBF16;
+  if (name == "float32" || name.empty()) return DType::kF32;
+  throw Error("bad value").file(where).field("torch_dtype").expected(
+      "float16, bfloat16 or float32").found(name);
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::load(const fs::path& folder) {
+  const fs::path path = folder / "config.json";
+  std::error_code ec;
+  if (!fs::is_directory(folder, ec))
+    throw Error("is not a folder").file(folder.string()).remedy(
+        "name a model folder with config.json, tokenizer.json and safetensors weights");
+  if (!fs::exists(path, ec)) throw Error("the model folder has no config.json").file(folder.string());
+  return parse(parse_ordered_json(read_text(path, uint64_t{64} << 20), path.string()),
+               path.string());
+}
+
+ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where) {
+  if (!raw.is_object()) throw Error("is no JSON object").file(where);
+  const json o = raw;
+  ModelConfig c;
+  c.raw = raw;
+  c.family = octet::family(o, where);
+  c.hidden_size = get_int(o, "hidden_size", where, 1, kMaxSize);
+  c.intermediate_size = get_int(o, "intermediate_size", where, 1, kMaxSize);
+  c.layers = get_int(o, "num_hidden_layers", where, 1, 4096);
+  c.heads = get_int(o, "num_attention_heads", where, 1, 65536);
+  c.kv_heads = get_int_or(o, "num_key_value_heads", c.heads, where, 1, 65536);
+  if (c.heads % c.kv_heads != 0)
+    throw Error("num_key_value_heads does not divide num_attention_heads")
+        .file(where)
+        .field("num_key_value_heads")
+        .found(std::to_string(c.kv_heads) + " of " + std::to_string(c.heads));
+  c.head_dim = get_int_or(o, "head_dim", 0, where, 0, 4096);
+  if (c.head_dim == 0) {
+    if (c.hidden_size % c.heads != 0)
+      throw Error("num_attention_heads does not divide hidden_size").file(where).field(
+          "num_attention_heads");
+    c.head_dim = c.hidden_size / c.heads;
+  }
+  if (c.head_dim % 2 != 0 || c.head_dim > 512)
+    throw Error("bad value").file(where).field("head_dim").expected("even and at most 512").found(
+        std::to_string(c.head_dim));
+  c.vocab_size = get_int(o, "vocab_size", where, 1, kMaxSize);
+  c.max_position = get_int_or(o, "max_position_embeddings", 2048, where, 1, int64_t{1} << 32);
+  c.rms_norm_eps = get_number_or(o, "rms_norm_eps", 1e-6, where);
+  c.rope_theta = get_number_or(o, "rope_theta", 10000, where);
+  if (!(c.rope_theta > 0)) throw Error("bad value").file(where).field("rope_theta").expected("> 0");
+  c.rope_scaling = octet::rope_scaling(o, where);
+  c.tie_word_embeddings = get_bool_or(o, "tie_word_embeddings", false, where);
+  const bool attention_bias = get_bool_or(o, "attention_bias", false, where);
+  c.qkv_bias = c.family == Family::kQwen2 || attention_bias;
+  c.o_bias = c.family == Family::kLlama && attention_bias;
+  if (get_bool_or(o, "mlp_bias", false, where))
+    throw Error("MLP biases are not supported").file(where).field("mlp_bias");
+  if (get_bool_or(o, "use_sliding_window", false, where))
+    throw Error("sliding window attention is not supported").file(where).field(
+        "use_sliding_window");
+  const std::string act = get_string_or(o, "hidden_act", "silu", where);
+  if (act != "silu")
+    throw Error("this activation is not supported").file(where).field("hidden_act").expected(
+        "silu").found(act);
+  c.dtype = float_dtype(o, where);
+  c.eos_token_ids = token_ids(o, "eos_token_id", where);
+  const auto bos = token_ids(o, "bos_token_id", where);
+  if (!bos.empty()) c.bos_token_id = bos[0];
+  return c;
+}
+
+GenerationConfig GenerationConfig::load(const fs::path& folder) {
+  GenerationConfig g;
+  const fs::path path = folder / "generation_config.json";
+  std::error_code ec;
+  if (!fs::exists(path, ec)) return g;
+  const std::string where = path.string();
+  const json o = parse_json(read_text(path, 1 << 20), where);
+  if (!o.is_object()) throw Error("is no JSON object").file(where);
+  const auto number = [&](const char* key) -> std::optional<double> {
+    if (!o.contains(key) || o[key].is_null()) return std::nullopt;
+    return get_number(o, key, where);
+  };
+  const auto integer = [&](const char* key) -> std::optional<int64_t> {
+    if (!o.contains(key) || o[key].is_null()) return std::nullopt;
+    return get_int(o, key, where, -1, kMaxSize);
+  };
+  g.temperature = number("temperature");
+  g.top_p = number("top_p");
+  g.min_p = number("min_p");
+  g.repetition_penalty = number("repetition_penalty");
+  g.top_k = integer("top_k");
+  g.max_new_tokens = integer("max_new_tokens");
+  if (o.contains("do_sample")) g.do_sample = get_bool_or(o, "do_sample", false, where);
+  g.eos_token_ids = token_ids(o, "eos_token_id", where);
+  return g;
+}
+
+}  // namespace octet

@@ -1,0 +1,100 @@
+#include "src/checkpoint/quant_description.h"
+
+#include <array>
+
+#include "src/base/error.h"
+
+namespace octet {
+namespace {
+
+struct SchemeName {
+  Scheme scheme;
+  const char* name;
+};
+constexpr std::array<SchemeName, 5> kSchemes = {{{Scheme::kFloat, "FLOAT"},
+                                                 {Scheme::kW8A8, "W8A8"},
+                                                 {Scheme::kW8A8Dynamic, "W8A8_DYNAMIC"},
+                                                 {Scheme::kW8A16, "W8A16"},
+                                                 {Scheme::kW8A8Mix, "W8A8_MIX"}}};
+
+// The names a description file may end in, current one first.
+constexpr std::array<const char*, 7> kSuffixes = {
+    "quant_model_description.json",       "quant_model_description_w8a8.json",
+    "quant_model_description_w8a8_mix.json", "quant_model_description_w8a8s.json",
+    "quant_model_description_w8a8sc.json",   "quant_model_description_w8a8_dynamic.json",
+    "quant_model_description_w8a16.json"};
+
+// Tensor entries have a dot in their name; what has none is a top-level key.
+QuantDescription from_json(const ordered_json& raw, std::string source) {
+  QuantDescription d;
+  d.source = std::move(source);
+  d.raw = raw;
+  for (const auto& [key, value] : raw.items()) {
+    if (!value.is_string()) continue;  // metadata{}, group_size, null of old files
+    if (key == "model_quant_type") d.model_quant_type = value.get<std::string>();
+    if (key.find('.') != std::string::npos) d.types[key] = value.get<std::string>();
+  }
+  return d;
+}
+
+}  // namespace
+
+std::string scheme_name(Scheme scheme) {
+  for (const auto& s : kSchemes)
+    if (s.scheme == scheme) return s.name;
+  OCTET_CHECK(false);
+}
+
+std::optional<Scheme> parse_scheme(const std::string& name) {
+  for (const auto& s : kSchemes)
+    if (name == s.name) return s.scheme;
+  return std::nullopt;
+}
+
+std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
+                                                       const ordered_json& config) {
+  if (const auto it = config.find("quantization_config"); it != config.end() && it->is_object()) {
+    QuantDescription d = from_json(*it, (folder / "config.json").string());
+    if (!d.types.empty()) return d;
+    if (it->contains("quant_method") && it->at("quant_method").is_string() &&
+        it->at("quant_method") != "")
+      throw Error("this quantization method is not supported")
+          .file(d.source)
+          .field("quantization_config.quant_method")
+          .expected("an Ascend description (no quant_method)")
+          .found(it->at("quant_method").get<std::string>())
+          .remedy("start from the float checkpoint: octet quantize");
+  }
+  std::vector<fs::path> found;
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(folder, ec))
+    for (const char* suffix : kSuffixes)
+      if (entry.path().filename().string().ends_with(suffix)) {
+        found.push_back(entry.path());
+        break;
+      }
+  if (found.empty()) return std::nullopt;
+  if (found.size() > 1)
+    throw Error("more than one quantization description")
+        .file(folder.string())
+        .found(found[0].filename().string() + " and " + found[1].filename().string())
+        .remedy("keep the one that belongs to the weights");
+  const ordered_json raw = parse_ordered_json(read_text(found[0]), found[0].string());
+  if (!raw.is_object()) throw Error("is no JSON object").file(found[0].string());
+  QuantDescription d = from_json(raw, found[0].string());
+  if (d.types.empty())
+    throw Error("the description names no tensor").file(found[0].string());
+  return d;
+}
+
+const std::string* QuantDescription::find(const std::string& tensor) const {
+  const auto it = types.find(tensor);
+  return it == types.end() ? nullptr : &it->second;
+}
+
+DescriptionBuilder::DescriptionBuilder(std::string model_quant_type, bool with_version) {
+  if (with_version) out_["version"] = "1.0.0";
+  out_["model_quant_type"] = std::move(model_quant_type);
+}
+
+}  // namespace octet

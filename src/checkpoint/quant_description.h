@@ -1,0 +1,48 @@
+// The map tensor name -> quantization type of an Ascend W8A8 checkpoint, in every form in which the
+// tools write it (docs/formats.md): complete in config.json's `quantization_config`, in
+// quant_model_description.json, or in quant_model_description_<type>.json.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/base/file.h"
+#include "src/base/json.h"
+
+namespace octet {
+
+// How one linear layer is stored and computed.
+enum class Scheme { kFloat, kW8A8, kW8A8Dynamic, kW8A16, kW8A8Mix };
+
+std::string scheme_name(Scheme scheme);  // as in the description: "FLOAT", "W8A8", ...
+std::optional<Scheme> parse_scheme(const std::string& name);
+
+struct QuantDescription {
+  std::string source;            // the file it came from, for messages
+  std::string model_quant_type;  // "" when absent
+  std::map<std::string, std::string> types;  // tensor name -> type word; top-level keys left out
+  ordered_json raw;
+
+  // The description of a model folder, or nothing for a float checkpoint. A complete dictionary in
+  // config.json wins over the files (as in vLLM-Ascend); a partial one is ignored when a file is
+  // there. Two description files, or text that is no description, are an Error.
+  static std::optional<QuantDescription> load(const fs::path& folder, const ordered_json& config);
+
+  // The type word of `tensor`, or nullptr.
+  const std::string* find(const std::string& tensor) const;
+};
+
+// The description a writer puts beside the weights.
+class DescriptionBuilder {
+ public:
+  explicit DescriptionBuilder(std::string model_quant_type, bool with_version = true);
+  void add(const std::string& tensor, const std::string& type) { out_[tensor] = type; }
+  const ordered_json& json() const { return out_; }
+
+ private:
+  ordered_json out_ = ordered_json::object();
+};
+
+}  // namespace octet

@@ -1,0 +1,92 @@
+#include "src/checkpoint/safetensors_writer.h"
+
+#include <fmt/format.h>
+
+#include <set>
+#include <utility>
+
+#include "src/base/checked.h"
+#include "src/base/error.h"
+#include "src/base/json.h"
+
+namespace octet {
+
+uint64_t TensorSpec::bytes() const {
+  return checked_mul(checked_product(shape, "tensor shape"), dtype_size(dtype), "tensor size");
+}
+
+SafetensorsWriter::SafetensorsWriter(const fs::path& folder, std::vector<TensorSpec> tensors,
+                                     WriterOptions options)
+    : folder_(folder), tensors_(std::move(tensors)), options_(std::move(options)) {
+  std::set<std::string> names;
+  uint64_t pending = 0;
+  size_t shard = 0;
+  for (const TensorSpec& t : tensors_) {
+    OCTET_CHECK(names.insert(t.name).second);
+    if (options_.part_bytes > 0 && pending > 0 && pending + t.bytes() >= options_.part_bytes) {
+      ++shard;
+      pending = 0;
+    }
+    pending += t.bytes();
+    shard_of_.push_back(shard);
+  }
+}
+
+SafetensorsWriter::~SafetensorsWriter() = default;
+
+std::string SafetensorsWriter::file_name(size_t shard) const {
+  if (shards() == 1) return options_.stem + ".safetensors";
+  return fmt::format("{}-{:05}-of-{:05}.safetensors", options_.stem, shard + 1, shards());
+}
+
+uint64_t SafetensorsWriter::total_bytes() const {
+  uint64_t n = 0;
+  for (const TensorSpec& t : tensors_) n += t.bytes();
+  return n;
+}
+
+void SafetensorsWriter::open_shard(size_t shard) {
+  // Spaced as Python's json module does, which is how other writers' headers look.
+  std::string text = "{";
+  if (options_.metadata) text += R"("__metadata__": {"format": "pt"})";
+  uint64_t offset = 0;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (shard_of_[i] != shard) continue;
+    const TensorSpec& t = tensors_[i];
+    text += fmt::format(R"({}{}: {{"dtype": "{}", "shape": {}, "data_offsets": [{}, {}]}})",
+                        text.size() > 1 ? ", " : "", json(t.name).dump(), dtype_name(t.dtype),
+                        shape_string(t.shape), offset, offset + t.bytes());
+    offset += t.bytes();
+  }
+  text += "}";
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // data starts 8-byte aligned
+  const uint64_t size = text.size();
+  file_ = std::make_unique<OutputFile>(folder_ / file_name(shard));
+  file_->write(std::as_bytes(std::span(&size, 1)));
+  file_->write(text);
+}
+
+void SafetensorsWriter::write(const std::string& name, std::span<const std::byte> data) {
+  OCTET_CHECK(next_ < tensors_.size());
+  OCTET_CHECK(tensors_[next_].name == name);
+  OCTET_CHECK(tensors_[next_].bytes() == data.size());
+  if (next_ == 0 || shard_of_[next_] != shard_of_[next_ - 1]) {
+    if (file_) file_->close();
+    open_shard(shard_of_[next_]);
+  }
+  file_->write(data);
+  ++next_;
+}
+
+void SafetensorsWriter::finish() {
+  OCTET_CHECK(next_ == tensors_.size());
+  if (file_) file_->close();
+  file_.reset();
+  if (shards() <= 1) return;
+  ordered_json map = ordered_json::object();
+  for (size_t i = 0; i < tensors_.size(); ++i) map[tensors_[i].name] = file_name(shard_of_[i]);
+  const ordered_json index = {{"metadata", {{"total_size", total_bytes()}}}, {"weight_map", map}};
+  write_text(folder_ / (options_.stem + ".safetensors.index.json"), index.dump(2));
+}
+
+}  // namespace octet

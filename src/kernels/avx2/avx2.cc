@@ -1,0 +1,134 @@
+// AVX2. int8: activations widened to int16 by the quantizer, weights widened in registers, vpmaddwd:
+// exact for every input. (vpmaddubsw would saturate pair sums at 32767; kernels.md says by how much
+// that costs others.) Panels are [k/2][16][2]: 32 bytes hold 2 inputs of 16 channels.
+#include "src/kernels/avx2/vec.h"
+#include "src/kernels/kernels.h"
+
+namespace octet::kernels::avx2 {
+namespace {
+
+constexpr size_t kPanel = 16;
+constexpr size_t kAttentionRows = 2;
+constexpr size_t kFloatRows = 6;  // 6 x 2 accumulators + 2 weights + 1 broadcast of 16 registers
+constexpr size_t kFloatVecs = 2;
+
+#include "src/kernels/simd/ops.inl"
+#include "src/kernels/simd/attention.inl"
+#include "src/kernels/simd/float_gemm.inl"
+
+void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
+  const size_t kp = (k + 1) / 2 * 2;
+  for (size_t p = begin; p < end; ++p) {
+    int8_t* out = packed + p * kPanel * kp;
+    for (size_t j = 0; j < kPanel; ++j) {
+      const size_t row = p * kPanel + j;
+      for (size_t i = 0; i < kp; ++i)
+        out[i / 2 * 32 + j * 2 + i % 2] = row < n && i < k ? w[row * k + i] : int8_t{0};
+    }
+  }
+}
+
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+  int16_t* out = static_cast<int16_t*>(xq);
+  const V s = set1(scale), o = set1(offset), lo = set1(-128.0f), hi = set1(127.0f);
+  for (size_t i = 0; i < k; i += kLanes) {
+    const size_t n = k - i < kLanes ? k - i : kLanes;
+    const V q = min(max(add(round(div(load_head(x + i, n), s)), o), lo), hi);
+    const __m256i d = _mm256_cvtps_epi32(q);
+    const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(d), _mm256_extracti128_si256(d, 1));
+    if (n == kLanes) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), h);
+    } else {
+      alignas(16) int16_t rest[8];
+      _mm_store_si128(reinterpret_cast<__m128i*>(rest), h);
+      __builtin_memcpy(out + i, rest, n * 2);
+    }
+  }
+  if (k % 2 != 0) out[k] = 0;
+}
+
+template <size_t kRows>
+void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, size_t steps) {
+  __m256i c[kRows][2];
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+    for (size_t v = 0; v < 2; ++v)
+      c[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(g.bias + j0 + v * 8));
+  const int16_t* a = static_cast<const int16_t*>(g.a) + row * g.lda;
+  for (size_t i = 0; i < steps; ++i, b += 32) {
+    if constexpr (kRows == 1) __builtin_prefetch(b + 2048);
+    const __m256i w0 =
+        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
+    const __m256i w1 =
+        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b + 16)));
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      int32_t pair;
+      __builtin_memcpy(&pair, a + r * g.lda + i * 2, 4);
+      const __m256i x = _mm256_set1_epi32(pair);
+      c[r][0] = _mm256_add_epi32(c[r][0], _mm256_madd_epi16(x, w0));
+      c[r][1] = _mm256_add_epi32(c[r][1], _mm256_madd_epi16(x, w1));
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+    for (size_t v = 0; v < 2; ++v) {
+      const size_t j = j0 + v * 8;
+      if (j >= g.n) continue;
+      const size_t n = g.n - j < 8 ? g.n - j : 8;
+      V y = mul(_mm256_cvtepi32_ps(c[r][v]), load(g.scale + j));
+      float* out = g.y + (row + r) * g.ldy + j;
+      if (g.accumulate) y = add(load_head(out, n), y);
+      store_head(out, y, n);
+    }
+}
+
+template <size_t kRows>
+size_t int8_step(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, size_t steps) {
+  if constexpr (kRows > 1)
+    if (g.m - row < kRows) return int8_step<kRows - 1>(g, b, row, j0, steps);
+  int8_tile<kRows>(g, b, row, j0, steps);
+  return kRows;
+}
+
+void int8_gemm(const Int8GemmArgs& g) {
+  const size_t steps = (g.k + 1) / 2;
+  for (size_t p = g.panel_begin; p < g.panel_end; ++p) {
+    const int8_t* b = g.packed + p * steps * 32;
+    for (size_t row = 0; row < g.m;) row += int8_step<6>(g, b, row, p * kPanel, steps);
+  }
+}
+
+double int8_peak(size_t steps) {
+  __m256i c[12];
+  for (auto& v : c) v = _mm256_setzero_si256();
+  __m256i a = _mm256_set1_epi16(3), b = _mm256_set1_epi16(5);
+  for (size_t i = 0; i < steps; ++i) {
+    __asm__ volatile("" : "+x"(a), "+x"(b));  // the product is not a constant
+#pragma GCC unroll 12
+    for (size_t j = 0; j < 12; ++j) {
+      __m256i x = a;
+      __asm__ volatile("" : "+x"(x));
+      c[j] = _mm256_add_epi32(c[j], _mm256_madd_epi16(x, b));
+    }
+  }
+  __m256i total = _mm256_setzero_si256();
+  for (const auto& v : c) total = _mm256_add_epi32(total, v);
+  volatile int sink = _mm256_extract_epi32(total, 0);
+  (void)sink;
+  return 2.0 * 12 * 16 * static_cast<double>(steps);
+}
+
+}  // namespace
+
+const KernelTable& table() noexcept {
+  static constexpr KernelTable t = {"avx2",     kPanel,   2,         2,           0,
+                                    int8_pack,  quantize, int8_gemm, kFloatPanel, float_pack,
+                                    float_gemm, rms_norm, rope,      silu_mul,    kv_store,
+                                    attention,  int8_peak, float_peak};
+  return t;
+}
+
+}  // namespace octet::kernels::avx2

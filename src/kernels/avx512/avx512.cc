@@ -1,0 +1,124 @@
+// AVX-512 with VNNI. int8: u8 activations (shift 128) times s8 weights, vpdpbusd, which does not
+// saturate; the 2^32 wrap of intermediate sums is harmless because the final sum fits (k < 131072).
+// Panels are [k/4][64][4]: one zmm holds 4 inputs of 16 channels, four zmm a step, read in order.
+#include "src/kernels/avx512/vec.h"
+#include "src/kernels/kernels.h"
+
+namespace octet::kernels::avx512 {
+namespace {
+
+constexpr size_t kPanel = 64;
+constexpr size_t kAttentionRows = 6;
+constexpr size_t kFloatRows = 8;  // 8 x 3 accumulators + 3 weights + 1 broadcast of 32 registers
+constexpr size_t kFloatVecs = 3;
+
+#include "src/kernels/simd/ops.inl"
+#include "src/kernels/simd/attention.inl"
+#include "src/kernels/simd/float_gemm.inl"
+
+void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
+  const size_t kp = (k + 3) / 4 * 4;
+  for (size_t p = begin; p < end; ++p) {
+    int8_t* out = packed + p * kPanel * kp;
+    for (size_t j = 0; j < kPanel; ++j) {
+      const size_t row = p * kPanel + j;
+      for (size_t i = 0; i < kp; ++i)
+        out[i / 4 * 256 + j * 4 + i % 4] = row < n && i < k ? w[row * k + i] : int8_t{0};
+    }
+  }
+}
+
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+  uint8_t* out = static_cast<uint8_t*>(xq);
+  const V s = set1(scale), o = set1(offset), lo = set1(-128.0f), hi = set1(127.0f);
+  const __m512i shift = _mm512_set1_epi32(128);
+  for (size_t i = 0; i < k; i += kLanes) {
+    const size_t n = k - i < kLanes ? k - i : kLanes;
+    const V q = min(max(add(round(div(load_head(x + i, n), s)), o), lo), hi);
+    const __m512i u = _mm512_add_epi32(_mm512_cvtps_epi32(q), shift);
+    _mm_mask_storeu_epi8(out + i, head_mask(n), _mm512_cvtepi32_epi8(u));
+  }
+  for (size_t i = k; i % 4 != 0; ++i) out[i] = 0;
+}
+
+template <size_t kRows>
+void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, size_t steps) {
+  __m512i c[kRows][4];
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; ++v) c[r][v] = _mm512_loadu_si512(g.bias + j0 + v * 16);
+  const uint8_t* a = static_cast<const uint8_t*>(g.a) + row * g.lda;
+  for (size_t i = 0; i < steps; ++i, b += 256) {
+    if constexpr (kRows == 1)  // decode: one line ahead of every line, for two busy cores
+      for (size_t v = 0; v < 4; ++v) __builtin_prefetch(b + 4096 + v * 64);
+    __m512i w[4];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; ++v) w[v] = _mm512_loadu_si512(b + v * 64);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      int32_t quad;
+      __builtin_memcpy(&quad, a + r * g.lda + i * 4, 4);
+      const __m512i x = _mm512_set1_epi32(quad);
+#pragma GCC unroll 4
+      for (size_t v = 0; v < 4; ++v) c[r][v] = _mm512_dpbusd_epi32(c[r][v], x, w[v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; ++v) {
+      const size_t j = j0 + v * 16;
+      if (j >= g.n) continue;
+      const size_t n = g.n - j < 16 ? g.n - j : 16;
+      V y = mul(_mm512_cvtepi32_ps(c[r][v]), load(g.scale + j));
+      float* out = g.y + (row + r) * g.ldy + j;
+      if (g.accumulate) y = add(load_head(out, n), y);
+      store_head(out, y, n);
+    }
+}
+
+template <size_t kRows>
+size_t int8_step(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, size_t steps) {
+  if constexpr (kRows > 1)
+    if (g.m - row < kRows) return int8_step<kRows - 1>(g, b, row, j0, steps);
+  int8_tile<kRows>(g, b, row, j0, steps);
+  return kRows;
+}
+
+void int8_gemm(const Int8GemmArgs& g) {
+  const size_t steps = (g.k + 3) / 4;
+  for (size_t p = g.panel_begin; p < g.panel_end; ++p) {
+    const int8_t* b = g.packed + p * steps * 256;
+    for (size_t row = 0; row < g.m;) row += int8_step<6>(g, b, row, p * kPanel, steps);
+  }
+}
+
+double int8_peak(size_t steps) {
+  __m512i c[12];
+  for (auto& v : c) v = _mm512_setzero_si512();
+  const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(5);
+  for (size_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 12
+    for (size_t j = 0; j < 12; ++j) c[j] = _mm512_dpbusd_epi32(c[j], a, b);
+#pragma GCC unroll 12
+    for (size_t j = 0; j < 12; ++j) __asm__ volatile("" : "+x"(c[j]));
+  }
+  __m512i total = _mm512_setzero_si512();
+  for (const auto& v : c) total = _mm512_add_epi32(total, v);
+  volatile int sink = _mm512_reduce_add_epi32(total);
+  (void)sink;
+  return 2.0 * 12 * 64 * static_cast<double>(steps);
+}
+
+}  // namespace
+
+const KernelTable& table() noexcept {
+  static constexpr KernelTable t = {"avx512vnni", kPanel,      4,          1,          128,
+                                    int8_pack,    quantize,    int8_gemm,  kFloatPanel, float_pack,
+                                    float_gemm,   rms_norm,    rope,       silu_mul,   kv_store,
+                                    attention,    int8_peak,   float_peak};
+  return t;
+}
+
+}  // namespace octet::kernels::avx512

@@ -1,0 +1,44 @@
+#include "src/kernels/kernels.h"
+
+#include <cstring>
+
+#include "src/base/error.h"
+#include "src/machine/cpu.h"
+
+namespace octet::kernels {
+namespace {
+
+const KernelTable& table_of(Isa isa) {
+  switch (isa) {
+    case Isa::kRef: return ref::table();
+    case Isa::kAvx2: return avx2::table();
+    case Isa::kAvx512Vnni: return avx512::table();
+  }
+  OCTET_CHECK(false);
+}
+
+}  // namespace
+
+const KernelTable& table() {
+  static const KernelTable& t = table_of(selected_isa());
+  return t;
+}
+
+const KernelTable* table_named(const char* name) {
+  for (Isa isa : supported_isas())
+    if (isa_name(isa) == name) return &table_of(isa);
+  return nullptr;
+}
+
+size_t padded_k(const KernelTable& t, size_t k) {
+  return (k + t.int8_k_align - 1) / t.int8_k_align * t.int8_k_align;
+}
+size_t int8_panels(const KernelTable& t, size_t n) {
+  return (n + t.int8_panel - 1) / t.int8_panel;
+}
+size_t float_panels(const KernelTable& t, size_t n) {
+  return (n + t.float_panel - 1) / t.float_panel;
+}
+size_t float_type_size(FloatType type) { return type == FloatType::kF32 ? 4 : 2; }
+
+}  // namespace octet::kernels

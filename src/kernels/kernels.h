@@ -1,0 +1,140 @@
+// The compute kernels: plain functions over pointers and strides, one table of them per instruction
+// set (ref, avx2, avx512), chosen once at start.
+//
+// This header holds declarations only: it is included by files that are compiled with the flags of
+// one instruction set, and an inline function emitted there could end up in the whole program.
+//
+// Conventions: m rows (tokens), n outputs, k inputs. Strides `ld…` count elements. All functions are
+// noexcept and take checked arguments. Every output element is summed in the same order whatever m
+// is, so a row's result does not depend on the batch it runs in.
+//
+// W8A8 arithmetic (design: docs/kernels.md). Activations are quantized as
+//     xq = sat8(rne(x / scale) + offset)
+// and kept in the form that the instruction set multiplies fastest: xq + shift in `act_bytes` bytes
+// (u8 with shift 128 for VNNI, int16 for AVX2, int8 for ref). The packer's caller folds the shift:
+//     bias'[j] = quant_bias[j] - shift * sum_k w[j,k]
+// and y[j] = float(sum_k (xq + shift) * w[j,k] + bias'[j]) * deq_scale[j]: the same integers and so
+// the same floats on every set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace octet::kernels {
+
+enum class FloatType : uint8_t { kF32, kF16, kBF16 };
+
+struct Int8GemmArgs {
+  const void* a;         // [m, lda] quantized activations (act_bytes each)
+  size_t lda;            // elements, >= padded k
+  size_t m;
+  const int8_t* packed;  // panels of int8_panel channels, from int8_pack
+  size_t k;              // unpadded inputs
+  size_t n;              // outputs
+  size_t panel_begin, panel_end;  // the panels to compute
+  const int32_t* bias;   // [panels * int8_panel] bias', zero-padded
+  const float* scale;    // [panels * int8_panel] deq_scale, zero-padded
+  float* y;              // [m, ldy]
+  size_t ldy;
+  bool accumulate;       // y += instead of y =
+};
+
+struct FloatGemmArgs {
+  const float* a;        // [m, lda]
+  size_t lda;
+  size_t m;
+  const void* packed;    // panels of float_panel channels, from float_pack
+  FloatType type;        // of the weights
+  size_t k, n;
+  size_t panel_begin, panel_end;
+  const float* bias;     // [panels * float_panel] or nullptr
+  float* y;              // [m, ldy]
+  size_t ldy;
+  bool accumulate;
+};
+
+// KV pages hold kBlockTokens tokens of every KV head of one layer:
+//   K [kv_head][head_dim][kBlockTokens]   (so that scores need no horizontal sums)
+//   V [kv_head][kBlockTokens][head_dim]
+inline constexpr size_t kBlockTokens = 32;
+inline constexpr size_t kMaxHeadDim = 512;
+
+// Causal attention of `tokens` query tokens at positions position, position + 1, ... of one
+// sequence, for the `group` query heads that share KV head `kv_head`.
+struct AttentionArgs {
+  const float* q;          // [tokens, ldq]: query head h of a token at + h * head_dim
+  size_t ldq;
+  float* out;              // [tokens, ldo], same head layout
+  size_t ldo;
+  size_t tokens, position;
+  size_t group, kv_head, head_dim;
+  const void* k_pool;      // layer's K pages
+  const void* v_pool;      // layer's V pages
+  size_t page_elements;    // kv_heads * head_dim * kBlockTokens
+  const int32_t* blocks;   // page numbers of the sequence, in order
+  FloatType type;          // of the pages
+  float scale;             // multiplies the scores: 1 / sqrt(head_dim)
+};
+
+struct KernelTable {
+  const char* name;
+
+  // int8 ------------------------------------------------------------------------------------------
+  size_t int8_panel;    // channels a panel
+  size_t int8_k_align;  // k is padded to a multiple of this with zero weights
+  size_t act_bytes;
+  int32_t act_shift;
+  // w [n, k] row-major -> panels [begin, end) of packed; a panel takes int8_panel * padded k bytes.
+  void (*int8_pack)(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed);
+  // One row x [k] -> xq [padded k].
+  void (*quantize)(const float* x, size_t k, float scale, float offset, void* xq);
+  void (*int8_gemm)(const Int8GemmArgs& args);
+
+  // float -----------------------------------------------------------------------------------------
+  size_t float_panel;
+  // w [n, k] row-major -> panels [begin, end); a panel takes float_panel * k elements.
+  void (*float_pack)(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
+                     void* packed);
+  void (*float_gemm)(const FloatGemmArgs& args);
+
+  // y = x / sqrt(mean(x^2) + eps) * w (+ b): x, w, y [n]; b [n] or nullptr.
+  void (*rms_norm)(const float* x, const float* w, const float* b, size_t n, float eps, float* y);
+  // Rotates head_dim values in place, halves paired (x[i], x[i + head_dim/2]); cos, sin [head_dim/2].
+  void (*rope)(float* x, const float* cos, const float* sin, size_t head_dim);
+  // out = gate * sigmoid(gate) * up, all [n]; out may be gate or up.
+  void (*silu_mul)(const float* gate, const float* up, size_t n, float* out);
+  // Appends one token's K and V rows [head_dim] at place `slot` (< kBlockTokens) of a page's KV head
+  // (k_page, v_page point to that head's part).
+  void (*kv_store)(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
+                   void* k_page, void* v_page);
+  void (*attention)(const AttentionArgs& args);
+
+  // Limits of the machine, for bench/: runs `steps` rounds of the multiply instruction of this set on
+  // registers and returns the operations done (a multiply-add counts two).
+  double (*int8_peak)(size_t steps);
+  double (*float_peak)(size_t steps);
+};
+
+// The table of the set that selected_isa() (src/machine/cpu.h) chose.
+const KernelTable& table();
+// A given set's table, or nullptr when this build or CPU lacks it: for tests and benches.
+const KernelTable* table_named(const char* name);
+
+// Sizes that callers of the packers need.
+size_t padded_k(const KernelTable& t, size_t k);
+size_t int8_panels(const KernelTable& t, size_t n);
+size_t float_panels(const KernelTable& t, size_t n);
+size_t float_type_size(FloatType type);
+
+// The instruction sets' own tables (src/kernels/<set>/).
+namespace ref {
+const KernelTable& table() noexcept;
+}
+namespace avx2 {
+const KernelTable& table() noexcept;
+}
+namespace avx512 {
+const KernelTable& table() noexcept;
+}
+
+}  // namespace octet::kernels

@@ -1,0 +1,167 @@
+// The reference kernels: scalar, in the plainest form of each formula. They are the oracle for every
+// other set and run where there is nothing better.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "src/base/float16.h"
+#include "src/kernels/kernels.h"
+
+namespace octet::kernels::ref {
+namespace {
+
+constexpr size_t kPanel = 4;
+
+float load(const void* p, FloatType type, size_t i) {
+  switch (type) {
+    case FloatType::kF32: return static_cast<const float*>(p)[i];
+    case FloatType::kF16: return to_float(static_cast<const f16*>(p)[i]);
+    case FloatType::kBF16: return to_float(static_cast<const bf16*>(p)[i]);
+  }
+  return 0;
+}
+
+void store(void* p, FloatType type, size_t i, float v) {
+  switch (type) {
+    case FloatType::kF32: static_cast<float*>(p)[i] = v; return;
+    case FloatType::kF16: static_cast<f16*>(p)[i] = to_f16(v); return;
+    case FloatType::kBF16: static_cast<bf16*>(p)[i] = to_bf16(v); return;
+  }
+}
+
+// Packed like the file: [n][k], rows beyond n zero.
+void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
+  for (size_t j = begin * kPanel; j < end * kPanel; ++j)
+    for (size_t i = 0; i < k; ++i) packed[j * k + i] = j < n ? w[j * k + i] : int8_t{0};
+}
+
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+  for (size_t i = 0; i < k; ++i) {
+    const float q = std::nearbyint(x[i] / scale) + offset;
+    static_cast<int8_t*>(xq)[i] =
+        static_cast<int8_t>(q < -128.0f ? -128.0f : (q > 127.0f ? 127.0f : q));
+  }
+}
+
+void int8_gemm(const Int8GemmArgs& g) {
+  const size_t n_end = std::min(g.n, g.panel_end * kPanel);
+  for (size_t r = 0; r < g.m; ++r) {
+    const int8_t* a = static_cast<const int8_t*>(g.a) + r * g.lda;
+    for (size_t j = g.panel_begin * kPanel; j < n_end; ++j) {
+      int32_t acc = g.bias[j];
+      for (size_t i = 0; i < g.k; ++i) acc += int32_t{a[i]} * int32_t{g.packed[j * g.k + i]};
+      const float y = static_cast<float>(acc) * g.scale[j];
+      float& out = g.y[r * g.ldy + j];
+      out = g.accumulate ? out + y : y;
+    }
+  }
+}
+
+void float_pack(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
+                void* packed) {
+  for (size_t j = begin * kPanel; j < end * kPanel; ++j)
+    for (size_t i = 0; i < k; ++i)
+      store(packed, type, j * k + i, j < n ? load(w, type, j * k + i) : 0.0f);
+}
+
+void float_gemm(const FloatGemmArgs& g) {
+  const size_t n_end = std::min(g.n, g.panel_end * kPanel);
+  for (size_t r = 0; r < g.m; ++r) {
+    const float* a = g.a + r * g.lda;
+    for (size_t j = g.panel_begin * kPanel; j < n_end; ++j) {
+      float acc = 0;
+      for (size_t i = 0; i < g.k; ++i) acc = std::fma(a[i], load(g.packed, g.type, j * g.k + i), acc);
+      if (g.bias != nullptr) acc += g.bias[j];
+      float& out = g.y[r * g.ldy + j];
+      out = g.accumulate ? out + acc : acc;
+    }
+  }
+}
+
+void rms_norm(const float* x, const float* w, const float* b, size_t n, float eps, float* y) {
+  float sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += x[i] * x[i];
+  const float r = 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
+  for (size_t i = 0; i < n; ++i) y[i] = x[i] * r * w[i] + (b != nullptr ? b[i] : 0.0f);
+}
+
+void rope(float* x, const float* cos, const float* sin, size_t head_dim) {
+  const size_t half = head_dim / 2;
+  for (size_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[i + half];
+    x[i] = a * cos[i] - b * sin[i];
+    x[i + half] = b * cos[i] + a * sin[i];
+  }
+}
+
+void silu_mul(const float* gate, const float* up, size_t n, float* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
+
+void kv_store(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
+              void* k_page, void* v_page) {
+  for (size_t d = 0; d < head_dim; ++d) {
+    store(k_page, type, d * kBlockTokens + slot, k[d]);
+    store(v_page, type, slot * head_dim + d, v[d]);
+  }
+}
+
+void attention(const AttentionArgs& g) {
+  std::vector<float> p(g.position + g.tokens);
+  for (size_t t = 0; t < g.tokens; ++t) {
+    const size_t length = g.position + t + 1;
+    for (size_t h = 0; h < g.group; ++h) {
+      const float* q = g.q + t * g.ldq + h * g.head_dim;
+      float* out = g.out + t * g.ldo + h * g.head_dim;
+      const auto head = [&](size_t pos) {  // first element of the token's KV head in its page
+        return static_cast<size_t>(g.blocks[pos / kBlockTokens]) * g.page_elements +
+               g.kv_head * g.head_dim * kBlockTokens;
+      };
+      float max = -INFINITY, sum = 0;
+      for (size_t s = 0; s < length; ++s) {
+        float dot = 0;
+        for (size_t d = 0; d < g.head_dim; ++d)
+          dot += q[d] * load(g.k_pool, g.type, head(s) + d * kBlockTokens + s % kBlockTokens);
+        p[s] = dot * g.scale;
+        max = std::max(max, p[s]);
+      }
+      for (size_t s = 0; s < length; ++s) sum += p[s] = std::exp(p[s] - max);
+      for (size_t d = 0; d < g.head_dim; ++d) {
+        float acc = 0;
+        for (size_t s = 0; s < length; ++s)
+          acc += p[s] * load(g.v_pool, g.type, head(s) + s % kBlockTokens * g.head_dim + d);
+        out[d] = acc / sum;
+      }
+    }
+  }
+}
+
+double int8_peak(size_t steps) {
+  volatile int32_t seed = 3;
+  int32_t acc = 0;
+  const int32_t v = seed;
+  for (size_t i = 0; i < steps; ++i) acc += v * static_cast<int32_t>(i);
+  seed = acc;
+  return 2.0 * static_cast<double>(steps);
+}
+
+double float_peak(size_t steps) {
+  volatile float seed = 0.5f;
+  float acc = 0;
+  const float v = seed;
+  for (size_t i = 0; i < steps; ++i) acc = std::fma(v, acc, v);
+  seed = acc;
+  return 2.0 * static_cast<double>(steps);
+}
+
+}  // namespace
+
+const KernelTable& table() noexcept {
+  static const KernelTable t = {"ref",      kPanel,   1,        1,         0,         int8_pack,
+                                quantize,   int8_gemm, kPanel,  float_pack, float_gemm, rms_norm,
+                                rope,       silu_mul, kv_store, attention, int8_peak, float_peak};
+  return t;
+}
+
+}  // namespace octet::kernels::ref

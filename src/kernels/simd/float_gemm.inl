@@ -1,0 +1,104 @@
+// Float GEMM over packed panels [k][kPanel] with weights of 32 or 16 bits, converted in registers.
+// Included like ops.inl, after it; the set defines kFloatRows (rows of the register tile) and
+// kFloatVecs (vectors of a panel: kPanel = kFloatVecs * kLanes).
+
+inline constexpr size_t kFloatPanel = kFloatVecs * kLanes;
+
+template <typename T>
+static void pack_float_panels(const T* w, size_t n, size_t k, size_t begin, size_t end, T* packed) {
+  for (size_t p = begin; p < end; ++p) {
+    T* out = packed + p * kFloatPanel * k;
+    for (size_t j = 0; j < kFloatPanel; ++j) {
+      const size_t row = p * kFloatPanel + j;
+      if (row < n)
+        for (size_t i = 0; i < k; ++i) out[i * kFloatPanel + j] = w[row * k + i];
+      else
+        for (size_t i = 0; i < k; ++i) out[i * kFloatPanel + j] = T{0};
+    }
+  }
+}
+
+static void float_pack(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
+                       void* packed) {
+  if (type == FloatType::kF32)
+    pack_float_panels(static_cast<const float*>(w), n, k, begin, end, static_cast<float*>(packed));
+  else
+    pack_float_panels(static_cast<const uint16_t*>(w), n, k, begin, end,
+                      static_cast<uint16_t*>(packed));
+}
+
+template <typename L, size_t kRows>
+static void float_tile(const FloatGemmArgs& g, const typename L::T* b, size_t row, size_t j0) {
+  V c[kRows][kFloatVecs];
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kFloatVecs; ++v) c[r][v] = zero();
+  const float* a = g.a + row * g.lda;
+  for (size_t i = 0; i < g.k; ++i, b += kFloatPanel) {
+    if constexpr (kRows == 1) __builtin_prefetch(b + 2048 / sizeof(typename L::T));
+    V w[kFloatVecs];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kFloatVecs; ++v) w[v] = L::vec(b + v * kLanes);
+#pragma GCC unroll 16
+    for (size_t r = 0; r < kRows; ++r) {
+      const V x = set1(a[r * g.lda + i]);
+#pragma GCC unroll 4
+      for (size_t v = 0; v < kFloatVecs; ++v) c[r][v] = fma(x, w[v], c[r][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kFloatVecs; ++v) {
+      const size_t j = j0 + v * kLanes;
+      if (j >= g.n) continue;
+      const size_t n = g.n - j < kLanes ? g.n - j : kLanes;
+      V y = c[r][v];
+      if (g.bias != nullptr) y = add(y, load(g.bias + j));
+      float* out = g.y + (row + r) * g.ldy + j;
+      if (g.accumulate) y = add(y, load_head(out, n));
+      store_head(out, y, n);
+    }
+}
+
+template <typename L, size_t kRows>
+static size_t float_step(const FloatGemmArgs& g, const typename L::T* b, size_t row, size_t j0) {
+  if constexpr (kRows > 1)
+    if (g.m - row < kRows) return float_step<L, kRows / 2>(g, b, row, j0);
+  float_tile<L, kRows>(g, b, row, j0);
+  return kRows;
+}
+
+template <typename L>
+static void float_gemm_typed(const FloatGemmArgs& g) {
+  for (size_t p = g.panel_begin; p < g.panel_end; ++p) {
+    const auto* b = static_cast<const typename L::T*>(g.packed) + p * kFloatPanel * g.k;
+    for (size_t row = 0; row < g.m;) row += float_step<L, kFloatRows>(g, b, row, p * kFloatPanel);
+  }
+}
+
+static void float_gemm(const FloatGemmArgs& g) {
+  switch (g.type) {
+    case FloatType::kF32: float_gemm_typed<LoadF32>(g); return;
+    case FloatType::kF16: float_gemm_typed<LoadF16>(g); return;
+    case FloatType::kBF16: float_gemm_typed<LoadBF16>(g); return;
+  }
+}
+
+static double float_peak(size_t steps) {
+  V c[12];
+  for (V& v : c) v = set1(0.5f);
+  const V a = set1(0.999f), b = set1(0.001f);
+  for (size_t i = 0; i < steps; ++i) {
+#pragma GCC unroll 12
+    for (size_t j = 0; j < 12; ++j) c[j] = fma(c[j], a, b);
+#pragma GCC unroll 12
+    for (size_t j = 0; j < 12; ++j) __asm__ volatile("" : "+x"(c[j]));
+  }
+  V total = zero();
+  for (const V& v : c) total = add(total, v);
+  volatile float sink = sum(total);
+  (void)sink;
+  return 2.0 * 12 * static_cast<double>(kLanes) * static_cast<double>(steps);
+}

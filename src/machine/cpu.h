@@ -1,0 +1,25 @@
+// Which instruction set the kernels use: the best one this CPU can run, or the one that the
+// environment variable OCTET_ISA names.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace octet {
+
+// In order of preference, best last.
+enum class Isa { kRef, kAvx2, kAvx512Vnni };
+
+std::string isa_name(Isa isa);     // "ref", "avx2", "avx512vnni": the words of OCTET_ISA
+bool cpu_supports(Isa isa);        // by CPUID and the operating system's register state
+std::vector<Isa> supported_isas(); // what this machine can run, best last
+
+// The choice for this process, made at the first call. Throws kUsage when OCTET_ISA names an
+// unknown set or one that this CPU lacks.
+Isa selected_isa();
+// The same without the cache, for the value `request` ("" = best).
+Isa resolve_isa(const std::string& request);
+
+std::string cpu_model_name();  // from /proc/cpuinfo, "" when unknown
+
+}  // namespace octet

@@ -1,0 +1,90 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <vector>
+
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/machine/cpu.h"
+#include "src/machine/memory.h"
+#include "src/machine/thread_team.h"
+#include "src/machine/topology.h"
+
+namespace octet {
+namespace {
+
+TEST(Cpu, RefusesWhatIsUnknownOrMissing) {
+  EXPECT_EQ(resolve_isa(""), supported_isas().back());
+  EXPECT_EQ(resolve_isa("ref"), Isa::kRef);
+  EXPECT_THROW(resolve_isa("sse9"), Error);
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni})
+    if (!cpu_supports(isa)) {
+      EXPECT_THROW(resolve_isa(isa_name(isa)), Error);
+    }
+}
+
+TEST(Topology, ReadsTheSmallestQuotaOfTheHierarchy) {
+  const fs::path root = fs::path(testing::TempDir()) / ("cg" + std::to_string(::getpid()));
+  fs::create_directories(root / "a/b");
+  write_text(root / "self", "0::/a/b\n");
+  write_text(root / "a/cpu.max", "150000 100000\n");
+  write_text(root / "a/b/cpu.max", "max 100000\n");
+  EXPECT_DOUBLE_EQ(cgroup_cpu_limit(root, root / "self").value(), 1.5);
+  write_text(root / "a/cpu.max", "max 100000\n");
+  EXPECT_FALSE(cgroup_cpu_limit(root, root / "self").has_value());
+  fs::remove_all(root);
+}
+
+TEST(Topology, CountsAtLeastOneCpu) {
+  EXPECT_GE(allowed_cpus().size(), allowed_cores());
+  EXPECT_GE(allowed_cores(), 1u);
+  EXPECT_GT(memory_limit_bytes(), uint64_t{1} << 20);
+}
+
+TEST(Buffer, IsZeroedAlignedAndMovable) {
+  Buffer<float> a(3'000'000);
+  EXPECT_EQ(reinterpret_cast<size_t>(a.data()) % 4096, 0u);
+  EXPECT_EQ(a[2'999'999], 0.0f);
+  a[5] = 1;
+  Buffer<float> b = std::move(a);
+  EXPECT_EQ(b[5], 1.0f);
+  EXPECT_EQ(a.size(), 0u);
+  b.ensure(10);
+  EXPECT_EQ(b[5], 1.0f);
+}
+
+TEST(ThreadTeam, SharesCoverTheRangeOnce) {
+  ThreadTeam team(3);
+  for (size_t n : {0u, 1u, 7u, 64u, 1000u}) {
+    std::vector<std::atomic<int>> hits(n);
+    team.run([&](Worker& w) {
+      const auto [begin, end] = w.share(n, 16);
+      for (size_t i = begin; i < end; ++i) hits[i]++;
+    });
+    for (auto& h : hits) EXPECT_EQ(h, 1);
+  }
+}
+
+// Over-subscribed on purpose (more threads than this machine has CPUs): must finish, and a barrier
+// must separate the phases.
+TEST(ThreadTeam, BarrierSeparatesPhases) {
+  const size_t n = 4 * allowed_cpus().size();
+  ThreadTeam team(n);
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<size_t> before{0};
+    std::atomic<bool> wrong{false};
+    team.run([&](Worker& w) {
+      for (size_t phase = 1; phase <= 4; ++phase) {
+        before++;
+        w.barrier();
+        if (before != phase * n) wrong = true;
+        w.barrier();
+      }
+    });
+    EXPECT_FALSE(wrong);
+  }
+}
+
+}  // namespace
+}  // namespace octet

@@ -1,0 +1,27 @@
+// How many threads to use and on which CPUs: affinity mask, cgroup quota, one thread a core.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace octet {
+
+// The CPU numbers this process may run on, ordered so that the first thread of each core comes
+// before its SMT siblings.
+std::vector<int> allowed_cpus();
+// Physical cores among allowed_cpus().
+size_t allowed_cores();
+// CPUs' worth of time that the control group grants (2.5 = two and a half), or nothing when
+// unlimited. `root` is the mount point, for tests.
+std::optional<double> cgroup_cpu_limit(const std::string& root = "/sys/fs/cgroup",
+                                       const std::string& self = "/proc/self/cgroup");
+// Bytes of memory this process may use: the cgroup's limit or the machine's memory.
+uint64_t memory_limit_bytes();
+
+// The team's size: OCTET_THREADS (kUsage Error unless 1..1024), else one per allowed core, no more
+// than the cgroup's quota.
+size_t default_thread_count();
+
+}  // namespace octet
