@@ -1,0 +1,36 @@
+#include "src/model/kv_cache.h"
+
+#include "src/base/error.h"
+
+namespace octet {
+
+KvCache::KvCache(const ModelConfig& config, size_t blocks, kernels::FloatType type)
+    : blocks_(blocks),
+      page_elements_(static_cast<size_t>(config.kv_size()) * kBlockTokens),
+      layer_bytes_(blocks * page_elements_ * kernels::float_type_size(type)),
+      type_(type),
+      k_(layer_bytes_ * static_cast<size_t>(config.layers)),
+      v_(layer_bytes_ * static_cast<size_t>(config.layers)) {
+  OCTET_CHECK(blocks < size_t{1} << 31);
+  for (size_t b = blocks; b > 0; --b) free_.push_back(static_cast<int32_t>(b - 1));
+}
+
+uint64_t KvCache::block_bytes(const ModelConfig& config, kernels::FloatType type) {
+  return 2 * static_cast<uint64_t>(config.layers * config.kv_size()) * kBlockTokens *
+         kernels::float_type_size(type);
+}
+
+bool KvCache::allocate(size_t count, std::vector<int32_t>& out) {
+  if (count > free_.size()) return false;
+  out.insert(out.end(), free_.rbegin(), free_.rbegin() + static_cast<ptrdiff_t>(count));
+  free_.resize(free_.size() - count);
+  return true;
+}
+
+void KvCache::release(std::vector<int32_t>& blocks) {
+  free_.insert(free_.end(), blocks.rbegin(), blocks.rend());
+  OCTET_CHECK(free_.size() <= blocks_);
+  blocks.clear();
+}
+
+}  // namespace octet

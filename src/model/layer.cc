@@ -1,0 +1,117 @@
+#include "src/model/layer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace octet {
+namespace {
+
+size_t size(int64_t v) { return static_cast<size_t>(v); }
+
+// Rotates q and k of rows [begin, end) and appends k and v to their pages.
+void rotate_and_store(const ModelConfig& c, const std::vector<SequenceChunk>& chunks, size_t begin,
+                      size_t end, const KvView& kv, StepBuffers& b) {
+  const auto& t = kernels::table();
+  const size_t hd = size(c.head_dim), ld = size(c.q_size() + 2 * c.kv_size());
+  const size_t element = kernels::float_type_size(kv.type);
+  const size_t head_elements = hd * kernels::kBlockTokens;
+  for (const SequenceChunk& s : chunks) {
+    for (size_t r = std::max(begin, s.first_row); r < std::min(end, s.first_row + s.tokens); ++r) {
+      float* row = b.qkv.data() + r * ld;
+      const float* cos = b.cos.data() + r * hd / 2;
+      const float* sin = b.sin.data() + r * hd / 2;
+      for (size_t h = 0; h < size(c.heads + c.kv_heads); ++h) t.rope(row + h * hd, cos, sin, hd);
+      const size_t position = s.position + (r - s.first_row);
+      const size_t page = size(s.blocks[position / kernels::kBlockTokens]) * kv.page_elements;
+      const float* k = row + size(c.q_size());
+      const float* v = k + size(c.kv_size());
+      for (size_t h = 0; h < size(c.kv_heads); ++h) {
+        const size_t offset = (page + h * head_elements) * element;
+        t.kv_store(k + h * hd, v + h * hd, hd, position % kernels::kBlockTokens, kv.type,
+                   static_cast<char*>(kv.k_pool) + offset, static_cast<char*>(kv.v_pool) + offset);
+      }
+    }
+  }
+}
+
+// Work items (chunk, KV head, tile of query tokens) dealt round robin: a later tile sees more keys,
+// so neighbouring items cost about the same.
+void attend(const Worker& w, const ModelConfig& c, const std::vector<SequenceChunk>& chunks,
+            const KvView& kv, StepBuffers& b) {
+  constexpr size_t kTile = 32;  // query tokens an item
+  const auto& t = kernels::table();
+  const size_t hd = size(c.head_dim), ld = size(c.q_size() + 2 * c.kv_size());
+  const size_t group = size(c.heads / c.kv_heads);
+  size_t item = 0;
+  for (const SequenceChunk& s : chunks)
+    for (size_t first = 0; first < s.tokens; first += kTile)
+      for (size_t head = 0; head < size(c.kv_heads); ++head, ++item) {
+        if (item % w.count() != w.id()) continue;
+        const size_t row = s.first_row + first, column = head * group * hd;
+        t.attention({b.qkv.data() + row * ld + column, ld,
+                     b.attn.data() + row * size(c.q_size()) + column, size(c.q_size()),
+                     std::min(kTile, s.tokens - first), s.position + first, group, head, hd,
+                     kv.k_pool, kv.v_pool, kv.page_elements, s.blocks, kv.type,
+                     1.0f / std::sqrt(static_cast<float>(hd))});
+      }
+}
+
+}  // namespace
+
+void Norm::rows(const float* x, size_t begin, size_t end, float* y) const {
+  const size_t n = weight.size();
+  for (size_t r = begin; r < end; ++r)
+    kernels::table().rms_norm(x + r * n, weight.data(), bias.empty() ? nullptr : bias.data(), n,
+                              eps, y + r * n);
+}
+
+StepBuffers::StepBuffers(const ModelConfig& c, size_t row_count)
+    : rows(row_count),
+      x(rows * size(c.hidden_size)),
+      h(rows * size(c.hidden_size)),
+      qkv(rows * size(c.q_size() + 2 * c.kv_size())),
+      attn(rows * size(c.q_size())),
+      gate_up(rows * size(2 * c.intermediate_size)),
+      cos(rows * size(c.head_dim / 2)),
+      sin(rows * size(c.head_dim / 2)),
+      stage(rows, size(std::max({c.hidden_size, c.intermediate_size, c.q_size()})),
+            LinearGroup::kMaxParts) {}
+
+void DecoderLayer::forward(Worker& w, const ModelConfig& c,
+                           const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
+                           StepBuffers& b) const {
+  const size_t hidden = size(c.hidden_size), inter = size(c.intermediate_size);
+  const size_t q = size(c.q_size()), qkv_n = q + size(2 * c.kv_size());
+  const auto [begin, end] = w.share(m);
+  float* x = b.x.data();
+  float* h = b.h.data();
+
+  input_norm.rows(x, begin, end, h);
+  qkv->stage(w, h, hidden, m, b.stage, 0);
+  w.barrier();
+  qkv->compute(w, h, hidden, m, b.qkv.data(), qkv_n, false, b.stage, 0);
+  w.barrier();
+  rotate_and_store(c, chunks, begin, end, kv, b);
+  w.barrier();
+  attend(w, c, chunks, kv, b);
+  w.barrier();
+  o->stage(w, b.attn.data(), q, m, b.stage, 0);
+  w.barrier();
+  o->compute(w, b.attn.data(), q, m, x, hidden, true, b.stage, 0);
+  w.barrier();
+  post_norm.rows(x, begin, end, h);
+  gate_up->stage(w, h, hidden, m, b.stage, 0);
+  w.barrier();
+  gate_up->compute(w, h, hidden, m, b.gate_up.data(), 2 * inter, false, b.stage, 0);
+  w.barrier();
+  for (size_t r = begin; r < end; ++r) {
+    float* gate = b.gate_up.data() + r * 2 * inter;
+    kernels::table().silu_mul(gate, gate + inter, inter, gate);
+  }
+  down->stage(w, b.gate_up.data(), 2 * inter, m, b.stage, 0);
+  w.barrier();
+  down->compute(w, b.gate_up.data(), 2 * inter, m, x, hidden, true, b.stage, 0);
+  w.barrier();
+}
+
+}  // namespace octet

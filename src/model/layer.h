@@ -1,0 +1,67 @@
+// One decoder layer: norm, attention, norm, gated MLP, with residual adds.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "src/checkpoint/model_config.h"
+#include "src/kernels/kernels.h"
+#include "src/machine/thread_team.h"
+#include "src/model/linear.h"
+
+namespace octet {
+
+// RMSNorm: weight [hidden], bias [hidden] or empty (outlier suppression leaves one).
+struct Norm {
+  std::vector<float> weight, bias;
+  float eps = 1e-6f;
+  // y = norm(x) for rows [begin, end): x, y [m, hidden].
+  void rows(const float* x, size_t begin, size_t end, float* y) const;
+};
+
+// A run of consecutive tokens of one sequence inside a batch.
+struct SequenceChunk {
+  size_t first_row = 0;             // in the batch
+  size_t tokens = 0;
+  size_t position = 0;              // of the first token
+  const int32_t* blocks = nullptr;  // pages for [0, position + tokens)
+};
+
+// Buffers of one forward step, for up to `rows` rows.
+struct StepBuffers {
+  StepBuffers(const ModelConfig& config, size_t rows);
+  size_t rows;
+  Buffer<float> x;         // [rows, hidden] residual stream
+  Buffer<float> h;         // [rows, hidden] normalized
+  Buffer<float> qkv;       // [rows, q + 2 kv]
+  Buffer<float> attn;      // [rows, q]
+  Buffer<float> gate_up;   // [rows, 2 * intermediate]
+  Buffer<float> cos, sin;  // [rows, head_dim / 2]
+  StageBuffer stage;
+};
+
+// Where a layer's keys and values live.
+struct KvView {
+  void* k_pool;
+  void* v_pool;
+  size_t page_elements;
+  kernels::FloatType type;
+};
+
+struct DecoderLayer {
+  Norm input_norm, post_norm;
+  std::unique_ptr<Linear> qkv;      // columns q | k | v
+  std::unique_ptr<Linear> o;
+  std::unique_ptr<Linear> gate_up;  // columns gate | up
+  std::unique_ptr<Linear> down;
+
+  uint64_t bytes() const {
+    return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes();
+  }
+  // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.
+  // Starts and ends with all workers at a barrier.
+  void forward(Worker& w, const ModelConfig& config, const std::vector<SequenceChunk>& chunks,
+               size_t m, const KvView& kv, StepBuffers& b) const;
+};
+
+}  // namespace octet

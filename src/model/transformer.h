@@ -1,0 +1,55 @@
+// The whole model: embedding, layers, final norm, head, on a paged KV cache.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "src/checkpoint/model_folder.h"
+#include "src/model/kv_cache.h"
+#include "src/model/layer.h"
+#include "src/model/rope.h"
+
+namespace octet {
+
+// What one step computes: the new tokens of some sequences, and the rows whose logits are wanted.
+struct Batch {
+  std::vector<int32_t> tokens;         // all chunks one after another
+  std::vector<SequenceChunk> chunks;   // cover tokens in order
+  std::vector<size_t> logit_rows;      // rows of the batch, ascending
+
+  void clear();
+  // Appends a chunk; returns its first row.
+  size_t add(std::span<const int32_t> ids, size_t position, const int32_t* blocks);
+};
+
+class Transformer {
+ public:
+  // Loads and packs every weight. `max_rows` is the most tokens of one step. Throws Error for
+  // tensors that are missing or wrong.
+  Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows);
+
+  const ModelConfig& config() const { return folder_->config(); }
+  ThreadTeam& team() { return team_; }
+  size_t max_rows() const { return buffers_.rows; }
+  uint64_t weight_bytes() const;  // read once per decode step
+
+  // Runs the batch; the KV pages of its chunks are filled. Returns logits
+  // [logit_rows.size(), vocab], valid until the next call.
+  std::span<const float> forward(const Batch& batch, KvCache& cache);
+
+ private:
+  void embed(Worker& w, const Batch& batch);
+
+  std::shared_ptr<const ModelFolder> folder_;
+  ThreadTeam& team_;
+  Rope rope_;
+  const TensorView* embedding_;  // [vocab, hidden], read from the mapping row by row
+  std::vector<DecoderLayer> layers_;
+  Norm final_norm_;
+  std::unique_ptr<Linear> head_;
+  StepBuffers buffers_;
+  Buffer<float> logits_;
+};
+
+}  // namespace octet
