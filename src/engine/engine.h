@@ -1,0 +1,114 @@
+// The serving engine: one thread that owns scheduler, KV pages and model.
+//
+// Callers hand it requests through a bounded queue and get outputs through their sink, called on the
+// engine's thread. Every step it mixes the running sequences' next tokens with chunks of prompts
+// (continuous batching, chunked prefill) within a budget of tokens, so a long prompt never stalls
+// the others. When pages run out the latest arrival is preempted: its pages are dropped and it is
+// computed again later, with the same result.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "src/engine/request.h"
+#include "src/model/transformer.h"
+#include "src/text/tokenizer.h"
+
+namespace octet {
+
+struct EngineOptions {
+  size_t max_sequences = 128;      // running at once
+  size_t max_batched_tokens = 512; // of one step; at most the model's max_rows
+  size_t max_queue = 4096;         // requests waiting; more are refused
+  size_t max_model_len = 2048;     // prompt + output tokens of a request
+  size_t kv_blocks = 0;            // pages; at least blocks_for(max_model_len)
+  kernels::FloatType kv_type = kernels::FloatType::kBF16;
+  std::vector<int32_t> eos_ids;
+};
+
+struct EngineStats {
+  size_t running = 0, waiting = 0;
+  double kv_usage = 0;  // 0..1
+  uint64_t prompt_tokens = 0, generation_tokens = 0, preemptions = 0;
+};
+
+// Hears what happens, on the engine's thread, for the metrics.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void on_step(size_t prompt_tokens, size_t generated_tokens) = 0;
+  virtual void on_first_token(double seconds_since_arrival) = 0;
+  virtual void on_next_token(double seconds_since_last) = 0;
+  virtual void on_finish(const Request& request, size_t output_tokens, FinishReason reason,
+                         const RequestTimes& times) = 0;
+};
+
+class Engine {
+ public:
+  // `tokenizer` may be null: then outputs have no text and stop strings are refused.
+  Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptions options,
+         EngineObserver* observer = nullptr);
+  ~Engine();  // aborts what runs
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Queues a request. Throws kUsage Error for what can never run (empty prompt, ids outside the
+  // vocabulary, too long); returns nothing when the queue is full. Any thread.
+  std::optional<RequestId> submit(Request request);
+  // Ends a request with kAbort at the next step; unknown ids (already finished) are ignored.
+  void abort(RequestId id);
+
+  EngineStats stats() const;
+  const EngineOptions& options() const { return options_; }
+  // Seconds since the engine's loop last turned: large only when a step hangs.
+  double seconds_since_heartbeat() const;
+  // Waits until nothing runs or waits, at most `seconds`; then aborts the rest.
+  void drain(double seconds);
+
+ private:
+  struct Sequence;
+  struct Step;
+
+  void loop();
+  void take_commands(std::unique_lock<std::mutex>& lock);
+  void schedule(Step& step);
+  bool make_room(Sequence& sequence, size_t tokens);
+  void run(Step& step);
+  void accept(Sequence& sequence, int32_t token, TokenLogprob logprob);
+  void finish(Sequence& sequence, FinishReason reason, const std::string& error = "");
+  void remove_finished();
+  void publish();
+  void validate(const Request& request) const;
+
+  Transformer& model_;
+  const text::Tokenizer* tokenizer_;
+  EngineOptions options_;
+  EngineObserver* observer_;
+  KvCache cache_;
+
+  // Owned by the engine's thread.
+  std::vector<std::unique_ptr<Sequence>> running_;  // in order of arrival
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // admitted to the engine, no pages yet
+  uint64_t prompt_tokens_ = 0, generation_tokens_ = 0, preemptions_ = 0;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable wake_, idle_;
+  std::deque<std::unique_ptr<Sequence>> submitted_;
+  std::vector<RequestId> aborts_;
+  RequestId next_id_ = 1;
+  EngineStats stats_;
+  bool stop_ = false;
+
+  std::atomic<int64_t> heartbeat_{0};  // steady_clock ticks; written by the loop, read by /health
+  std::atomic<bool> sleeping_{false};
+  std::thread thread_;
+};
+
+}  // namespace octet

@@ -1,0 +1,45 @@
+#include "src/engine/stop_matcher.h"
+
+#include <algorithm>
+#include <string_view>
+
+namespace octet {
+
+std::string StopMatcher::push(const std::string& text) {
+  if (matched_) return "";
+  if (stops_.empty()) return text;
+  held_ += text;
+  // The earliest match wins; of several at one place, the one listed first.
+  size_t found = std::string::npos;
+  const std::string* stop = nullptr;
+  for (const std::string& s : stops_)
+    if (const size_t at = held_.find(s); at < found) {
+      found = at;
+      stop = &s;
+    }
+  if (stop != nullptr) {
+    matched_ = *stop;
+    std::string out = held_.substr(0, found + (include_ ? stop->size() : 0));
+    held_.clear();
+    return out;
+  }
+  // Keep the longest tail that is the beginning of a stop string.
+  size_t keep = 0;
+  for (const std::string& s : stops_)
+    for (size_t n = std::min(s.size() - 1, held_.size()); n > keep; --n)
+      if (std::string_view(held_).substr(held_.size() - n) == std::string_view(s).substr(0, n)) {
+        keep = n;
+        break;
+      }
+  std::string out = held_.substr(0, held_.size() - keep);
+  held_.erase(0, held_.size() - keep);
+  return out;
+}
+
+std::string StopMatcher::flush() {
+  std::string out = matched_ ? "" : held_;
+  held_.clear();
+  return out;
+}
+
+}  // namespace octet
