@@ -18,10 +18,14 @@ set(OCTET_FFI_BRIDGE ${OCTET_FFI_TARGET}/cxxbridge)
 file(GLOB OCTET_FFI_SOURCES CONFIGURE_DEPENDS ${OCTET_FFI_DIR}/src/*.rs ${OCTET_FFI_DIR}/*.rs
      ${OCTET_FFI_DIR}/Cargo.toml ${OCTET_FFI_DIR}/Cargo.lock)
 find_program(CARGO_PROGRAM cargo HINTS $ENV{HOME}/.cargo/bin REQUIRED)
+# The touch: cargo leaves alone what it need not rewrite, and an output older than its sources would
+# make every build run the command again.
 add_custom_command(
   OUTPUT ${OCTET_FFI_LIB} ${OCTET_FFI_BRIDGE}/octet-text-ffi/src/lib.rs.cc
   BYPRODUCTS ${OCTET_FFI_BRIDGE}/octet-text-ffi/src/lib.rs.h ${OCTET_FFI_BRIDGE}/rust/cxx.h
   COMMAND ${CARGO_PROGRAM} build --release --locked --quiet --target-dir ${OCTET_FFI_TARGET}
+  COMMAND ${CMAKE_COMMAND} -E touch ${OCTET_FFI_LIB}
+          ${OCTET_FFI_BRIDGE}/octet-text-ffi/src/lib.rs.cc
   WORKING_DIRECTORY ${OCTET_FFI_DIR}
   DEPENDS ${OCTET_FFI_SOURCES}
   COMMENT "Building the Rust crate src/text/ffi"

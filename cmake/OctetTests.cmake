@@ -18,3 +18,7 @@ foreach(level ${levels})
     gtest_discover_tests(octet_${level}_test PROPERTIES LABELS fast DISCOVERY_TIMEOUT 60)
   endif()
 endforeach()
+
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/levels_test.py)
+set_tests_properties(levels PROPERTIES LABELS fast)

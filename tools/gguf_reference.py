@@ -80,7 +80,7 @@ def float_tensors(reader, meta):
         part = tensor.name.split(".")[-2]
         if meta.arch == "llama" and part in heads:
             values = undo_rope_order(values, heads[part])
-        result[name] = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(torch.bfloat16)
+        result[name] = torch.from_numpy(np.array(values, dtype=np.float32)).to(torch.bfloat16)
     return result
 
 

@@ -227,67 +227,66 @@ def sums(rng):
 
 # ---------------------------------------------------------------- yes/no questions
 
-def _fact_kinds():
-    """Each kind: (subjects, values, sentence, question); a passage states value of subject, a question asks it."""
-    return [
-        (NAMES, COLOURS, "{s} has a {v} {o}.", "does {s} have a {v} {o}"),
-        (NAMES, FOODS, "{s} likes {v}.", "does {s} like {v}"),
-        (NAMES, MOODS, "{s} is {v}.", "is {s} {v}"),
-        (NAMES, TOWNS, "{s} lives in {v}.", "does {s} live in {v}"),
-        (NAMES, ROOMS, "{s} is in the {v}.", "is {s} in the {v}"),
-        (["the " + p for p in PETS], COLOURS, "{S} is {v}.", "is {s} {v}"),
-        (["the " + o for o in OBJECTS], COLOURS, "{S} is {v}.", "is {s} {v}"),
-        (TOWNS, WEATHER, "It is {v} in {s}.", "is it {v} in {s}"),
-    ]
+# Each kind of fact: subjects, values, the sentence, its denial, the question. {o} is an object of the passage.
+FACT_KINDS = [
+    (NAMES, COLOURS, "{s} has a {v} {o}", "{s} does not have a {v} {o}", "does {s} have a {v} {o}"),
+    (NAMES, FOODS, "{s} likes {v}", "{s} does not like {v}", "does {s} like {v}"),
+    (NAMES, MOODS, "{s} is {v}", "{s} is not {v}", "is {s} {v}"),
+    (NAMES, TOWNS, "{s} lives in {v}", "{s} does not live in {v}", "does {s} live in {v}"),
+    (NAMES, ROOMS, "{s} is in the {v}", "{s} is not in the {v}", "is {s} in the {v}"),
+    (["the " + p for p in PETS], COLOURS, "{s} is {v}", "{s} is not {v}", "is {s} {v}"),
+    (["the " + o for o in OBJECTS], COLOURS, "{s} is {v}", "{s} is not {v}", "is {s} {v}"),
+    (TOWNS, WEATHER, "it is {v} in {s}", "it is not {v} in {s}", "is it {v} in {s}"),
+]
+OTHER_VALUE = 0.1  # share of the questions that ask a value which the passage does not give to the subject (answer no)
+OTHER_DENIAL = 0.1  # share of the other sentences that are denials
 
 
-FACT_KINDS = _fact_kinds()
+def sentence(text):
+    return text[0].upper() + text[1:] + "."
 
 
-def facts_passage(rng, count):
-    """`count` facts of one kind about different subjects, with distinct values.
-
-    Returns the passage, its facts [(subject, value)], the values that it does not mention, and `ask`, a
-    function from subject and value to the question.
-    """
-    subjects, values, sentence, question = rng.choice(FACT_KINDS)
-    chosen, shuffled = rng.sample(subjects, count), rng.sample(values, len(values))
-    thing = rng.choice(OBJECTS)
-    facts = list(zip(chosen, shuffled[:count]))
-    passage = " ".join(sentence.format(s=s, S=s[0].upper() + s[1:], v=v, o=thing) for s, v in facts)
-    return passage, facts, shuffled[count:], lambda s, v: question.format(s=s, v=v, o=thing)
+def state(rng, fact, denied):
+    """A sentence that says (or denies) a fact (kind, subject, value, object)."""
+    (_, _, says, denies, _), subject, value, thing = fact
+    if rng.random() < 0.25:
+        return sentence(f"it is {'false' if denied else 'true'} that " + says.format(s=subject, v=value, o=thing))
+    return sentence((denies if denied else says).format(s=subject, v=value, o=thing))
 
 
-def title_of(subject):
-    return subject.removeprefix("the ").capitalize()
+def draw_fact(rng, taken):
+    """A fact about a subject that is not in `taken`."""
+    kind = rng.choice(FACT_KINDS)
+    subject = rng.choice([s for s in kind[0] if s not in taken])
+    return kind, subject, rng.choice(kind[1]), rng.choice(OBJECTS)
 
 
-def draw_question(rng, facts, absent, answer, hard=0.3):
-    """The (subject, value) to ask about: true for `answer`, else another subject's value (`hard`) or an absent one."""
-    subject, value = rng.choice(facts)
-    if answer:
-        return subject, value
-    others = [v for s, v in facts if s != subject]
-    return subject, rng.choice(others) if others and rng.random() < hard else rng.choice(absent)
+def yesno_parts(rng, answer):
+    """(prompt up to "Answer:", answer): one to three sentences, a question that one of them answers."""
+    fact = draw_fact(rng, ())
+    kind, subject, value, thing = fact
+    denied, asked = not answer, value
+    if not answer and rng.random() < 2 * OTHER_VALUE:
+        denied, asked = False, rng.choice([v for v in kind[1] if v != value])
+    sentences = [state(rng, fact, denied)]
+    for _ in range(rng.randint(0, 2)):
+        sentences.append(state(rng, draw_fact(rng, (subject,)), rng.random() < OTHER_DENIAL))
+    rng.shuffle(sentences)
+    question = kind[4].format(s=subject, v=asked, o=thing)
+    title = subject.removeprefix("the ")
+    return f"{title[0].upper()}{title[1:]} -- {' '.join(sentences)}\nQuestion: {question}?\nAnswer:", "yes" if answer else "no"
 
 
 def yesno_training(rng):
-    """A passage with several questions, so that one passage teaches several answers; the answers weigh most."""
-    passage, facts, absent, ask = facts_passage(rng, rng.randint(2, 4))
-    pieces = [(f"{title_of(facts[0][0])} -- {passage}", 0.5)]
-    for _ in range(rng.choice([1, 4, 6, 8])):
-        answer = rng.random() < 0.5
-        subject, value = draw_question(rng, facts, absent, answer, hard=0.4)
-        pieces += [(f"\nQuestion: {ask(subject, value)}?\nAnswer:", 0.1), (" yes" if answer else " no", 8.0)]
-    return Doc(pieces=pieces)
+    """A question with its answer; the answer weighs most."""
+    prompt, answer = yesno_parts(rng, rng.random() < 0.5)
+    return Doc(pieces=[(prompt, 0.5), (f" {answer}", 6.0)])
 
 
 def yesno_item(rng, answer):
     """One held-out question: prompt that ends in "Answer:", and the right answer."""
-    passage, facts, absent, ask = facts_passage(rng, rng.randint(2, 4))
-    subject, value = draw_question(rng, facts, absent, answer)
-    prompt = f"{title_of(facts[0][0])} -- {passage}\nQuestion: {ask(subject, value)}?\nAnswer:"
-    return {"inputs_pretokenized": prompt, "answer": "yes" if answer else "no"}
+    prompt, word = yesno_parts(rng, answer)
+    return {"inputs_pretokenized": prompt, "answer": word}
 
 
 # ---------------------------------------------------------------- chat
@@ -360,7 +359,8 @@ def chat(rng):
 PASSAGES = [(story, 0.4), (animal_page, 0.15), (town_page, 0.15), (science_page, 0.1), (day_log, 0.1), (chinese_page, 0.05),
             (sums, 0.05)]
 TRAINING = [(story, 0.12), (animal_page, 0.06), (town_page, 0.06), (science_page, 0.04), (day_log, 0.03), (chinese_page, 0.02),
-            (sums, 0.07), (yesno_training, 0.42), (chat, 0.18)]
+            (sums, 0.07), (yesno_training, 0.5),
+            (chat, 0.15)]
 
 
 def draw(rng, mixture):

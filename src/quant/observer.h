@@ -1,0 +1,38 @@
+// Observers: from the inputs that a linear sees during calibration to the range of its static
+// per-tensor quantization. Formulas: docs/quantization.md (msModelSlim v0, act_method 1, 2, 3).
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace octet {
+
+struct Range {
+  float min = 0, max = 0;
+};
+
+// scale = max((max - min) / 255, eps), offset = rne(-min / scale) - 128, with min <= 0 <= max.
+struct QuantParams {
+  float scale = 1;
+  float offset = 0;
+};
+QuantParams params_of(Range range);
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  // The whole input of one calibration sample (all tokens, all channels).
+  virtual void observe(std::span<const float> x) = 0;
+  // The range after the samples seen so far.
+  virtual Range range() const = 0;
+};
+
+// act_method 1: the arithmetic means, over samples, of each sample's minimum and maximum.
+std::unique_ptr<Observer> make_minmax_observer();
+// act_method 2: a histogram of 2048 bins, merged sample by sample, and a search for the range with
+// the least squared error. `exact_edges` bins between the true extremes; without it the edges are
+// cut to integers, as msModelSlim does.
+std::unique_ptr<Observer> make_histogram_observer(bool exact_edges);
+
+}  // namespace octet

@@ -1,0 +1,261 @@
+#include "src/text/chat_template.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/text/tokenizer.h"
+
+namespace octet::text {
+namespace {
+
+using ::testing::HasSubstr;
+
+const SpecialTokens kTokens = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+
+std::string usage_text(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kUsage) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return {};
+}
+
+std::string render(const std::string& source, const RenderOptions& options = {},
+                   TemplateLimits limits = {}) {
+  const ordered_json message = {{"role", "user"}, {"content", "Hi"}};
+  return ChatTemplate::from_source(source, kTokens, limits)
+      .render(ordered_json::array({message}), options);
+}
+
+RenderOptions options_of(const ordered_json& arguments) {
+  RenderOptions options;
+  options.now = 1704153600;  // 2 January 2024
+  options.kwargs = ordered_json::object();
+  for (const auto& [name, value] : arguments.items()) {
+    if (name == "add_generation_prompt") {
+      options.add_generation_prompt = value;
+    } else if (name == "continue_final_message") {
+      options.continue_final_message = value;
+    } else if (name == "tools") {
+      options.tools = value;
+    } else if (name == "documents") {
+      options.documents = value;
+    } else {
+      options.kwargs[name] = value;
+    }
+  }
+  return options;
+}
+
+// tools/chat_template_golden.py: what `transformers` makes of the same templates.
+TEST(ChatTemplate, RendersAsTransformersDoes) {
+  const std::string file = OCTET_SOURCE_DIR "/src/text/testdata/chat_cases.json";
+  const ordered_json golden = parse_ordered_json(read_text(file), file);
+  ASSERT_GT(golden["cases"].size(), 30u);
+  for (const ordered_json& c : golden["cases"]) {
+    SCOPED_TRACE(c["name"].get<std::string>());
+    const auto run = [&] {
+      return ChatTemplate::from_source(c["template"], kTokens)
+          .render(golden["messages"], options_of(c["arguments"]));
+    };
+    if (c["expected"].is_null()) {
+      usage_text(run);
+      continue;
+    }
+    try {
+      EXPECT_EQ(run(), c["expected"].get<std::string>());
+    } catch (const Error& e) {
+      ADD_FAILURE() << e.what();
+    }
+  }
+}
+
+TEST(ChatTemplate, GivesTheTemplatesOwnWords) {
+  EXPECT_EQ(usage_text([] { render("{{ raise_exception('Only user and assistant!') }}"); }),
+            "Only user and assistant!");
+  EXPECT_EQ(usage_text([] {
+              render("{% macro m() %}{{ raise_exception('deep') }}{% endmacro %}{{ m() }}");
+            }),
+            "deep");
+  EXPECT_THAT(usage_text([] { render("a\n{{ nothing.at.all }}"); }), HasSubstr("line 2"));
+  EXPECT_THAT(usage_text([] { render("\n\n{% if %}"); }), HasSubstr("line 3"));
+  EXPECT_THAT(usage_text([] { render("\xff"); }), HasSubstr("UTF-8"));
+}
+
+TEST(ChatTemplate, StopsTemplatesThatDoNotEnd) {
+  const TemplateLimits limits{.fuel = 100'000, .output_bytes = 10'000};
+  const std::string endless =
+      "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}"
+      "{% endfor %}{% endfor %}{% endfor %}";
+  EXPECT_THAT(usage_text([&] { render(endless, {}, limits); }), HasSubstr("steps"));
+  EXPECT_THAT(usage_text([&] { render("{{ 'a' * 10001 }}", {}, limits); }), HasSubstr("10000"));
+  EXPECT_EQ(render("{{ 'a' * 10000 }}", {}, limits).size(), 10000u);
+  // Doubling: memory is bounded too.
+  EXPECT_THAT(usage_text([&] {
+                render(
+                    "{% set n = namespace(s='a') %}{% for i in range(60) %}"
+                    "{% set n.s = n.s + n.s %}{% endfor %}",
+                    {}, limits);
+              }),
+              HasSubstr("steps"));
+  usage_text([&] { render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", {}, limits); });
+  usage_text([&] { render("{{ " + std::string(5000, '(') + "1", {}, limits); });
+  // Nothing of the machine can be reached.
+  usage_text([] { render("{% include '/etc/passwd' %}"); });
+  usage_text([] { render("{{ ''.__class__.__mro__ }}"); });
+}
+
+TEST(ChatTemplate, RefusesReservedKwargs) {
+  for (const char* name : {"messages", "tools", "documents", "tokenize", "add_generation_prompt",
+                           "continue_final_message", "chat_template", "conversation"}) {
+    RenderOptions options;
+    options.kwargs = {{name, false}};
+    EXPECT_THAT(usage_text([&] { render("x", options); }), HasSubstr(name));
+  }
+  RenderOptions options;
+  options.kwargs = ordered_json::array({1});
+  usage_text([&] { render("x", options); });
+}
+
+TEST(ChatTemplate, TakesMessagesAsTheyAre) {
+  const ChatTemplate t = ChatTemplate::from_source("{{ messages[0].content }}", {});
+  const auto one = [](ordered_json content) {
+    ordered_json message = {{"role", "user"}, {"content", std::move(content)}};
+    return ordered_json::array({std::move(message)});
+  };
+  // What looks like a template in a message is only text.
+  EXPECT_EQ(t.render(one("{{ 1 + 1 }}{% raw %}"), {}), "{{ 1 + 1 }}{% raw %}");
+  EXPECT_EQ(t.render(one(std::string("a\0b", 3)), {}), std::string("a\0b", 3));
+  EXPECT_THAT(usage_text([&] { t.render(one("\xff"), {}); }), HasSubstr("UTF-8"));
+  usage_text([&] { t.render(ordered_json::array(), {}); });
+  usage_text([&] { t.render("text", {}); });
+  ordered_json deep = "x";
+  for (int i = 0; i < 1000; ++i) deep = ordered_json::array({std::move(deep)});
+  usage_text([&] { t.render(one(deep), {}); });
+}
+
+TEST(ChatTemplate, ContinuesTheFinalMessage) {
+  RenderOptions options;
+  options.continue_final_message = true;
+  const ChatTemplate t = ChatTemplate::from_source(
+      "{% for m in messages %}<{{ m.content | trim }}>{% endfor %}"
+      "{% if add_generation_prompt %}A{% endif %}",
+      {});
+  const auto talk = [](const std::string& last) {
+    ordered_json a = {{"role", "user"}, {"content", "q"}};
+    ordered_json b = {{"role", "assistant"}, {"content", last}};
+    return ordered_json::array({a, b});
+  };
+  EXPECT_EQ(t.render(talk(" yes \u3000\n"), options), "<q><yes");
+  EXPECT_EQ(t.render(talk(""), options), "<q><");
+  EXPECT_EQ(t.render(talk("CONTINUE_FINAL_MESSAGE_TAG "), options),
+            "<q><CONTINUE_FINAL_MESSAGE_TAG");
+  ordered_json none = talk("x");
+  none[1].erase("content");
+  EXPECT_THAT(usage_text([&] { t.render(none, options); }), HasSubstr("no text to continue"));
+}
+
+TEST(ChatTemplate, IsSharedBetweenThreads) {
+  const ChatTemplate t = ChatTemplate::from_source("{{ messages[0].content }}{{ n }}", {});
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([copy = t, i] {
+      RenderOptions options;
+      options.kwargs = {{"n", i}};
+      ordered_json message = {{"role", "user"}, {"content", "c"}};
+      for (int n = 0; n < 100; ++n)
+        EXPECT_EQ(copy.render(ordered_json::array({message}), options), "c" + std::to_string(i));
+    });
+  }
+}
+
+class ChatTemplateFolder : public ::testing::Test {
+ protected:
+  ChatTemplateFolder() : dir_(fs::path(::testing::TempDir()) / "octet_chat_template_test") {
+    fs::remove_all(dir_);
+    fs::create_directories(dir_ / "additional_chat_templates");
+  }
+  ~ChatTemplateFolder() override { fs::remove_all(dir_); }
+  std::string render(bool with_tools = false) const {
+    RenderOptions options;
+    if (with_tools) options.tools = ordered_json::array({ordered_json::object()});
+    ordered_json message = {{"role", "user"}, {"content", "c"}};
+    return ChatTemplate::load(dir_)->render(ordered_json::array({message}), options);
+  }
+  void config(const ordered_json& value) const {
+    write_text(dir_ / "tokenizer_config.json", value.dump());
+  }
+  fs::path dir_;
+};
+
+TEST_F(ChatTemplateFolder, FindsTheTemplate) {
+  EXPECT_FALSE(ChatTemplate::load(dir_).has_value());
+  config({{"bos_token", "<b>"}, {"eos_token", {{"content", "<e>"}}}, {"pad_token", nullptr}});
+  EXPECT_FALSE(ChatTemplate::load(dir_).has_value());
+  config({{"bos_token", "<b>"},
+          {"eos_token", {{"content", "<e>"}, {"special", true}}},
+          {"chat_template", "{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}"}});
+  EXPECT_EQ(render(), "<b><e>False");
+  ordered_json standard = {{"name", "default"}, {"template", "D"}};
+  ordered_json tool_use = {{"name", "tool_use"}, {"template", "T"}};
+  config({{"chat_template", ordered_json::array({standard, tool_use})}});
+  EXPECT_EQ(render(), "D");
+  EXPECT_EQ(render(true), "T");
+  EXPECT_EQ(ChatTemplate::load(dir_)->source(), "D");
+  write_text(dir_ / "chat_template.jinja", "J");
+  EXPECT_EQ(render(true), "J");
+  write_text(dir_ / "additional_chat_templates" / "tool_use.jinja", "X");
+  EXPECT_EQ(render(), "J");
+  EXPECT_EQ(render(true), "X");
+}
+
+TEST_F(ChatTemplateFolder, NamesTheFileThatIsBroken) {
+  const std::string file = (dir_ / "tokenizer_config.json").string();
+  for (const char* text : {"{", "[]", "{\"chat_template\": 1}", "{\"chat_template\": \"{% if %}\"}",
+                           "{\"chat_template\": [{\"name\": \"default\"}]}",
+                           "{\"chat_template\": \"x\", \"bos_token\": 3}"}) {
+    write_text(file, text);
+    try {
+      (void)ChatTemplate::load(dir_);
+      ADD_FAILURE() << text;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kFailure);
+      EXPECT_THAT(e.what(), HasSubstr(file));
+    }
+  }
+}
+
+// tools/tiny_models/expected.py: the chats of `transformers` as text and as ids.
+TEST(ChatTemplate, RendersTheModelsChats) {
+  for (const char* name : {"llama3_tiny_bf16", "qwen2_tiny_fp16"}) {
+    SCOPED_TRACE(name);
+    const fs::path model = fs::path(OCTET_SOURCE_DIR) / "models" / name;
+    const std::string file = (model / "expected.json").string();
+    const ordered_json expected = parse_ordered_json(read_text(file), file);
+    const auto chat_template = ChatTemplate::load(model);
+    ASSERT_TRUE(chat_template.has_value());
+    const Tokenizer tokenizer = Tokenizer::load(model);
+    ASSERT_GE(expected["chat"].size(), 5u);
+    for (const ordered_json& chat : expected["chat"]) {
+      RenderOptions options;
+      if (chat.contains("tools")) options.tools = chat["tools"];
+      const std::string text = chat_template->render(normalize_messages(chat["messages"]), options);
+      EXPECT_EQ(text, chat["text"].get<std::string>());
+      EXPECT_EQ(tokenizer.encode(text, false), chat["ids"].get<std::vector<int32_t>>());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace octet::text

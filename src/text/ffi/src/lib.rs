@@ -1,0 +1,37 @@
+//! What src/text/*.cc calls. Text crosses the border as bytes, because C++ strings need not be
+//! UTF-8; every function that can fail returns a `Result`, which C++ sees as an exception, and
+//! panics are turned into such results (guard.rs).
+
+mod guard;
+mod json_text;
+mod template;
+mod tokenizer;
+
+use template::{compile_template, TemplateHandle};
+use tokenizer::{load_tokenizer, TokenizerHandle};
+
+#[cxx::bridge(namespace = "octet::text::ffi")]
+mod ffi {
+    extern "Rust" {
+        type TokenizerHandle;
+        /// Parses the bytes of a tokenizer.json.
+        fn load_tokenizer(json: &[u8]) -> Result<Box<TokenizerHandle>>;
+        fn encode(&self, text: &[u8], add_special_tokens: bool) -> Result<Vec<i32>>;
+        fn decode(&self, ids: &[i32], skip_special_tokens: bool) -> Result<String>;
+        fn vocab_size(&self) -> usize;
+        /// -1 when no token has this text.
+        fn token_to_id(&self, token: &[u8]) -> Result<i32>;
+        fn id_to_token(&self, id: i32) -> Result<String>;
+        fn has_token(&self, id: i32) -> bool;
+        fn is_special(&self, id: i32) -> bool;
+        fn longest_token_bytes(&self) -> usize;
+    }
+
+    extern "Rust" {
+        type TemplateHandle;
+        fn compile_template(source: &[u8], fuel: u64) -> Result<Box<TemplateHandle>>;
+        /// `variables` is a JSON object; `now` is a Unix time in UTC, or i64::MIN for the clock's
+        /// local time.
+        fn render(&self, variables: &[u8], max_output_bytes: usize, now: i64) -> Result<String>;
+    }
+}

@@ -1,0 +1,67 @@
+#include "src/text/tokenizer.h"
+
+#include <utility>
+
+#include "octet-text-ffi/src/lib.rs.h"
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/text/ffi_call.h"
+
+namespace octet::text {
+
+struct Tokenizer::Impl {
+  rust::Box<ffi::TokenizerHandle> handle;
+};
+
+Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file) {
+  std::filesystem::path path = dir_or_file;
+  std::error_code ignored;  // a path that cannot be looked at fails with its name in read_text
+  if (std::filesystem::is_directory(path, ignored)) path /= "tokenizer.json";
+  return from_json(read_text(path), path.string());
+}
+
+Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) {
+  try {
+    return Tokenizer(std::make_unique<Impl>(Impl{ffi::load_tokenizer(ffi_bytes(json))}));
+  } catch (const rust::Error& e) {
+    throw Error(std::string("is not a usable tokenizer: ") + e.what()).file(where);
+  }
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens) const {
+  const rust::Vec<int32_t> ids = ffi_call("cannot encode: ", [&] {
+    return impl_->handle->encode(ffi_bytes(utf8), add_special_tokens);
+  });
+  return {ids.begin(), ids.end()};
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
+  return std::string(ffi_call("cannot decode: ", [&] {
+    return impl_->handle->decode({ids.data(), ids.size()}, skip_special_tokens);
+  }));
+}
+
+size_t Tokenizer::vocab_size() const { return impl_->handle->vocab_size(); }
+
+bool Tokenizer::has_token(int32_t id) const { return impl_->handle->has_token(id); }
+
+std::optional<int32_t> Tokenizer::token_to_id(std::string_view token) const {
+  const int32_t id =
+      ffi_call("bad token: ", [&] { return impl_->handle->token_to_id(ffi_bytes(token)); });
+  return id < 0 ? std::nullopt : std::optional(id);
+}
+
+std::string Tokenizer::id_to_token(int32_t id) const {
+  return std::string(ffi_call("", [&] { return impl_->handle->id_to_token(id); }));
+}
+
+bool Tokenizer::is_special(int32_t id) const { return impl_->handle->is_special(id); }
+
+size_t Tokenizer::longest_token_bytes() const { return impl_->handle->longest_token_bytes(); }
+
+}  // namespace octet::text
