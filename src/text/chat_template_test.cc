@@ -182,7 +182,7 @@ TEST(ChatTemplate, IsSharedBetweenThreads) {
 
 class ChatTemplateFolder : public ::testing::Test {
  protected:
-  ChatTemplateFolder() : dir_(fs::path(::testing::TempDir()) / "octet_chat_template_test") {
+  ChatTemplateFolder() : dir_(fs::path(::testing::TempDir()) / (std::string("octet_chat_template_test_") + std::to_string(::getpid()))) {
     fs::remove_all(dir_);
     fs::create_directories(dir_ / "additional_chat_templates");
   }
@@ -242,6 +242,7 @@ TEST(ChatTemplate, RendersTheModelsChats) {
     SCOPED_TRACE(name);
     const fs::path model = fs::path(OCTET_SOURCE_DIR) / "models" / name;
     const std::string file = (model / "expected.json").string();
+    if (!fs::exists(file)) GTEST_SKIP() << "the tiny models are not trained yet: tools/tiny_models/make.sh";
     const ordered_json expected = parse_ordered_json(read_text(file), file);
     const auto chat_template = ChatTemplate::load(model);
     ASSERT_TRUE(chat_template.has_value());

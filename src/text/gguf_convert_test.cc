@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -22,7 +23,7 @@ using testing::TinyGguf;
 
 class GgufConvert : public ::testing::Test {
  protected:
-  GgufConvert() : dir_(fs::path(::testing::TempDir()) / "octet_gguf_convert_test") {
+  GgufConvert() : dir_(fs::path(::testing::TempDir()) / (std::string("octet_gguf_convert_test_") + std::to_string(::getpid()))) {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
   }

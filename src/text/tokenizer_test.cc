@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <string>
@@ -89,7 +90,7 @@ TEST(Tokenizer, RefusesBadTextAndIds) {
 }
 
 TEST(Tokenizer, NamesTheFileThatIsBroken) {
-  const fs::path dir = fs::path(::testing::TempDir()) / "octet_tokenizer_test";
+  const fs::path dir = fs::path(::testing::TempDir()) / (std::string("octet_tokenizer_test_") + std::to_string(::getpid()));
   fs::remove_all(dir);
   fs::create_directories(dir);
   const std::string file = (dir / "tokenizer.json").string();
