@@ -1,0 +1,42 @@
+#include "src/quant/sensitivity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace octet {
+
+void Sensitivity::observe(const float* x, size_t ldx, size_t m, size_t k, const float* scale) {
+  const auto at = [&](size_t r, size_t i) {
+    return scale == nullptr ? x[r * ldx + i] : x[r * ldx + i] / scale[i];
+  };
+  std::vector<float> hi(k), lo(k);
+  for (size_t i = 0; i < k; ++i) hi[i] = lo[i] = at(0, i);
+  for (size_t r = 1; r < m; ++r)
+    for (size_t i = 0; i < k; ++i) {
+      hi[i] = std::max(hi[i], at(r, i));
+      lo[i] = std::min(lo[i], at(r, i));
+    }
+  for (size_t i = 0; i < k; ++i) {
+    max_ = any_ ? std::max(max_, hi[i]) : hi[i];
+    min_ = any_ ? std::min(min_, lo[i]) : lo[i];
+    any_ = true;
+  }
+  double sum = 0, squares = 0;
+  const double count = static_cast<double>(m * k);
+  for (size_t r = 0; r < m; ++r)
+    for (size_t i = 0; i < k; ++i) sum += at(r, i) - (hi[i] + lo[i]);
+  const double mean = sum / count;
+  for (size_t r = 0; r < m; ++r)
+    for (size_t i = 0; i < k; ++i) {
+      const double d = at(r, i) - (hi[i] + lo[i]) - mean;
+      squares += d * d;
+    }
+  if (count > 1) std_ = std::max(std_, std::sqrt(squares / (count - 1)));
+}
+
+double Sensitivity::score() const {
+  return std::max(std::fabs(max_), std::fabs(min_)) / std_;
+}
+
+}  // namespace octet
