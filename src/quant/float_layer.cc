@@ -46,6 +46,28 @@ FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer) {
   return f;
 }
 
+FloatWeight load_float_head(const ModelFolder& folder) {
+  FloatWeight w;
+  w.shape = {static_cast<uint64_t>(folder.config().vocab_size),
+             static_cast<uint64_t>(folder.config().hidden_size), false};
+  const TensorView& t = folder.head_weight();
+  t.expect_shape({w.shape.n, w.shape.k});
+  w.w = t.floats();
+  return w;
+}
+
+std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts,
+                                   ThreadTeam& team) {
+  std::vector<float> w, bias;
+  for (const FloatWeight* p : parts) {
+    w.insert(w.end(), p->w.begin(), p->w.end());
+    bias.insert(bias.end(), p->bias.begin(), p->bias.end());
+  }
+  const size_t k = parts[0]->shape.k, n = w.size() / k;
+  return std::make_unique<FloatLinear>(w.data(), kernels::FloatType::kF32, n, k, std::move(bias),
+                                       team);
+}
+
 const std::vector<InputGroup>& input_groups() {
   static const std::vector<InputGroup> groups = {
       {{LinearKind::kQ, LinearKind::kK, LinearKind::kV}, true},
@@ -85,7 +107,16 @@ CalibrationStream::CalibrationStream(const ModelFolder& folder,
 
 CalibrationStream::~CalibrationStream() = default;
 
-void CalibrationStream::run(const DecoderLayer& layer) {
+void CalibrationStream::tap(const Norm& norm, const Tap& tap) {
+  const size_t hidden = static_cast<size_t>(config_.hidden_size);
+  std::vector<float> y(longest_ * hidden);
+  for (const std::vector<float>& x : states_) {
+    norm.rows(x.data(), 0, x.size() / hidden, y.data());
+    tap(y.data(), hidden, x.size() / hidden);
+  }
+}
+
+void CalibrationStream::run(const DecoderLayer& layer, const std::function<void()>& done) {
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
   for (size_t s = 0; s < states_.size(); ++s) {
     std::vector<float>& x = states_[s];
@@ -98,6 +129,7 @@ void CalibrationStream::run(const DecoderLayer& layer) {
     team_.run([&](Worker& w) { layer.forward(w, config_, chunks, m, kv, buffers_); });
     std::copy(buffers_.x.data(), buffers_.x.data() + x.size(), x.begin());
   }
+  if (done) done();
 }
 
 }  // namespace octet

@@ -25,6 +25,10 @@ struct FloatLayer {
 };
 
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer);
+// The output head's weights [vocab, hidden] (the embedding's when tied).
+FloatWeight load_float_head(const ModelFolder& folder);
+// Linears of one input as one packed float matrix; all or none have a bias.
+std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
 
 // The groups of linears that read the same input, in order of execution.
 struct InputGroup {
@@ -63,10 +67,12 @@ class CalibrationStream {
   // Embeds the samples (ids checked against the vocabulary by the caller).
   CalibrationStream(const ModelFolder& folder, const std::vector<std::vector<int32_t>>& samples,
                     ThreadTeam& team);
-  // Runs sample after sample through one layer, in place.
-  void run(const DecoderLayer& layer);
-  size_t samples() const { return states_.size(); }
-  const std::vector<float>& state(size_t sample) const { return states_[sample]; }  // [tokens, hidden]
+  ~CalibrationStream();
+  // Runs sample after sample through one layer, in place. `done` is called while `layer` still
+  // lives.
+  void run(const DecoderLayer& layer, const std::function<void()>& done = {});
+  // Shows every sample's normalized state [tokens, hidden] to `tap`.
+  void tap(const Norm& norm, const Tap& tap);
 
  private:
   ModelConfig config_;  // with one layer, for the cache
@@ -77,9 +83,6 @@ class CalibrationStream {
   StepBuffers buffers_;
   std::unique_ptr<class KvCache> cache_;
   std::vector<int32_t> blocks_;
-
- public:
-  ~CalibrationStream();
 };
 
 }  // namespace octet

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/quant/encode.h"
 
 namespace octet {
 namespace {
@@ -43,8 +44,6 @@ using Bins = std::vector<float>;   // [kBins]
 
 class HistogramObserver final : public Observer {
  public:
-  explicit HistogramObserver(bool exact_edges) : exact_edges_(exact_edges) {}
-
   void observe(std::span<const float> x) override {
     const Range r = extremes(x);
     if (bins_.empty()) {
@@ -73,16 +72,12 @@ class HistogramObserver final : public Observer {
   Range range() const override { return search(); }
 
  private:
-  Bins histogram(std::span<const float> x, Range r) const {
-    float lo = r.min, hi = r.max;
-    if (!exact_edges_) {
-      lo = std::trunc(lo);
-      hi = std::trunc(hi);
-      if (lo == hi) {
-        const Range own = extremes(x);
-        lo = own.min;
-        hi = own.max;
-      }
+  static Bins histogram(std::span<const float> x, Range r) {
+    float lo = std::trunc(r.min), hi = std::trunc(r.max);
+    if (lo == hi) {
+      const Range own = extremes(x);
+      lo = own.min;
+      hi = own.max;
     }
     if (lo == hi) {
       lo -= 1;
@@ -177,25 +172,25 @@ class HistogramObserver final : public Observer {
     return {seen_.min + bin * static_cast<float>(a), seen_.min + bin * static_cast<float>(b + 1)};
   }
 
-  bool exact_edges_;
   Range seen_;
   Bins bins_;
 };
 
 }  // namespace
 
-QuantParams params_of(Range r) {
+QuantParams params_of(Range r, DType stored) {
   r.min = std::min(r.min, 0.0f);
   r.max = std::max(r.max, 0.0f);
   QuantParams p;
   p.scale = std::max((r.max - r.min) / 255.0f, kEps);
-  p.offset = std::nearbyint(-r.min / p.scale) - 128.0f;
+  if (stored != DType::kF32) p.scale = round_to(p.scale, stored);
+  p.offset = std::clamp(std::nearbyint(-r.min / p.scale) - 128.0f, -128.0f, 127.0f);
   return p;
 }
 
 std::unique_ptr<Observer> make_minmax_observer() { return std::make_unique<MinMaxObserver>(); }
-std::unique_ptr<Observer> make_histogram_observer(bool exact_edges) {
-  return std::make_unique<HistogramObserver>(exact_edges);
+std::unique_ptr<Observer> make_histogram_observer() {
+  return std::make_unique<HistogramObserver>();
 }
 
 }  // namespace octet

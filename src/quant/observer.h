@@ -6,18 +6,21 @@
 #include <span>
 #include <vector>
 
+#include "src/checkpoint/dtype.h"
+
 namespace octet {
 
 struct Range {
   float min = 0, max = 0;
 };
 
-// scale = max((max - min) / 255, eps), offset = rne(-min / scale) - 128, with min <= 0 <= max.
 struct QuantParams {
   float scale = 1;
-  float offset = 0;
+  float offset = 0;  // an integer from -128 to 127
 };
-QuantParams params_of(Range range);
+// scale = max((max - min) / 255, eps) rounded to `stored` (the dtype it is written in), then
+// offset = rne(-min / scale) - 128, with min <= 0 <= max.
+QuantParams params_of(Range range, DType stored);
 
 class Observer {
  public:
@@ -31,8 +34,7 @@ class Observer {
 // act_method 1: the arithmetic means, over samples, of each sample's minimum and maximum.
 std::unique_ptr<Observer> make_minmax_observer();
 // act_method 2: a histogram of 2048 bins, merged sample by sample, and a search for the range with
-// the least squared error. `exact_edges` bins between the true extremes; without it the edges are
-// cut to integers, as msModelSlim does.
-std::unique_ptr<Observer> make_histogram_observer(bool exact_edges);
+// the least squared error. The edges of a sample's bins are cut to integers, as msModelSlim does.
+std::unique_ptr<Observer> make_histogram_observer();
 
 }  // namespace octet

@@ -20,8 +20,7 @@ std::vector<float> smooth_quant(const OutlierStats& stats,
   for (const FloatWeight* t : targets)
     for (size_t i = 0; i < t->w.size(); ++i) w[i % k] = std::max(w[i % k], std::fabs(t->w[i]));
   for (size_t i = 0; i < k; ++i)
-    s[i] = std::max(kMinScale, std::pow(stats.amplitude()[i], 0.5f) /
-                                   std::pow(std::max(kMinScale, w[i]), 0.5f));
+    s[i] = std::max(kMinScale, std::sqrt(stats.amplitude()[i]) / std::sqrt(std::max(kMinScale, w[i])));
   return s;
 }
 

@@ -1,0 +1,47 @@
+#include "src/quant/encode.h"
+
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "src/base/error.h"
+#include "src/base/float16.h"
+
+namespace octet {
+namespace {
+
+template <typename T, typename Convert>
+std::vector<std::byte> encode_as(std::span<const float> values, Convert convert) {
+  std::vector<std::byte> out(values.size() * sizeof(T));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const T v = convert(values[i]);
+    if (std::isfinite(values[i]) && !std::isfinite(to_float(v)))
+      throw Error("a value does not fit the model's 16-bit type")
+          .found(std::to_string(values[i]))
+          .remedy("use another --anti_method, or a bfloat16 model");
+    std::memcpy(out.data() + i * sizeof(T), &v, sizeof(T));
+  }
+  return out;
+}
+
+}  // namespace
+
+float round_to(float v, DType dtype) {
+  switch (dtype) {
+    case DType::kF16: return to_float(to_f16(v));
+    case DType::kBF16: return to_float(to_bf16(v));
+    case DType::kF32: return v;
+    default: OCTET_CHECK(false);
+  }
+}
+
+std::vector<std::byte> encode(std::span<const float> values, DType dtype) {
+  switch (dtype) {
+    case DType::kF16: return encode_as<f16>(values, to_f16);
+    case DType::kBF16: return encode_as<bf16>(values, to_bf16);
+    case DType::kF32: return encode_as<float>(values, [](float v) { return v; });
+    default: OCTET_CHECK(false);
+  }
+}
+
+}  // namespace octet

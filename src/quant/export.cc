@@ -1,0 +1,262 @@
+#include "src/quant/export.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "src/base/error.h"
+#include "src/quant/encode.h"
+
+namespace octet {
+namespace {
+
+constexpr const char* kWeightStem = "quant_model_weight_w8a8";
+constexpr const char* kScheme = "W8A8";
+constexpr const char* kFloat = "FLOAT";
+
+// deq_scale [n], each product rounded once to float32.
+std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input) {
+  std::vector<float> d(w.scale.size());
+  for (size_t j = 0; j < d.size(); ++j) d[j] = input.scale * w.scale[j];
+  return d;
+}
+
+// rne(bias / deq_scale - offset * row sum): in float32 as msModelSlim does, or exactly.
+std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input,
+                                const std::vector<float>& bias, const std::vector<float>& d,
+                                bool in_float32) {
+  std::vector<int32_t> q(d.size());
+  for (size_t j = 0; j < q.size(); ++j) {
+    const float b = bias.empty() ? 0.0f : bias[j];
+    const double value =
+        in_float32 ? double{std::nearbyint(b / d[j] - static_cast<float>(w.sum[j]) * input.offset)}
+                   : std::nearbyint(double{b} / d[j]) -
+                         static_cast<double>(w.sum[j]) * double{input.offset};
+    q[j] = static_cast<int32_t>(std::clamp(value, -2147483648.0, 2147483647.0));
+  }
+  return q;
+}
+
+}  // namespace
+
+Exporter::Exporter(const fs::path& target, const ModelFolder& source, const KeptInFloat& kept,
+                   const QuantizeOptions& options)
+    : target_(target),
+      source_(source),
+      kept_(kept),
+      options_(options),
+      float_type_(stored_dtype(source.config(), options)),
+      deq_type_(source.config().dtype == DType::kBF16 ? DType::kF32 : DType::kI64),
+      description_(kScheme, !options.mindie_format) {
+  plan();
+  writer_ = std::make_unique<SafetensorsWriter>(
+      target_, specs_,
+      WriterOptions{kWeightStem, options_.part_bytes, /*metadata=*/!options_.compat_msmodelslim});
+}
+
+// msModelSlim leaves a zero bias on every norm that it has wrapped.
+bool Exporter::norm_bias() const {
+  return options_.compat_msmodelslim && options_.anti_method != AntiMethod::kNone;
+}
+
+// A tied head is stored by itself only where it differs from the embedding, or as the tool does.
+bool Exporter::stores_head() const {
+  return !source_.config().tie_word_embeddings || options_.compat_msmodelslim ||
+         !kept_.contains("lm_head") || source_.tensors().find("lm_head.weight") != nullptr;
+}
+
+void Exporter::plan_float(const std::string& name, Shape shape) {
+  specs_.push_back({name, float_type_, std::move(shape)});
+  description_.add(name, kFloat);
+}
+
+void Exporter::plan_norm(const std::string& prefix) {
+  const Shape shape = {static_cast<uint64_t>(source_.config().hidden_size)};
+  plan_float(prefix + ".weight", shape);
+  if (!norm_bias()) return;
+  plan_float(prefix + ".bias", shape);
+  if (!options_.mindie_format) return;
+  for (const char* part : {".module.weight", ".module.bias"}) {
+    specs_.push_back({prefix + part, float_type_, shape});
+    description_.add(prefix + part, kScheme);
+  }
+}
+
+void Exporter::plan_linear(const std::string& name, const LinearShape& s) {
+  if (kept_.contains(name)) {
+    plan_float(name + ".weight", {s.n, s.k});
+    if (s.bias) plan_float(name + ".bias", {s.n});
+    return;
+  }
+  const auto add = [&](const char* part, DType dtype, Shape shape) {
+    specs_.push_back({name + part, dtype, std::move(shape)});
+    description_.add(name + part, kScheme);
+  };
+  add(".weight", DType::kI8, {s.n, s.k});
+  if (s.bias) plan_float(name + ".bias", {s.n});
+  if (options_.compat_msmodelslim) {
+    add(".weight_scale", float_type_, {s.n, 1});
+    add(".weight_offset", float_type_, {s.n, 1});
+  }
+  add(".input_scale", float_type_, {1});
+  add(".input_offset", float_type_, {1});
+  add(".quant_bias", DType::kI32, {s.n});
+  add(".deq_scale", deq_type_, {s.n});
+}
+
+void Exporter::plan() {
+  const ModelConfig& c = source_.config();
+  const Shape vocab = {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)};
+  plan_float("model.embed_tokens.weight", vocab);
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    for (LinearKind kind : kLinearKinds) plan_linear(linear_name(layer, kind), linear_shape(c, kind));
+    plan_norm(layer_prefix(layer) + "input_layernorm");
+    plan_norm(layer_prefix(layer) + "post_attention_layernorm");
+  }
+  plan_norm("model.norm");
+  if (stores_head()) {
+    plan_linear("lm_head", {vocab[0], vocab[1], false});
+  } else {
+    description_.add("lm_head.weight", kFloat);  // loaders look it up for tied heads, too
+  }
+}
+
+void Exporter::write_float(const std::string& name, std::span<const float> values) {
+  writer_->write(name, encode(values, float_type_));
+}
+
+void Exporter::write_view(const std::string& name, const TensorView& view) {
+  if (view.dtype == float_type_) {
+    writer_->write(name, view.data);
+  } else {
+    write_float(name, view.floats());
+  }
+  view.release();
+}
+
+void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
+  write_float(prefix + ".weight", norm.weight);
+  if (!norm_bias()) return;
+  std::vector<float> bias = norm.bias;
+  bias.resize(norm.weight.size(), 0.0f);
+  write_float(prefix + ".bias", bias);
+  if (!options_.mindie_format) return;
+  write_float(prefix + ".module.weight", norm.weight);
+  write_float(prefix + ".module.bias", bias);
+}
+
+void Exporter::write_linear(const std::string& name, const std::vector<float>& bias,
+                            const QuantizedLinear& linear) {
+  const RoundedWeight& w = *linear.rounded;
+  const std::vector<float> d = deq_scale(w, linear.input);
+  writer_->write(name + ".weight", w.q);
+  if (!bias.empty()) write_float(name + ".bias", bias);
+  if (options_.compat_msmodelslim) {
+    write_float(name + ".weight_scale", w.scale);
+    write_float(name + ".weight_offset", std::vector<float>(w.scale.size(), 0.0f));
+  }
+  write_float(name + ".input_scale", std::span(&linear.input.scale, 1));
+  write_float(name + ".input_offset", std::span(&linear.input.offset, 1));
+  writer_->write(name + ".quant_bias",
+                 quant_bias(w, linear.input, bias, d, options_.compat_msmodelslim));
+  if (deq_type_ == DType::kF32) {
+    writer_->write(name + ".deq_scale", d);
+  } else {
+    std::vector<int64_t> bits(d.size());
+    for (size_t j = 0; j < d.size(); ++j) bits[j] = std::bit_cast<int32_t>(d[j]);
+    writer_->write(name + ".deq_scale", bits);
+  }
+}
+
+void Exporter::write_embedding() {
+  const std::string name = "model.embed_tokens.weight";
+  write_view(name, source_.tensors().get(name));
+}
+
+void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
+                           const QuantizedLayer& linears) {
+  for (LinearKind kind : kLinearKinds) {
+    const std::string name = linear_name(layer, kind);
+    const FloatWeight& w = weights.at(kind);
+    const QuantizedLinear& q = linears[static_cast<size_t>(kind)];
+    if (q.rounded) {
+      write_linear(name, w.bias, q);
+    } else {
+      write_float(name + ".weight", w.w);
+      if (!w.bias.empty()) write_float(name + ".bias", w.bias);
+    }
+  }
+  write_norm(layer_prefix(layer) + "input_layernorm", weights.input_norm);
+  write_norm(layer_prefix(layer) + "post_attention_layernorm", weights.post_norm);
+}
+
+void Exporter::write_final_norm(const Norm& norm) { write_norm("model.norm", norm); }
+
+void Exporter::write_head(const QuantizedLinear& linear) {
+  if (linear.rounded) {
+    write_linear("lm_head", {}, linear);
+  } else if (stores_head()) {
+    write_view("lm_head.weight", source_.head_weight());
+  }
+}
+
+void Exporter::finish() {
+  writer_->finish();
+  write_text(target_ / (options_.mindie_format ? "quant_model_description_w8a8.json"
+                                               : "quant_model_description.json"),
+             description_.json().dump(2));
+  write_config();
+  copy_side_files();
+}
+
+void Exporter::write_config() const {
+  ordered_json c = source_.config().raw;
+  if (!kept_.contains("lm_head")) c["tie_word_embeddings"] = false;
+  if (!options_.compat_msmodelslim) {
+    c["quantization_config"] = description_.json();
+  } else if (options_.mindie_format) {
+    const ordered_json none = nullptr;
+    c["quantize"] = "w8a8";
+    c["quantization_config"] = {{"group_size", 0},
+                                {"kv_quant_type", none},
+                                {"fa_quant_type", none},
+                                {"w_bit", 8},
+                                {"a_bit", 8},
+                                {"dev_type", "cpu"},
+                                {"fraction", 0.01},
+                                {"act_method", static_cast<int>(options_.act_method)},
+                                {"co_sparse", false},
+                                {"anti_method", anti_method_name(options_.anti_method)},
+                                {"disable_level", disable_level_name(options_.disable_level)},
+                                {"do_smooth", false},
+                                {"use_sigma", false},
+                                {"sigma_factor", 3.0},
+                                {"is_lowbit", false},
+                                {"mm_tensor", false},
+                                {"w_sym", true},
+                                {"open_outlier", true},
+                                {"is_dynamic", false}};
+  }
+  write_text(target_ / "config.json", c.dump(4));
+}
+
+// Everything that is neither weights nor their index nor written here: tokenizer, chat template,
+// generation config, licence, ...
+void Exporter::copy_side_files() const {
+  for (const auto& entry : fs::directory_iterator(source_.path())) {
+    const std::string name = entry.path().filename().string();
+    const std::string extension = entry.path().extension().string();
+    const bool text = extension == ".json" || extension == ".txt" || extension == ".jinja" ||
+                      extension == ".model" || extension == ".tiktoken" || extension == ".py" ||
+                      extension == ".md" || name == "LICENSE" || name == "NOTICE";
+    if (!entry.is_regular_file() || !text || name == "config.json" ||
+        name.ends_with(".index.json") || fs::exists(target_ / name))
+      continue;
+    std::error_code error;
+    fs::copy_file(entry.path(), target_ / name, error);
+    if (error)
+      throw Error("cannot copy: " + error.message()).file(entry.path().string());
+  }
+}
+
+}  // namespace octet

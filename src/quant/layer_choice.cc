@@ -1,0 +1,140 @@
+#include "src/quant/layer_choice.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "src/base/error.h"
+
+namespace octet {
+namespace {
+
+// msModelSlim's defaults by --model_type (docs/quantization.md).
+struct ModelType {
+  const char* name;
+  bool all_down;           // every down_proj
+  bool first_layers_down;  // layers 0-4: down_proj
+  bool first_layers;       // layers 0-4: the other six linears
+  bool head;
+};
+constexpr std::array<ModelType, 10> kModelTypes = {{
+    {"llama", true, false, false, false},
+    {"llama2", true, false, false, false},
+    {"llama3", false, true, true, true},
+    {"llama3.1_bf", true, false, false, false},
+    {"llama3.1_fp", true, false, true, true},
+    {"llama3.1_instruct", true, false, true, true},
+    {"qwen1.5", true, false, false, true},
+    {"qwen2", true, false, false, true},
+    {"qwen2.5", true, false, false, true},
+    {"qwen3", true, false, false, true},
+}};
+constexpr int64_t kFirstLayers = 5;
+
+const ModelType& find_model_type(const std::string& name) {
+  std::string known;
+  for (const ModelType& t : kModelTypes) {
+    if (name == t.name) return t;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", t.name);
+  }
+  throw Error("unknown model type", ErrorKind::kUsage)
+      .field("--model_type")
+      .expected(known)
+      .found(name);
+}
+
+void add_defaults(const ModelConfig& config, const ModelType& type, KeptInFloat& kept) {
+  const std::string reason = fmt::format("default of model type {}", type.name);
+  if ((type.first_layers || type.first_layers_down) && config.layers < kFirstLayers)
+    throw Error("this model type keeps layers 0 to 4 in float, but the model has fewer",
+                ErrorKind::kUsage)
+        .field("--model_type")
+        .found(fmt::format("{} layers", config.layers))
+        .remedy("name the linears with --disable_names");
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    for (LinearKind kind : kLinearKinds) {
+      const bool first = layer < kFirstLayers;
+      const bool keep = kind == LinearKind::kDown
+                            ? type.all_down || (first && type.first_layers_down)
+                            : first && type.first_layers;
+      if (keep) kept.emplace(linear_name(layer, kind), reason);
+    }
+  if (type.head) kept.emplace("lm_head", reason);
+}
+
+void add_names(const ModelConfig& config, const std::vector<std::string>& names,
+               KeptInFloat& kept) {
+  std::set<std::string> known = {"lm_head"};
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    for (LinearKind kind : kLinearKinds) known.insert(linear_name(layer, kind));
+  for (const std::string& name : names) {
+    if (!known.contains(name))
+      throw Error("this is no linear layer of the model", ErrorKind::kUsage)
+          .field("--disable_names")
+          .expected(fmt::format("a name like {} (layers 0 to {}), or lm_head",
+                                linear_name(0, LinearKind::kDown), config.layers - 1))
+          .found(name);
+    kept.emplace(name, "--disable_names");
+  }
+}
+
+// The group of linears that one fused matrix of a loader holds: q/k/v, gate/up, else itself.
+std::string fused_name(const std::string& name) {
+  for (const char* part : {".q_proj", ".k_proj", ".v_proj"})
+    if (name.ends_with(part)) return name.substr(0, name.size() - 7) + ".qkv_proj";
+  if (name.ends_with(".gate_proj")) return name.substr(0, name.size() - 10) + ".gate_up_proj";
+  if (name.ends_with(".up_proj")) return name.substr(0, name.size() - 8) + ".gate_up_proj";
+  return name;
+}
+
+}  // namespace
+
+std::string anti_method_name(AntiMethod method) {
+  switch (method) {
+    case AntiMethod::kNone: return "";
+    case AntiMethod::kM1: return "m1";
+    case AntiMethod::kM3: return "m3";
+  }
+  OCTET_CHECK(false);
+}
+
+std::string disable_level_name(size_t level) { return fmt::format("L{}", level); }
+
+KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options) {
+  KeptInFloat kept;
+  std::string type = options.model_type;
+  if (type.empty()) type = config.family == Family::kLlama ? "llama2" : "qwen2";
+  const ModelType& model_type = find_model_type(type);
+  if (options.disable_names) {
+    add_names(config, *options.disable_names, kept);
+  } else {
+    add_defaults(config, model_type, kept);
+  }
+  if (options.disable_last_linear) kept.emplace("lm_head", "--disable_last_linear");
+  return kept;
+}
+
+void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool whole_groups,
+                     KeptInFloat& kept) {
+  std::vector<LinearScore> candidates;
+  for (const LinearScore& s : scores)
+    if (!kept.contains(s.name)) candidates.push_back(s);
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const auto& a, const auto& b) { return a.score > b.score; });
+  count = std::min(count, candidates.size());
+  std::set<std::string> groups;
+  for (size_t i = 0; i < count; ++i) {
+    kept.emplace(candidates[i].name,
+                 fmt::format("--disable_level: score {:.1f}", candidates[i].score));
+    groups.insert(fused_name(candidates[i].name));
+  }
+  if (!whole_groups) return;
+  for (size_t i = count; i < candidates.size(); ++i)
+    if (groups.contains(fused_name(candidates[i].name)))
+      kept.emplace(candidates[i].name, fmt::format("--disable_level: same group, score {:.1f}",
+                                                   candidates[i].score));
+}
+
+}  // namespace octet

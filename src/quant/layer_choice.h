@@ -1,0 +1,32 @@
+// Which linears stay in float, and why.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "src/checkpoint/model_folder.h"
+#include "src/quant/options.h"
+
+namespace octet {
+
+// Full name of a linear ("model.layers.0.mlp.down_proj", "lm_head") -> the reason, for people.
+using KeptInFloat = std::map<std::string, std::string>;
+
+// A linear's score: how hard its input is to quantize (Sensitivity::score).
+struct LinearScore {
+  std::string name;
+  double score;
+};
+
+// Names given, model type's defaults and the last linear. Throws kUsage Error for an unknown name
+// or model type.
+KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options);
+
+// Adds the `count` linears with the highest scores (ties in order of execution), all if there are
+// fewer. `whole_groups`: q/k/v, and gate/up, go back together, so one more or two may be added;
+// loaders refuse a group of mixed types.
+void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool whole_groups,
+                     KeptInFloat& kept);
+
+}  // namespace octet
