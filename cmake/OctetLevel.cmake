@@ -32,3 +32,18 @@ function(octet_kernel_isa set flags)
                          -fno-math-errno -fno-trapping-math ${flags})
   target_link_libraries(octet_kernels PUBLIC $<TARGET_OBJECTS:octet_kernels_${set}>)
 endfunction()
+
+# octet_embed(<target> <file> <symbol>): the file's bytes, zero-terminated, as
+# `const char octet::<symbol>[]` in the target.
+function(octet_embed target file symbol)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${file})
+  file(READ ${CMAKE_SOURCE_DIR}/${file} hex HEX)
+  string(REGEX REPLACE "(..)" "'\\\\x\\1'," bytes "${hex}")
+  set(out ${CMAKE_BINARY_DIR}/embedded/${symbol}.cc)
+  file(CONFIGURE OUTPUT ${out} CONTENT "namespace octet {
+extern const char ${symbol}[];
+const char ${symbol}[] = {@bytes@0};
+}
+" @ONLY)
+  target_sources(${target} PRIVATE ${out})
+endfunction()

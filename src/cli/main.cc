@@ -1,1 +1,62 @@
-int main(){}
+// The program `octet`: parses the command line and turns errors into one clear line and an exit
+// code (2 for usage, 1 for failure).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "src/base/error.h"
+#include "src/cli/cli.h"
+
+namespace {
+
+int run(int argc, char** argv) {
+  using namespace octet;
+  CLI::App app{"Octet quantizes LLaMA and Qwen checkpoints to W8A8 and serves them."};
+  app.name("octet");
+  app.set_version_flag("--version,-V", fmt::format("octet {}", cli::kVersion));
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.require_subcommand(1);
+  app.footer("`octet VERB --help` explains a verb. Names of options may be spelled with _ or -.");
+  cli::add_quantize(app);
+  cli::add_chat(app);
+  cli::add_generate(app);
+  cli::add_eval(app);
+  cli::add_inspect(app);
+  cli::add_check(app);
+  cli::add_convert(app);
+  cli::add_completion(app);
+  if (argc == 1) {
+    fmt::print("{}", app.help());
+    return 2;
+  }
+  std::vector<std::string> args = cli::fold_names(argc, argv);
+  std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
+  try {
+    app.parse(args);
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    const bool asked = e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
+    const int code = app.exit(e);
+    return asked ? code : 2;
+  } catch (const cli::Exit& e) {
+    return e.code;
+  } catch (const Error& e) {
+    fmt::print(stderr, "octet: error: {}\n", e.what());
+    return e.kind() == ErrorKind::kUsage ? 2 : 1;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "octet: error: out of memory\n");
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "octet: internal error: {}\n", e.what());
+  }
+  return 1;
+}

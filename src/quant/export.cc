@@ -213,6 +213,7 @@ void Exporter::write_config() const {
   ordered_json c = source_.config().raw;
   if (!kept_.contains("lm_head")) c["tie_word_embeddings"] = false;
   if (!options_.compat_msmodelslim) {
+    c["quantize"] = "w8a8";  // what MindIE's ATB backend reads
     c["quantization_config"] = description_.json();
   } else if (options_.mindie_format) {
     const ordered_json none = nullptr;
@@ -252,10 +253,7 @@ void Exporter::copy_side_files() const {
     if (!entry.is_regular_file() || !text || name == "config.json" ||
         name.ends_with(".index.json") || fs::exists(target_ / name))
       continue;
-    std::error_code error;
-    fs::copy_file(entry.path(), target_ / name, error);
-    if (error)
-      throw Error("cannot copy: " + error.message()).file(entry.path().string());
+    write_text(target_ / name, read_text(entry.path()));
   }
 }
 

@@ -1,0 +1,385 @@
+#include "src/checkpoint/check.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "src/base/error.h"
+#include "src/base/json.h"
+#include "src/checkpoint/model_folder.h"
+
+namespace octet {
+namespace {
+
+std::string describe(const TensorView& t) {
+  return fmt::format("{} {}", dtype_name(t.dtype), shape_string(t.shape));
+}
+
+template <typename T>
+std::vector<T> elements(const TensorView& t) {
+  std::vector<T> v(t.data.size() / sizeof(T));
+  std::memcpy(v.data(), t.data.data(), t.data.size());
+  return v;
+}
+
+bool is_quant_dtype(DType t) { return t == DType::kI8; }
+
+class Checker {
+ public:
+  explicit Checker(const fs::path& folder) : path_(folder) {}
+
+  std::vector<Finding> run() {
+    try {
+      folder_.emplace(path_);
+    } catch (const Error& e) {
+      error(e.tensor_name(), e.what());
+      return std::move(findings_);
+    }
+    check_description_files();
+    check_side_files();
+    const ModelConfig& c = folder_->config();
+    const uint64_t vocab = static_cast<uint64_t>(c.vocab_size),
+                   hidden = static_cast<uint64_t>(c.hidden_size);
+    check_float("model.embed_tokens", {vocab, hidden}, true);
+    for (int64_t layer = 0; layer < c.layers; ++layer) check_layer(layer);
+    check_norm("model.norm");
+    check_head(vocab, hidden);
+    check_names();
+    return std::move(findings_);
+  }
+
+ private:
+  Finding& add(Severity severity, std::string tensor, std::string problem) {
+    return findings_.emplace_back(Finding{severity, "", std::move(tensor), std::move(problem), "",
+                                          "", ""});
+  }
+  Finding& error(std::string tensor, std::string problem) {
+    return add(Severity::kError, std::move(tensor), std::move(problem));
+  }
+  Finding& warning(std::string tensor, std::string problem) {
+    return add(Severity::kWarning, std::move(tensor), std::move(problem));
+  }
+
+  // The tensor, when it is there and of that shape; otherwise a finding.
+  const TensorView* need(const std::string& name, const Shape& shape) {
+    known_.insert(name);
+    const TensorView* t = folder_->tensors().find(name);
+    if (t == nullptr) {
+      error(name, "the tensor is missing").remedy = "quantize again, or restore the lost file";
+      return nullptr;
+    }
+    if (t->shape != shape) {
+      Finding& f = error(name, "wrong shape");
+      f.expected = shape_string(shape);
+      f.found = describe(*t);
+      return nullptr;
+    }
+    return t;
+  }
+
+  void need_dtype(const TensorView& t, DType expected, const char* remedy) {
+    if (t.dtype == expected) return;
+    Finding& f = error(t.name, "wrong dtype");
+    f.expected = dtype_name(expected);
+    f.found = dtype_name(t.dtype);
+    f.remedy = remedy;
+  }
+
+  void need_float(const TensorView& t) {
+    if (is_float(t.dtype)) return;
+    Finding& f = error(t.name, "wrong dtype");
+    f.expected = "F16, BF16 or F32";
+    f.found = dtype_name(t.dtype);
+    if (is_quant_dtype(t.dtype)) f.remedy = "its description says FLOAT; it should say W8A8";
+  }
+
+  // The type word of a linear; a finding and nothing when it cannot be told.
+  std::optional<Scheme> scheme_of(const std::string& prefix) {
+    if (!folder_->quantized()) return Scheme::kFloat;
+    const std::string* word = folder_->description()->find(prefix + ".weight");
+    if (word == nullptr) {
+      Finding& f = error(prefix + ".weight", "the description has no entry for it");
+      f.file = folder_->description()->source;
+      f.expected = "FLOAT or W8A8";
+      f.remedy = "loaders end with KeyError; add the entry";
+      return std::nullopt;
+    }
+    const auto scheme = parse_scheme(*word);
+    if (!scheme) {
+      Finding& f = error(prefix + ".weight", "unknown quantization type");
+      f.file = folder_->description()->source;
+      f.expected = "FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX or W8A16";
+      f.found = *word;
+    }
+    return scheme;
+  }
+
+  void check_float(const std::string& prefix, const Shape& shape, bool must_be_float) {
+    const auto scheme = scheme_of(prefix);
+    if (must_be_float && scheme && *scheme != Scheme::kFloat)
+      error(prefix + ".weight", "embeddings cannot be quantized").expected = "FLOAT";
+    if (const TensorView* t = need(prefix + ".weight", shape)) need_float(*t);
+  }
+
+  void check_norm(const std::string& prefix) {
+    const Shape shape = {static_cast<uint64_t>(folder_->config().hidden_size)};
+    const TensorStore& tensors = folder_->tensors();
+    const bool wrapped = tensors.find(prefix + ".weight") == nullptr &&
+                         tensors.find(prefix + ".module.weight") != nullptr;
+    if (wrapped) {
+      Finding& f = warning(prefix + ".module.weight", "a wrapped norm of an old msModelSlim");
+      f.expected = prefix + ".weight";
+      f.remedy = "vLLM-Ascend refuses it; rename it, or quantize again";
+    }
+    for (const char* part : {".module.weight", ".module.bias"}) known_.insert(prefix + part);
+    if (const TensorView* t = need(wrapped ? prefix + ".module.weight" : prefix + ".weight", shape))
+      need_float(*t);
+    if (const TensorView* bias = tensors.find(prefix + ".bias")) {
+      need(bias->name, shape);
+      need_float(*bias);
+      if (folder_->quantized() && folder_->description()->find(bias->name) == nullptr) {
+        Finding& f = error(bias->name, "the description does not name this norm's bias");
+        f.file = folder_->description()->source;
+        f.expected = "FLOAT";
+        f.remedy = "loaders drop the bias silently; add the entry";
+      }
+    }
+  }
+
+  void check_layer(int64_t layer) {
+    std::map<LinearKind, Scheme> schemes;
+    for (LinearKind kind : kLinearKinds) {
+      const std::string name = linear_name(layer, kind);
+      const auto scheme = scheme_of(name);
+      if (!scheme) continue;
+      schemes[kind] = *scheme;
+      check_linear(name, linear_shape(folder_->config(), kind), *scheme);
+    }
+    check_group(layer, {LinearKind::kQ, LinearKind::kK, LinearKind::kV}, schemes, "q/k/v");
+    check_group(layer, {LinearKind::kGate, LinearKind::kUp}, schemes, "gate/up");
+    check_norm(layer_prefix(layer) + "input_layernorm");
+    check_norm(layer_prefix(layer) + "post_attention_layernorm");
+  }
+
+  // Loaders fuse these into one matrix: one type, one input quantization.
+  void check_group(int64_t layer, const std::vector<LinearKind>& kinds,
+                   const std::map<LinearKind, Scheme>& schemes, const char* group) {
+    const LinearKind first = kinds[0];
+    for (LinearKind kind : kinds) {
+      if (!schemes.contains(kind) || !schemes.contains(first)) continue;
+      const std::string name = linear_name(layer, kind);
+      if (schemes.at(kind) != schemes.at(first)) {
+        Finding& f = error(name + ".weight", fmt::format("mixed types inside {}", group));
+        f.expected = scheme_name(schemes.at(first));
+        f.found = scheme_name(schemes.at(kind));
+        f.remedy = "vLLM-Ascend refuses it; keep the whole group in float (--disable_names)";
+        continue;
+      }
+      for (const char* part : {".input_scale", ".input_offset"}) {
+        const TensorView* a = folder_->tensors().find(linear_name(layer, first) + part);
+        const TensorView* b = folder_->tensors().find(name + part);
+        if (a == nullptr || b == nullptr || !is_float(a->dtype) || !is_float(b->dtype) ||
+            a->elements() != 1 || b->elements() != 1 || a->floats() == b->floats())
+          continue;
+        Finding& f = error(name + part, fmt::format("differs inside {}", group));
+        f.expected = fmt::format("{} (of {})", a->floats()[0], a->name);
+        f.found = fmt::format("{}", b->floats()[0]);
+        f.remedy = "vLLM-Ascend keeps one of them silently, MindIE refuses";
+      }
+    }
+  }
+
+  void check_linear(const std::string& name, const LinearShape& s, Scheme scheme) {
+    if (s.bias) {
+      if (const TensorView* t = need(name + ".bias", {s.n})) need_float(*t);
+    }
+    const TensorView* weight = need(name + ".weight", {s.n, s.k});
+    if (scheme == Scheme::kFloat) {
+      if (weight != nullptr) need_float(*weight);
+      return;
+    }
+    if (weight != nullptr)
+      need_dtype(*weight, DType::kI8, "the description says it is quantized; the file does not");
+    const bool is_static = scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Mix;
+    for (const char* part : {".weight_scale", ".weight_offset"}) {
+      known_.insert(name + part);
+      const TensorView* t = folder_->tensors().find(name + part);
+      if (t == nullptr && scheme == Scheme::kW8A8) continue;  // not needed
+      if ((t = need(name + part, {s.n, 1})) != nullptr) need_float(*t);
+    }
+    if (is_static) check_static(name, s.n);
+  }
+
+  void check_static(const std::string& name, uint64_t n) {
+    if (const TensorView* t = need(name + ".input_scale", {1})) {
+      need_float(*t);
+      if (is_float(t->dtype) && !(t->floats()[0] > 0 && std::isfinite(t->floats()[0])))
+        value(*t, "a positive number", t->floats()[0]);
+    }
+    if (const TensorView* t = need(name + ".input_offset", {1})) {
+      if (t->dtype != DType::kI8) need_float(*t);
+      if (is_float(t->dtype)) {
+        const float v = t->floats()[0];
+        if (!(v >= -128 && v <= 127) || v != std::nearbyint(v))
+          value(*t, "an integer from -128 to 127", v);
+      }
+    }
+    if (const TensorView* t = need(name + ".quant_bias", {n}))
+      need_dtype(*t, DType::kI32, "quantize again");
+    if (const TensorView* t = need(name + ".deq_scale", {n})) {
+      const bool bf16 = folder_->config().dtype == DType::kBF16;
+      need_dtype(*t, bf16 ? DType::kF32 : DType::kI64,
+                 "it must fit torch_dtype in config.json: F32 for bfloat16, else I64 with float32 "
+                 "bits; loaders convert it by value, which destroys the model");
+      check_deq_values(*t);
+    }
+  }
+
+  void check_deq_values(const TensorView& t) {
+    if (t.dtype == DType::kI64) {
+      for (int64_t bits : elements<int64_t>(t)) {
+        const float v = std::bit_cast<float>(static_cast<uint32_t>(bits));
+        if (bits != static_cast<int64_t>(static_cast<int32_t>(bits)) || !std::isfinite(v))
+          return value(t, "float32 bits of finite numbers", static_cast<double>(bits));
+      }
+    } else if (t.dtype == DType::kF32) {
+      for (float v : elements<float>(t))
+        if (!std::isfinite(v)) return value(t, "finite numbers", v);
+    }
+  }
+
+  void value(const TensorView& t, const char* expected, double found) {
+    Finding& f = error(t.name, "bad value");
+    f.expected = expected;
+    f.found = fmt::format("{}", found);
+    f.remedy = "quantize again";
+  }
+
+  void check_head(uint64_t vocab, uint64_t hidden) {
+    const bool stored = folder_->tensors().find("lm_head.weight") != nullptr;
+    const bool tied = folder_->config().tie_word_embeddings;
+    if (folder_->quantized()) {
+      const auto scheme = scheme_of("lm_head");
+      if (scheme && *scheme != Scheme::kFloat) {
+        warning("lm_head.weight", "the output head is quantized").remedy =
+            "MindIE keeps heads in float only; --disable_last_linear True";
+        return check_linear("lm_head", {vocab, hidden, false}, *scheme);
+      }
+    }
+    if (stored || !tied) {
+      if (const TensorView* t = need("lm_head.weight", {vocab, hidden})) need_float(*t);
+    }
+  }
+
+  void check_description_files() {
+    const bool has_int8 = [&] {
+      for (const TensorView* t : folder_->tensors().all())
+        if (is_quant_dtype(t->dtype)) return true;
+      return false;
+    }();
+    const ordered_json& raw = folder_->config().raw;
+    const bool in_config = raw.contains("quantization_config") &&
+                           raw["quantization_config"].is_object();
+    if (!folder_->quantized()) {
+      if (has_int8) {
+        Finding& f = error("", "int8 tensors, but no quantization description");
+        f.expected = "quant_model_description.json";
+        f.remedy = "copy it from where the weights came from";
+      }
+      return;
+    }
+    const fs::path file = path_ / "quant_model_description.json";
+    if (!fs::exists(file)) {
+      Finding& f = warning("", "no quant_model_description.json");
+      f.found = folder_->description()->source;
+      f.remedy = "MindIE's runtime and current vLLM-Ascend look for that file";
+    }
+    if (in_config) {
+      const ordered_json& dictionary = raw["quantization_config"];
+      size_t entries = 0;
+      for (const auto& [key, unused] : dictionary.items())
+        entries += key.find('.') != std::string::npos;
+      if (entries == 0) {
+        Finding& f = warning("", "a partial quantization_config");
+        f.file = (path_ / "config.json").string();
+        f.expected = "an entry for every tensor, or no quantization_config";
+        f.remedy = "vLLM-Ascend ends with KeyError; remove it";
+      } else if (fs::exists(file)) {
+        check_same_description(dictionary, file);
+      }
+    }
+    try {
+      if (fs::exists(file)) parse_json(read_text(file), file.string(), 128, /*unique_keys=*/true);
+    } catch (const Error& e) {
+      error("", e.what());
+    }
+  }
+
+  void check_same_description(const ordered_json& dictionary, const fs::path& file) {
+    const ordered_json other = parse_ordered_json(read_text(file), file.string());
+    for (const auto& [key, type] : dictionary.items())
+      if (key.find('.') != std::string::npos && (!other.contains(key) || other[key] != type)) {
+        Finding& f = error(key, "config.json and quant_model_description.json disagree");
+        f.expected = type.dump();
+        f.found = other.contains(key) ? other[key].dump() : "no entry";
+        f.remedy = "vLLM-Ascend reads the former, MindIE the latter; make them equal";
+        return;  // one is enough: they are two different descriptions
+      }
+  }
+
+  // Tensors that no loader knows, and entries of the description without a tensor.
+  void check_names() {
+    for (const TensorView* t : folder_->tensors().all()) {
+      if (known_.contains(t->name) || t->name.ends_with(".bias") ||
+          t->name == "lm_head.weight" || t->name.ends_with(".kv_cache_scale") ||
+          t->name.ends_with(".kv_cache_offset") || t->name.ends_with("rotary_emb.inv_freq"))
+        continue;
+      Finding& f = error(t->name, "no loader knows this tensor");
+      f.found = describe(*t);
+      f.remedy = "vLLM-Ascend ends with KeyError; remove it";
+    }
+    if (!folder_->quantized()) return;
+    for (const auto& [name, type] : folder_->description()->types)
+      if (folder_->tensors().find(name) == nullptr && name != "lm_head.weight") {
+        Finding& f = error(name, "the description names a tensor that is not stored");
+        f.file = folder_->description()->source;
+        f.found = type;
+      }
+    for (const TensorView* t : folder_->tensors().all())
+      if (folder_->description()->find(t->name) == nullptr) {
+        Finding& f = warning(t->name, "the description does not name this tensor");
+        f.file = folder_->description()->source;
+        f.found = describe(*t);
+      }
+  }
+
+  void check_side_files() {
+    if (!fs::exists(path_ / "tokenizer.json"))
+      warning("", "no tokenizer.json").remedy = "copy the tokenizer's files from the float model";
+    if (!folder_->quantized()) return;
+    if (fs::exists(path_ / "model.safetensors.index.json"))
+      error("", "an index file of the float model").remedy =
+          "vLLM would skip the quantized files; remove model.safetensors.index.json";
+    const auto mode = fs::status(path_ / "config.json").permissions();
+    if ((mode & (fs::perms::group_write | fs::perms::others_all)) != fs::perms::none) {
+      Finding& f = warning("", "config.json can be read or written by others");
+      f.file = (path_ / "config.json").string();
+      f.expected = "mode 640 or stricter";
+      f.found = fmt::format("{:o}", static_cast<unsigned>(mode));
+      f.remedy = "MindIE refuses it: chmod 640";
+    }
+  }
+
+  fs::path path_;
+  std::optional<ModelFolder> folder_;
+  std::set<std::string> known_;
+  std::vector<Finding> findings_;
+};
+
+}  // namespace
+
+std::vector<Finding> check_folder(const fs::path& folder) { return Checker(folder).run(); }
+
+}  // namespace octet

@@ -1,0 +1,79 @@
+// `octet chat`: a conversation in the terminal.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+
+#include "src/base/error.h"
+#include "src/cli/runtime.h"
+
+namespace octet::cli {
+namespace {
+
+struct Flags {
+  RuntimeOptions runtime;
+  SamplingFlags sampling;
+  std::string system;
+};
+
+ordered_json opening(const std::string& system) {
+  ordered_json messages = ordered_json::array();
+  if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
+  return messages;
+}
+
+void run(const Flags& f) {
+  Runtime runtime(f.runtime);
+  if (!runtime.chat_template())
+    throw usage_error("this model has no chat template; use `octet generate`");
+  const bool terminal = ::isatty(STDIN_FILENO) == 1;
+  if (terminal)
+    fmt::print("{}  (/reset begins anew, /exit or Ctrl-D ends)\n", runtime.folder().path().string());
+  const auto engine = runtime.start();
+  ordered_json messages = opening(f.system);
+  std::string line;
+  for (;;) {
+    if (terminal) {
+      fmt::print("\n> ");
+      std::fflush(stdout);
+    }
+    if (!std::getline(std::cin, line) || line == "/exit") break;
+    if (line == "/reset") {
+      messages = opening(f.system);
+      continue;
+    }
+    if (line.empty()) continue;
+    messages.push_back({{"role", "user"}, {"content", line}});
+    const std::string prompt = runtime.chat_template()->render(messages, {});
+    std::vector<int32_t> ids = runtime.tokenizer().encode(prompt, /*add_special_tokens=*/false);
+    const size_t room = runtime.engine_options().max_model_len;
+    SamplingParams params = sampling_of(f.sampling, runtime.generation());
+    if (ids.size() >= room) {
+      notice(fmt::format("the conversation has {} tokens, the model takes {}; beginning anew",
+                         ids.size(), room));
+      messages = opening(f.system);
+      continue;
+    }
+    params.max_tokens = std::min(params.max_tokens, room - ids.size());
+    const std::string answer = print_answer(*engine, std::move(ids), params);
+    fmt::print("\n");
+    messages.push_back({{"role", "assistant"}, {"content", answer}});
+  }
+  if (terminal) fmt::print("\n");
+}
+
+}  // namespace
+
+void add_chat(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("chat", "a conversation in the terminal");
+  auto f = std::make_shared<Flags>();
+  f->runtime.max_sequences = 1;
+  sub->add_option("model,--model", f->runtime.model, "the model folder")->required();
+  sub->add_option("--system", f->system, "the system message");
+  sub->add_option("--max-model-len", f->runtime.max_model_len, "the longest conversation, tokens");
+  add_sampling(sub, f->sampling);
+  sub->callback([f] { run(*f); });
+}
+
+}  // namespace octet::cli

@@ -1,0 +1,61 @@
+// `octet check`: refuses a broken checkpoint, with reasons.
+#include "src/checkpoint/check.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "src/base/json.h"
+#include "src/cli/cli.h"
+
+namespace octet::cli {
+namespace {
+
+void print_line(const Finding& f) {
+  std::string line = f.severity == Severity::kError ? "error" : "warning";
+  if (!f.file.empty()) line += ": " + f.file;
+  if (!f.tensor.empty()) line += ": " + f.tensor;
+  line += ": " + f.problem;
+  if (!f.expected.empty()) line += "; expected " + f.expected;
+  if (!f.found.empty()) line += ", found " + f.found;
+  if (!f.remedy.empty()) line += " (" + f.remedy + ")";
+  fmt::print("{}\n", line);
+}
+
+void run(const std::string& folder, bool as_json) {
+  const std::vector<Finding> findings = check_folder(folder);
+  size_t errors = 0;
+  for (const Finding& f : findings) errors += f.severity == Severity::kError;
+  if (as_json) {
+    ordered_json list = ordered_json::array();
+    for (const Finding& f : findings)
+      list.push_back({{"severity", f.severity == Severity::kError ? "error" : "warning"},
+                      {"file", f.file},
+                      {"tensor", f.tensor},
+                      {"problem", f.problem},
+                      {"expected", f.expected},
+                      {"found", f.found},
+                      {"remedy", f.remedy}});
+    fmt::print("{}\n", ordered_json{{"ok", errors == 0}, {"findings", list}}.dump(2));
+  } else {
+    for (const Finding& f : findings) print_line(f);
+    fmt::print("{}: {}\n", folder,
+               errors == 0 ? fmt::format("good ({} warnings)", findings.size())
+                           : fmt::format("{} errors, {} warnings", errors, findings.size() - errors));
+  }
+  if (errors > 0) throw Exit{1};
+}
+
+}  // namespace
+
+void add_check(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("check", "says what is wrong with a checkpoint");
+  auto folder = std::make_shared<std::string>();
+  auto as_json = std::make_shared<bool>(false);
+  sub->add_option("folder", *folder, "the model folder")->required();
+  sub->add_flag("--json", *as_json, "machine-readable");
+  sub->footer("Exit code 0: loads everywhere (warnings aside); 1: it does not.");
+  sub->callback([=] { run(*folder, *as_json); });
+}
+
+}  // namespace octet::cli

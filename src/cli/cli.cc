@@ -1,0 +1,56 @@
+#include "src/cli/cli.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace octet::cli {
+
+std::vector<std::string> fold_names(int argc, const char* const* argv) {
+  std::vector<std::string> args;
+  bool literal = false;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    if (!literal && word.starts_with("--")) {
+      literal = word == "--";
+      const size_t end = std::min(word.find('='), word.size());
+      std::replace(word.begin() + 2, word.begin() + static_cast<ptrdiff_t>(end), '_', '-');
+    }
+    args.push_back(std::move(word));
+  }
+  return args;
+}
+
+void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", text); }
+
+std::string format_table(const std::vector<std::vector<std::string>>& rows,
+                         const std::vector<bool>& right) {
+  std::vector<size_t> width(right.size(), 0);
+  for (const auto& row : rows)
+    for (size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], row[c].size());
+  std::string out;
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t c = 0; c < row.size(); ++c) {
+      const std::string pad(width[c] - row[c].size(), ' ');
+      line += right[c] ? pad + row[c] : row[c] + pad;
+      if (c + 1 < row.size()) line += "  ";
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + "\n";
+  }
+  return out;
+}
+
+CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
+                      const std::string& description) {
+  return app->add_option(name, value, description)
+      ->type_name("True|False")
+      ->transform(CLI::CheckedTransformer(
+          std::vector<std::pair<std::string, std::string>>{{"true", "true"}, {"false", "false"}},
+          CLI::ignore_case))
+      ->default_str(value ? "True" : "False");
+}
+
+}  // namespace octet::cli

@@ -1,0 +1,44 @@
+// The command line: one file per verb, each adding its subcommand to the program.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace octet::cli {
+
+// The program's version, as `octet --version` and the server's /version show it.
+inline constexpr const char* kVersion = OCTET_VERSION;
+
+// Thrown by a verb to end with an exit code, when it has said all there is to say.
+struct Exit {
+  int code;
+};
+
+void add_quantize(CLI::App& app);
+void add_serve(CLI::App& app);
+void add_chat(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_check(CLI::App& app);
+void add_convert(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_completion(CLI::App& app);
+
+// Arguments with `_` in the names of long options turned into `-`: `--model_path=a_b` becomes
+// `--model-path=a_b`. Words after `--` are left alone.
+std::vector<std::string> fold_names(int argc, const char* const* argv);
+
+// A one-line remark on stderr.
+void notice(const std::string& text);
+
+// A table for people: columns padded to the widest cell; `right` says which are right-aligned.
+std::string format_table(const std::vector<std::vector<std::string>>& rows,
+                         const std::vector<bool>& right);
+
+// Adds an option that takes the words True or False (msModelSlim's way), in any case.
+CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
+                      const std::string& description);
+
+}  // namespace octet::cli

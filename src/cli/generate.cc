@@ -1,0 +1,56 @@
+// `octet generate`: one prompt, its continuation on stdout.
+#include <fmt/format.h>
+
+#include <iostream>
+#include <iterator>
+#include <memory>
+
+#include "src/base/error.h"
+#include "src/cli/runtime.h"
+
+namespace octet::cli {
+namespace {
+
+struct Flags {
+  RuntimeOptions runtime;
+  SamplingFlags sampling;
+  std::string prompt;
+  bool chat = false;
+};
+
+void run(Flags& f) {
+  if (f.prompt == "-")
+    f.prompt.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+  if (f.prompt.empty()) throw usage_error("--prompt is empty");
+  Runtime runtime(f.runtime);
+  std::string text = f.prompt;
+  if (f.chat) {
+    if (!runtime.chat_template()) throw usage_error("this model has no chat template; leave --chat out");
+    const ordered_json message = {{"role", "user"}, {"content", f.prompt}};
+    text = runtime.chat_template()->render(ordered_json::array({message}), {});
+  }
+  std::vector<int32_t> ids = runtime.tokenizer().encode(text, /*add_special_tokens=*/!f.chat);
+  const size_t room = runtime.engine_options().max_model_len;
+  if (ids.size() < room) f.sampling.max_tokens = std::min(f.sampling.max_tokens, room - ids.size());
+  const auto engine = runtime.start();
+  print_answer(*engine, std::move(ids), sampling_of(f.sampling, runtime.generation()));
+  fmt::print("\n");
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("generate", "continues one prompt");
+  auto f = std::make_shared<Flags>();
+  f->sampling.max_tokens = 128;
+  f->runtime.max_sequences = 1;
+  sub->add_option("model,--model", f->runtime.model, "the model folder")->required();
+  sub->add_option("--prompt,-p", f->prompt, "the text to continue; - reads it from stdin")
+      ->required();
+  sub->add_flag("--chat", f->chat, "put the prompt into the model's chat template");
+  sub->add_option("--max-model-len", f->runtime.max_model_len, "prompt and output together");
+  add_sampling(sub, f->sampling);
+  sub->callback([f] { run(*f); });
+}
+
+}  // namespace octet::cli

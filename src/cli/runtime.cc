@@ -1,0 +1,135 @@
+#include "src/cli/runtime.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "src/base/error.h"
+#include "src/base/progress.h"
+#include "src/machine/topology.h"
+
+namespace octet::cli {
+namespace {
+
+constexpr uint64_t kDefaultKvBytes = uint64_t{4} << 30;
+
+// Pages of the KV cache: what was asked for, else half of the memory that the weights leave, within
+// the default and what the running sequences can use at all.
+size_t kv_blocks(const RuntimeOptions& options, const ModelConfig& config, uint64_t weights,
+                 size_t max_model_len) {
+  const uint64_t page = KvCache::block_bytes(config, options.kv_type);
+  const size_t one = blocks_for(max_model_len);
+  uint64_t bytes = options.kv_bytes;
+  if (bytes == 0) {
+    const uint64_t limit = memory_limit_bytes();
+    bytes = std::min(kDefaultKvBytes, limit > weights ? (limit - weights) / 2 : 0);
+  }
+  const size_t blocks =
+      std::min<size_t>(bytes / page, options.max_sequences * one);
+  if (blocks < one)
+    throw Error("the KV cache cannot hold one request of the full length")
+        .field(options.kv_bytes == 0 ? "memory" : "--kv-cache-memory-bytes")
+        .expected(fmt::format("{} for {} tokens", format_bytes(one * page), max_model_len))
+        .found(format_bytes(bytes))
+        .remedy(fmt::format("lower --max-model-len to {}", blocks * kBlockTokens));
+  return blocks;
+}
+
+}  // namespace
+
+Runtime::Runtime(const RuntimeOptions& options)
+    : folder_(std::make_shared<const ModelFolder>(options.model)) {
+  const ModelConfig& config = folder_->config();
+  const std::string tokenizer = options.tokenizer.empty() ? options.model : options.tokenizer;
+  tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(tokenizer));
+  template_ = text::ChatTemplate::load(tokenizer);
+  generation_ = GenerationConfig::load(options.model);
+  const size_t longest = static_cast<size_t>(config.max_position);
+  if (options.max_model_len > longest)
+    throw Error("longer than the model was made for", ErrorKind::kUsage)
+        .field("--max-model-len")
+        .expected(fmt::format("at most {} (max_position_embeddings)", longest))
+        .found(std::to_string(options.max_model_len));
+  engine_options_.max_model_len = options.max_model_len == 0 ? longest : options.max_model_len;
+  engine_options_.max_sequences = options.max_sequences;
+  engine_options_.max_batched_tokens = options.max_batched_tokens;
+  engine_options_.max_queue = options.max_queue;
+  engine_options_.kv_type = options.kv_type;
+  engine_options_.kv_blocks = kv_blocks(options, config, folder_->tensors().total_bytes(),
+                                        engine_options_.max_model_len);
+  std::vector<int64_t> eos = config.eos_token_ids;
+  eos.insert(eos.end(), generation_.eos_token_ids.begin(), generation_.eos_token_ids.end());
+  for (int64_t id : eos)
+    if (std::find(engine_options_.eos_ids.begin(), engine_options_.eos_ids.end(), id) ==
+        engine_options_.eos_ids.end())
+      engine_options_.eos_ids.push_back(static_cast<int32_t>(id));
+  team_ = std::make_unique<ThreadTeam>();
+  model_ = std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens);
+}
+
+std::unique_ptr<Engine> Runtime::start(EngineObserver* observer) {
+  return std::make_unique<Engine>(*model_, tokenizer_.get(), engine_options_, observer);
+}
+
+void OutputQueue::on_output(RequestOutput output) {
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(output));
+  }
+  ready_.notify_one();
+}
+
+RequestOutput OutputQueue::next() {
+  std::unique_lock lock(mutex_);
+  ready_.wait(lock, [&] { return !queue_.empty(); });
+  RequestOutput output = std::move(queue_.front());
+  queue_.pop_front();
+  return output;
+}
+
+void add_sampling(CLI::App* app, SamplingFlags& f) {
+  app->add_option("--max-tokens", f.max_tokens, "tokens to generate at most")
+      ->capture_default_str();
+  app->add_option("--temperature", f.temperature, "0 = always the likeliest token");
+  app->add_option("--top-p", f.top_p, "sample from the likeliest tokens that sum to this");
+  app->add_option("--top-k", f.top_k, "sample from this many tokens; 0 = all");
+  app->add_option("--min-p", f.min_p, "leave out tokens below this share of the likeliest");
+  app->add_option("--repetition-penalty", f.repetition_penalty, "above 1: repeat less");
+  app->add_option("--seed", f.seed, "the same seed gives the same text");
+  app->add_option("--stop", f.stop, "end at this text; may be repeated")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app->add_flag("--ignore-eos", f.ignore_eos, "go on after the end token");
+}
+
+SamplingParams sampling_of(const SamplingFlags& f, const GenerationConfig& d) {
+  SamplingParams p;
+  p.temperature = f.temperature.value_or(d.temperature.value_or(1));
+  p.top_p = f.top_p.value_or(d.top_p.value_or(1));
+  p.min_p = f.min_p.value_or(d.min_p.value_or(0));
+  p.top_k = f.top_k.value_or(d.top_k.value_or(0));
+  p.repetition_penalty = f.repetition_penalty.value_or(d.repetition_penalty.value_or(1));
+  p.seed = f.seed;
+  p.stop = f.stop;
+  p.max_tokens = f.max_tokens;
+  p.ignore_eos = f.ignore_eos;
+  return p;
+}
+
+std::string print_answer(Engine& engine, std::vector<int32_t> prompt,
+                         const SamplingParams& params) {
+  const auto queue = std::make_shared<OutputQueue>();
+  if (!engine.submit({std::move(prompt), params, queue})) throw Error("the engine is busy");
+  std::string text;
+  for (;;) {
+    const RequestOutput output = queue->next();
+    fmt::print("{}", output.text);
+    std::fflush(stdout);
+    text += output.text;
+    if (!output.finish) continue;
+    if (*output.finish == FinishReason::kError) throw Error(output.error);
+    return text;
+  }
+}
+
+}  // namespace octet::cli
