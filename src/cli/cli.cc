@@ -12,6 +12,14 @@ std::vector<std::string> fold_names(int argc, const char* const* argv) {
   bool literal = false;
   for (int i = 1; i < argc; ++i) {
     std::string word = argv[i];
+    // vLLM's two-letter short names, which are long ones here: -tp 2, -tp=2, -tp2.
+    for (const char* name : {"-tp", "-pp", "-dp"})
+      if (!literal && word.starts_with(name)) {
+        const std::string value = word.substr(3);
+        word = "-" + word.substr(0, 3);
+        if (!value.empty()) word += (value[0] == '=' ? "" : "=") + value;
+        break;
+      }
     if (!literal && word.starts_with("--")) {
       literal = word == "--";
       const size_t end = std::min(word.find('='), word.size());

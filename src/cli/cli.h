@@ -27,7 +27,7 @@ void add_bench(CLI::App& app);
 void add_completion(CLI::App& app);
 
 // Arguments with `_` in the names of long options turned into `-`: `--model_path=a_b` becomes
-// `--model-path=a_b`. Words after `--` are left alone.
+// `--model-path=a_b`; `-tp 2` becomes `--tp 2`. Words after `--` are left alone.
 std::vector<std::string> fold_names(int argc, const char* const* argv);
 
 // A one-line remark on stderr.

@@ -20,12 +20,14 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("`octet VERB --help` explains a verb. Names of options may be spelled with _ or -.");
   cli::add_quantize(app);
+  cli::add_serve(app);
   cli::add_chat(app);
   cli::add_generate(app);
   cli::add_eval(app);
   cli::add_inspect(app);
   cli::add_check(app);
   cli::add_convert(app);
+  cli::add_bench(app);
   cli::add_completion(app);
   if (argc == 1) {
     fmt::print("{}", app.help());

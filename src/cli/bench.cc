@@ -1,0 +1,106 @@
+// `octet bench`: kernels against the machine's limits, offline throughput, models to measure with.
+#include "src/cli/bench.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <random>
+
+#include "src/base/error.h"
+#include "src/base/progress.h"
+#include "src/cli/runtime.h"
+#include "src/machine/cpu.h"
+
+namespace octet::cli {
+namespace {
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+struct OfflineFlags {
+  std::string model;
+  size_t prompt = 512, output = 128, batch = 1, repeat = 3;
+};
+
+// Prefills `batch` prompts, then decodes them together, straight on the model: no scheduler.
+void run_offline(const OfflineFlags& f) {
+  if (f.prompt == 0 || f.output == 0 || f.batch == 0 || f.repeat == 0)
+    throw usage_error("octet bench offline: sizes must be at least 1");
+  const auto folder = std::make_shared<const ModelFolder>(f.model);
+  ThreadTeam team;
+  constexpr size_t kChunk = 512;
+  Transformer model(folder, team, std::max(kChunk, f.batch));
+  const size_t pages = blocks_for(f.prompt + f.output);
+  KvCache cache(model.config(), pages * f.batch, kernels::FloatType::kBF16);
+  std::vector<std::vector<int32_t>> blocks(f.batch);
+  for (auto& b : blocks)
+    if (!cache.allocate(pages, b)) throw Error("no memory for the KV cache");
+  std::mt19937 random(1);
+  std::uniform_int_distribution<int32_t> any(0, static_cast<int32_t>(model.config().vocab_size) - 1);
+  std::vector<int32_t> ids(f.prompt);
+  for (int32_t& id : ids) id = any(random);
+
+  double best_prefill = 1e30, best_decode = 1e30;
+  for (size_t turn = 0; turn < f.repeat; ++turn) {
+    best_prefill = std::min(best_prefill, seconds_of([&] {
+      for (size_t s = 0; s < f.batch; ++s)
+        for (size_t at = 0; at < f.prompt; at += kChunk) {
+          Batch batch;
+          const size_t count = std::min(kChunk, f.prompt - at);
+          batch.add(std::span(ids).subspan(at, count), at, blocks[s].data());
+          batch.logit_rows = {count - 1};
+          model.forward(batch, cache);
+        }
+    }));
+    best_decode = std::min(best_decode, seconds_of([&] {
+      for (size_t t = 0; t < f.output; ++t) {
+        Batch batch;
+        for (size_t s = 0; s < f.batch; ++s) {
+          const int32_t id = ids[t % ids.size()];
+          batch.add(std::span(&id, 1), f.prompt + t, blocks[s].data());
+          batch.logit_rows.push_back(s);
+        }
+        model.forward(batch, cache);
+      }
+    }));
+  }
+  const double prompt_tokens = static_cast<double>(f.prompt * f.batch);
+  const double output_tokens = static_cast<double>(f.output * f.batch);
+  const double weights = static_cast<double>(model.weight_bytes());
+  fmt::print("{}: {} threads, {}, best of {}\n", f.model, team.size(), isa_name(selected_isa()),
+             f.repeat);
+  fmt::print("prefill  {} x {} tokens: {:.1f} tokens/s\n", f.batch, f.prompt,
+             prompt_tokens / best_prefill);
+  fmt::print("decode   {} x {} tokens: {:.1f} tokens/s, {:.2f} ms a step, weights read at {}/s\n",
+             f.batch, f.output, output_tokens / best_decode,
+             1000 * best_decode / static_cast<double>(f.output),
+             format_bytes(static_cast<uint64_t>(weights * static_cast<double>(f.output) /
+                                                best_decode)));
+}
+
+}  // namespace
+
+void add_bench_offline(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("offline", "prefill and decode speed of a model");
+  auto f = std::make_shared<OfflineFlags>();
+  sub->add_option("model,--model", f->model, "the model folder")->required();
+  sub->add_option("--prompt", f->prompt, "tokens of each prompt")->capture_default_str();
+  sub->add_option("--output", f->output, "tokens to generate")->capture_default_str();
+  sub->add_option("--batch", f->batch, "sequences at once")->capture_default_str();
+  sub->add_option("--repeat", f->repeat, "the best of so many runs")->capture_default_str();
+  sub->callback([f] { run_offline(*f); });
+}
+
+void add_bench(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("bench", "speed of kernels and models");
+  sub->require_subcommand(1);
+  add_bench_kernels(*sub);
+  add_bench_offline(*sub);
+  add_bench_make_model(*sub);
+}
+
+}  // namespace octet::cli

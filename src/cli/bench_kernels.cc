@@ -1,0 +1,176 @@
+// `octet bench kernels`: the matrix kernels as a share of what the machine can do, both measured in
+// turns within one run.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <random>
+
+#include "src/base/error.h"
+#include "src/cli/bench.h"
+#include "src/machine/cpu.h"
+#include "src/model/linear.h"
+
+namespace octet::cli {
+namespace {
+
+struct Flags {
+  size_t tokens = 512, n = 4096, k = 4096, rounds = 7;
+};
+
+double seconds_of(ThreadTeam& team, const std::function<void(Worker&)>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  team.run(work);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The best time of each side, measured in turns.
+struct Pair {
+  double kernel = 1e30, limit = 1e30;
+};
+Pair in_turns(size_t rounds, const std::function<double()>& kernel,
+              const std::function<double()>& limit) {
+  Pair best;
+  for (size_t i = 0; i < rounds; ++i) {
+    best.limit = std::min(best.limit, limit());
+    best.kernel = std::min(best.kernel, kernel());
+  }
+  return best;
+}
+
+class Bench {
+ public:
+  explicit Bench(const Flags& f)
+      : f_(f),
+        x_(std::max<size_t>(f.tokens, 1) * f.k),
+        y_(std::max<size_t>(f.tokens, 1) * f.n),
+        stage_(std::max<size_t>(f.tokens, 1), f.k, 1),
+        stream_(size_t{256} << 20) {
+    std::mt19937 random(1);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (size_t i = 0; i < f.tokens * f.k; ++i) x_[i] = uniform(random);
+    std::vector<int8_t> w(f.n * f.k);
+    for (int8_t& v : w) v = static_cast<int8_t>(random() % 255 - 127);
+    // Enough copies for weights to come from memory, as a model's do.
+    const size_t copies = std::max<size_t>(1, (size_t{192} << 20) / w.size());
+    const W8A8Params params{0.01f, 3, std::vector<int32_t>(f.n, 1), std::vector<float>(f.n, 0.01f)};
+    for (size_t c = 0; c < copies; ++c)
+      int8_.push_back(std::make_unique<W8A8Linear>(w.data(), f.n, f.k, params, team_));
+    std::vector<bf16> wf(f.n * f.k);
+    for (bf16& v : wf) v = to_bf16(uniform(random));
+    for (size_t c = 0; c < std::max<size_t>(1, copies / 2); ++c)
+      float_.push_back(std::make_unique<FloatLinear>(wf.data(), kernels::FloatType::kBF16, f.n, f.k,
+                                                     std::vector<float>(), team_));
+    for (size_t i = 0; i < stream_.size(); i += 64) stream_[i] = static_cast<uint8_t>(i);
+  }
+
+  void run() {
+    fmt::print("{}, {} threads, {}; best of {} rounds, kernel and limit in turns\n",
+               cpu_model_name(), team_.size(), isa_name(selected_isa()), f_.rounds);
+    std::vector<std::vector<std::string>> rows = {{"kernel", "m", "n", "k", "speed", "limit", "share"}};
+    const auto& t = kernels::table();
+    multiply("int8 GEMM", int8_, t.int8_peak, rows);
+    multiply("bf16 GEMM", float_, t.float_peak, rows);
+    read("int8 GEMV", int8_, rows);
+    read("bf16 GEMV", float_, rows);
+    fmt::print("{}", format_table(rows, {false, true, true, true, true, true, true}));
+  }
+
+ private:
+  template <typename L>
+  double time_linear(L& linear, size_t m) {
+    return seconds_of(team_, [&](Worker& w) {
+      linear.stage(w, x_.data(), f_.k, m, stage_, 0);
+      w.barrier();
+      linear.compute(w, x_.data(), f_.k, m, y_.data(), f_.n, false, stage_, 0);
+    });
+  }
+
+  void row(const char* name, size_t m, double speed, double limit, const char* unit,
+           std::vector<std::vector<std::string>>& rows) {
+    rows.push_back({name, std::to_string(m), std::to_string(f_.n), std::to_string(f_.k),
+                    fmt::format("{:.1f} {}", speed / 1e9, unit),
+                    fmt::format("{:.1f} {}", limit / 1e9, unit),
+                    fmt::format("{:.0f} %", 100 * speed / limit)});
+  }
+
+  // GEMM against the multiply units.
+  template <typename L>
+  void multiply(const char* name, std::vector<std::unique_ptr<L>>& linears, double (*peak)(size_t),
+                std::vector<std::vector<std::string>>& rows) {
+    constexpr size_t kSteps = 2'000'000;
+    double operations = 0;
+    const Pair best = in_turns(
+        f_.rounds, [&] { return time_linear(*linears[0], f_.tokens); },
+        [&] {
+          std::vector<double> done(team_.size());
+          const double s =
+              seconds_of(team_, [&](Worker& w) { done[w.id()] = peak(kSteps); });
+          operations = 0;
+          for (double d : done) operations += d;
+          return s;
+        });
+    const double work = 2.0 * static_cast<double>(f_.tokens) * static_cast<double>(f_.n) *
+                        static_cast<double>(f_.k);
+    row(name, f_.tokens, work / best.kernel, operations / best.limit, "Gop/s", rows);
+  }
+
+  // GEMV against reading memory.
+  template <typename L>
+  void read(const char* name, std::vector<std::unique_ptr<L>>& linears,
+            std::vector<std::vector<std::string>>& rows) {
+    std::vector<uint64_t> sums(team_.size() * 16);
+    const Pair best = in_turns(
+        f_.rounds,
+        [&] {
+          double s = 0;
+          for (auto& l : linears) s += time_linear(*l, 1);
+          return s / static_cast<double>(linears.size());
+        },
+        [&] {
+          return seconds_of(team_, [&](Worker& w) {
+            const auto [begin, end] = w.share(stream_.size() / 64);
+            const uint64_t* p = reinterpret_cast<const uint64_t*>(stream_.data());
+            uint64_t a = 0, b = 0, c = 0, d = 0;
+            for (size_t i = begin * 8; i < end * 8; i += 8) {
+              a += p[i] + p[i + 4];
+              b += p[i + 1] + p[i + 5];
+              c += p[i + 2] + p[i + 6];
+              d += p[i + 3] + p[i + 7];
+            }
+            sums[w.id() * 16] += a + b + c + d;
+          });
+        });
+    sink_ = sums[0];
+    row(name, 1, static_cast<double>(linears[0]->bytes()) / best.kernel,
+        static_cast<double>(stream_.size()) / best.limit, "GB/s", rows);
+  }
+
+  Flags f_;
+  ThreadTeam team_;
+  Buffer<float> x_, y_;
+  StageBuffer stage_;
+  Buffer<uint8_t> stream_;  // read to learn the memory's speed
+  std::vector<std::unique_ptr<W8A8Linear>> int8_;
+  std::vector<std::unique_ptr<FloatLinear>> float_;
+  volatile uint64_t sink_ = 0;
+};
+
+}  // namespace
+
+void add_bench_kernels(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("kernels", "GEMM and GEMV against the machine's limits");
+  auto f = std::make_shared<Flags>();
+  sub->add_option("--tokens", f->tokens, "rows of the GEMM")->capture_default_str();
+  sub->add_option("-n", f->n, "outputs")->capture_default_str();
+  sub->add_option("-k", f->k, "inputs")->capture_default_str();
+  sub->add_option("--rounds", f->rounds, "measurements; the best counts")->capture_default_str();
+  sub->callback([f] {
+    if (f->tokens == 0 || f->n == 0 || f->k == 0 || f->rounds == 0)
+      throw usage_error("octet bench kernels: sizes must be at least 1");
+    Bench(*f).run();
+  });
+}
+
+}  // namespace octet::cli

@@ -1,0 +1,342 @@
+#include "src/cli/serve_flags.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cmath>
+#include <cstdlib>
+
+#include "src/base/error.h"
+#include "src/base/json.h"
+
+namespace octet::cli {
+namespace {
+
+// A flag that Octet knows but does not use. `values`: how many words it takes.
+struct Known {
+  const char* name;
+  int values;
+  const char* reason;
+};
+
+// Accepted with a one-line notice: nothing a client sees depends on them here.
+constexpr std::array<Known, 42> kNoMeaning = {{
+    {"--enforce-eager,!--no-enforce-eager", 0, "there are no graphs to capture on a CPU"},
+    {"--trust-remote-code", 0, "no code of a model folder is ever run"},
+    {"--revision", 1, "models are local folders"},
+    {"--tokenizer-revision", 1, "models are local folders"},
+    {"--code-revision", 1, "models are local folders"},
+    {"--download-dir", 1, "models are local folders"},
+    {"--tokenizer-mode", 1, "there is one tokenizer implementation"},
+    {"--gpu-memory-utilization", 1, "there is no GPU; see --kv-cache-memory-bytes"},
+    {"--block-size", 1, "KV pages hold 32 tokens"},
+    {"--swap-space", 1, "preempted requests are computed again"},
+    {"--cpu-offload-gb", 1, "weights are in CPU memory anyway"},
+    {"--enable-chunked-prefill,!--no-enable-chunked-prefill", 0, "prefill is always chunked"},
+    {"--enable-prefix-caching,!--no-enable-prefix-caching", 0, "prefixes are not cached yet"},
+    {"--prefix-caching-hash-algo", 1, "prefixes are not cached yet"},
+    {"--disable-log-requests", 0, "requests are logged by the access log only"},
+    {"--enable-log-requests,!--no-enable-log-requests", 0, "prompts are never logged"},
+    {"--enable-log-outputs", 0, "outputs are never logged"},
+    {"--max-log-len", 1, "prompts are never logged"},
+    {"--log-error-stack", 0, "errors are one line"},
+    {"--disable-fastapi-docs", 0, "there are no such pages"},
+    {"--disable-frontend-multiprocessing", 0, "there is one process"},
+    {"--api-server-count", 1, "there is one front end"},
+    {"--h11-max-incomplete-event-size", 1, "headers may have 64 KiB"},
+    {"--h11-max-header-count", 1, "headers may have 64 KiB"},
+    {"--seed", 1, "a request without a seed gets a fresh one"},
+    {"--max-seq-len-to-capture", 1, "there are no graphs to capture on a CPU"},
+    {"--num-gpu-blocks-override", 1, "see --kv-cache-memory-bytes"},
+    {"--max-parallel-loading-workers", 1, "loading uses all threads"},
+    {"--disable-custom-all-reduce", 0, "there is one rank"},
+    {"--num-scheduler-steps", 1, "every step is scheduled"},
+    {"--preemption-mode", 1, "preempted requests are computed again"},
+    {"--compilation-config", 1, "nothing is compiled at run time"},
+    {"--show-hidden-metrics-for-version", 1, "no metric is hidden"},
+    {"--collect-detailed-traces", 1, "there is no tracing"},
+    {"--enable-server-load-tracking", 0, "/load is always there"},
+    {"--enable-prompt-tokens-details", 0, "no prompt token comes from a cache"},
+    {"--stream-interval", 1, "every token is sent when it is there"},
+    {"--async-scheduling,!--no-async-scheduling", 0, "the engine has its own thread"},
+    {"--use-v2-block-manager", 0, "there is one block manager"},
+    {"--ray-workers-use-nsight", 0, "there is no GPU"},
+    {"--enable-ssl-refresh", 0, "certificates are read at start"},
+    {"--long-prefill-token-threshold", 1, "long prompts never stall the others"},
+}};
+
+// Refused: ignoring them would change what clients get.
+constexpr std::array<Known, 26> kRefused = {{
+    {"--enable-lora", 0, "LoRA adapters are not supported"},
+    {"--lora-modules", -1, "LoRA adapters are not supported"},
+    {"--prompt-adapters", -1, "prompt adapters are not supported"},
+    {"--speculative-config", 1, "speculative decoding is not supported yet"},
+    {"--speculative-model", 1, "speculative decoding is not supported yet"},
+    {"--num-speculative-tokens", 1, "speculative decoding is not supported yet"},
+    {"--enable-auto-tool-choice", 0, "tool calls are not parsed yet"},
+    {"--tool-call-parser", 1, "tool calls are not parsed yet"},
+    {"--tool-parser-plugin", 1, "Python plugins cannot be loaded"},
+    {"--reasoning-parser", 1, "reasoning is not parsed yet"},
+    {"--enable-reasoning", 0, "reasoning is not parsed yet"},
+    {"--structured-outputs-config", 1, "constrained decoding is not supported yet"},
+    {"--guided-decoding-backend", 1, "constrained decoding is not supported yet"},
+    {"--hf-overrides", 1, "change config.json instead"},
+    {"--hf-config-path", 1, "config.json is read from the model folder"},
+    {"--rope-scaling", 1, "change config.json instead"},
+    {"--rope-theta", 1, "change config.json instead"},
+    {"--middleware", -1, "Python middleware cannot be loaded"},
+    {"--logits-processors", -1, "Python logits processors cannot be loaded"},
+    {"--logits-processor-pattern", 1, "Python logits processors cannot be loaded"},
+    {"--task", 1, "models generate text, nothing else"},
+    {"--runner", 1, "models generate text, nothing else"},
+    {"--config", 1, "configuration files are not supported yet; give flags"},
+    {"--uds", 1, "Unix sockets are not supported yet"},
+    {"--kv-transfer-config", 1, "KV transfer is not supported yet"},
+    {"--headless", 0, "one process serves alone; several ranks are not supported yet"},
+}};
+
+void add_known(CLI::App* app) {
+  for (const Known& k : kNoMeaning) {
+    const std::string name = std::string(k.name).substr(0, std::string(k.name).find(','));
+    const auto note = [name, reason = k.reason] {
+      notice(fmt::format("{} has no effect: {}", name, reason));
+    };
+    CLI::Option* option =
+        k.values == 0
+            ? app->add_flag_function(k.name, [note](int64_t) { note(); }, k.reason)
+            : app->add_option_function<std::string>(
+                  k.name, [note](const std::string&) { note(); }, k.reason);
+    option->group("Of vLLM, accepted without effect");
+  }
+  for (const Known& k : kRefused) {
+    const auto refuse = [k]() -> void {
+      throw Error("this flag cannot be used", ErrorKind::kUsage).field(k.name).remedy(k.reason);
+    };
+    CLI::Option* option =
+        k.values == 0
+            ? app->add_flag_function(k.name, [refuse](int64_t) { refuse(); }, k.reason)
+            : app->add_option_function<std::vector<std::string>>(
+                     k.name, [refuse](const std::vector<std::string>&) { refuse(); }, k.reason)
+                  ->expected(1, -1);
+    option->group("Of vLLM, refused");
+  }
+}
+
+const char* environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != 0 ? value : nullptr;
+}
+
+double environment_number(const char* name, const char* value) {
+  char* end = nullptr;
+  const double v = std::strtod(value, &end);
+  if (*end != 0 || !(v >= 0))
+    throw Error("no number", ErrorKind::kUsage).field(name).found(value);
+  return v;
+}
+
+std::vector<std::string> string_list(const std::string& text, const char* flag) {
+  const json list = parse_json(text, flag);
+  if (!list.is_array()) throw usage_error(fmt::format("{}: expected a JSON list", flag));
+  std::vector<std::string> out;
+  for (const json& item : list) {
+    if (!item.is_string()) throw usage_error(fmt::format("{}: expected strings", flag));
+    out.push_back(item.get<std::string>());
+  }
+  return out;
+}
+
+void check_parallel(const ServeFlags& f) {
+  const auto only_one = [](size_t n, const char* flag, const char* what) {
+    if (n == 1) return;
+    throw Error(fmt::format("{} is not supported yet: this version runs as one rank", what),
+                ErrorKind::kUsage)
+        .field(flag)
+        .expected("1")
+        .found(std::to_string(n))
+        .remedy(fmt::format("start with {} 1; one rank uses all cores of this host", flag));
+  };
+  only_one(f.tensor_parallel, "--tp", "tensor parallelism");
+  only_one(f.pipeline_parallel, "--pipeline-parallel-size", "pipeline parallelism");
+  only_one(f.data_parallel, "--data-parallel-size", "data parallelism");
+  if (!f.backend.empty() && f.backend != "uni")
+    notice(fmt::format("--distributed-executor-backend {}: one rank needs no launcher", f.backend));
+}
+
+void check_formats(const ServeFlags& f) {
+  const std::string& q = f.quantization;
+  if (!q.empty() && q != "ascend" && q != "none")
+    throw Error("the quantization is what the checkpoint says", ErrorKind::kUsage)
+        .field("--quantization")
+        .expected("ascend, or leave it out")
+        .found(q);
+  if (f.load_format != "auto" && f.load_format != "safetensors")
+    throw Error("only safetensors files can be loaded", ErrorKind::kUsage)
+        .field("--load-format")
+        .expected("auto or safetensors")
+        .found(f.load_format)
+        .remedy("for random weights: octet bench make-model");
+  if (f.device != "auto" && f.device != "cpu")
+    throw Error("this program computes on CPUs", ErrorKind::kUsage)
+        .field("--device")
+        .expected("auto or cpu")
+        .found(f.device);
+  if (f.dtype != "auto")
+    notice(fmt::format("--dtype {}: weights keep the checkpoint's type, sums are float32", f.dtype));
+}
+
+void apply_override(const std::string& text, GenerationConfig& g) {
+  const std::string where = "--override-generation-config";
+  const json o = parse_json(text, where);
+  if (!o.is_object()) throw usage_error(where + ": expected a JSON object");
+  for (const auto& [key, value] : o.items()) {
+    if (key == "temperature") g.temperature = get_number(o, "temperature", where);
+    else if (key == "top_p") g.top_p = get_number(o, "top_p", where);
+    else if (key == "min_p") g.min_p = get_number(o, "min_p", where);
+    else if (key == "top_k") g.top_k = get_int(o, "top_k", where, -1, INT32_MAX);
+    else if (key == "repetition_penalty") g.repetition_penalty = get_number(o, "repetition_penalty", where);
+    else if (key == "max_new_tokens") g.max_new_tokens = get_int(o, "max_new_tokens", where, 1, INT32_MAX);
+    else
+      throw Error("unknown sampling default", ErrorKind::kUsage).field(where).found(key);
+  }
+}
+
+}  // namespace
+
+size_t parse_human_number(const std::string& text, const char* flag) {
+  char* end = nullptr;
+  const double v = std::strtod(text.c_str(), &end);
+  const std::string unit = end;
+  double factor = 0;
+  if (unit.empty()) factor = 1;
+  if (unit == "k") factor = 1e3;
+  if (unit == "K") factor = 1024;
+  if (unit == "m") factor = 1e6;
+  if (unit == "M") factor = 1024.0 * 1024;
+  if (unit == "g") factor = 1e9;
+  if (unit == "G") factor = 1024.0 * 1024 * 1024;
+  if (end == text.c_str() || factor == 0 || !(v > 0) || v * factor > 1e15)
+    throw Error("no size", ErrorKind::kUsage)
+        .field(flag)
+        .expected("a number like 4096, 25.6k (thousands) or 32K (1024)")
+        .found(text);
+  return static_cast<size_t>(v * factor);
+}
+
+void add_serve_flags(CLI::App* app, ServeFlags& f) {
+  app->add_option("model", f.model_argument, "the model folder, float or W8A8");
+  app->add_option("--model", f.runtime.model, "the same as an option");
+  app->add_option("--served-model-name", f.server.served_model_names,
+                  "names by which clients may call it; the path is always one")
+      ->expected(1, -1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app->add_option("--host", f.server.host, "address to listen on; all when absent");
+  app->add_option("--port", f.server.port, "port; 0 = a free one")->capture_default_str();
+  app->add_option("--api-key", f.server.api_keys, "clients must send one of these")
+      ->expected(1, -1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app->add_option("--tokenizer", f.runtime.tokenizer, "folder of another tokenizer");
+  app->add_option("--chat-template", f.chat_template, "a file, or the template itself");
+  app->add_option("--response-role", f.server.response_role, "role of answers")
+      ->capture_default_str();
+  app->add_option("--max-model-len", f.max_model_len,
+                  "longest prompt and output together; 8k, 32K; auto = the model's");
+  app->add_option("--max-num-seqs", f.runtime.max_sequences, "requests computed at once")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app->add_option("--max-num-batched-tokens", f.runtime.max_batched_tokens, "tokens of one step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app->add_option("--max-num-queued-reqs", f.runtime.max_queue, "waiting requests; more get 503")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  app->add_option("--kv-cache-memory-bytes", f.kv_cache_bytes,
+                  "memory for keys and values; at most 4 GiB and half of what is free by default");
+  app->add_option("--kv-cache-dtype", f.kv_cache_dtype, "auto (bfloat16), bfloat16, float16, float32")
+      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "half", "float32", "float"}));
+  app->add_option("--generation-config", f.generation_config,
+                  "sampling defaults: auto = the model's, vllm = none, or a folder");
+  app->add_option("--override-generation-config", f.override_generation_config, "JSON");
+  app->add_option("--max-logprobs", f.server.max_logprobs, "per token; -1 = no bound")
+      ->capture_default_str();
+  app->add_option("--tensor-parallel-size,--tp", f.tensor_parallel, "ranks; only 1 for now");
+  app->add_option("--pipeline-parallel-size,--pp", f.pipeline_parallel, "only 1");
+  app->add_option("--data-parallel-size,--dp", f.data_parallel, "only 1");
+  app->add_option("--distributed-executor-backend", f.backend, "who starts ranks: mp, ray, mpi, uni")
+      ->check(CLI::IsMember({"mp", "ray", "mpi", "uni", "external_launcher"}));
+  app->add_option("--quantization,-q", f.quantization, "ascend; read from the checkpoint");
+  app->add_option("--dtype", f.dtype, "accepted; the checkpoint's type is kept")
+      ->check(CLI::IsMember({"auto", "half", "float16", "bfloat16", "float", "float32"}));
+  app->add_option("--load-format", f.load_format, "auto or safetensors");
+  app->add_option("--device", f.device, "auto or cpu");
+  app->add_option("--root-path", f.server.root_path, "prefix that a proxy adds to paths");
+  app->add_option("--ssl-keyfile", f.server.tls.key_file, "serve HTTPS with this key");
+  app->add_option("--ssl-certfile", f.server.tls.certificate_file, "and this certificate");
+  app->add_option("--ssl-ca-certs", f.server.tls.ca_file, "authorities for client certificates");
+  app->add_option_function<int>(
+         "--ssl-cert-reqs",
+         [&f](int v) { f.server.tls.require_client_certificate = v == 2; },
+         "2 = demand client certificates")
+      ->check(CLI::Range(0, 2));
+  app->add_option("--allowed-origins", f.origins, "JSON list, for browsers");
+  app->add_option("--allowed-methods", f.methods, "JSON list");
+  app->add_option("--allowed-headers", f.headers, "JSON list");
+  app->add_flag("--allow-credentials", f.server.cors.credentials, "for browsers");
+  app->add_option("--uvicorn-log-level", f.log_level, "warning and above: no access log")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error", "critical", "trace"}));
+  app->add_flag("--disable-uvicorn-access-log", f.no_access_log, "no line for each request");
+  app->add_flag("--disable-log-stats", f.no_log_stats, "no periodic line of figures");
+  app->add_flag("--return-tokens-as-token-ids", f.server.return_tokens_as_token_ids,
+                "logprobs name tokens as token_id:N");
+  app->add_flag("--enable-request-id-headers", f.server.enable_request_id_headers,
+                "answers carry X-Request-Id");
+  app->add_flag("--enable-force-include-usage", f.server.force_include_usage,
+                "every stream ends with usage");
+  add_known(app);
+}
+
+void resolve(ServeFlags& f) {
+  check_parallel(f);
+  check_formats(f);
+  if (f.runtime.model.empty()) f.runtime.model = f.model_argument;
+  if (f.runtime.model.empty()) throw usage_error("octet serve: --model FOLDER is missing");
+  if (!f.max_model_len.empty() && f.max_model_len != "auto" && f.max_model_len != "-1")
+    f.runtime.max_model_len = parse_human_number(f.max_model_len, "--max-model-len");
+  if (!f.kv_cache_bytes.empty())
+    f.runtime.kv_bytes = parse_human_number(f.kv_cache_bytes, "--kv-cache-memory-bytes");
+  else if (const char* gib = environment("VLLM_CPU_KVCACHE_SPACE"))
+    f.runtime.kv_bytes = static_cast<uint64_t>(
+        environment_number("VLLM_CPU_KVCACHE_SPACE", gib) * (uint64_t{1} << 30));
+  if (f.kv_cache_dtype == "float16" || f.kv_cache_dtype == "half")
+    f.runtime.kv_type = kernels::FloatType::kF16;
+  if (f.kv_cache_dtype == "float32" || f.kv_cache_dtype == "float")
+    f.runtime.kv_type = kernels::FloatType::kF32;
+  if (f.runtime.max_batched_tokens < f.runtime.max_sequences)
+    throw Error("a step must have room for a token of every request", ErrorKind::kUsage)
+        .field("--max-num-batched-tokens")
+        .expected(fmt::format("at least --max-num-seqs, {}", f.runtime.max_sequences))
+        .found(std::to_string(f.runtime.max_batched_tokens));
+
+  server::ServerOptions& s = f.server;
+  s.version = kVersion;
+  s.model_path = f.runtime.model;
+  if (s.served_model_names.empty()) s.served_model_names = {f.runtime.model};
+  if (s.api_keys.empty())
+    if (const char* key = environment("VLLM_API_KEY")) s.api_keys = {key};
+  if (const char* seconds = environment("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"))
+    s.keep_alive_seconds = environment_number("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", seconds);
+  if (const char* seconds = environment("VLLM_LOG_STATS_INTERVAL"))
+    s.log_stats_seconds = environment_number("VLLM_LOG_STATS_INTERVAL", seconds);
+  if (f.no_log_stats) s.log_stats_seconds = 0;
+  s.access_log = !f.no_access_log && f.log_level != "warning" && f.log_level != "error" &&
+                 f.log_level != "critical";
+  if (!f.origins.empty()) s.cors.origins = string_list(f.origins, "--allowed-origins");
+  if (!f.methods.empty()) s.cors.methods = string_list(f.methods, "--allowed-methods");
+  if (!f.headers.empty()) s.cors.headers = string_list(f.headers, "--allowed-headers");
+  if (f.generation_config != "vllm")
+    s.defaults = GenerationConfig::load(f.generation_config == "auto" ? f.runtime.model
+                                                                      : f.generation_config);
+  if (!f.override_generation_config.empty()) apply_override(f.override_generation_config, s.defaults);
+}
+
+}  // namespace octet::cli

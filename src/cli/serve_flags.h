@@ -1,0 +1,36 @@
+// vLLM's server flags: which Octet uses, which have no meaning here, which it refuses
+// (docs/serve.md has the same list for people).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/cli/runtime.h"
+#include "src/server/server.h"
+
+namespace octet::cli {
+
+struct ServeFlags {
+  RuntimeOptions runtime;
+  server::ServerOptions server;
+  std::string model_argument;  // `octet serve MODEL`
+  std::string chat_template, max_model_len, kv_cache_dtype = "auto", kv_cache_bytes;
+  std::string generation_config = "auto", override_generation_config;
+  std::string dtype = "auto", quantization, load_format = "auto", device = "auto";
+  std::string backend, log_level = "info";
+  std::string origins, methods, headers;  // JSON lists
+  size_t tensor_parallel = 1, pipeline_parallel = 1, data_parallel = 1;
+  bool no_access_log = false, no_log_stats = false;
+};
+
+void add_serve_flags(CLI::App* app, ServeFlags& flags);
+
+// Checks values and fills runtime and server options, environment variables included. Throws kUsage
+// Error for what cannot be done.
+void resolve(ServeFlags& flags);
+
+// vLLM's numbers for lengths and sizes: 4096, 25.6k (thousands), 32K (1024), 2M, 1G.
+size_t parse_human_number(const std::string& text, const char* flag);
+
+}  // namespace octet::cli
