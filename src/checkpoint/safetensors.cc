@@ -7,7 +7,6 @@
 #include <cstring>
 #include <set>
 
-#include "src/base/checked.h"
 #include "src/base/error.h"
 #include "src/base/float16.h"
 #include "src/base/json.h"
@@ -66,8 +65,11 @@ TensorView parse_entry(const std::string& name, const json& entry, std::span<con
         .expected(fmt::format("begin <= end <= {}", data.size()))
         .found(fmt::format("[{}, {}]", begin, end))
         .remedy("copy or download the file again");
-  const uint64_t bytes =
-      checked_mul(checked_product(t.shape, "tensor shape"), dtype_size(t.dtype), "tensor size");
+  uint64_t bytes = dtype_size(t.dtype);
+  for (uint64_t d : t.shape)
+    if (__builtin_mul_overflow(bytes, d, &bytes))
+      throw Error("the shape overflows 64 bits").file(file).tensor(name).field("shape").found(
+          shape_string(t.shape));
   if (bytes != end - begin)
     throw Error("shape and data disagree")
         .file(file)

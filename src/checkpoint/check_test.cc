@@ -1,0 +1,245 @@
+// A good W8A8 folder (an output of the real msModelSlim), broken in one way at a time.
+#include "src/checkpoint/check.h"
+
+#include <gmock/gmock.h>
+
+#include "src/base/json.h"
+#include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/testing.h"
+
+namespace octet {
+namespace {
+
+using ::testing::HasSubstr;
+using octet::testing::TempFolder;
+
+const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16";
+constexpr const char* kWeights = "quant_model_weight_w8a8.safetensors";
+constexpr const char* kDescription = "quant_model_description.json";
+
+struct Tensor {
+  TensorSpec spec;
+  std::vector<std::byte> data;
+};
+
+class Check : public ::testing::Test {
+ protected:
+  Check() : dir_(std::string("check_") + ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
+    config_ = parse_ordered_json(read_text(kGolden / "model/config.json"), "config.json");
+    description_ =
+        parse_ordered_json(read_text(kGolden / "out_minmax" / kDescription), kDescription);
+    const SafetensorsFile f(kGolden / "out_minmax" / kWeights);
+    for (const TensorView& t : f.tensors())
+      tensors_.push_back({{t.name, t.dtype, t.shape}, {t.data.begin(), t.data.end()}});
+    write_text(dir_ / "tokenizer.json", "{}");
+  }
+
+  Tensor& tensor(const std::string& name) {
+    for (Tensor& t : tensors_)
+      if (t.spec.name == name) return t;
+    throw std::out_of_range(name);
+  }
+  template <typename T>
+  void set(const std::string& name, DType dtype, const Shape& shape, const std::vector<T>& values) {
+    Tensor& t = tensor(name);
+    t.spec = {name, dtype, shape};
+    const auto bytes = std::as_bytes(std::span(values));
+    t.data.assign(bytes.begin(), bytes.end());
+  }
+  void remove(const std::string& name) {
+    std::erase_if(tensors_, [&](const Tensor& t) { return t.spec.name == name; });
+  }
+
+  std::vector<Finding> run() {
+    write_text(dir_ / "config.json", config_.dump(2));
+    if (!description_.is_null()) write_text(dir_ / kDescription, description_.dump(2));
+    std::vector<TensorSpec> specs;
+    for (const Tensor& t : tensors_) specs.push_back(t.spec);
+    SafetensorsWriter w(dir_.path(), specs, {"quant_model_weight_w8a8", 0, false});
+    for (const Tensor& t : tensors_) w.write(t.spec.name, std::span<const std::byte>(t.data));
+    w.finish();
+    return check_folder(dir_.path());
+  }
+
+  // Exactly the findings of one cause: at least one error, all about `tensor`, saying `word`.
+  void expect_error(const std::string& tensor, const std::string& word) {
+    const std::vector<Finding> findings = run();
+    bool found = false;
+    for (const Finding& f : findings) {
+      if (f.severity == Severity::kWarning) continue;
+      const std::string all = f.problem + " " + f.expected + " " + f.found + " " + f.remedy;
+      if (f.tensor == tensor && all.find(word) != std::string::npos) found = true;
+    }
+    EXPECT_TRUE(found) << tensor << ": " << word << " among " << findings.size() << " findings, e.g. "
+                       << (findings.empty() ? "" : findings[0].tensor + ": " + findings[0].problem);
+  }
+
+  TempFolder dir_;
+  ordered_json config_, description_;
+  std::vector<Tensor> tensors_;
+};
+
+const std::string kQ = "model.layers.1.self_attn.q_proj", kK = "model.layers.1.self_attn.k_proj",
+                  kUp = "model.layers.2.mlp.up_proj";
+
+TEST_F(Check, TheToolsOutputIsGood) {
+  for (const Finding& f : run()) ADD_FAILURE() << f.tensor << ": " << f.problem;
+}
+
+TEST_F(Check, MissingTensors) {
+  remove(kQ + ".deq_scale");
+  expect_error(kQ + ".deq_scale", "missing");
+}
+
+TEST_F(Check, MissingNorm) {
+  remove("model.norm.weight");
+  expect_error("model.norm.weight", "missing");
+}
+
+TEST_F(Check, MissingEntry) {
+  description_.erase(kQ + ".weight");
+  expect_error(kQ + ".weight", "no entry");
+}
+
+TEST_F(Check, StaleEntry) {
+  description_["model.layers.9.mlp.up_proj.weight"] = "W8A8";
+  expect_error("model.layers.9.mlp.up_proj.weight", "not stored");
+}
+
+TEST_F(Check, DoubledEntry) {
+  run();
+  std::string text = read_text(dir_ / kDescription);
+  text.insert(text.find("\"model.norm.weight\""), "\"model.norm.weight\": \"FLOAT\", ");
+  write_text(dir_ / kDescription, text);
+  const auto findings = check_folder(dir_.path());
+  ASSERT_FALSE(findings.empty());
+  EXPECT_THAT(findings[0].problem, HasSubstr("model.norm.weight"));
+}
+
+TEST_F(Check, DeqScaleMustFitTheModelsDtype) {
+  config_["torch_dtype"] = "bfloat16";
+  expect_error(kQ + ".deq_scale", "torch_dtype");
+}
+
+TEST_F(Check, WrongWeightDtype) {
+  set(kQ + ".weight", DType::kU8, {64, 64}, std::vector<uint8_t>(64 * 64));
+  expect_error(kQ + ".weight", "I8");
+}
+
+TEST_F(Check, FloatWeightUnderAQuantizedName) {
+  set(kQ + ".weight", DType::kF32, {64, 64}, std::vector<float>(64 * 64));
+  expect_error(kQ + ".weight", "the file does not");
+}
+
+TEST_F(Check, Int8WeightUnderAFloatName) {
+  description_[kQ + ".weight"] = "FLOAT";
+  expect_error(kQ + ".weight", "should say W8A8");
+}
+
+TEST_F(Check, WrongShape) {
+  set(kQ + ".quant_bias", DType::kI32, {32}, std::vector<int32_t>(32));
+  expect_error(kQ + ".quant_bias", "[64]");
+}
+
+TEST_F(Check, ScalarInputScale) {
+  set(kQ + ".input_scale", DType::kF32, {}, std::vector<float>{0.1f});
+  expect_error(kQ + ".input_scale", "[1]");
+}
+
+TEST_F(Check, InputScaleMustBePositive) {
+  set(kQ + ".input_scale", DType::kF32, {1}, std::vector<float>{0});
+  expect_error(kQ + ".input_scale", "positive");
+}
+
+TEST_F(Check, InputOffsetMustBeAnInt8) {
+  set(kQ + ".input_offset", DType::kF32, {1}, std::vector<float>{1.5f});
+  expect_error(kQ + ".input_offset", "integer");
+  set(kQ + ".input_offset", DType::kF32, {1}, std::vector<float>{128});
+  expect_error(kQ + ".input_offset", "integer");
+}
+
+TEST_F(Check, DeqScaleMustBeFinite) {
+  set(kQ + ".deq_scale", DType::kI64, {64}, std::vector<int64_t>(64, 0x7f800000));
+  expect_error(kQ + ".deq_scale", "finite");
+}
+
+TEST_F(Check, MixedTypesInsideQkv) {
+  description_[kK + ".weight"] = "FLOAT";
+  set(kK + ".weight", DType::kF16, {32, 64}, std::vector<uint16_t>(32 * 64));
+  expect_error(kK + ".weight", "mixed types inside q/k/v");
+}
+
+TEST_F(Check, MixedTypesInsideGateUp) {
+  description_[kUp + ".weight"] = "FLOAT";
+  set(kUp + ".weight", DType::kF16, {96, 64}, std::vector<uint16_t>(96 * 64));
+  expect_error(kUp + ".weight", "mixed types inside gate/up");
+}
+
+TEST_F(Check, DifferentInputScalesInsideQkv) {
+  set(kK + ".input_scale", DType::kF32, {1}, std::vector<float>{0.5f});
+  expect_error(kK + ".input_scale", "differs inside q/k/v");
+}
+
+TEST_F(Check, UnknownTypeAndUnknownName) {
+  description_[kQ + ".weight"] = "W3A3";
+  expect_error(kQ + ".weight", "W3A3");
+  tensors_.push_back({{"model.layers.0.extra", DType::kI8, {1}}, {std::byte{1}}});
+  expect_error("model.layers.0.extra", "no loader knows");
+}
+
+TEST_F(Check, NormBiasMustBeDescribed) {
+  tensors_.push_back({{"model.norm.bias", DType::kF32, {64}}, std::vector<std::byte>(256)});
+  expect_error("model.norm.bias", "does not name");
+}
+
+TEST_F(Check, DescriptionsMustAgree) {
+  config_["quantization_config"] = description_;
+  EXPECT_TRUE(run().empty());
+  config_["quantization_config"][kQ + ".weight"] = "FLOAT";
+  expect_error(kQ + ".weight", "disagree");
+}
+
+TEST_F(Check, StaleFloatIndex) {
+  run();
+  write_text(dir_ / "model.safetensors.index.json", R"({"weight_map": {}})");
+  EXPECT_FALSE(check_folder(dir_.path()).empty());
+}
+
+TEST_F(Check, Int8WithoutADescription) {
+  description_ = nullptr;
+  expect_error("", "no quantization description");
+}
+
+TEST_F(Check, CutWeights) {
+  run();
+  const std::string all = read_text(dir_ / kWeights);
+  write_text(dir_ / kWeights, all.substr(0, all.size() / 2));
+  const auto findings = check_folder(dir_.path());
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_THAT(findings[0].problem, HasSubstr("cut or damaged"));
+}
+
+// All forms in which a description may come (docs/formats.md).
+TEST_F(Check, DescriptionVariants) {
+  run();
+  const auto load = [&] { return QuantDescription::load(dir_.path(), config_); };
+  ASSERT_TRUE(load());
+  EXPECT_EQ(*load()->find(kQ + ".weight"), "W8A8");
+  // The old name, and a partial dictionary in config.json that must be ignored.
+  fs::rename(dir_ / kDescription, dir_ / "quant_model_description_w8a8.json");
+  config_["quantization_config"] = {{"group_size", 0}, {"kv_quant_type", nullptr}};
+  ASSERT_TRUE(load());
+  EXPECT_EQ(load()->source, (dir_ / "quant_model_description_w8a8.json").string());
+  // Two files.
+  write_text(dir_ / kDescription, description_.dump());
+  EXPECT_THAT(octet::testing::message_of([&] { load(); }), HasSubstr("more than one"));
+  // Complete in config.json: wins over files.
+  config_["quantization_config"] = description_;
+  EXPECT_EQ(load()->source, (dir_ / "config.json").string());
+  // Somebody else's method.
+  config_["quantization_config"] = {{"quant_method", "awq"}};
+  EXPECT_THAT(octet::testing::message_of([&] { load(); }), HasSubstr("awq"));
+}
+
+}  // namespace
+}  // namespace octet

@@ -1,0 +1,133 @@
+#include "src/checkpoint/model_config.h"
+
+#include <gmock/gmock.h>
+
+#include "src/checkpoint/testing.h"
+
+namespace octet {
+namespace {
+
+using ::testing::HasSubstr;
+using octet::testing::message_of;
+using octet::testing::TempFolder;
+
+ordered_json llama() {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"hidden_size", 64},
+          {"intermediate_size", 96},
+          {"num_hidden_layers", 3},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"vocab_size", 160},
+          {"max_position_embeddings", 256},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", 500000.0},
+          {"hidden_act", "silu"},
+          {"torch_dtype", "float16"},
+          {"eos_token_id", {2, 7}}};
+}
+
+TEST(ModelConfig, ReadsLlama) {
+  const ModelConfig c = ModelConfig::parse(llama(), "config.json");
+  EXPECT_EQ(c.family, Family::kLlama);
+  EXPECT_EQ(c.head_dim, 16);
+  EXPECT_EQ(c.q_size(), 64);
+  EXPECT_EQ(c.kv_size(), 32);
+  EXPECT_FALSE(c.qkv_bias);
+  EXPECT_EQ(c.dtype, DType::kF16);
+  EXPECT_EQ(c.eos_token_ids, (std::vector<int64_t>{2, 7}));
+}
+
+TEST(ModelConfig, ReadsQwen2WithBiases) {
+  ordered_json j = llama();
+  j["architectures"] = {"Qwen2ForCausalLM"};
+  j["model_type"] = "qwen2";
+  j["torch_dtype"] = "bfloat16";
+  j["tie_word_embeddings"] = true;
+  const ModelConfig c = ModelConfig::parse(j, "config.json");
+  EXPECT_EQ(c.family, Family::kQwen2);
+  EXPECT_TRUE(c.qkv_bias);
+  EXPECT_TRUE(c.tie_word_embeddings);
+  EXPECT_EQ(c.dtype, DType::kBF16);
+}
+
+TEST(ModelConfig, ReadsLlama3RopeScaling) {
+  ordered_json j = llama();
+  j["rope_scaling"] = {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 8192}};
+  const ModelConfig c = ModelConfig::parse(j, "config.json");
+  ASSERT_TRUE(c.rope_scaling);
+  EXPECT_EQ(c.rope_scaling->factor, 8);
+  EXPECT_EQ(c.rope_scaling->original_max_position, 8192);
+  j["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}};
+  EXPECT_THAT(message_of([&] { ModelConfig::parse(j, "config.json"); }), HasSubstr("yarn"));
+}
+
+struct Bad {
+  const char* key;
+  ordered_json value;
+};
+
+TEST(ModelConfig, BadValuesAreRefusedByField) {
+  const std::vector<Bad> bad = {{"hidden_size", 0},
+                                {"hidden_size", -64},
+                                {"hidden_size", "64"},
+                                {"hidden_size", 1e30},
+                                {"num_hidden_layers", 0},
+                                {"num_hidden_layers", 1000000000},
+                                {"num_attention_heads", 0},
+                                {"num_key_value_heads", 3},
+                                {"vocab_size", 0},
+                                {"vocab_size", 4611686018427387904},
+                                {"head_dim", 15},
+                                {"rope_theta", 0},
+                                {"hidden_act", "gelu"},
+                                {"torch_dtype", "int8"},
+                                {"rope_scaling", 3}};
+  for (const Bad& b : bad) {
+    ordered_json j = llama();
+    j[b.key] = b.value;
+    EXPECT_THAT(message_of([&] { ModelConfig::parse(j, "config.json"); }), HasSubstr(b.key))
+        << b.value;
+  }
+  for (const char* key : {"hidden_size", "num_hidden_layers", "vocab_size"}) {
+    ordered_json j = llama();
+    j.erase(key);
+    EXPECT_THAT(message_of([&] { ModelConfig::parse(j, "config.json"); }), HasSubstr(key));
+  }
+}
+
+TEST(ModelConfig, OtherArchitecturesAreRefusedByName) {
+  ordered_json j = llama();
+  j["architectures"] = {"MixtralForCausalLM"};
+  j["model_type"] = "mixtral";
+  EXPECT_THAT(message_of([&] { ModelConfig::parse(j, "config.json"); }), HasSubstr("ixtral"));
+}
+
+TEST(ModelConfig, FoldersWithoutOrWithBrokenConfig) {
+  const TempFolder dir("config");
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }), HasSubstr("config.json"));
+  write_text(dir / "config.json", "{\"hidden_size\": ");
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }), HasSubstr("config.json"));
+  write_text(dir / "config.json", std::string(10000, '['));
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }), HasSubstr("config.json"));
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir / "none"); }), HasSubstr("none"));
+}
+
+TEST(GenerationConfig, ReadsDefaults) {
+  const TempFolder dir("generation");
+  EXPECT_FALSE(GenerationConfig::load(dir.path()).temperature);
+  write_text(dir / "generation_config.json",
+             R"({"temperature": 0.7, "top_k": 20, "top_p": 0.8, "eos_token_id": [1, 2]})");
+  const GenerationConfig g = GenerationConfig::load(dir.path());
+  EXPECT_EQ(g.temperature, 0.7);
+  EXPECT_EQ(g.top_k, 20);
+  EXPECT_EQ(g.eos_token_ids, (std::vector<int64_t>{1, 2}));
+}
+
+}  // namespace
+}  // namespace octet

@@ -1,0 +1,160 @@
+#include "src/checkpoint/safetensors.h"
+
+#include <gmock/gmock.h>
+
+#include "src/base/json.h"
+#include "src/checkpoint/testing.h"
+
+namespace octet {
+namespace {
+
+using ::testing::HasSubstr;
+using octet::testing::message_of;
+using octet::testing::TempFolder;
+using octet::testing::write_raw_safetensors;
+
+std::vector<TensorSpec> two() {
+  return {{"a", DType::kF32, {2}}, {"b", DType::kI8, {3, 1}}};
+}
+
+void write_two(const fs::path& folder, WriterOptions options) {
+  SafetensorsWriter w(folder, two(), options);
+  w.write("a", std::vector<float>{1.5f, -2});
+  w.write("b", std::vector<int8_t>{1, 2, 3});
+  w.finish();
+}
+
+TEST(Safetensors, ReadsWhatItWrote) {
+  const TempFolder dir("st_roundtrip");
+  write_two(dir.path(), {});
+  const SafetensorsFile f(dir / "model.safetensors");
+  ASSERT_EQ(f.tensors().size(), 2u);
+  EXPECT_EQ(f.tensors()[0].floats(), (std::vector<float>{1.5f, -2}));
+  EXPECT_EQ(f.tensors()[1].dtype, DType::kI8);
+  EXPECT_EQ(f.tensors()[1].shape, (Shape{3, 1}));
+  EXPECT_EQ(f.metadata().at("format"), "pt");
+}
+
+TEST(Safetensors, ShardsBySizeWithAnIndex) {
+  const TempFolder dir("st_shards");
+  WriterOptions options;
+  options.stem = "quant_model_weight_w8a8";
+  options.part_bytes = 10;
+  write_two(dir.path(), options);  // 8 bytes pending + 3 >= 10
+  EXPECT_TRUE(fs::exists(dir / "quant_model_weight_w8a8-00001-of-00002.safetensors"));
+  const json index =
+      parse_json(read_text(dir / "quant_model_weight_w8a8.safetensors.index.json"), "index");
+  EXPECT_EQ(index["weight_map"]["b"], "quant_model_weight_w8a8-00002-of-00002.safetensors");
+  EXPECT_EQ(index["metadata"]["total_size"], 11);
+  const TensorStore store(dir.path());
+  EXPECT_EQ(store.files().size(), 2u);
+  EXPECT_EQ(store.total_bytes(), 11u);
+  EXPECT_EQ(store.get("a").floats()[1], -2);
+  EXPECT_THAT(message_of([&] { store.get("c"); }), HasSubstr("c"));
+}
+
+// Every way in which a file can be wrong, and a word that the message must hold.
+struct Broken {
+  const char* name;
+  std::string header, data, word;
+  int64_t length = -1;
+};
+
+class BrokenFile : public ::testing::TestWithParam<Broken> {};
+
+TEST_P(BrokenFile, IsRefusedByName) {
+  const TempFolder dir(std::string("st_broken_") + GetParam().name);
+  const fs::path path = dir / "model.safetensors";
+  write_raw_safetensors(path, GetParam().header, GetParam().data, GetParam().length);
+  const std::string message = message_of([&] { SafetensorsFile{path}; });
+  EXPECT_THAT(message, HasSubstr(GetParam().word));
+  EXPECT_THAT(message, HasSubstr("model.safetensors"));
+}
+
+std::string entry(const std::string& rest) { return R"({"t": {)" + rest + "}}"; }
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BrokenFile,
+    ::testing::Values(
+        Broken{"header_longer_than_file", "{}", "", "header length", 3},
+        Broken{"header_huge", "{}", "", "header length", INT64_MAX},
+        Broken{"no_json", "abcd", "", "no JSON header"},
+        Broken{"broken_json", "{\"a\": ", "", "model.safetensors"},
+        Broken{"double_name",
+               R"({"t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}, "t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}})",
+               "x", "t"},
+        Broken{"entry_no_object", R"({"t": 3})", "", "t"},
+        Broken{"no_dtype", entry(R"("shape":[1],"data_offsets":[0,1])"), "x", "dtype"},
+        Broken{"unknown_dtype", entry(R"("dtype":"Q9","shape":[1],"data_offsets":[0,1])"), "x", "Q9"},
+        Broken{"negative_shape", entry(R"("dtype":"I8","shape":[-1],"data_offsets":[0,1])"), "x",
+               "shape"},
+        Broken{"float_shape", entry(R"("dtype":"I8","shape":[1.0],"data_offsets":[0,1])"), "x",
+               "shape"},
+        Broken{"shape_overflow",
+               entry(R"("dtype":"F32","shape":[4294967296,4294967296,2],"data_offsets":[0,4])"),
+               "xxxx", "overflows"},
+        Broken{"size_overflow",
+               entry(R"("dtype":"F64","shape":[4611686018427387904],"data_offsets":[0,4])"), "xxxx",
+               "overflows"},
+        Broken{"beyond_data", entry(R"("dtype":"I8","shape":[2],"data_offsets":[0,2])"), "x",
+               "outside the file"},
+        Broken{"end_before_begin", entry(R"("dtype":"I8","shape":[1],"data_offsets":[1,0])"), "x",
+               "outside the file"},
+        Broken{"three_offsets", entry(R"("dtype":"I8","shape":[1],"data_offsets":[0,1,2])"), "x",
+               "data_offsets"},
+        Broken{"wrong_size", entry(R"("dtype":"F32","shape":[1],"data_offsets":[0,2])"), "xx",
+               "disagree"},
+        Broken{"bytes_left", entry(R"("dtype":"I8","shape":[1],"data_offsets":[0,1])"), "xy",
+               "after the last tensor"},
+        Broken{"hole", entry(R"("dtype":"I8","shape":[1],"data_offsets":[1,2])"), "xy", "hole"},
+        Broken{"overlap",
+               R"({"a": {"dtype":"I8","shape":[2],"data_offsets":[0,2]}, "b": {"dtype":"I8","shape":[2],"data_offsets":[1,3]}})",
+               "xyz", "overlaps"},
+        Broken{"nine_dimensions",
+               entry(R"("dtype":"I8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1])"), "x",
+               "shape"}),
+    [](const auto& c) { return std::string(c.param.name); });
+
+TEST(Safetensors, TinyFilesAreRefused) {
+  const TempFolder dir("st_tiny");
+  write_text(dir / "model.safetensors", "");
+  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }), HasSubstr("0 bytes"));
+  write_text(dir / "model.safetensors", "1234567");
+  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }), HasSubstr("7 bytes"));
+  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "none.safetensors"}; }),
+              HasSubstr("none.safetensors"));
+}
+
+// A file cut at any place never reads out of bounds and is always refused.
+TEST(Safetensors, EveryCutIsRefused) {
+  const TempFolder dir("st_cut");
+  write_two(dir.path(), {});
+  const std::string whole = read_text(dir / "model.safetensors");
+  for (size_t size = 0; size < whole.size(); ++size) {
+    write_text(dir / "cut.safetensors", whole.substr(0, size));
+    EXPECT_THROW(SafetensorsFile{dir / "cut.safetensors"}, Error) << size;
+  }
+}
+
+TEST(Safetensors, IndexMayOnlyNamePlainFiles) {
+  const TempFolder dir("st_index");
+  write_two(dir.path(), {});
+  for (const char* name : {"../model.safetensors", "/etc/passwd", "..", "sub/model.safetensors", ""}) {
+    write_text(dir / "model.safetensors.index.json",
+               ordered_json{{"weight_map", {{"a", name}}}}.dump());
+    EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("plain")) << name;
+  }
+  write_text(dir / "model.safetensors.index.json",
+             ordered_json{{"weight_map", {{"missing", "model.safetensors"}}}}.dump());
+  EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("missing"));
+}
+
+TEST(Safetensors, OneTensorInTwoFilesIsRefused) {
+  const TempFolder dir("st_double");
+  write_two(dir.path(), {});
+  fs::copy_file(dir / "model.safetensors", dir / "other.safetensors");
+  EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("two files"));
+}
+
+}  // namespace
+}  // namespace octet

@@ -1,0 +1,55 @@
+// For tests: folders that go away, safetensors files from parts (right and wrong ones).
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/checkpoint/safetensors_writer.h"
+
+namespace octet::testing {
+
+class TempFolder {
+ public:
+  explicit TempFolder(const std::string& name)
+      : path_(fs::path(::testing::TempDir()) / ("octet_" + name + "_" + std::to_string(::getpid()))) {
+    fs::remove_all(path_);
+    fs::create_directories(path_);
+  }
+  ~TempFolder() { fs::remove_all(path_); }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  const fs::path& path() const { return path_; }
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+// A file of a header text and data bytes, with the length in front (or a false one).
+inline void write_raw_safetensors(const fs::path& path, const std::string& header,
+                                  const std::string& data, int64_t length = -1) {
+  const uint64_t size = length < 0 ? header.size() : static_cast<uint64_t>(length);
+  std::string all(8, '\0');
+  std::memcpy(all.data(), &size, 8);
+  write_text(path, all + header + data);
+}
+
+// The message of the Error that `action` throws; fails when it throws none.
+inline std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+}  // namespace octet::testing
