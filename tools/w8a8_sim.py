@@ -1,13 +1,16 @@
 """Independent simulation of a W8A8 checkpoint folder: judges what `octet quantize` wrote.
 
-    python tools/w8a8_sim.py eval --float DIR --quant DIR --text FILE.jsonl [--tokens 512] [--passages 12]
-    python tools/w8a8_sim.py logits --model DIR --ids 1,2,3 --out F.safetensors
+    python -m tools.w8a8_sim kl FLOAT_FOLDER W8A8_FOLDER --text FILE.jsonl [--passages 12] [--max-tokens 512]
+    python -m tools.w8a8_sim logits FOLDER --tokens 1,2,3|FILE.json [--sample 0] --out FILE.npy|FILE.safetensors
+    python -m tools.w8a8_sim golden
 
 Shares no code with Octet or transformers. LLaMA and Qwen2, float folders and folders with static W8A8 (and
 W8A8_DYNAMIC, W8A16) linears. Float parts are computed in float32; integer products are exact.
 
-`eval` prints JSON: perplexity of both folders, KL(float || quant) in nats per position, share of positions with
+`kl` prints JSON: perplexity of both folders, KL(float || quant) in nats per position, share of positions with
 the same most likely token. Perplexity is exp of the mean loss over all predicted tokens of all passages.
+`logits` writes float32 logits [tokens, vocabulary]. A folder without config.json takes that of --config FOLDER.
+`golden` writes tests/data/w8a8_logits_*.safetensors from the quantized folders of tests/golden.
 """
 
 import argparse
@@ -15,11 +18,15 @@ import json
 import math
 import pathlib
 
+import numpy
 import safetensors
 import safetensors.torch
 import torch
 from tokenizers import Tokenizer
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+GOLDEN_CASES = [("llama_fp16", "minmax"), ("llama_fp16", "m1"), ("llama_fp16", "no_last_linear_rollback"),
+                ("qwen2_bf16", "minmax"), ("qwen2_bf16", "m1")]
 # Products of two int8 are at most 2^14, so float32 sums of 2^10 of them are integers of at most 2^24: exact.
 EXACT_INPUTS = 1024
 DESCRIPTIONS = ["quant_model_description.json"] + [
@@ -31,9 +38,9 @@ DESCRIPTIONS = ["quant_model_description.json"] + [
 class Folder:
     """A checkpoint folder: configuration, tensor types, tensors by name (read when asked for)."""
 
-    def __init__(self, path):
+    def __init__(self, path, config_path=None):
         self.path = pathlib.Path(path)
-        self.config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        self.config = json.loads((pathlib.Path(config_path or path) / "config.json").read_text(encoding="utf-8"))
         self.types = self._description()
         self.files = {}
         for file in sorted(self.path.glob("*.safetensors")):
@@ -317,36 +324,64 @@ def count_types(folder):
     return counts
 
 
-def run_eval(args):
-    float_folder, quant_folder = Folder(args.float), Folder(args.quant)
+def read_tokens(text, sample):
+    """Ids from "1,2,3" or from a JSON file with a list of ids or a list of such lists."""
+    if not pathlib.Path(text).exists():
+        return [int(i) for i in text.split(",")]
+    ids = json.loads(pathlib.Path(text).read_text(encoding="utf-8"))
+    return ids[sample] if isinstance(ids[0], list) else ids
+
+
+def run_kl(args):
+    float_folder, quant_folder = Folder(args.float), Folder(args.quant, args.config)
     tokenizer = Tokenizer.from_file(str(float_folder.path / "tokenizer.json"))
-    sequences = read_passages(args.text, tokenizer, args.tokens, args.passages)
+    sequences = read_passages(args.text, tokenizer, args.max_tokens, args.passages)
     result = {"linears": count_types(quant_folder)} | evaluate(float_folder, quant_folder, sequences)
     print(json.dumps(result, indent=2))
 
 
 def run_logits(args):
-    ids = [int(i) for i in args.ids.split(",")]
-    logits = logits_of(Folder(args.model), ids).contiguous()
-    safetensors.torch.save_file({"ids": torch.tensor(ids, dtype=torch.int32), "logits": logits}, args.out)
+    ids = read_tokens(args.tokens, args.sample)
+    logits = logits_of(Folder(args.model, args.config), ids).contiguous()
+    if args.out.endswith(".npy"):
+        numpy.save(args.out, logits.numpy())
+    else:
+        safetensors.torch.save_file({"tokens": torch.tensor(ids, dtype=torch.int32), "logits": logits}, args.out)
+
+
+def run_golden(args):
+    """Logits of the first calibration sample from each of GOLDEN_CASES, for the test of the C++ model."""
+    for model, case in GOLDEN_CASES:
+        folder = ROOT / "tests" / "golden" / model
+        ids = read_tokens(str(folder / "calib_tokens.json"), 0)
+        logits = logits_of(Folder(folder / f"out_{case}", folder / "model"), ids).contiguous()
+        out = ROOT / "tests" / "data" / f"w8a8_logits_{model}_{case}.safetensors"
+        safetensors.torch.save_file({"tokens": torch.tensor(ids, dtype=torch.int32), "logits": logits}, out)
+        out.chmod(0o644)
+        print(out.relative_to(ROOT), list(logits.shape))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("eval", help="judge a quantized folder beside its float folder")
-    command.add_argument("--float", required=True)
-    command.add_argument("--quant", required=True)
-    command.add_argument("--text", required=True)
-    command.add_argument("--tokens", type=int, default=512)
+    command = commands.add_parser("kl", help="judge a quantized folder beside its float folder")
+    command.add_argument("float")
+    command.add_argument("quant")
+    command.add_argument("--text", required=True, help="JSON lines with inputs_pretokenized or text")
     command.add_argument("--passages", type=int, default=12)
-    command.set_defaults(run=run_eval)
+    command.add_argument("--max-tokens", type=int, default=512, help="cut each passage to this many tokens")
+    command.add_argument("--config", help="folder with the config.json of the quantized folder, if it has none")
+    command.set_defaults(run=run_kl)
     command = commands.add_parser("logits", help="write the logits of one id sequence")
-    command.add_argument("--model", required=True)
-    command.add_argument("--ids", required=True)
+    command.add_argument("model")
+    command.add_argument("--tokens", required=True, help="comma separated ids, or a JSON file")
+    command.add_argument("--sample", type=int, default=0, help="which list of the file")
     command.add_argument("--out", required=True)
+    command.add_argument("--config", help="folder with the config.json, if the model folder has none")
     command.set_defaults(run=run_logits)
+    command = commands.add_parser("golden", help="make tests/data/w8a8_logits_*.safetensors anew")
+    command.set_defaults(run=run_golden)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.run(args)

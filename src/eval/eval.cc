@@ -21,28 +21,24 @@ double log_sum_exp(const float* logits, size_t n) {
   return static_cast<double>(top) + std::log(sum);
 }
 
-// One position: the model's logits against the reference's.
-void add_position(const float* reference, const float* model, size_t vocab, int32_t next,
-                  TextScore& score) {
+}  // namespace
+
+void TextScore::add(const float* reference, const float* model, size_t vocab, int32_t next) {
   const double zm = log_sum_exp(model, vocab);
-  score.tokens += 1;
-  score.log_loss += zm - static_cast<double>(model[next]);
+  tokens += 1;
+  log_loss += zm - static_cast<double>(model[next]);
   if (model == reference) {
-    score.same_top1 += 1;
+    same_top1 += 1;
     return;
   }
   const double zr = log_sum_exp(reference, vocab);
-  double kl = 0;  // sum of p_r (ln p_r - ln p_m)
   for (size_t i = 0; i < vocab; ++i) {
-    const double r = static_cast<double>(reference[i]) - zr;
+    const double r = static_cast<double>(reference[i]) - zr;  // ln p, and ln q below
     kl += static_cast<double>(std::exp(static_cast<float>(r))) *
           (r - (static_cast<double>(model[i]) - zm));
   }
-  score.kl += kl;
-  score.same_top1 += argmax(reference, vocab) == argmax(model, vocab);
+  same_top1 += argmax(reference, vocab) == argmax(model, vocab);
 }
-
-}  // namespace
 
 double TextScore::perplexity() const { return std::exp(log_loss / static_cast<double>(tokens)); }
 
@@ -76,8 +72,8 @@ void score_passage(const std::vector<Scorer*>& models, std::span<const int32_t> 
       models[0]->team().run([&](Worker& w) {
         const auto [first, last] = w.share(count);
         for (size_t r = first; r < last; ++r)
-          add_position(logits[0] + r * vocab, logits[k] + r * vocab, vocab, ids[begin + r + 1],
-                       parts[w.id()]);
+          parts[w.id()].add(logits[0] + r * vocab, logits[k] + r * vocab, vocab,
+                            ids[begin + r + 1]);
       });
       for (const TextScore& p : parts) {
         scores[k].tokens += p.tokens;

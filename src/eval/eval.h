@@ -14,6 +14,10 @@ struct TextScore {
   double log_loss = 0;   // sum of -ln p(next token)
   double kl = 0;         // sum of KL(reference || model) over positions
   size_t same_top1 = 0;  // positions where both hold the same token likeliest
+
+  // One position: logits [vocab] of the reference and of the model (the same pointer for the
+  // reference itself), and the token that came next.
+  void add(const float* reference, const float* model, size_t vocab, int32_t next);
   double perplexity() const;
   double mean_kl() const { return kl / static_cast<double>(tokens); }
   double top1() const { return static_cast<double>(same_top1) / static_cast<double>(tokens); }

@@ -241,18 +241,18 @@ void Exporter::write_config() const {
   write_text(target_ / "config.json", c.dump(4));
 }
 
-// Everything that is neither weights nor their index nor written here: tokenizer, chat template,
-// generation config, licence, ...
+// The files with which a model is used: tokenizer, chat template, generation defaults, licence.
 void Exporter::copy_side_files() const {
-  for (const auto& entry : fs::directory_iterator(source_.path())) {
-    const std::string name = entry.path().filename().string();
-    const std::string extension = entry.path().extension().string();
-    const bool text = extension == ".json" || extension == ".txt" || extension == ".jinja" ||
-                      extension == ".model" || extension == ".tiktoken" || extension == ".py" ||
-                      extension == ".md" || name == "LICENSE" || name == "NOTICE";
-    if (!entry.is_regular_file() || !text || name == "config.json" ||
-        name.ends_with(".index.json") || fs::exists(target_ / name))
-      continue;
+  const auto wanted = [](const std::string& name) {
+    for (const char* part : {"token", "vocab", "merges", "generation_config", "chat_template",
+                             "LICENSE", "NOTICE"})
+      if (name.find(part) != std::string::npos) return true;
+    return false;
+  };
+  for (const auto& entry : fs::recursive_directory_iterator(source_.path())) {
+    const fs::path name = fs::relative(entry.path(), source_.path());
+    if (!entry.is_regular_file() || !wanted(name.string()) || fs::exists(target_ / name)) continue;
+    fs::create_directories((target_ / name).parent_path());
     write_text(target_ / name, read_text(entry.path()));
   }
 }

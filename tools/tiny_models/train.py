@@ -116,7 +116,7 @@ def yesno_accuracy(model, tok, items):
 
 
 def train(model, samples, steps, rows, peak, log):
-    """AdamW with warm-up and cosine; the loss is the weighted mean cross entropy."""
+    """AdamW with warm-up and cosine; the loss is the weighted mean cross entropy. `log` is called every 100 steps."""
     decay = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
@@ -207,12 +207,16 @@ def main():
     model = fresh_model(config)
     samples = Samples(tok, chat_tok, bos, text_end, world.held_out_passages(sets))
 
+    def save():
+        return save_weights(model, folder, getattr(torch, config["torch_dtype"]), files)
+
     def log(step, loss, seconds):
         accuracy = yesno_accuracy(model, tok, sets["yesno.jsonl"][:100])
         print(f"step {step}  loss {loss:.3f}  yes/no {accuracy:.2f}  {seconds:.0f} s", flush=True)
+        save()  # a run that is cut short leaves the weights of its last full hundred of steps
 
     train(model, samples, args.steps, args.rows, args.rate, log)
-    total = save_weights(model, folder, getattr(torch, config["torch_dtype"]), files)
+    total = save()
     print(f"{folder}: {total} bytes of weights, yes/no {yesno_accuracy(model, tok, sets['yesno.jsonl']):.3f} in float32")
 
 
