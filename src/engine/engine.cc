@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "src/base/error.h"
 #include "src/engine/sampler.h"
@@ -45,6 +46,7 @@ struct Engine::Sequence {
   StopMatcher stops;
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;
   RequestTimes times;
+  size_t counted = 0;  // prompt tokens in the statistics: those computed again count once
   bool finished = false;
 
   bool wants_prompt_logprobs() const {
@@ -159,7 +161,11 @@ void Engine::drain(double limit) {
   const auto empty = [&] {
     return submitted_.empty() && stats_.running == 0 && stats_.waiting == 0;
   };
-  idle_.wait_for(lock, std::chrono::duration<double>(limit), empty);
+  if (idle_.wait_for(lock, std::chrono::duration<double>(limit), empty)) return;
+  abort_all_ = true;
+  wake_.notify_one();
+  idle_.wait(lock, empty);
+  abort_all_ = false;  // when the rest ended by itself
 }
 
 void Engine::publish() {
@@ -180,16 +186,19 @@ void Engine::take_commands(std::unique_lock<std::mutex>& lock) {
     submitted_.pop_front();
   }
   stats_.waiting = waiting_.size();
-  const std::vector<RequestId> aborts = std::move(aborts_);
-  aborts_.clear();
+  const std::vector<RequestId> aborts = std::exchange(aborts_, {});
+  const bool all = std::exchange(abort_all_, false);
   lock.unlock();
-  for (RequestId id : aborts) {
+  const auto is_aborted = [&](RequestId id) {
+    return all || std::find(aborts.begin(), aborts.end(), id) != aborts.end();
+  };
+  if (all || !aborts.empty()) {
     for (auto& s : running_)
-      if (s->id == id && !s->finished) finish(*s, FinishReason::kAbort);
+      if (is_aborted(s->id)) finish(*s, FinishReason::kAbort);
     for (auto& s : waiting_)
-      if (s->id == id && !s->finished) finish(*s, FinishReason::kAbort);
+      if (is_aborted(s->id)) finish(*s, FinishReason::kAbort);
+    remove_finished();
   }
-  remove_finished();
   lock.lock();
 }
 
@@ -201,7 +210,9 @@ void Engine::loop() {
       std::unique_lock lock(mutex_);
       if (running_.empty() && waiting_.empty()) {
         sleeping_.store(true, std::memory_order_relaxed);
-        wake_.wait(lock, [&] { return stop_ || !submitted_.empty() || !aborts_.empty(); });
+        wake_.wait(lock, [&] {
+          return stop_ || abort_all_ || !submitted_.empty() || !aborts_.empty();
+        });
         heartbeat_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
         sleeping_.store(false, std::memory_order_relaxed);
       }
@@ -238,6 +249,7 @@ bool Engine::make_room(Sequence& s, size_t tokens) {
     running_.pop_back();
     cache_.release(victim->blocks);
     victim->computed = 0;
+    if (victim->wants_prompt_logprobs()) victim->prompt_logprobs.clear();  // computed again
     ++preemptions_;
     const bool self = victim.get() == &s;
     waiting_.push_front(std::move(victim));
@@ -250,7 +262,6 @@ void Engine::schedule(Step& step) {
   size_t budget = options_.max_batched_tokens;
   const auto add = [&](Sequence& s, size_t count) {
     const size_t position = s.computed;
-    const bool prefill = position < s.request.prompt.size();
     const size_t first = step.batch.add(std::span(s.tokens).subspan(position, count), position,
                                         s.blocks.data());
     for (size_t i = 0; i < count; ++i) {
@@ -260,8 +271,11 @@ void Engine::schedule(Step& step) {
       step.batch.logit_rows.push_back(first + i);
       step.wanted.push_back({&s, position + i});
     }
-    if (prefill) step.prompt_tokens += count;
     s.computed += count;
+    if (const size_t prompt = std::min(s.computed, s.request.prompt.size()); prompt > s.counted) {
+      step.prompt_tokens += prompt - s.counted;
+      s.counted = prompt;
+    }
     budget -= count;
   };
   const auto chunk = [&](const Sequence& s, size_t limit) {
@@ -355,8 +369,8 @@ void Engine::accept(Sequence& s, int32_t token, TokenLogprob logprob) {
   };
   const bool stop_token = count >= p.min_tokens && has(p.stop_token_ids);
   const bool eos = count >= p.min_tokens && !p.ignore_eos && has(options_.eos_ids);
-  // The token that ends the text is not part of it, unless special tokens are to be shown.
-  const bool silent = (stop_token || eos) && p.skip_special_tokens;
+  // The token that ends the text is not part of it, unless the request wants to see what did.
+  const bool silent = (stop_token || eos) && !p.include_stop;
   if (s.decoder && !silent) {
     const std::string text = s.decoder->push(token);
     out.text = count >= p.min_tokens ? s.stops.push(text) : text;

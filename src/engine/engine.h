@@ -69,7 +69,8 @@ class Engine {
   const EngineOptions& options() const { return options_; }
   // Seconds since the engine's loop last turned: large only when a step hangs.
   double seconds_since_heartbeat() const;
-  // Waits until nothing runs or waits, at most `seconds`; then aborts the rest.
+  // Waits until nothing runs or waits, at most `seconds`; then aborts the rest and waits for that.
+  // Not from a sink.
   void drain(double seconds);
 
  private:
@@ -102,6 +103,7 @@ class Engine {
   std::condition_variable wake_, idle_;
   std::deque<std::unique_ptr<Sequence>> submitted_;
   std::vector<RequestId> aborts_;
+  bool abort_all_ = false;
   RequestId next_id_ = 1;
   EngineStats stats_;
   bool stop_ = false;

@@ -107,6 +107,7 @@ int32_t Sampler::draw(std::span<const float> logits) {
     if (logits[i] > kMasked)
       c.push_back({std::exp(static_cast<double>(logits[i] - max) * inverse),
                    static_cast<int32_t>(i)});
+  if (c.empty()) return static_cast<int32_t>(argmax(logits));  // every token is masked, or NaN
   const auto heavier = [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
   };

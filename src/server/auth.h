@@ -1,0 +1,27 @@
+// API keys.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace octet::server {
+
+// Keeps digests of the keys, compares in constant time and with every key.
+class KeyRing {
+ public:
+  explicit KeyRing(const std::vector<std::string>& keys);
+
+  bool empty() const { return digests_.empty(); }
+  // Whether the value of an Authorization header is "Bearer <one of the keys>".
+  bool admits(std::string_view authorization) const;
+
+ private:
+  using Digest = std::array<unsigned char, 32>;
+  static Digest digest(std::string_view key);
+
+  std::vector<Digest> digests_;
+};
+
+}  // namespace octet::server

@@ -1,0 +1,267 @@
+#include "src/server/router.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/beast/core/string.hpp>
+#include <chrono>
+
+#include "src/server/errors.h"
+
+namespace octet::server {
+namespace {
+
+constexpr std::string_view kModelPrefix = "/v1/models/";
+constexpr size_t kMaxIdBytes = 256;
+
+std::string header(const Exchange& exchange, http::field name) {
+  return std::string(exchange.request()[name]);
+}
+
+std::string percent_decode(std::string_view text) {
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+  };
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 &&
+        digit(text[i + 2]) >= 0) {
+      out += static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+// application/json, whatever parameters follow.
+bool is_json(std::string_view content_type) {
+  const std::string_view type = content_type.substr(0, content_type.find(';'));
+  const size_t end = type.find_last_not_of(' ');
+  return end != std::string_view::npos &&
+         boost::beast::iequals(type.substr(0, end + 1), "application/json");
+}
+
+ordered_json parse_request(const Exchange& exchange) {
+  if (!is_json(exchange.request()[http::field::content_type]))
+    throw ApiError(400, "Bad Request", "Content-Type must be application/json", "body");
+  return parse_body(exchange.request().body());
+}
+
+}  // namespace
+
+void respond_json(Exchange& exchange, const ordered_json& body, unsigned status) {
+  exchange.respond({status, "application/json", dump(body), {}});
+}
+
+void respond_error(Exchange& exchange, const std::exception& e) {
+  const ApiError error = to_api_error(e);
+  HttpResponse response{error.status(), "application/json", dump(error.json()), {}};
+  if (error.status() == 503) response.headers.emplace_back("Retry-After", "1");
+  exchange.respond(std::move(response));
+}
+
+Router::Router(Context& context) : context_(context), keys_(context.options.api_keys) {
+  const auto post = [this](const char* path, bool guarded, Handler handler) {
+    add("POST", path, guarded, std::move(handler));
+  };
+  post("/v1/completions", true, [this](ExchangePtr x) { generate(x, false); });
+  post("/v1/chat/completions", true, [this](ExchangePtr x) { generate(x, true); });
+  post("/invocations", false, [this](ExchangePtr x) { generate(x, std::nullopt); });
+  post("/tokenize", false, [this](ExchangePtr x) { answer_json(x, tokenize); });
+  post("/detokenize", false, [this](ExchangePtr x) { answer_json(x, detokenize); });
+  add("GET", "/v1/models", true, [this](ExchangePtr x) { respond_json(*x, model_list(context_)); });
+  for (const char* path : {"/health", "/ping"})
+    add("GET", path, false, [this](ExchangePtr x) { health(*x); });
+  post("/ping", false, [this](ExchangePtr x) { health(*x); });
+  add("GET", "/version", false, [this](ExchangePtr x) {
+    respond_json(*x, {{"version", context_.options.version}});
+  });
+  add("GET", "/load", false, [this](ExchangePtr x) {
+    respond_json(*x, {{"server_load", context_.load.load(std::memory_order_relaxed)}});
+  });
+  add("GET", "/metrics", false, [this](ExchangePtr x) {
+    x->respond({200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                context_.metrics.text(context_.engine.stats()),
+                {}});
+  });
+  // The one route with a name in its path.
+  add("GET", std::string(kModelPrefix), true, [this](ExchangePtr x) {
+    respond_json(
+        *x,
+        model_card(context_,
+                   percent_decode(find(x->request().target()).path.substr(kModelPrefix.size()))));
+  });
+}
+
+void Router::add(const std::string& method, const std::string& path, bool guarded,
+                 Handler handler) {
+  Route& route = routes_[path];
+  route.guarded = guarded;
+  if (method == "GET") route.methods["HEAD"] = handler;
+  route.methods[method] = std::move(handler);
+}
+
+Router::Target Router::find(std::string_view target) const {
+  if (const size_t scheme = target.find("://"); scheme != target.npos && target[0] != '/') {
+    const size_t path = target.find('/', scheme + 3);
+    target = path == target.npos ? "/" : target.substr(path);
+  }
+  target = target.substr(0, target.find_first_of("?#"));
+  const std::string& root = context_.options.root_path;
+  if (!root.empty() && target.starts_with(root)) target.remove_prefix(root.size());
+  Target found{std::string(target)};
+  auto it = routes_.find(found.path);
+  if (it == routes_.end() && target.starts_with(kModelPrefix)) it = routes_.find(kModelPrefix);
+  if (it != routes_.end()) {
+    found.route = &it->second;
+    found.name = it->first;
+  }
+  return found;
+}
+
+// Unknown paths under /v1 are guarded too, so that a stranger cannot tell which exist.
+bool Router::admitted(const Exchange& exchange, const Target& target) const {
+  if (keys_.empty()) return true;
+  const bool open = target.path == "/health" || target.path == "/ping";
+  const bool guarded =
+      target.route != nullptr ? target.route->guarded : target.path.starts_with("/v1");
+  if (open || (!guarded && !context_.options.guard_all_paths)) return true;
+  return keys_.admits(header(exchange, http::field::authorization));
+}
+
+void Router::add_common_headers(Exchange& exchange) const {
+  const std::string origin = header(exchange, http::field::origin);
+  const CorsOptions& cors = context_.options.cors;
+  const auto has = [](const auto& list, std::string_view v) {
+    return std::find(list.begin(), list.end(), v) != list.end();
+  };
+  if (!origin.empty() && (has(cors.origins, "*") || has(cors.origins, origin))) {
+    const bool any = has(cors.origins, "*") && !cors.credentials;
+    exchange.add_header("Access-Control-Allow-Origin", any ? "*" : origin);
+    if (!any) exchange.add_header("Vary", "Origin");
+    if (cors.credentials) exchange.add_header("Access-Control-Allow-Credentials", "true");
+  }
+  if (context_.options.enable_request_id_headers) {
+    const auto id = exchange.request()["X-Request-Id"];
+    exchange.add_header("X-Request-Id",
+                        id.empty() ? random_id() : std::string(id.substr(0, kMaxIdBytes)));
+  }
+}
+
+void Router::preflight(Exchange& exchange, const Target& target) const {
+  const CorsOptions& cors = context_.options.cors;
+  const auto list = [](const std::vector<std::string>& values, const std::string& all) {
+    if (std::find(values.begin(), values.end(), "*") != values.end()) return all;
+    return fmt::format("{}", fmt::join(values, ", "));
+  };
+  HttpResponse response{200, "text/plain; charset=utf-8", "OK", {}};
+  if (header(exchange, http::field::access_control_request_method).empty()) {
+    std::vector<std::string> methods = {"OPTIONS"};
+    if (target.route != nullptr)
+      for (const auto& [method, handler] : target.route->methods) methods.push_back(method);
+    response.headers.emplace_back("Allow", fmt::format("{}", fmt::join(methods, ", ")));
+  } else {
+    response.headers.emplace_back(
+        "Access-Control-Allow-Methods",
+        list(cors.methods, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"));
+    const std::string asked = header(exchange, http::field::access_control_request_headers);
+    const std::string allowed = list(cors.headers, asked);
+    if (!allowed.empty()) response.headers.emplace_back("Access-Control-Allow-Headers", allowed);
+    response.headers.emplace_back("Access-Control-Max-Age", "600");
+  }
+  exchange.respond(std::move(response));
+}
+
+// Counts and logs the request when it is done.
+void Router::watch(Exchange& exchange, const Target& target) {
+  const auto begin = std::chrono::steady_clock::now();
+  const HttpRequest& request = exchange.request();
+  const std::string_view verb = request.method_string();
+  // What clients make up is not counted by name: series must stay few.
+  const bool known = target.route != nullptr && target.route->methods.contains(verb);
+  std::string line = fmt::format("{} - \"{} {} HTTP/{}.{}\"", exchange.peer(), verb.substr(0, 20),
+                                 std::string_view(request.target()).substr(0, 200),
+                                 request.version() / 10, request.version() % 10);
+  exchange.on_done([this, begin, name = std::string(target.name),
+                    method = known ? std::string(verb) : "other",
+                    line = std::move(line)](unsigned status) {
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    context_.metrics.on_http(name, method, status, spent.count());
+    if (context_.options.access_log) spdlog::info("{} {}", line, status);
+  });
+}
+
+void Router::handle(ExchangePtr exchange) {
+  const Target target = find(exchange->request().target());
+  watch(*exchange, target);
+  add_common_headers(*exchange);
+  try {
+    if (exchange->request().method() == http::verb::options) return preflight(*exchange, target);
+    if (!admitted(*exchange, target))
+      return exchange->respond({401,
+                                "application/json",
+                                R"({"error":"Unauthorized"})",
+                                {{"WWW-Authenticate", "Bearer"}}});
+    if (target.route == nullptr) throw http_error(404);
+    const auto& methods = target.route->methods;
+    const auto method = methods.find(std::string_view(exchange->request().method_string()));
+    if (method == methods.end()) throw http_error(405);
+    method->second(exchange);
+  } catch (const std::exception& e) {
+    respond_error(*exchange, e);
+  }
+}
+
+void Router::health(Exchange& exchange) const {
+  const bool dead =
+      context_.engine.seconds_since_heartbeat() > context_.options.engine_hang_seconds;
+  exchange.respond({closed_ || dead ? 503u : 200u, "", "", {}});
+}
+
+void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
+  boost::asio::post(context_.pool, [this, exchange, make]() mutable {
+    std::optional<ApiError> error;
+    ordered_json body;
+    try {
+      body = make(context_, parse_request(*exchange));
+    } catch (const std::exception& e) {
+      error = to_api_error(e);
+    }
+    boost::asio::post(context_.io, [exchange = std::move(exchange), error = std::move(error),
+                                    body = std::move(body)] {
+      error ? respond_error(*exchange, *error) : respond_json(*exchange, body);
+    });
+  });
+}
+
+// `chat` nothing: the body tells.
+void Router::generate(const ExchangePtr& exchange, std::optional<bool> chat) {
+  if (closed_) throw http_error(503, "The server is shutting down.");
+  boost::asio::post(context_.pool, [this, exchange, chat]() mutable {
+    try {
+      const ordered_json body = parse_request(*exchange);
+      GenerationRequest request = chat.value_or(body.contains("messages"))
+                                      ? parse_chat(body, context_.options)
+                                      : parse_completion(body, context_.options);
+      std::string id(exchange->request()["X-Request-Id"]);
+      if (id.empty()) id = request.request_id.value_or("");
+      if (id.empty()) id = random_id();
+      id.resize(std::min(id.size(), kMaxIdBytes));
+      std::make_shared<Generation>(context_, std::move(request), id, exchange)->submit();
+    } catch (const std::exception& e) {
+      boost::asio::post(context_.io, [exchange = std::move(exchange), error = to_api_error(e)] {
+        respond_error(*exchange, error);
+      });
+    }
+  });
+}
+
+}  // namespace octet::server

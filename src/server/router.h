@@ -1,0 +1,70 @@
+// Which handler answers which request, and what comes before any handler: keys, CORS, request ids.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "src/server/auth.h"
+#include "src/server/exchange.h"
+#include "src/server/generation.h"
+
+namespace octet::server {
+
+using ExchangePtr = std::shared_ptr<Exchange>;
+
+// Lives on the I/O thread, as long as the server.
+class Router {
+ public:
+  explicit Router(Context& context);
+
+  void handle(ExchangePtr exchange);
+  // From now on generation is refused and /health says 503.
+  void close() { closed_ = true; }
+
+ private:
+  using Handler = std::function<void(ExchangePtr)>;
+  struct Route {
+    std::map<std::string, Handler, std::less<>> methods;
+    bool guarded = false;  // needs a key
+  };
+  // What a request is about, told by its target alone, never by its Host.
+  struct Target {
+    std::string path;  // without query and root path
+    const Route* route = nullptr;
+    std::string_view name = "none";  // of the route, for metrics
+  };
+
+  void add(const std::string& method, const std::string& path, bool guarded, Handler handler);
+  Target find(std::string_view target) const;
+  void watch(Exchange& exchange, const Target& target);
+  bool admitted(const Exchange& exchange, const Target& target) const;
+  void add_common_headers(Exchange& exchange) const;
+  void preflight(Exchange& exchange, const Target& target) const;
+
+  // Runs `make` on the pool with the parsed body and answers with its JSON.
+  using MakeJson = ordered_json (*)(const Context&, const ordered_json& body);
+  void answer_json(const ExchangePtr& exchange, MakeJson make);
+  void generate(const ExchangePtr& exchange, std::optional<bool> chat);
+  void health(Exchange& exchange) const;
+
+  Context& context_;
+  KeyRing keys_;
+  std::map<std::string, Route, std::less<>> routes_;
+  bool closed_ = false;
+};
+
+// The handlers that need nothing but the context.
+ordered_json tokenize(const Context& context, const ordered_json& body);
+ordered_json detokenize(const Context& context, const ordered_json& body);
+ordered_json model_list(const Context& context);
+// ApiError 404 for an unknown name.
+ordered_json model_card(const Context& context, const std::string& name);
+
+void respond_json(Exchange& exchange, const ordered_json& body, unsigned status = 200);
+void respond_error(Exchange& exchange, const std::exception& error);
+
+}  // namespace octet::server

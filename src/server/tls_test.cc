@@ -1,0 +1,78 @@
+// The same server behind TLS, with a certificate made here.
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <boost/asio/ssl.hpp>
+#include <cstdio>
+
+#include "src/server/testing.h"
+
+namespace octet::server::testing {
+namespace {
+
+void write_certificate(const fs::path& key_file, const fs::path& certificate_file) {
+  EVP_PKEY* key = EVP_EC_gen("P-256");
+  X509* certificate = X509_new();
+  ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+  X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+  X509_set_pubkey(certificate, key);
+  X509_NAME* name = X509_get_subject_name(certificate);
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+                             reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
+  X509_set_issuer_name(certificate, name);
+  X509_sign(certificate, key, EVP_sha256());
+  std::FILE* file = std::fopen(key_file.c_str(), "w");
+  PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
+  std::fclose(file);
+  file = std::fopen(certificate_file.c_str(), "w");
+  PEM_write_X509(file, certificate);
+  std::fclose(file);
+  X509_free(certificate);
+  EVP_PKEY_free(key);
+}
+
+TEST_F(ServerTest, Tls) {
+  options_.tls.key_file = model_folder_.path() / "key.pem";
+  options_.tls.certificate_file = model_folder_.path() / "certificate.pem";
+  EXPECT_THROW(start(), Error);  // no such files
+  write_certificate(options_.tls.key_file, options_.tls.certificate_file);
+  start();
+  EXPECT_EQ(server_->url().rfind("https://127.0.0.1:", 0), 0u);
+
+  asio::io_context io;
+  asio::ssl::context context(asio::ssl::context::tls_client);
+  asio::ssl::stream<tcp::socket> stream(io, context);
+  stream.lowest_layer().connect({asio::ip::address_v4::loopback(), server_->port()});
+  stream.handshake(asio::ssl::stream_base::client);
+  boost::beast::flat_buffer buffer;
+  for (bool streamed : {false, true}) {  // on one connection
+    http::request<http::string_body> request(http::verb::post, "/v1/completions", 11);
+    request.set(http::field::content_type, "application/json");
+    request.body() = ordered_json({{"prompt", "Hi"}, {"stream", streamed}}).dump();
+    request.prepare_payload();
+    http::write(stream, request);
+    http::response<http::string_body> response;
+    http::read(stream, buffer, response);
+    EXPECT_EQ(response.result_int(), 200u);
+    EXPECT_EQ(response.body().find("[DONE]") != std::string::npos, streamed);
+  }
+  // Speaking plain HTTP to it ends that connection only.
+  Client plain = connect();
+  plain.send("GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+  while (!plain.receive_some().empty()) continue;
+  // A client that goes away is noticed here too.
+  http::request<http::string_body> request(http::verb::post, "/v1/completions", 11);
+  request.set(http::field::content_type, "application/json");
+  request.body() = R"({"prompt": "Hi", "max_tokens": 180, "n": 16, "ignore_eos": true})";
+  request.prepare_payload();
+  http::write(stream, request);
+  for (int i = 0; i < 500 && engine_->stats().running == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  stream.lowest_layer().close();
+  wait_until([&] { return engine_->stats().running + engine_->stats().waiting == 0; });
+}
+
+}  // namespace
+}  // namespace octet::server::testing
