@@ -22,3 +22,16 @@ endforeach()
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/levels_test.py)
 set_tests_properties(levels PROPERTIES LABELS fast)
+
+# What a user types, right and wrong.
+add_test(NAME cli COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/cli_test.py
+                          $<TARGET_FILE:octet>)
+# The official OpenAI client; scripts/test installs it into .venv (tests/requirements.txt).
+set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)
+foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
+  add_test(NAME openai_client_${model}
+           COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/server/openai_client_test.py --octet
+                   $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})
+  set_tests_properties(openai_client_${model} PROPERTIES LABELS fast TIMEOUT 300)
+endforeach()
+set_tests_properties(cli PROPERTIES LABELS fast TIMEOUT 600)

@@ -44,6 +44,8 @@ Json parse(std::string_view text, const std::string& where, int max_depth, bool 
     std::string reason = e.what();  // "[json.exception.parse_error.101] parse error at line ..."
     if (const auto end = reason.find("] "); end != std::string::npos) reason.erase(0, end + 2);
     if (reason.size() > 200) reason.resize(200);
+    for (char& c : reason)  // the parser quotes its input, whatever that is
+      if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = '?';
     throw Error("is not valid JSON: " + reason).file(where);
   }
 }

@@ -4,12 +4,21 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <utility>
 
 namespace octet {
 
 using Clock = std::chrono::steady_clock;
+
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+
+void note_interrupt(int) { interrupted = 1; }
+
+}  // namespace
 
 Progress::Progress(std::string what, std::string unit, int64_t total, bool quiet)
     : what_(std::move(what)),
@@ -18,9 +27,18 @@ Progress::Progress(std::string what, std::string unit, int64_t total, bool quiet
       quiet_(quiet),
       terminal_(::isatty(STDERR_FILENO) == 1),
       start_(Clock::now()),
-      last_draw_(start_ - std::chrono::hours(1)) {}
+      last_draw_(start_ - std::chrono::hours(1)) {
+  struct sigaction once = {};
+  once.sa_handler = note_interrupt;
+  once.sa_flags = static_cast<int>(SA_RESETHAND);
+  interrupted = 0;
+  ::sigaction(SIGINT, &once, &old_int_);
+  ::sigaction(SIGTERM, &once, &old_term_);
+}
 
 Progress::~Progress() {
+  ::sigaction(SIGINT, &old_int_, nullptr);
+  ::sigaction(SIGTERM, &old_term_, nullptr);
   if (!quiet_ && terminal_ && !finished_ && done_ > 0) std::fputc('\n', stderr);
 }
 
@@ -29,6 +47,7 @@ double Progress::elapsed_seconds() const {
 }
 
 void Progress::update(int64_t done, const std::string& note) {
+  if (interrupted) throw Interrupted();
   done_ = done;
   note_ = note;
   const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);

@@ -1,12 +1,19 @@
 // Progress of long work on stderr: a bar on a terminal, one line every few seconds on a pipe.
 #pragma once
 
+#include <signal.h>
+
 #include <chrono>
 #include <cstdint>
 #include <string>
 
 namespace octet {
 
+// Thrown when the user interrupts long work (SIGINT, SIGTERM).
+struct Interrupted {};
+
+// While one is alive, a first SIGINT or SIGTERM ends the work at its next update() by Interrupted,
+// so that half-written files are cleaned away; a second one kills the program.
 class Progress {
  public:
   // `what` e.g. "quantize"; `unit` e.g. "layer". Total 0 is allowed (nothing to do).
@@ -15,7 +22,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `done` units are finished; `note` says what is going on. Safe to call often.
+  // `done` units are finished; `note` says what is going on. Safe to call often. Throws Interrupted.
   void update(int64_t done, const std::string& note = "");
   void finish();  // the last line, with the total time
   double elapsed_seconds() const;
@@ -26,6 +33,7 @@ class Progress {
   std::string what_, unit_, note_;
   int64_t total_, done_ = 0;
   bool quiet_, terminal_, finished_ = false;
+  struct sigaction old_int_, old_term_;
   std::chrono::steady_clock::time_point start_, last_draw_;
 };
 

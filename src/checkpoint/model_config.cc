@@ -1,11 +1,15 @@
 #include "src/checkpoint/model_config.h"
 
+#include <algorithm>
+
 #include "src/base/error.h"
 
 namespace octet {
 namespace {
 
-constexpr int64_t kMaxSize = int64_t{1} << 24;  // bounds hidden, intermediate and vocabulary sizes
+constexpr int64_t kMaxVocab = int64_t{1} << 24;
+// Inputs of a linear: 2^17 products of two int8 still fit an int32 sum.
+constexpr int64_t kMaxInputs = (int64_t{1} << 17) - 1;
 
 // "eos_token_id" may be an integer, a list, or absent.
 std::vector<int64_t> token_ids(const json& object, const char* key, const std::string& where) {
@@ -15,23 +19,28 @@ std::vector<int64_t> token_ids(const json& object, const char* key, const std::s
   const json list = it->is_array() ? *it : json::array({*it});
   for (const json& id : list) {
     const json holder = {{key, id}};
-    ids.push_back(get_int(holder, key, where, -1, kMaxSize));
+    ids.push_back(get_int(holder, key, where, -1, kMaxVocab));
   }
   return ids;
 }
 
-std::optional<RopeScaling> rope_scaling(const json& object, const std::string& where) {
-  const auto it = object.find("rope_scaling");
-  if (it == object.end() || it->is_null()) return std::nullopt;
-  const json& s = *it;
-  if (!s.is_object()) throw Error("bad value").file(where).field("rope_scaling").expected("an object");
+// The object under `key` ("rope_scaling"; transformers 5 puts everything into "rope_parameters"), or
+// null.
+const json* rope_object(const json& object, const char* key, const std::string& where) {
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) return nullptr;
+  if (!it->is_object()) throw Error("bad value").file(where).field(key).expected("an object");
+  return &*it;
+}
+
+std::optional<RopeScaling> rope_scaling(const json& s, const std::string& where) {
   const std::string type =
       get_string_or(s, "rope_type", get_string_or(s, "type", "default", where), where);
   if (type == "default") return std::nullopt;
   if (type != "llama3")
     throw Error("this kind of rope scaling is not supported")
         .file(where)
-        .field("rope_scaling.rope_type")
+        .field("rope_type of rope_scaling or rope_parameters")
         .expected("llama3 or default")
         .found(type);
   RopeScaling r;
@@ -47,15 +56,21 @@ std::optional<RopeScaling> rope_scaling(const json& object, const std::string& w
 }
 
 Family family(const json& object, const std::string& where) {
+  const auto refused = [&](const char* field, const char* expected, const std::string& found) {
+    return Error("this architecture is not supported")
+        .file(where)
+        .field(field)
+        .expected(expected)
+        .found(found.empty() ? "nothing" : found)
+        .remedy("Octet serves LLaMA 2/3/3.1/3.2 and Qwen2/2.5 checkpoints");
+  };
   const std::string type = get_string_or(object, "model_type", "", where);
-  if (type == "llama") return Family::kLlama;
-  if (type == "qwen2") return Family::kQwen2;
-  throw Error("this architecture is not supported")
-      .file(where)
-      .field("model_type")
-      .expected("llama or qwen2")
-      .found(type.empty() ? "nothing" : type)
-      .remedy("Octet serves LLaMA 2/3/3.1/3.2 and Qwen2/2.5 checkpoints");
+  if (type != "llama" && type != "qwen2") throw refused("model_type", "llama or qwen2", type);
+  const char* name = type == "llama" ? "LlamaForCausalLM" : "Qwen2ForCausalLM";
+  if (const auto it = object.find("architectures"); it != object.end() && !it->is_null())
+    if (!it->is_array() || std::find(it->begin(), it->end(), name) == it->end())
+      throw refused("architectures", name, it->dump().substr(0, 80));
+  return type == "llama" ? Family::kLlama : Family::kQwen2;
 }
 
 DType float_dtype(const json& object, const std::string& where) {
@@ -88,8 +103,8 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   ModelConfig c;
   c.raw = raw;
   c.family = octet::family(o, where);
-  c.hidden_size = get_int(o, "hidden_size", where, 1, kMaxSize);
-  c.intermediate_size = get_int(o, "intermediate_size", where, 1, kMaxSize);
+  c.hidden_size = get_int(o, "hidden_size", where, 1, kMaxInputs);
+  c.intermediate_size = get_int(o, "intermediate_size", where, 1, kMaxInputs);
   c.layers = get_int(o, "num_hidden_layers", where, 1, 4096);
   c.heads = get_int(o, "num_attention_heads", where, 1, 65536);
   c.kv_heads = get_int_or(o, "num_key_value_heads", c.heads, where, 1, 65536);
@@ -108,12 +123,20 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   if (c.head_dim % 2 != 0 || c.head_dim > 512)
     throw Error("bad value").file(where).field("head_dim").expected("even and at most 512").found(
         std::to_string(c.head_dim));
-  c.vocab_size = get_int(o, "vocab_size", where, 1, kMaxSize);
+  c.vocab_size = get_int(o, "vocab_size", where, 1, kMaxVocab);
   c.max_position = get_int_or(o, "max_position_embeddings", 2048, where, 1, int64_t{1} << 32);
   c.rms_norm_eps = get_number_or(o, "rms_norm_eps", 1e-6, where);
-  c.rope_theta = get_number_or(o, "rope_theta", 10000, where);
+  const json* parameters = rope_object(o, "rope_parameters", where);
+  c.rope_theta = get_number_or(
+      o, "rope_theta",
+      parameters == nullptr ? 10000 : get_number_or(*parameters, "rope_theta", 10000, where), where);
   if (!(c.rope_theta > 0)) throw Error("bad value").file(where).field("rope_theta").expected("> 0");
-  c.rope_scaling = octet::rope_scaling(o, where);
+  const json* scaling = rope_object(o, "rope_scaling", where);
+  if (scaling == nullptr) scaling = parameters;
+  if (scaling != nullptr) c.rope_scaling = octet::rope_scaling(*scaling, where);
+  if (c.q_size() > kMaxInputs)
+    throw Error("too many heads").file(where).field("num_attention_heads").expected(
+        "at most 131071 values in all heads");
   c.tie_word_embeddings = get_bool_or(o, "tie_word_embeddings", false, where);
   const bool attention_bias = get_bool_or(o, "attention_bias", false, where);
   c.qkv_bias = c.family == Family::kQwen2 || attention_bias;
@@ -148,7 +171,7 @@ GenerationConfig GenerationConfig::load(const fs::path& folder) {
   };
   const auto integer = [&](const char* key) -> std::optional<int64_t> {
     if (!o.contains(key) || o[key].is_null()) return std::nullopt;
-    return get_int(o, key, where, -1, kMaxSize);
+    return get_int(o, key, where, -1, kMaxVocab);
   };
   g.temperature = number("temperature");
   g.top_p = number("top_p");

@@ -63,6 +63,15 @@ TEST(ModelConfig, ReadsLlama3RopeScaling) {
   ASSERT_TRUE(c.rope_scaling);
   EXPECT_EQ(c.rope_scaling->factor, 8);
   EXPECT_EQ(c.rope_scaling->original_max_position, 8192);
+  // transformers 5 writes one object for both.
+  ordered_json five = llama();
+  five.erase("rope_theta");
+  five["rope_parameters"] = j["rope_scaling"];
+  five["rope_parameters"]["rope_theta"] = 250000.0;
+  const ModelConfig c5 = ModelConfig::parse(five, "config.json");
+  EXPECT_EQ(c5.rope_theta, 250000);
+  ASSERT_TRUE(c5.rope_scaling);
+  EXPECT_EQ(c5.rope_scaling->factor, 8);
   j["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}};
   EXPECT_THAT(message_of([&] { ModelConfig::parse(j, "config.json"); }), HasSubstr("yarn"));
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <random>
@@ -154,7 +155,7 @@ class Bench {
   Buffer<uint8_t> stream_;  // read to learn the memory's speed
   std::vector<std::unique_ptr<W8A8Linear>> int8_;
   std::vector<std::unique_ptr<FloatLinear>> float_;
-  volatile uint64_t sink_ = 0;
+  std::atomic<uint64_t> sink_ = 0;  // so that the reading is not optimized away
 };
 
 }  // namespace

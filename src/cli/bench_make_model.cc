@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cmath>
 #include <memory>
 #include <random>
 
@@ -110,7 +111,7 @@ struct Flags {
 void run(const Flags& f) {
   const NamedShape& shape = find_shape(f.shape);
   if (f.layers < 0 || f.layers > shape.layers)
-    throw usage_error(fmt::format("--layers: expected 1 to {}", shape.layers));
+    throw usage_error(fmt::format("--layers: expected 0 (all) to {}", shape.layers));
   const ordered_json config = config_of(shape, f.layers > 0 ? f.layers : shape.layers);
   const std::vector<TensorSpec> specs = specs_of(ModelConfig::parse(config, "config.json"));
   OutputFolder output(f.out, f.overwrite);

@@ -40,8 +40,9 @@ void run(const std::string& folder, bool as_json) {
   } else {
     for (const Finding& f : findings) print_line(f);
     fmt::print("{}: {}\n", folder,
-               errors == 0 ? fmt::format("good ({} warnings)", findings.size())
-                           : fmt::format("{} errors, {} warnings", errors, findings.size() - errors));
+               errors == 0 ? fmt::format("good, warnings: {}", findings.size())
+                           : fmt::format("broken, errors: {}, warnings: {}", errors,
+                                         findings.size() - errors));
   }
   if (errors > 0) throw Exit{1};
 }

@@ -14,8 +14,10 @@ std::vector<std::string> fold_names(int argc, const char* const* argv) {
     std::string word = argv[i];
     // vLLM's two-letter short names, which are long ones here: -tp 2, -tp=2, -tp2.
     for (const char* name : {"-tp", "-pp", "-dp"})
-      if (!literal && word.starts_with(name)) {
-        const std::string value = word.substr(3);
+      if (const std::string value = word.size() < 3 ? "" : word.substr(3);
+          !literal && word.starts_with(name) &&
+          value.find_first_not_of(value.starts_with("=") ? "=0123456789" : "0123456789") ==
+              std::string::npos) {
         word = "-" + word.substr(0, 3);
         if (!value.empty()) word += (value[0] == '=' ? "" : "=") + value;
         break;

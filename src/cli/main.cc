@@ -7,6 +7,7 @@
 #include <new>
 
 #include "src/base/error.h"
+#include "src/base/progress.h"
 #include "src/cli/cli.h"
 
 namespace {
@@ -34,6 +35,13 @@ int run(int argc, char** argv) {
     return 2;
   }
   std::vector<std::string> args = cli::fold_names(argc, argv);
+  const auto verbs = app.get_subcommands([](const CLI::App*) { return true; });
+  if (!args[0].starts_with("-") &&
+      std::none_of(verbs.begin(), verbs.end(),
+                   [&](const CLI::App* verb) { return verb->get_name() == args[0]; })) {
+    fmt::print(stderr, "octet: error: unknown verb {} (octet --help lists them)\n", args[0]);
+    return 2;
+  }
   std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
   try {
     app.parse(args);
@@ -44,6 +52,9 @@ int run(int argc, char** argv) {
     return asked ? code : 2;
   } catch (const cli::Exit& e) {
     return e.code;
+  } catch (const Interrupted&) {
+    fmt::print(stderr, "octet: interrupted\n");
+    return 130;  // as shells report a program that SIGINT ended
   } catch (const Error& e) {
     fmt::print(stderr, "octet: error: {}\n", e.what());
     return e.kind() == ErrorKind::kUsage ? 2 : 1;

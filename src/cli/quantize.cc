@@ -162,7 +162,7 @@ QuantizeOptions options_of(const Flags& f) {
     throw usage_error("--mindie_format is a layout of --compat msmodelslim; without that option "
                       "the output is what MindIE and vLLM-Ascend both load");
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
-    throw usage_error("--part_file_size: expected a size in GB, more than 0");
+    throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
   o.overwrite = f.overwrite;
   o.quiet = f.quiet;

@@ -32,7 +32,8 @@ size_t kv_blocks(const RuntimeOptions& options, const ModelConfig& config, uint6
         .field(options.kv_bytes == 0 ? "memory" : "--kv-cache-memory-bytes")
         .expected(fmt::format("{} for {} tokens", format_bytes(one * page), max_model_len))
         .found(format_bytes(bytes))
-        .remedy(fmt::format("lower --max-model-len to {}", blocks * kBlockTokens));
+        .remedy(blocks == 0 ? "give it more memory"
+                            : fmt::format("lower --max-model-len to {}", blocks * kBlockTokens));
   return blocks;
 }
 
@@ -90,12 +91,18 @@ RequestOutput OutputQueue::next() {
 
 void add_sampling(CLI::App* app, SamplingFlags& f) {
   app->add_option("--max-tokens", f.max_tokens, "tokens to generate at most")
+      ->check(CLI::Range(size_t{1}, size_t{1} << 30))
       ->capture_default_str();
-  app->add_option("--temperature", f.temperature, "0 = always the likeliest token");
-  app->add_option("--top-p", f.top_p, "sample from the likeliest tokens that sum to this");
-  app->add_option("--top-k", f.top_k, "sample from this many tokens; 0 = all");
-  app->add_option("--min-p", f.min_p, "leave out tokens below this share of the likeliest");
-  app->add_option("--repetition-penalty", f.repetition_penalty, "above 1: repeat less");
+  app->add_option("--temperature", f.temperature, "0 = always the likeliest token")
+      ->check(CLI::Range(0.0, 100.0));
+  app->add_option("--top-p", f.top_p, "sample from the likeliest tokens that sum to this")
+      ->check(CLI::Range(1e-6, 1.0));
+  app->add_option("--top-k", f.top_k, "sample from this many tokens; 0 = all")
+      ->check(CLI::Range(-1, 1 << 24));
+  app->add_option("--min-p", f.min_p, "leave out tokens below this share of the likeliest")
+      ->check(CLI::Range(0.0, 1.0));
+  app->add_option("--repetition-penalty", f.repetition_penalty, "above 1: repeat less")
+      ->check(CLI::Range(0.01, 100.0));
   app->add_option("--seed", f.seed, "the same seed gives the same text");
   app->add_option("--stop", f.stop, "end at this text; may be repeated")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -17,13 +17,12 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
   if (f.chat_template.empty()) return runtime.chat_template();
   const bool inline_text = f.chat_template.find('{') != std::string::npos;
   const std::string source = inline_text ? f.chat_template : read_text(f.chat_template);
-  return text::ChatTemplate::from_source(source, text::load_special_tokens(f.runtime.model));
+  return text::ChatTemplate::from_source(source, text::load_special_tokens(
+      f.runtime.tokenizer.empty() ? f.runtime.model : f.runtime.tokenizer));
 }
 
 void run(ServeFlags& f) {
   resolve(f);
-  fmt::print("loading {}\n", f.runtime.model);
-  std::fflush(stdout);
   Runtime runtime(f.runtime);
   const EngineOptions& engine_options = runtime.engine_options();
   const uint64_t kv = engine_options.kv_blocks *

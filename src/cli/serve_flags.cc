@@ -130,7 +130,7 @@ const char* environment(const char* name) {
 double environment_number(const char* name, const char* value) {
   char* end = nullptr;
   const double v = std::strtod(value, &end);
-  if (*end != 0 || !(v >= 0))
+  if (*end != 0 || !(v >= 0 && v < 1e9))
     throw Error("no number", ErrorKind::kUsage).field(name).found(value);
   return v;
 }
@@ -277,7 +277,7 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
          "--ssl-cert-reqs",
          [&f](int v) { f.server.tls.require_client_certificate = v == 2; },
          "2 = demand client certificates")
-      ->check(CLI::Range(0, 2));
+      ->check(CLI::IsMember({0, 2}));
   app->add_option("--allowed-origins", f.origins, "JSON list, for browsers");
   app->add_option("--allowed-methods", f.methods, "JSON list");
   app->add_option("--allowed-headers", f.headers, "JSON list");

@@ -219,10 +219,10 @@ void Engine::loop() {
       take_commands(lock);
       if (stop_) break;
     }
-    publish();
     Step step;
     try {
       schedule(step);
+      publish();
       if (!step.batch.tokens.empty()) run(step);
     } catch (const std::exception& e) {
       // Our own failure (out of memory, say): the requests of this step end, the engine goes on.

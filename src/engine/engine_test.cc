@@ -21,7 +21,7 @@ constexpr auto kPatience = std::chrono::seconds(60);
 class Collector final : public OutputSink {
  public:
   void on_output(RequestOutput o) override {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     ++outputs_;
     all_.text += o.text;
     all_.tokens.insert(all_.tokens.end(), o.tokens.begin(), o.tokens.end());
@@ -33,6 +33,14 @@ class Collector final : public OutputSink {
       all_.stop_reason = o.stop_reason;
     }
     changed_.notify_all();
+    EXPECT_TRUE(released_.wait_for(lock, kPatience, [&] { return !held_; }));
+  }
+  // Outputs, and with them the engine, wait from the first one on until release().
+  void hold() { held_ = true; }
+  void release() {
+    const std::lock_guard lock(mutex_);
+    held_ = false;
+    released_.notify_all();
   }
   RequestOutput wait() {
     std::unique_lock lock(mutex_);
@@ -46,9 +54,10 @@ class Collector final : public OutputSink {
 
  private:
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_, released_;
   RequestOutput all_;
   size_t outputs_ = 0;
+  bool held_ = false;
 };
 
 class EngineTest : public testing::Test {
@@ -68,6 +77,14 @@ class EngineTest : public testing::Test {
     auto sink = std::make_shared<Collector>();
     id_ = engine_->submit({std::move(prompt), std::move(p), sink});
     return id_ ? sink : nullptr;
+  }
+  // A request that is running, with the engine waiting for the sink's release().
+  std::shared_ptr<Collector> submit_held(std::vector<int32_t> prompt, SamplingParams p) {
+    auto sink = std::make_shared<Collector>();
+    sink->hold();
+    id_ = engine_->submit({std::move(prompt), std::move(p), sink});
+    sink->wait_for_first();
+    return sink;
   }
   RequestOutput run(std::vector<int32_t> prompt, SamplingParams p) {
     return submit(std::move(prompt), std::move(p))->wait();
@@ -177,10 +194,10 @@ TEST_F(EngineTest, PromptsLongerThanAStepAreComputedInChunks) {
 
 TEST_F(EngineTest, AbortGivesEverythingBack) {
   start();
-  const auto sink = submit(prompts_[0], greedy(100));
+  const auto sink = submit_held(prompts_[0], greedy(100));
   const RequestId running = *id_;
-  sink->wait_for_first();
   engine_->abort(running);
+  sink->release();
   EXPECT_EQ(sink->wait().finish, FinishReason::kAbort);
   engine_->abort(running);   // finished already
   engine_->abort(99999999);  // never was
@@ -310,28 +327,22 @@ TEST_F(EngineTest, MaskingEveryTokenIsNoCrash) {
 
 TEST_F(EngineTest, TheQueueIsBounded) {
   start(64, 1, 2);
-  std::vector<std::shared_ptr<Collector>> sinks;
-  size_t refused = 0;
-  for (int i = 0; i < 20; ++i) {
-    if (auto sink = submit(prompts_[0], greedy(100)))
-      sinks.push_back(std::move(sink));
-    else
-      ++refused;
-  }
-  EXPECT_GE(sinks.size(), 2u);
-  EXPECT_GT(refused, 0u);
+  const auto first = submit_held(prompts_[0], greedy(100));
+  std::vector<std::shared_ptr<Collector>> sinks = {first, submit(prompts_[0], greedy(10)),
+                                                   submit(prompts_[0], greedy(10))};
+  EXPECT_EQ(submit(prompts_[0], greedy(10)), nullptr);
+  first->release();
   for (const auto& s : sinks) EXPECT_EQ(s->wait().finish, FinishReason::kLength);
   expect_idle();
 }
 
 TEST_F(EngineTest, DrainAbortsWhatIsLeft) {
-  start();
+  start(64, 1);  // one after another: work for much longer than drain() takes to ask for the end
   std::vector<std::shared_ptr<Collector>> sinks;
-  for (int i = 0; i < 40; ++i) sinks.push_back(submit(prompts_[0], greedy(100)));
+  for (int i = 0; i < 60; ++i) sinks.push_back(submit(prompts_[0], greedy(110)));
   engine_->drain(0);
-  size_t aborted = 0;
-  for (const auto& s : sinks) aborted += s->wait().finish == FinishReason::kAbort;
-  EXPECT_GT(aborted, 0u);
+  for (const auto& s : sinks) s->wait();
+  EXPECT_EQ(sinks.back()->wait().finish, FinishReason::kAbort);
   expect_idle();
   EXPECT_EQ(run(prompts_[0], greedy(2)).tokens.size(), 2u);  // and goes on
 }

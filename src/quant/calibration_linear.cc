@@ -1,7 +1,6 @@
 #include "src/quant/calibration_linear.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "src/base/error.h"
 
@@ -54,8 +53,9 @@ void CalibrationLinear::compute(Worker& w, const float* x, size_t ldx, size_t m,
   const auto [first, last] = w.share(m);
   for (size_t r = first; r < last; ++r)
     for (size_t i = 0; i < k; ++i)
-      levels_[r * k + i] = std::clamp(std::nearbyint(x[r * ldx + i] / now_.scale + now_.offset),
-                                      -128.0f, 127.0f) -
+      levels_[r * k + i] = std::min(std::max(round_even(x[r * ldx + i] / now_.scale + now_.offset),
+                                             -128.0f),
+                                    127.0f) -
                            now_.offset;
   inner_->stage(w, levels_.data(), k, m, buffer, slot);
   w.barrier();

@@ -243,18 +243,24 @@ void Exporter::write_config() const {
 
 // The files with which a model is used: tokenizer, chat template, generation defaults, licence.
 void Exporter::copy_side_files() const {
-  const auto wanted = [](const std::string& name) {
+  const auto copy = [&](const fs::path& name) {
+    if (!fs::exists(target_ / name)) write_text(target_ / name, read_text(source_.path() / name));
+  };
+  for (const auto& entry : fs::directory_iterator(source_.path())) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_regular_file() || name.ends_with(".safetensors")) continue;
     for (const char* part : {"token", "vocab", "merges", "generation_config", "chat_template",
                              "LICENSE", "NOTICE"})
-      if (name.find(part) != std::string::npos) return true;
-    return false;
-  };
-  for (const auto& entry : fs::recursive_directory_iterator(source_.path())) {
-    const fs::path name = fs::relative(entry.path(), source_.path());
-    if (!entry.is_regular_file() || !wanted(name.string()) || fs::exists(target_ / name)) continue;
-    fs::create_directories((target_ / name).parent_path());
-    write_text(target_ / name, read_text(entry.path()));
+      if (name.find(part) != std::string::npos) {
+        copy(name);
+        break;
+      }
   }
+  const fs::path templates = "additional_chat_templates";
+  if (!fs::is_directory(source_.path() / templates)) return;
+  fs::create_directory(target_ / templates);
+  for (const auto& entry : fs::directory_iterator(source_.path() / templates))
+    if (entry.path().extension() == ".jinja") copy(templates / entry.path().filename());
 }
 
 }  // namespace octet

@@ -86,18 +86,9 @@ std::vector<float> awq(const OutlierStats& stats, const std::vector<const FloatW
 }  // namespace
 
 void OutlierStats::observe(const float* x, size_t ldx, size_t m) {
-  const size_t k = max_.size();
-  if (!any_) {
-    std::copy(x, x + k, max_.begin());
-    std::copy(x, x + k, min_.begin());
+  const size_t k = amplitude_.size();
+  if (first_.empty())
     for (size_t r = 0; r < m; ++r) first_.insert(first_.end(), x + r * ldx, x + r * ldx + k);
-    any_ = true;
-  }
-  for (size_t r = 0; r < m; ++r)
-    for (size_t i = 0; i < k; ++i) {
-      max_[i] = std::max(max_[i], x[r * ldx + i]);
-      min_[i] = std::min(min_[i], x[r * ldx + i]);
-    }
   for (size_t r = 0; r < m; ++r)
     for (size_t i = 0; i < k; ++i)
       amplitude_[i] = std::max(amplitude_[i], std::fabs(x[r * ldx + i]));

@@ -14,14 +14,13 @@ namespace octet {
 // What the methods need of a group's inputs, gathered sample by sample.
 class OutlierStats {
  public:
-  explicit OutlierStats(size_t k) : max_(k), min_(k), amplitude_(k) {}
+  explicit OutlierStats(size_t k) : amplitude_(k) {}
   void observe(const float* x, size_t ldx, size_t m);  // x [m, k]
-  const std::vector<float>& amplitude() const { return amplitude_; }  // [k] max |x - shift|
+  const std::vector<float>& amplitude() const { return amplitude_; }  // [k] max |x|
   const std::vector<float>& first() const { return first_; }          // the first sample [m, k]
 
  private:
-  bool any_ = false;
-  std::vector<float> max_, min_, amplitude_, first_;
+  std::vector<float> amplitude_, first_;
 };
 
 // The scale [k] of a group: inputs are divided by it, weight columns multiplied.

@@ -9,6 +9,7 @@
 #include "src/model/weights.h"
 #include "src/quant/analysis.h"
 #include "src/quant/calibration_linear.h"
+#include "src/quant/encode.h"
 #include "src/quant/export.h"
 
 namespace octet {
@@ -20,9 +21,11 @@ void check_samples(const std::vector<std::vector<int32_t>>& samples, const Model
   if (samples.empty())
     throw usage_error("no calibration samples: static W8A8 needs them to learn input ranges");
   for (size_t i = 0; i < samples.size(); ++i) {
-    if (samples[i].empty())
-      throw Error("an empty calibration sample", ErrorKind::kUsage)
-          .field(fmt::format("sample {}", i));
+    if (samples[i].empty() || samples[i].size() > static_cast<size_t>(config.max_position))
+      throw Error("a calibration sample of the wrong length", ErrorKind::kUsage)
+          .field(fmt::format("sample {}", i))
+          .expected(fmt::format("1 to {} tokens", config.max_position))
+          .found(std::to_string(samples[i].size()));
     for (int32_t id : samples[i])
       if (id < 0 || id >= config.vocab_size)
         throw Error("a calibration token is outside the vocabulary", ErrorKind::kUsage)
@@ -90,12 +93,14 @@ class Quantizer {
     if (!analysis_.smoothing.empty()) smooth_layer(analysis_, layer, stored(), weights);
     QuantizedLayer linears;
     for (LinearKind kind : kLinearKinds) {
-      if (kept_->contains(linear_name(layer, kind))) continue;
-      const FloatWeight& w = weights.at(kind);
+      FloatWeight& w = weights.at(kind);
+      if (kept_->contains(linear_name(layer, kind))) {
+        for (float& v : w.w) v = round_to(v, stored());  // as it will be stored
+        continue;
+      }
       linears[static_cast<size_t>(kind)].rounded =
           round_weight(w.w, w.shape.n, w.shape.k, team_);
     }
-    calibrating_.clear();
     calibrating_.clear();
     std::vector<std::unique_ptr<Linear>> groups;
     for (const InputGroup& group : input_groups())

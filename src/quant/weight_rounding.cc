@@ -11,10 +11,6 @@ float row_scale(const float* w, size_t k) {
   return std::max(top / 127.0f, 1.1920929e-07f);
 }
 
-float round_to_grid(float w, float scale) {
-  return std::clamp(std::nearbyint(w / scale), -127.0f, 127.0f);
-}
-
 RoundedWeight round_weight(const std::vector<float>& w, size_t n, size_t k, ThreadTeam& team) {
   RoundedWeight r{std::vector<int8_t>(n * k), std::vector<float>(n), std::vector<int64_t>(n)};
   team.run([&](Worker& worker) {

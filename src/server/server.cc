@@ -92,9 +92,8 @@ struct Server::Impl final : ConnectionOwner {
     if (!ec) acceptor.bind(endpoint, ec);
     if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
     if (ec)
-      throw usage_error(fmt::format("cannot listen on {}: {}",
-                                    join(endpoint.address().to_string(), options.port),
-                                    ec.message()))
+      throw Error(fmt::format("cannot listen on {}: {}",
+                              join(endpoint.address().to_string(), options.port), ec.message()))
           .remedy("choose another --port or --host, or end the program that uses it");
   }
 

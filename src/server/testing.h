@@ -52,7 +52,7 @@ class RandomModel {
                                  {"hidden_act", "silu"},
                                  {"rms_norm_eps", 1e-5},
                                  {"rope_theta", 10000.0},
-                                 {"max_position_embeddings", 512},
+                                 {"max_position_embeddings", 8192},
                                  {"vocab_size", 2024},
                                  {"tie_word_embeddings", false},
                                  {"torch_dtype", "bfloat16"},
@@ -196,6 +196,12 @@ class ServerTest : public ::testing::Test {
   }
   ~ServerTest() override { stop(); }
 
+  // For requests that are still running whenever the test looks.
+  void allow_long_requests() {
+    engine_options_.max_model_len = 4096;
+    engine_options_.kv_blocks = 2048;
+    options_.shutdown_grace_seconds = 60;
+  }
   void start() {
     metrics_ = std::make_unique<Metrics>("tiny", engine_options_);
     engine_ = std::make_unique<Engine>(model_, &tokenizer_, engine_options_, metrics_.get());

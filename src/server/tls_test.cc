@@ -34,6 +34,7 @@ void write_certificate(const fs::path& key_file, const fs::path& certificate_fil
 }
 
 TEST_F(ServerTest, Tls) {
+  allow_long_requests();
   options_.tls.key_file = model_folder_.path() / "key.pem";
   options_.tls.certificate_file = model_folder_.path() / "certificate.pem";
   EXPECT_THROW(start(), Error);  // no such files
@@ -65,7 +66,7 @@ TEST_F(ServerTest, Tls) {
   // A client that goes away is noticed here too.
   http::request<http::string_body> request(http::verb::post, "/v1/completions", 11);
   request.set(http::field::content_type, "application/json");
-  request.body() = R"({"prompt": "Hi", "max_tokens": 180, "n": 16, "ignore_eos": true})";
+  request.body() = R"({"prompt": "Hi", "max_tokens": 4000, "n": 16, "ignore_eos": true})";
   request.prepare_payload();
   http::write(stream, request);
   for (int i = 0; i < 500 && engine_->stats().running == 0; ++i)

@@ -83,13 +83,8 @@ ordered_json rope_scaling(const GgufFile& gguf, const ModelShape& shape) {
   const std::string key = shape.arch + ".rope.scaling.type";
   if (!gguf.has(key) || gguf.get_string(key) == "none") return nullptr;
   const std::string type(gguf.get_string(key));
-  if (type != "linear" && type != "yarn")
-    throw shape_error(gguf, key, "unsupported rope scaling").expected("linear or yarn").found(type);
-  ordered_json scaling = {{"rope_type", type},
-                          {"factor", gguf.get_number(shape.arch + ".rope.scaling.factor")}};
-  const std::string original = shape.arch + ".rope.scaling.original_context_length";
-  if (gguf.has(original)) scaling["original_max_position_embeddings"] = gguf.get_uint(original);
-  return scaling;
+  throw shape_error(gguf, key, "unsupported rope scaling").expected("none, or llama3's factors").found(
+      type);
 }
 
 ModelShape read_shape(const GgufFile& gguf) {
