@@ -103,18 +103,18 @@ void int8_gemm(const Int8GemmArgs& g) {
 
 double int8_peak(size_t steps) {
   __m256i c[12];
-  for (auto& v : c) v = _mm256_setzero_si256();
-  __m256i a = _mm256_set1_epi16(3), b = _mm256_set1_epi16(5);
-  for (size_t i = 0; i < steps; ++i) {
-    __asm__ volatile("" : "+x"(a), "+x"(b));  // the product is not a constant
 #pragma GCC unroll 12
-    for (size_t j = 0; j < 12; ++j) {
-      __m256i x = a;
-      __asm__ volatile("" : "+x"(x));
-      c[j] = _mm256_add_epi32(c[j], _mm256_madd_epi16(x, b));
-    }
+  for (auto& v : c) v = _mm256_setzero_si256();
+  const __m256i b = _mm256_set1_epi16(5);
+  for (size_t i = 0; i < steps; ++i) {
+    // Each sum is its own factor, so that no product is computed twice or ahead of its turn.
+#pragma GCC unroll 12
+    for (size_t j = 0; j < 12; ++j) c[j] = _mm256_add_epi32(c[j], _mm256_madd_epi16(c[j], b));
+#pragma GCC unroll 12
+    for (size_t j = 0; j < 12; ++j) __asm__ volatile("" : "+x"(c[j]));
   }
   __m256i total = _mm256_setzero_si256();
+#pragma GCC unroll 12
   for (const auto& v : c) total = _mm256_add_epi32(total, v);
   volatile int sink = _mm256_extract_epi32(total, 0);
   (void)sink;

@@ -96,6 +96,7 @@ void int8_gemm(const Int8GemmArgs& g) {
 
 double int8_peak(size_t steps) {
   __m512i c[12];
+#pragma GCC unroll 12
   for (auto& v : c) v = _mm512_setzero_si512();
   const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(5);
   for (size_t i = 0; i < steps; ++i) {
@@ -105,6 +106,7 @@ double int8_peak(size_t steps) {
     for (size_t j = 0; j < 12; ++j) __asm__ volatile("" : "+x"(c[j]));
   }
   __m512i total = _mm512_setzero_si512();
+#pragma GCC unroll 12
   for (const auto& v : c) total = _mm512_add_epi32(total, v);
   volatile int sink = _mm512_reduce_add_epi32(total);
   (void)sink;

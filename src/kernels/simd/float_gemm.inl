@@ -88,6 +88,7 @@ static void float_gemm(const FloatGemmArgs& g) {
 
 static double float_peak(size_t steps) {
   V c[12];
+#pragma GCC unroll 12
   for (V& v : c) v = set1(0.5f);
   const V a = set1(0.999f), b = set1(0.001f);
   for (size_t i = 0; i < steps; ++i) {
@@ -97,6 +98,7 @@ static double float_peak(size_t steps) {
     for (size_t j = 0; j < 12; ++j) __asm__ volatile("" : "+x"(c[j]));
   }
   V total = zero();
+#pragma GCC unroll 12
   for (const V& v : c) total = add(total, v);
   volatile float sink = sum(total);
   (void)sink;
