@@ -182,4 +182,16 @@ void write_text(const fs::path& path, std::string_view text) {
   file.close();
 }
 
+void for_each_line(std::string_view text,
+                   const std::function<void(size_t number, std::string_view line)>& visit) {
+  size_t number = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    ++number;
+    if (line.find_first_not_of(" \t\r") != std::string_view::npos) visit(number, line);
+  }
+}
+
 }  // namespace octet

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -82,5 +83,10 @@ class OutputFolder {
 // Whole small files. read_text throws when the file is larger than `max_bytes`.
 std::string read_text(const fs::path& path, uint64_t max_bytes = uint64_t{256} << 20);
 void write_text(const fs::path& path, std::string_view text);
+
+// Calls `visit(number, line)` for every line of `text` that is not blank; numbers count from one and
+// include blank lines.
+void for_each_line(std::string_view text,
+                   const std::function<void(size_t number, std::string_view line)>& visit);
 
 }  // namespace octet

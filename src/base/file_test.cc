@@ -85,5 +85,18 @@ TEST(Progress, FormatsForPeople) {
   EXPECT_EQ(format_seconds(185), "3 min 05 s");
 }
 
+TEST(ForEachLine, SkipsBlankLinesAndCountsThem) {
+  std::vector<std::pair<size_t, std::string>> seen;
+  const auto note = [&](size_t number, std::string_view line) { seen.emplace_back(number, line); };
+  for_each_line("a\n\n  \t\r\nb", note);
+  EXPECT_EQ(seen, (std::vector<std::pair<size_t, std::string>>{{1, "a"}, {4, "b"}}));
+  seen.clear();
+  for_each_line("", note);
+  for_each_line("\n", note);
+  EXPECT_TRUE(seen.empty());
+  for_each_line("x\n", note);
+  EXPECT_EQ(seen.size(), 1u);
+}
+
 }  // namespace
 }  // namespace octet

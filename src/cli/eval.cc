@@ -39,14 +39,8 @@ struct Evaluated {
 std::vector<Question> read_questions(const std::string& path, const text::Tokenizer& tokenizer,
                                      size_t max_tokens) {
   std::vector<Question> questions;
-  const std::string all = read_text(path);
-  size_t number = 0;
-  for (size_t begin = 0; begin < all.size();) {
-    const size_t end = std::min(all.find('\n', begin), all.size());
-    const std::string line = all.substr(begin, end - begin);
-    begin = end + 1;
-    const std::string where = fmt::format("{}, line {}", path, ++number);
-    if (line.empty()) continue;
+  for_each_line(read_text(path), [&](size_t number, std::string_view line) {
+    const std::string where = fmt::format("{}, line {}", path, number);
     const json object = parse_json(line, where);
     const std::string answer = get_string_or(object, "answer", "", where);
     if (answer != "yes" && answer != "no")
@@ -56,7 +50,7 @@ std::vector<Question> read_questions(const std::string& path, const text::Tokeni
     questions.push_back({tokenizer.encode(prompt, true), answer == "yes"});
     if (questions.back().prompt.size() > max_tokens)
       throw Error("a question longer than --max-tokens").file(where);
-  }
+  });
   return questions;
 }
 

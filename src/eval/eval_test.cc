@@ -16,12 +16,9 @@ const fs::path kModels = fs::path(OCTET_SOURCE_DIR) / "models";
 
 std::vector<json> lines(const char* name) {
   std::vector<json> out;
-  const std::string all = read_text(kModels / name);
-  for (size_t begin = 0; begin < all.size();) {
-    const size_t end = std::min(all.find('\n', begin), all.size());
-    if (end > begin) out.push_back(parse_json(all.substr(begin, end - begin), name));
-    begin = end + 1;
-  }
+  for_each_line(read_text(kModels / name), [&](size_t, std::string_view line) {
+    out.push_back(parse_json(line, name));
+  });
   return out;
 }
 

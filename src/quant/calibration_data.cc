@@ -27,15 +27,10 @@ std::string text_of(const json& object, const std::string& where) {
 
 std::vector<std::string> texts_of_lines(std::string_view all, const std::string& name) {
   std::vector<std::string> texts;
-  size_t number = 0;
-  for (size_t begin = 0; begin < all.size();) {
-    const size_t end = std::min(all.find('\n', begin), all.size());
-    const std::string_view line = all.substr(begin, end - begin);
-    begin = end + 1;
-    const std::string where = fmt::format("{}, line {}", name, ++number);
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+  for_each_line(all, [&](size_t number, std::string_view line) {
+    const std::string where = fmt::format("{}, line {}", name, number);
     texts.push_back(text_of(parse_json(line, where), where));
-  }
+  });
   return texts;
 }
 
