@@ -17,7 +17,8 @@ set(OCTET_FFI_LIB ${OCTET_FFI_TARGET}/release/liboctet_text_ffi.a)
 set(OCTET_FFI_BRIDGE ${OCTET_FFI_TARGET}/cxxbridge)
 file(GLOB OCTET_FFI_SOURCES CONFIGURE_DEPENDS ${OCTET_FFI_DIR}/src/*.rs ${OCTET_FFI_DIR}/*.rs
      ${OCTET_FFI_DIR}/Cargo.toml ${OCTET_FFI_DIR}/Cargo.lock)
-find_program(CARGO_PROGRAM cargo HINTS $ENV{HOME}/.cargo/bin REQUIRED)
+# The one in PATH (scripts/build chooses), else rustup's.
+find_program(CARGO_PROGRAM cargo PATHS $ENV{HOME}/.cargo/bin REQUIRED)
 # The touch: cargo leaves alone what it need not rewrite, and an output older than its sources would
 # make every build run the command again.
 add_custom_command(

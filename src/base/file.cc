@@ -104,11 +104,6 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   size_ += bytes.size();
 }
 
-void OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
-  write_all(fd_, path_, bytes, static_cast<int64_t>(offset));
-  size_ = std::max(size_, offset + bytes.size());
-}
-
 void OutputFile::close() {
   const int fd = std::exchange(fd_, -1);
   const int sync_rc = ::fsync(fd);
@@ -119,7 +114,7 @@ void OutputFile::close() {
 }
 
 OutputFolder::OutputFolder(const fs::path& target, bool overwrite)
-    : target_(fs::absolute(target).lexically_normal()), overwrite_(overwrite) {
+    : target_(fs::weakly_canonical(fs::absolute(target))), overwrite_(overwrite) {
   if (!target_.has_filename()) target_ = target_.parent_path();  // trailing slash
   std::error_code ec;
   if (fs::exists(target_, ec)) {
@@ -149,24 +144,30 @@ OutputFolder::~OutputFolder() {
 void OutputFolder::commit() {
   sync_folder(partial_);
   std::error_code ec;
-  if (fs::exists(target_, ec)) {
-    // An existing folder moves aside first, so that a finished folder is always there.
-    fs::path old = partial_;
-    old += ".old";
-    const bool replace = overwrite_ && !fs::is_empty(target_, ec);
-    if (replace) fs::rename(target_, old, ec);
-    if (ec) throw Error("cannot replace the folder: " + ec.message()).file(target_.string());
-    fs::rename(partial_, target_, ec);  // over an empty folder rename(2) replaces it
-    if (!ec && replace) {
-      std::error_code ignored;
-      fs::remove_all(old, ignored);
-    }
-  } else {
-    fs::rename(partial_, target_, ec);
-  }
+  fs::path old = partial_;
+  old += ".old";
+  const bool replace = fs::exists(target_, ec) && overwrite_ && !fs::is_empty(target_, ec);
+  if (replace) fs::rename(target_, old, ec);
+  if (ec) throw Error("cannot replace the folder: " + ec.message()).file(target_.string());
+  fs::rename(partial_, target_, ec);  // over an empty folder rename(2) replaces it
+  std::error_code ignored;
+  if (replace && ec) fs::rename(old, target_, ignored);
+  if (replace && !ec) fs::remove_all(old, ignored);
   if (ec) throw Error("cannot rename into place: " + ec.message()).file(target_.string());
   committed_ = true;
   sync_folder(target_.parent_path());
+}
+
+void refuse_overlap(const fs::path& input, const fs::path& output) {
+  const fs::path in = fs::weakly_canonical(fs::absolute(input));
+  const fs::path out = fs::weakly_canonical(fs::absolute(output));
+  const auto holds = [](const fs::path& outer, const fs::path& inner) {
+    return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+  };
+  if (holds(in, out) || holds(out, in))
+    throw usage_error("the output would overwrite the input, or lie inside it")
+        .file(output.string())
+        .remedy("name a folder beside " + input.string());
 }
 
 std::string read_text(const fs::path& path, uint64_t max_bytes) {

@@ -48,7 +48,6 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
 
   void write(std::span<const std::byte> bytes);                  // throws Error (disk full, ...)
-  void write_at(uint64_t offset, std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
   void close();  // fsync + close; throws Error
   uint64_t size() const { return size_; }
@@ -72,13 +71,19 @@ class OutputFolder {
 
   const fs::path& path() const { return partial_; }  // write here
   const fs::path& target() const { return target_; }
-  void commit();  // fsync the folder, rename it into place; throws Error
+  // Flushes the folder and renames it into place. Throws Error; a folder that was to be replaced is
+  // then where it was.
+  void commit();
 
  private:
   fs::path target_, partial_;
   bool overwrite_;
   bool committed_ = false;
 };
+
+// Throws kUsage when `output` is `input`, holds it or lies in it: replacing the one would destroy the
+// other.
+void refuse_overlap(const fs::path& input, const fs::path& output);
 
 // Whole small files. read_text throws when the file is larger than `max_bytes`.
 std::string read_text(const fs::path& path, uint64_t max_bytes = uint64_t{256} << 20);

@@ -98,5 +98,14 @@ TEST(ForEachLine, SkipsBlankLinesAndCountsThem) {
   EXPECT_EQ(seen.size(), 1u);
 }
 
+TEST_F(FileTest, OverlapsAreRefused) {
+  fs::create_directories(dir_ / "in/sub");
+  fs::create_directory_symlink(dir_ / "in", dir_ / "link");
+  for (const char* out : {"in", "in/", "in/.", "in/sub", "in/new", "link", "link/x", "."})
+    EXPECT_THROW(refuse_overlap(dir_ / "in", dir_ / out), Error) << out;
+  for (const char* out : {"inn", "out", "out/in"})
+    EXPECT_NO_THROW(refuse_overlap(dir_ / "in", dir_ / out)) << out;
+}
+
 }  // namespace
 }  // namespace octet

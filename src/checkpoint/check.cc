@@ -39,6 +39,9 @@ class Checker {
     }
     check_description_files();
     check_side_files();
+    check_config();
+    check_stray_files();
+    check_finite();
     const ModelConfig& c = folder_->config();
     const uint64_t vocab = static_cast<uint64_t>(c.vocab_size),
                    hidden = static_cast<uint64_t>(c.hidden_size);
@@ -353,6 +356,54 @@ class Checker {
         f.file = folder_->description()->source;
         f.found = describe(*t);
       }
+  }
+
+  // Weight files that loaders would read beside ours.
+  void check_stray_files() {
+    std::set<std::string> ours;
+    for (const auto& file : folder_->tensors().files()) ours.insert(file->path().filename().string());
+    for (const auto& entry : fs::directory_iterator(path_)) {
+      const std::string name = entry.path().filename().string();
+      if (!name.ends_with(".safetensors") || ours.contains(name)) continue;
+      Finding& f = error("", "a weight file that the index does not name");
+      f.file = entry.path().string();
+      f.remedy = "vLLM loads every *.safetensors file; remove it";
+    }
+  }
+
+  void check_finite() {
+    for (const TensorView* t : folder_->tensors().all()) {
+      try {
+        t->expect_finite();
+      } catch (const Error& e) {
+        error(t->name, e.message()).remedy = "the checkpoint is damaged; get it or quantize it again";
+      }
+    }
+  }
+
+  void check_config() {
+    const fs::path file = path_ / "config.json";
+    const ordered_json& raw = folder_->config().raw;
+    try {
+      parse_json(read_text(file), file.string(), 128, /*unique_keys=*/true);
+    } catch (const Error& e) {
+      error("", e.what());
+    }
+    if (!folder_->quantized()) return;
+    if (!raw.contains("torch_dtype")) {
+      Finding& f = error("", "config.json has no torch_dtype");
+      f.file = file.string();
+      f.remedy = "MindIE demands it, and it decides how deq_scale is read; add it";
+    }
+    if (!raw.contains("quantization_config") || !raw["quantization_config"].is_object()) return;
+    const ordered_json& dictionary = raw["quantization_config"];
+    if (dictionary.contains("quant_method") && dictionary["quant_method"] != "") {
+      Finding& f = error("", "quantization_config names another quant_method");
+      f.file = file.string();
+      f.expected = "no quant_method";
+      f.found = dictionary["quant_method"].dump();
+      f.remedy = "vLLM-Ascend would not take the checkpoint for its own; remove the key";
+    }
   }
 
   void check_side_files() {

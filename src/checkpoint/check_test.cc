@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <limits>
+
 #include "src/base/json.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/checkpoint/testing.h"
@@ -217,6 +219,48 @@ TEST_F(Check, CutWeights) {
   const auto findings = check_folder(dir_.path());
   ASSERT_EQ(findings.size(), 1u);
   EXPECT_THAT(findings[0].problem, HasSubstr("cut or damaged"));
+}
+
+TEST_F(Check, StrayFloatShard) {
+  run();
+  fs::rename(dir_ / kWeights, dir_ / "quant_model_weight_w8a8-00001-of-00001.safetensors");
+  ordered_json map = ordered_json::object();
+  for (const Tensor& t : tensors_) map[t.spec.name] = "quant_model_weight_w8a8-00001-of-00001.safetensors";
+  write_text(dir_ / "quant_model_weight_w8a8.safetensors.index.json",
+             ordered_json{{"weight_map", map}}.dump());
+  EXPECT_TRUE(check_folder(dir_.path()).empty());
+  octet::testing::write_raw_safetensors(dir_ / "model.safetensors", "{}", "");
+  const auto findings = check_folder(dir_.path());
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_THAT(findings[0].file, HasSubstr("model.safetensors"));
+}
+
+TEST_F(Check, AnotherQuantMethod) {
+  config_["quantization_config"] = description_;
+  config_["quantization_config"]["quant_method"] = "fp8";
+  expect_error("", "quant_method");
+}
+
+TEST_F(Check, NoTorchDtype) {
+  config_.erase("torch_dtype");
+  expect_error("", "torch_dtype");
+}
+
+TEST_F(Check, DoubledKeyInConfig) {
+  run();
+  std::string text = read_text(dir_ / "config.json");
+  text.insert(1, "\"hidden_size\": 64, ");
+  write_text(dir_ / "config.json", text);
+  const auto findings = check_folder(dir_.path());
+  ASSERT_FALSE(findings.empty());
+  EXPECT_THAT(findings[0].problem, HasSubstr("hidden_size"));
+}
+
+TEST_F(Check, ValuesMustBeFinite) {
+  std::vector<float> norm(64, 1.0f);
+  norm[7] = std::numeric_limits<float>::quiet_NaN();
+  set("model.norm.weight", DType::kF32, {64}, norm);
+  expect_error("model.norm.weight", "NaN");
 }
 
 // All forms in which a description may come (docs/formats.md).

@@ -127,6 +127,9 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   c.max_position = get_int_or(o, "max_position_embeddings", 2048, where, 1, int64_t{1} << 32);
   c.rms_norm_eps = get_number_or(o, "rms_norm_eps", 1e-6, where);
   const json* parameters = rope_object(o, "rope_parameters", where);
+  if (!(c.rms_norm_eps > 0 && c.rms_norm_eps < 1))
+    throw Error("bad value").file(where).field("rms_norm_eps").expected("above 0, below 1").found(
+        std::to_string(c.rms_norm_eps));
   c.rope_theta = get_number_or(
       o, "rope_theta",
       parameters == nullptr ? 10000 : get_number_or(*parameters, "rope_theta", 10000, where), where);
@@ -152,9 +155,15 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
         "silu").found(act);
   c.dtype = float_dtype(o, where);
   c.eos_token_ids = token_ids(o, "eos_token_id", where);
-  const auto bos = token_ids(o, "bos_token_id", where);
-  if (!bos.empty()) c.bos_token_id = bos[0];
   return c;
+}
+
+const char* config_dtype_name(DType dtype) {
+  switch (dtype) {
+    case DType::kF16: return "float16";
+    case DType::kBF16: return "bfloat16";
+    default: return "float32";
+  }
 }
 
 GenerationConfig GenerationConfig::load(const fs::path& folder) {
@@ -179,7 +188,6 @@ GenerationConfig GenerationConfig::load(const fs::path& folder) {
   g.repetition_penalty = number("repetition_penalty");
   g.top_k = integer("top_k");
   g.max_new_tokens = integer("max_new_tokens");
-  if (o.contains("do_sample")) g.do_sample = get_bool_or(o, "do_sample", false, where);
   g.eos_token_ids = token_ids(o, "eos_token_id", where);
   return g;
 }

@@ -39,9 +39,8 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
   bool o_bias = false;
-  DType dtype = DType::kBF16;  // torch_dtype: F16, BF16 or F32
+  DType dtype = DType::kBF16;  // torch_dtype: F16, BF16 or F32; the embedding's where it is absent
   std::vector<int64_t> eos_token_ids;
-  std::optional<int64_t> bos_token_id;
   ordered_json raw;  // the file as it stands
 
   int64_t q_size() const { return heads * head_dim; }
@@ -54,11 +53,13 @@ struct ModelConfig {
   static ModelConfig parse(const ordered_json& raw, const std::string& where);
 };
 
+// The word of config.json for F16, BF16 and F32: "float16", ...
+const char* config_dtype_name(DType dtype);
+
 // Sampling defaults of generation_config.json; absent members stay empty.
 struct GenerationConfig {
   std::optional<double> temperature, top_p, repetition_penalty, min_p;
   std::optional<int64_t> top_k, max_new_tokens;
-  std::optional<bool> do_sample;
   std::vector<int64_t> eos_token_ids;
 
   // An absent file gives an empty value.

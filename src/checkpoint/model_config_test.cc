@@ -94,6 +94,9 @@ TEST(ModelConfig, BadValuesAreRefusedByField) {
                                 {"vocab_size", 4611686018427387904},
                                 {"head_dim", 15},
                                 {"rope_theta", 0},
+                                {"rms_norm_eps", -5},
+                                {"rms_norm_eps", 0},
+                                {"intermediate_size", 131072},
                                 {"hidden_act", "gelu"},
                                 {"torch_dtype", "int8"},
                                 {"rope_scaling", 3}};

@@ -44,7 +44,11 @@ ModelFolder::ModelFolder(const fs::path& path)
     : path_(path),
       config_(ModelConfig::load(path)),
       description_(QuantDescription::load(path, config_.raw)),
-      tensors_(path) {}
+      tensors_(path) {
+  if (config_.raw.contains("torch_dtype") || config_.raw.contains("dtype")) return;
+  const TensorView* embedding = tensors_.find("model.embed_tokens.weight");
+  if (embedding != nullptr && is_float(embedding->dtype)) config_.dtype = embedding->dtype;
+}
 
 Scheme ModelFolder::scheme(const std::string& prefix) const {
   if (!description_) return Scheme::kFloat;

@@ -124,6 +124,25 @@ std::vector<float> TensorView::floats() const {
   return out;
 }
 
+void TensorView::expect_finite() const {
+  // A value is finite unless all bits of its exponent are set.
+  const auto scan = [&]<typename T>(T exponent) {
+    for (size_t i = 0; i * sizeof(T) < data.size(); ++i) {
+      T v;
+      std::memcpy(&v, data.data() + i * sizeof(T), sizeof(T));
+      if ((v & exponent) == exponent)
+        throw Error("a value is NaN or infinite")
+            .file(file->path().string())
+            .tensor(name)
+            .field(fmt::format("element {}", i))
+            .remedy("the checkpoint is damaged; get it again");
+    }
+  };
+  if (dtype == DType::kF32) scan(uint32_t{0x7f800000});
+  if (dtype == DType::kF16) scan(uint16_t{0x7c00});
+  if (dtype == DType::kBF16) scan(uint16_t{0x7f80});
+}
+
 void TensorView::release() const {
   file->release(static_cast<size_t>(data.data() - file->bytes().data()), data.size());
 }

@@ -35,6 +35,8 @@ struct TensorView {
   // The elements as float (F32, F16, BF16; others throw).
   void to_floats(float* out) const;
   std::vector<float> floats() const;
+  // Throws Error naming the tensor when a float value is NaN or infinite.
+  void expect_finite() const;
   // Tells the system that the bytes will not be read again soon (streaming over large models).
   void release() const;
 };

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "src/base/error.h"
+#include "src/base/file.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
 #include "src/text/gguf_convert.h"
@@ -24,6 +25,7 @@ void run(const Flags& f) {
   if (!(f.part_file_size > 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB, more than 0");
   options.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
+  refuse_overlap(f.from_gguf, f.out);
   std::unique_ptr<Progress> progress;
   text::convert_gguf(f.from_gguf, f.out, options,
                      [&](int64_t done, int64_t total, const std::string& name) {

@@ -69,6 +69,12 @@ std::vector<Evaluated> load(const Flags& f, ThreadTeam& team) {
           .file(path)
           .expected(std::to_string(models[0].folder->config().vocab_size))
           .found(std::to_string(e.folder->config().vocab_size));
+    if (f.max_tokens > static_cast<size_t>(e.folder->config().max_position))
+      throw Error("passages longer than the model's context", ErrorKind::kUsage)
+          .file(path)
+          .field("--max-tokens")
+          .expected(fmt::format("at most {}", e.folder->config().max_position))
+          .found(std::to_string(f.max_tokens));
     e.model = std::make_unique<Transformer>(e.folder, team, Scorer::kChunk);
     e.scorer = std::make_unique<Scorer>(*e.model, f.max_tokens);
   }

@@ -31,7 +31,7 @@ void print_json(const ModelFolder& folder) {
   const ordered_json all = {
       {"path", folder.path().string()},
       {"model_type", c.model_type()},
-      {"torch_dtype", c.dtype == DType::kBF16 ? "bfloat16" : c.dtype == DType::kF16 ? "float16" : "float32"},
+      {"torch_dtype", config_dtype_name(c.dtype)},
       {"layers", c.layers},
       {"hidden_size", c.hidden_size},
       {"intermediate_size", c.intermediate_size},

@@ -42,14 +42,16 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "octet: error: unknown verb {} (octet --help lists them)\n", args[0]);
     return 2;
   }
+  const std::string args_verb = args[0].starts_with("-") ? "" : args[0];
   std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
   try {
     app.parse(args);
     return 0;
   } catch (const CLI::ParseError& e) {
-    const bool asked = e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
-    const int code = app.exit(e);
-    return asked ? code : 2;
+    if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);  // help
+    fmt::print(stderr, "octet: error: {} (octet {} --help explains)\n", e.what(),
+               args_verb.empty() ? "VERB" : args_verb);
+    return 2;
   } catch (const cli::Exit& e) {
     return e.code;
   } catch (const Interrupted&) {

@@ -151,7 +151,7 @@ QuantizeOptions options_of(const Flags& f) {
   o.disable_level = parse_level(f.disable_level);
   if (f.disable_names == std::vector<std::string>{"none"}) {
     o.disable_names.emplace();
-  } else if (!f.disable_names.empty()) {
+  } else if (!f.disable_names.empty() && f.disable_names != std::vector<std::string>{""}) {
     o.disable_names = f.disable_names;
   }
   o.model_type = f.model_type;
@@ -170,6 +170,8 @@ QuantizeOptions options_of(const Flags& f) {
 }
 
 std::vector<std::vector<int32_t>> samples_of(const Flags& f) {
+  if (!f.calib_file.empty() + !f.calib_tokens.empty() + !f.calib_texts.empty() > 1)
+    throw usage_error("give one of --calib_file, --calib_texts and --calib_tokens");
   if (!f.calib_tokens.empty()) return read_calibration_tokens(f.calib_tokens);
   std::vector<std::string> texts = f.calib_texts;
   if (!f.calib_file.empty()) {
@@ -218,12 +220,9 @@ void add_quantize(CLI::App& app) {
       ->type_name("FILE");
   sub->add_option("--calib-texts", f->calib_texts, "calibration texts, when there is no file")
       ->expected(1, -1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->excludes("--calib-file");
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   sub->add_option("--calib-tokens", f->calib_tokens, "token ids in place of text: [[1, 2], [3]]")
-      ->type_name("FILE")
-      ->excludes("--calib-file")
-      ->excludes("--calib-texts");
+      ->type_name("FILE");
   sub->add_option("--act-method", f->act_method,
                   "ranges of activations: 1 min-max, 2 histogram, 3 automatic")
       ->check(CLI::IsMember({1, 2, 3}))

@@ -113,6 +113,8 @@ struct KernelTable {
   // registers and returns the operations done (a multiply-add counts two).
   double (*int8_peak)(size_t steps);
   double (*float_peak)(size_t steps);
+  // Reads `count` floats (a multiple of 64) with wide loads and returns their sum.
+  float (*read_memory)(const float* data, size_t count);
 };
 
 // The table of the set that selected_isa() (src/machine/cpu.h) chose.

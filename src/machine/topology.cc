@@ -121,11 +121,20 @@ std::optional<double> cgroup_cpu_limit(const std::string& root, const std::strin
 uint64_t memory_limit_bytes() {
   uint64_t bytes = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                    static_cast<uint64_t>(::sysconf(_SC_PAGE_SIZE));
-  const std::string path = "/sys/fs/cgroup" + cgroup_path("/proc/self/cgroup") + "/memory.max";
-  const std::string line = first_line(path);
-  uint64_t limit = 0;
-  if (std::from_chars(line.data(), line.data() + line.size(), limit).ec == std::errc() && limit > 0)
-    bytes = std::min(bytes, limit);
+  const auto apply = [&](const std::string& file) {
+    const std::string line = first_line(file);
+    uint64_t limit = 0;
+    if (std::from_chars(line.data(), line.data() + line.size(), limit).ec == std::errc() && limit > 0)
+      bytes = std::min(bytes, limit);
+  };
+  const std::string root = "/sys/fs/cgroup";
+  for (std::string path = cgroup_path("/proc/self/cgroup");;) {  // version 2: every ancestor counts
+    apply(root + path + "/memory.max");
+    const size_t slash = path.rfind('/');
+    if (slash == std::string::npos || path.empty()) break;
+    path.erase(slash);
+  }
+  apply(root + "/memory/memory.limit_in_bytes");  // version 1
   return bytes;
 }
 

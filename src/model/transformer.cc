@@ -13,12 +13,6 @@ size_t size(int64_t v) { return static_cast<size_t>(v); }
 
 }  // namespace
 
-void Batch::clear() {
-  tokens.clear();
-  chunks.clear();
-  logit_rows.clear();
-}
-
 size_t Batch::add(std::span<const int32_t> ids, size_t position, const int32_t* blocks) {
   const size_t row = tokens.size();
   chunks.push_back({row, ids.size(), position, blocks});

@@ -18,7 +18,6 @@ struct Batch {
   std::vector<SequenceChunk> chunks;   // cover tokens in order
   std::vector<size_t> logit_rows;      // rows of the batch, ascending
 
-  void clear();
   // Appends a chunk; returns its first row.
   size_t add(std::span<const int32_t> ids, size_t position, const int32_t* blocks);
 };

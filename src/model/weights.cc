@@ -181,6 +181,7 @@ Norm load_norm(const ModelFolder& f, const std::string& prefix) {
   if (bias == nullptr) bias = f.tensors().find(prefix + ".module.bias");
   if (weight == nullptr) weight = &f.tensors().get(prefix + ".weight");  // throws
   weight->expect_shape({hidden});
+  weight->expect_finite();
   Norm n{weight->floats(), {}, static_cast<float>(f.config().rms_norm_eps)};
   if (bias != nullptr) {
     bias->expect_shape({hidden});

@@ -1,5 +1,7 @@
 #include "src/quant/export.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -32,7 +34,12 @@ std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input
         in_float32 ? double{std::nearbyint(b / d[j] - static_cast<float>(w.sum[j]) * input.offset)}
                    : std::nearbyint(double{b} / d[j]) -
                          static_cast<double>(w.sum[j]) * double{input.offset};
-    q[j] = static_cast<int32_t>(std::clamp(value, -2147483648.0, 2147483647.0));
+    if (!(std::fabs(value) < 2147483648.0))
+      throw Error("quant_bias does not fit 32 bits")
+          .field(fmt::format("output {}", j))
+          .found(std::to_string(value))
+          .remedy("keep this linear in float: --disable_names");
+    q[j] = static_cast<int32_t>(value);
   }
   return q;
 }
@@ -126,6 +133,7 @@ void Exporter::write_float(const std::string& name, std::span<const float> value
 }
 
 void Exporter::write_view(const std::string& name, const TensorView& view) {
+  view.expect_finite();
   if (view.dtype == float_type_) {
     writer_->write(name, view.data);
   } else {
@@ -211,6 +219,7 @@ void Exporter::finish() {
 
 void Exporter::write_config() const {
   ordered_json c = source_.config().raw;
+  if (!c.contains("torch_dtype")) c["torch_dtype"] = config_dtype_name(source_.config().dtype);
   if (!kept_.contains("lm_head")) c["tie_word_embeddings"] = false;
   if (!options_.compat_msmodelslim) {
     c["quantize"] = "w8a8";  // what MindIE's ATB backend reads

@@ -35,11 +35,13 @@ FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer) {
     const std::string name = linear_name(layer, kind);
     const TensorView& t = folder.tensors().get(name + ".weight");
     t.expect_shape({l.shape.n, l.shape.k});
+    t.expect_finite();
     l.w = t.floats();
     t.release();
     if (l.shape.bias) {
       const TensorView& b = folder.tensors().get(name + ".bias");
       b.expect_shape({l.shape.n});
+      b.expect_finite();
       l.bias = b.floats();
     }
   }
@@ -52,6 +54,7 @@ FloatWeight load_float_head(const ModelFolder& folder) {
              static_cast<uint64_t>(folder.config().hidden_size), false};
   const TensorView& t = folder.head_weight();
   t.expect_shape({w.shape.n, w.shape.k});
+  t.expect_finite();
   w.w = t.floats();
   return w;
 }

@@ -89,6 +89,18 @@ std::string fused_name(const std::string& name) {
   return name;
 }
 
+// Adds to every kept linear the others of its group.
+void complete_groups(const ModelConfig& config, KeptInFloat& kept) {
+  std::map<std::string, std::string> groups;  // fused name -> a member that is kept
+  for (const auto& [name, reason] : kept) groups.emplace(fused_name(name), name);
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    for (LinearKind kind : kLinearKinds) {
+      const std::string name = linear_name(layer, kind);
+      if (const auto it = groups.find(fused_name(name)); it != groups.end())
+        kept.emplace(name, fmt::format("same group as {}", it->second));
+    }
+}
+
 }  // namespace
 
 std::string anti_method_name(AntiMethod method) {
@@ -113,6 +125,7 @@ KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& opt
     add_defaults(config, model_type, kept);
   }
   if (options.disable_last_linear) kept.emplace("lm_head", "--disable_last_linear");
+  if (!options.compat_msmodelslim) complete_groups(config, kept);
   return kept;
 }
 

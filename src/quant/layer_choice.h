@@ -19,7 +19,8 @@ struct LinearScore {
   double score;
 };
 
-// Names given, model type's defaults and the last linear. Throws kUsage Error for an unknown name
+// Names given, model type's defaults and the last linear. Without compat_msmodelslim q/k/v, and
+// gate/up, stay together: loaders refuse a group of mixed types. Throws kUsage Error for an unknown name
 // or model type.
 KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options);
 

@@ -46,12 +46,13 @@ class HistogramObserver final : public Observer {
  public:
   void observe(std::span<const float> x) override {
     const Range r = extremes(x);
-    if (bins_.empty()) {
-      seen_ = r;
-      bins_ = histogram(x, seen_);
+    const bool first = bins_.empty();
+    Range wide = first ? r : Range{std::min(r.min, seen_.min), std::max(r.max, seen_.max)};
+    if (first || seen_.min == seen_.max) {  // nothing to merge: no sample yet, or a constant one
+      seen_ = wide;
+      bins_ = histogram(x, wide);
       return;
     }
-    Range wide{std::min(r.min, seen_.min), std::max(r.max, seen_.max)};
     // The old bins, cut into kUpsample parts, fall on the new ones' edges when the new range is
     // stretched to a whole number of parts.
     const float part = (seen_.max - seen_.min) / static_cast<float>(kBins * kUpsample);
@@ -141,6 +142,7 @@ class HistogramObserver final : public Observer {
 
   Range search() const {
     OCTET_CHECK(!bins_.empty());
+    if (seen_.min == seen_.max) return seen_;
     const double width = static_cast<double>(seen_.max - seen_.min) / kBins;
     std::array<double, kBins> cumulative;
     double total = 0;

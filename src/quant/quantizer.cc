@@ -200,8 +200,10 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
 QuantizeSummary quantize(const fs::path& model, const fs::path& target,
                          const std::vector<std::vector<int32_t>>& samples,
                          const QuantizeOptions& options) {
-  QuantizeSummary summary = Quantizer(model, samples, options).run(target);
-  summarize(ModelFolder(model), ModelFolder(target), summary);
+  refuse_overlap(model, target);
+  const fs::path place = fs::weakly_canonical(fs::absolute(target));
+  QuantizeSummary summary = Quantizer(model, samples, options).run(place);
+  summarize(ModelFolder(model), ModelFolder(place), summary);
   return summary;
 }
 

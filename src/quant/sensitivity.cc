@@ -36,7 +36,8 @@ void Sensitivity::observe(const float* x, size_t ldx, size_t m, size_t k, const 
 }
 
 double Sensitivity::score() const {
-  return std::max(std::fabs(max_), std::fabs(min_)) / std_;
+  const double largest = std::max(std::fabs(max_), std::fabs(min_));
+  return std_ > 0 ? largest / std_ : 0;  // a constant input is no trouble
 }
 
 }  // namespace octet

@@ -21,6 +21,7 @@ namespace beast = boost::beast;
 using boost::system::error_code;
 
 constexpr size_t kReadAhead = size_t{64} << 10;  // bytes of the requests that follow
+constexpr size_t kWritePiece = size_t{64} << 10;
 constexpr double kLingerSeconds = 2;
 constexpr unsigned kClientGone = 499;  // nginx's number, for logs and metrics
 
@@ -66,6 +67,7 @@ class StreamConnection final : public Connection,
     forget_request();
     done(kClientGone);
     on_done_ = nullptr;
+    on_writable_ = nullptr;
     if (const auto callback = std::exchange(on_gone_, nullptr)) callback();
     owner_.closed(this);
   }
@@ -99,10 +101,13 @@ class StreamConnection final : public Connection,
 
   void write(std::string_view data) override {
     if (state_ == State::kClosed || data.empty()) return;
-    if (out_.size() > options_.max_unsent_bytes) return abort();  // nobody reads
     out_ += chunked_ ? fmt::format("{:x}\r\n{}\r\n", data.size(), data) : std::string(data);
     flush();
   }
+
+  // flush() hands everything to the socket when that is free, so only what piled up behind a write
+  // under way counts: a fast writer alone does not make a slow reader.
+  bool congested() const override { return out_.size() > options_.max_unsent_bytes; }
 
   void end_stream() override {
     if (state_ == State::kClosed) return;
@@ -217,6 +222,9 @@ class StreamConnection final : public Connection,
     deadline_.cancel();
     request_ = parser_->release();
     parser_.reset();
+    // A chunked body was counted at its limit while its size was unknown.
+    owner_.release(reserved_ - request_.body().size());
+    reserved_ = request_.body().size();
     keep_alive_ = request_.keep_alive();
     state_ = State::kBusy;
     watch();
@@ -269,6 +277,7 @@ class StreamConnection final : public Connection,
   void finish(unsigned status) {
     state_ = State::kSending;
     on_gone_ = nullptr;
+    on_writable_ = nullptr;
     done(status);
     forget_request();
     flush();
@@ -288,8 +297,13 @@ class StreamConnection final : public Connection,
     writing_ = true;
     sent_.swap(out_);
     out_.clear();
-    arm(options_.write_seconds);
-    asio::async_write(stream_, asio::buffer(sent_),
+    // The time limit is for the next piece to be taken, not for all of a long answer.
+    const auto piece = [self = this->shared_from_this()](error_code ec, size_t) -> size_t {
+      if (ec || self->state_ == State::kClosed) return 0;
+      self->arm(self->options_.write_seconds);
+      return kWritePiece;
+    };
+    asio::async_write(stream_, asio::buffer(sent_), piece,
                       [self = this->shared_from_this()](error_code ec, size_t) {
                         self->writing_ = false;
                         if (self->state_ == State::kClosed) return;
@@ -300,7 +314,11 @@ class StreamConnection final : public Connection,
 
   void on_written() {
     deadline_.cancel();
-    if (!out_.empty()) return flush();
+    if (!out_.empty()) {
+      flush();
+      if (const auto callback = std::exchange(on_writable_, nullptr)) callback();
+      return;
+    }
     if (state_ != State::kSending) return;  // more will come
     sent_ = {};
     keep_alive_ ? idle(options_.keep_alive_seconds) : linger();

@@ -34,6 +34,9 @@ class Exchange {
   virtual void respond(HttpResponse response) = 0;
   virtual void begin_stream(std::string_view content_type) = 0;
   virtual void write(std::string_view data) = 0;
+  // So much is unsent that the writer should wait for on_writable(). Nothing forces it to: what is
+  // written meanwhile is kept.
+  virtual bool congested() const = 0;
   virtual void end_stream() = 0;
   // The client is gone, or so slow that the connection was given up: answers go nowhere.
   virtual bool gone() const = 0;
@@ -44,12 +47,14 @@ class Exchange {
   }
   // Called when the client goes before the answer is complete.
   void on_gone(std::function<void()> callback) { on_gone_ = std::move(callback); }
+  // Called once, when a congested stream can take more; not when the client goes.
+  void on_writable(std::function<void()> callback) { on_writable_ = std::move(callback); }
   // Called once with the status: when the answer was handed over, or 499 when the client went.
   void on_done(std::function<void(unsigned)> callback) { on_done_ = std::move(callback); }
 
  protected:
   std::vector<std::pair<std::string, std::string>> headers_;
-  std::function<void()> on_gone_;
+  std::function<void()> on_gone_, on_writable_;
   std::function<void(unsigned)> on_done_;
 };
 

@@ -2,15 +2,20 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
+#include <iterator>
+#include <utility>
 
 #include "src/server/errors.h"
 
 namespace octet::server {
 namespace {
 
-// Entries of log-probabilities that one answer may hold, and tokens of all its prompts together.
-constexpr double kMaxLogprobEntries = 5e7;
+// Entries of log-probabilities that one answer may hold: 200 bytes each as JSON, so 600 MB. An
+// answer of 128 Ki tokens with 20 alternatives each stays within.
+constexpr double kMaxLogprobEntries = 3e6;
+// Tokens of all its prompts together.
 constexpr double kMaxPromptTokens = 1.6e7;
 
 // A small request must not ask for more than the server can hold: checked before anything is
@@ -34,8 +39,16 @@ void check_size(const GenerationRequest& r, const std::vector<Prompt>& prompts, 
   if (prompt_tokens > kMaxPromptTokens)
     throw bad_request("n times the length of the prompts is too large", "n");
   if (entries > kMaxLogprobEntries)
-    throw bad_request("too many log-probabilities for one request: lower logprobs, max_tokens or n",
-                      "logprobs");
+    throw bad_request(
+        fmt::format("the request may need {:.0f} log-probabilities, at most {:.0f} are allowed: "
+                    "lower logprobs, max_tokens, n or the number of prompts",
+                    entries, kMaxLogprobEntries),
+        "logprobs");
+}
+
+void end_stream(Exchange& exchange) {
+  exchange.write("data: [DONE]\n\n");
+  exchange.end_stream();
 }
 
 }  // namespace
@@ -126,16 +139,24 @@ void Generation::start() {
 
 void Generation::drain() {
   if (!started_) return;  // start() comes back
-  std::vector<std::pair<size_t, RequestOutput>> outputs;
   {
     const std::lock_guard lock(mutex_);
-    outputs.swap(inbox_);
+    std::move(inbox_.begin(), inbox_.end(), std::back_inserter(untold_));
+    inbox_.clear();
     drain_posted_ = false;
   }
-  for (auto& [choice, output] : outputs) {
-    if (exchange_ == nullptr) return;
+  tell();
+}
+
+void Generation::tell() {
+  while (exchange_ != nullptr && !untold_.empty()) {
+    if (exchange_->congested())
+      return exchange_->on_writable([self = shared_from_this()] { self->tell(); });
+    auto [choice, output] = std::move(untold_.front());
+    untold_.pop_front();
     take(choices_[choice], std::move(output));
   }
+  if (exchange_ == nullptr) untold_.clear();
 }
 
 void Generation::take(Choice& choice, RequestOutput output) {
@@ -154,19 +175,17 @@ void Generation::send(const ordered_json& event) {
 void Generation::complete() {
   if (request_.stream) {
     if (request_.include_usage) send(answer_->usage_event(choices_));
-    if (exchange_ == nullptr) return;
-    exchange_->write("data: [DONE]\n\n");
-    const auto exchange = std::move(exchange_);
+    const auto exchange = std::exchange(exchange_, nullptr);
     leave();
-    exchange->end_stream();
+    if (exchange != nullptr) end_stream(*exchange);
     return;
   }
   // With many log-probabilities this takes a while.
   boost::asio::post(context_.pool, [self = shared_from_this()] {
     std::string body = dump(self->answer_->whole(self->choices_));
     boost::asio::post(self->context_.io, [self, body = std::move(body)]() mutable {
-      if (self->exchange_ == nullptr) return;  // the client went meanwhile
-      const auto exchange = std::move(self->exchange_);
+      const auto exchange = std::exchange(self->exchange_, nullptr);
+      if (exchange == nullptr) return;  // the client went meanwhile
       self->leave();
       exchange->respond({200, "application/json", std::move(body), {}});
     });
@@ -175,14 +194,12 @@ void Generation::complete() {
 
 void Generation::fail(const std::string& message) {
   const ApiError error(500, "InternalServerError", message);
-  const auto exchange = exchange_;
-  if (request_.stream) {
-    send(error.json());
-    exchange->write("data: [DONE]\n\n");
-  }
+  if (request_.stream) send(error.json());
+  const auto exchange = std::exchange(exchange_, nullptr);
   cancel();
+  if (exchange == nullptr) return;
   if (request_.stream)
-    exchange->end_stream();
+    end_stream(*exchange);
   else
     exchange->respond({500, "application/json", dump(error.json()), {}});
 }

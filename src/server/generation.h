@@ -4,6 +4,7 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -48,7 +49,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void deliver(size_t choice, RequestOutput output);  // the engine's thread
   // The rest is for the I/O thread.
   void start();
-  void drain();
+  void drain();  // the inbox
+  void tell();   // what was drained, as fast as the client takes it
   void take(Choice& choice, RequestOutput output);
   void complete();
   void fail(const std::string& message);
@@ -64,6 +66,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::shared_ptr<Exchange> exchange_;  // null once answered
   std::vector<Choice> choices_;
   std::vector<RequestId> ids_;  // of the engine, by choice
+  std::deque<std::pair<size_t, RequestOutput>> untold_;  // by choice
   size_t unfinished_ = 0;
   bool started_ = false;
   bool left_ = false;  // no longer counted as load

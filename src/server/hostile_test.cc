@@ -1,5 +1,7 @@
 // Clients that send what they should not: each gets an error or is cut off, and the server lives
 // on.
+#include <fmt/format.h>
+
 #include "src/server/testing.h"
 
 namespace octet::server::testing {
@@ -129,6 +131,104 @@ TEST_F(HostileTest, ConnectionsAreBounded) {
   std::vector<Client> silent;
   for (int i = 0; i < 10; ++i) silent.push_back(connect());
   alive();  // once the silent ones have been cut off
+}
+
+// Megabytes of events at once: the bound of what is unsent makes the server wait, not cut off.
+class LargeStreamTest : public HostileTest {
+ protected:
+  LargeStreamTest() {
+    allow_long_requests();
+    options_.max_unsent_bytes = 100000;
+  }
+  static constexpr size_t kPrompts = 5, kPromptTokens = 1900;
+  const ordered_json body_ = {
+      {"prompt", std::vector<std::vector<int>>(kPrompts, std::vector<int>(kPromptTokens, 11))},
+      {"max_tokens", 1}, {"echo", true}, {"logprobs", 20}, {"ignore_eos", true}};
+};
+
+TEST_F(LargeStreamTest, AReaderGetsEverything) {
+  start();
+  size_t tokens = 0, finished = 0;
+  for (const ordered_json& event : stream("/v1/completions", body_))
+    for (const ordered_json& choice : event["choices"]) {
+      tokens += choice["logprobs"]["tokens"].size();
+      finished += choice["finish_reason"] == "length";
+    }
+  EXPECT_EQ(tokens, kPrompts * (kPromptTokens + 1));
+  EXPECT_EQ(finished, kPrompts);
+  alive();
+}
+
+TEST_F(LargeStreamTest, ASlowReaderGetsEverything) {
+  options_.write_seconds = 1;  // less than all of it takes, more than each piece does
+  start();
+  ordered_json body = body_;
+  body["stream"] = true;
+  Client slow = connect();
+  const int small = 4096;
+  ::setsockopt(slow.socket().native_handle(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+  slow.send_json("/v1/completions", body);
+  for (int i = 0; i < 30; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    for (int part = 0; part < 40; ++part) ASSERT_NE(slow.receive_some(), "");
+  }
+  std::string tail;
+  while (!tail.ends_with("0\r\n\r\n")) {
+    const std::string part = slow.receive_some();
+    ASSERT_NE(part, "") << "cut off";
+    tail = tail.substr(tail.size() - std::min<size_t>(tail.size(), 100)) + part;
+  }
+  EXPECT_NE(tail.find("data: [DONE]"), std::string::npos);
+}
+
+TEST_F(LargeStreamTest, AClientThatReadsNothingIsDropped) {
+  options_.write_seconds = 0.5;
+  start();
+  ordered_json body = body_;
+  body["stream"] = true;
+  std::vector<Client> silent;
+  for (int i = 0; i < 3; ++i) {
+    silent.push_back(connect());
+    const int small = 2048;
+    ::setsockopt(silent.back().socket().native_handle(), SOL_SOCKET, SO_RCVBUF, &small,
+                 sizeof small);
+    silent.back().send_json("/v1/completions", body);
+  }
+  wait_until([&] { return get("/load").json()["server_load"] == 3; });
+  wait_until([&] { return get("/load").json()["server_load"] == 0; });
+  EXPECT_EQ(metric("vllm:kv_cache_usage_perc"), 0);
+  alive();
+}
+
+TEST_F(HostileTest, ChunkedBodiesCountByTheirSizeOnceRead) {
+  allow_long_requests();
+  start();
+  const std::string body = R"({"prompt": "Hi", "max_tokens": 1000, "ignore_eos": true, "stream": true})";
+  std::vector<Client> streams;
+  for (int i = 0; i < 20; ++i) {  // more than the budget holds of the largest bodies
+    streams.push_back(connect());
+    Client& client = streams.back();
+    client.send("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n");
+    client.send(fmt::format("{:x}\r\n{}\r\n0\r\n\r\n", body.size(), body));
+    EXPECT_TRUE(client.receive_some().starts_with("HTTP/1.1 200 ")) << i;
+  }
+  EXPECT_EQ(get("/load").json()["server_load"], 20);
+  streams.clear();
+  wait_until([&] { return get("/load").json()["server_load"] == 0; });
+  alive();
+}
+
+TEST_F(HostileTest, LogprobsOfARequestAreBounded) {
+  allow_long_requests();
+  start();
+  const ordered_json error = bad("/v1/completions", {{"prompt", std::vector<std::string>(100, "Hi")},
+                                                     {"max_tokens", 2000},
+                                                     {"logprobs", 20}});
+  EXPECT_EQ(error["param"], "logprobs");
+  const std::string message = error["message"];
+  EXPECT_NE(message.find("3000000"), std::string::npos) << message;
+  EXPECT_NE(message.find("4200000"), std::string::npos) << message;
 }
 
 TEST_F(HostileTest, LongPromptsAreRefusedUntokenized) {

@@ -63,10 +63,10 @@ struct ServerOptions {
   size_t max_header_bytes = size_t{64} << 10;
   size_t max_body_bytes = size_t{32} << 20;
   size_t max_bodies_bytes = size_t{512} << 20;  // of all requests being read or answered
-  size_t max_unsent_bytes = size_t{4} << 20;    // a stream whose reader is further behind ends
+  size_t max_unsent_bytes = size_t{4} << 20;    // a stream further ahead of its reader waits
   double keep_alive_seconds = 5;                // between requests
   double read_seconds = 60;                     // for one request to arrive
-  double write_seconds = 60;                    // for what was sent to be taken
+  double write_seconds = 60;                    // for a client to take the next piece of an answer
   double shutdown_grace_seconds = 30;           // for requests to finish after stop()
   double engine_hang_seconds = 300;  // /health says 503 when the engine's loop stands still so long
   bool handle_signals = true;        // SIGINT and SIGTERM: stop(); again: at once

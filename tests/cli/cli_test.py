@@ -168,6 +168,72 @@ class Quantize(Verbs):
         self.good("check", out)
         self.bad(1, "Not a directory", "quantize", "--model_path", LLAMA, "--save_directory", "/dev/null/out", "--calib_file", CALIB)
 
+    def test_the_source_is_never_overwritten(self):
+        model = self.dir / "model"
+        shutil.copytree(LLAMA, model)
+        for out in model, model / "sub", self.dir:
+            self.bad(2, ["overwrite the input", str(out)], "quantize", "--model_path", model, "--save_directory", out,
+                     "--calib_file", CALIB, "--overwrite")
+        self.assertTrue((model / "model.safetensors").exists())
+
+    def test_the_current_folder_and_links_as_output(self):
+        here = self.dir / "here"
+        here.mkdir()
+        self.good("quantize", "--model_path", LLAMA, "--save_directory", ".", "--calib_file", CALIB, cwd=here)
+        self.good("check", here)
+        (self.dir / "real").mkdir()
+        (self.dir / "link").symlink_to("real")
+        self.good("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "link", "--calib_file", CALIB)
+        self.good("check", self.dir / "real")
+
+    def test_weights_must_be_finite(self):
+        model = self.dir / "model"
+        shutil.copytree(LLAMA, model)
+        weights = model / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        size = int.from_bytes(data[:8], "little")
+        name = "model.layers.3.mlp.up_proj.weight"
+        begin = json.loads(data[8:8 + size])[name]["data_offsets"][0]
+        for value in 0x7FC0, 0x7F80:
+            data[8 + size + begin:8 + size + begin + 2] = value.to_bytes(2, "little")
+            weights.write_bytes(data)
+            self.bad(1, [name, "model.safetensors", "NaN or infinite"], "quantize", "--model_path", model,
+                     "--save_directory", self.dir / "out", "--calib_file", CALIB, *MINDIE)
+            self.assertFalse((self.dir / "out").exists())
+            self.assertEqual(octet("check", model).returncode, 1)
+
+    def test_groups_stay_together(self):
+        out = self.dir / "out"
+        self.quantize(LLAMA, out, "--disable_names", "model.layers.0.self_attn.k_proj", "model.layers.1.mlp.up_proj")
+        self.good("check", out)
+        types = json.loads((out / "quant_model_description.json").read_text())
+        for name in "0.self_attn.q", "0.self_attn.k", "0.self_attn.v", "1.mlp.gate", "1.mlp.up":
+            self.assertEqual(types[f"model.layers.{name}_proj.weight"], "FLOAT")
+        self.assertEqual(types["model.layers.1.mlp.down_proj.weight"], "W8A8")
+        self.assertEqual(types["model.layers.0.self_attn.o_proj.weight"], "W8A8")
+
+    def test_the_tools_own_invocations(self):
+        out = self.dir / "out"
+        self.good("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", "", "--calib_texts", "a b c",
+                  "It rains.", "--disable_names", "--anti_method", "", "--w_bit", "8", "--a_bit", "8", "--mm_tensor", "False")
+        self.assertEqual(json.loads((out / "quant_model_description.json").read_text())["model.layers.0.mlp.down_proj.weight"], "FLOAT")
+        self.bad(2, "--calib_texts", "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "x", "--calib_file", CALIB,
+                 "--calib_texts", "a")
+
+    def test_dtype_of_a_config_without_one(self):
+        for key in None, "dtype":
+            model = self.dir / f"model{key}"
+            shutil.copytree(LLAMA, model)
+            config = json.loads((model / "config.json").read_text())
+            dtype = config.pop("torch_dtype")
+            if key:
+                config[key] = dtype
+            (model / "config.json").write_text(json.dumps(config))
+            out = self.dir / f"out{key}"
+            self.quantize(model, out)
+            self.good("check", out)
+            self.assertEqual(json.loads((out / "config.json").read_text())["torch_dtype"], "bfloat16")
+
     def test_a_full_disk(self):
         def limit():  # as on a full disk: writing past 1 MB fails
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -211,6 +277,7 @@ class Checkpoints(Verbs):
         self.bad(1, "nowhere", "inspect", self.dir / "nowhere")
         self.bad(2, "required", "quantize")
         self.bad(2, "nothing to evaluate", "eval", LLAMA)
+        self.bad(2, ["--max-tokens", "2048"], "eval", LLAMA, "--text", ROOT / "models/text.jsonl", "--max-tokens", 100000000)
         self.bad(2, "vocabular", "eval", LLAMA, QWEN, "--text", ROOT / "models/text.jsonl")
         self.bad(2, "quantized", "quantize", "--model_path", self.quantized(), "--save_directory", self.dir / "x", "--calib_file", CALIB)
         self.bad(1, "none.gguf", "convert", "--from-gguf", self.dir / "none.gguf", "--out", self.dir / "y")

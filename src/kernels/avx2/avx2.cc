@@ -127,7 +127,7 @@ const KernelTable& table() noexcept {
   static constexpr KernelTable t = {"avx2",     kPanel,   2,         2,           0,
                                     int8_pack,  quantize, int8_gemm, kFloatPanel, float_pack,
                                     float_gemm, rms_norm, rope,      silu_mul,    kv_store,
-                                    attention,  int8_peak, float_peak};
+                                    attention,  int8_peak, float_peak, read_memory};
   return t;
 }
 

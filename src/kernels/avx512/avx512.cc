@@ -119,7 +119,8 @@ const KernelTable& table() noexcept {
   static constexpr KernelTable t = {"avx512vnni", kPanel,      4,          1,          128,
                                     int8_pack,    quantize,    int8_gemm,  kFloatPanel, float_pack,
                                     float_gemm,   rms_norm,    rope,       silu_mul,   kv_store,
-                                    attention,    int8_peak,   float_peak};
+                                    attention,    int8_peak,   float_peak,
+                                    read_memory};
   return t;
 }
 

@@ -86,6 +86,19 @@ static void float_gemm(const FloatGemmArgs& g) {
   }
 }
 
+static float read_memory(const float* data, size_t count) {
+  V c[4];
+#pragma GCC unroll 4
+  for (V& v : c) v = zero();
+  for (size_t i = 0; i < count; i += 4 * kLanes) {
+    __builtin_prefetch(data + i + 512);
+    if constexpr (kLanes > 8) __builtin_prefetch(data + i + 512 + 16);
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; ++j) c[j] = add(c[j], load(data + i + j * kLanes));
+  }
+  return sum(add(add(c[0], c[1]), add(c[2], c[3])));
+}
+
 static double float_peak(size_t steps) {
   V c[12];
 #pragma GCC unroll 12
