@@ -44,16 +44,28 @@ class Mutator {
   size_t below(size_t n) { return n == 0 ? 0 : random_() % n; }
 
   void change(Bytes& b, const std::vector<Bytes>& seeds) {
-    static constexpr uint64_t kNumbers[] = {0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fffffff, 0x80000000,
-                                            0xffffffff, 0x7fffffffffffffff, 0xffffffffffffffff};
-    static const std::string kWords[] = {"null", "-1", "1e999", "[]", "{}", "\"\"", "9223372036854775808",
-                                         "[[[[[[[[", "\\ud800", "\xff", "true"};
+    static constexpr uint64_t kNumbers[] = {0,
+                                            1,
+                                            0x7f,
+                                            0x80,
+                                            0xff,
+                                            0xffff,
+                                            0x7fffffff,
+                                            0x80000000,
+                                            0xffffffff,
+                                            0x7fffffffffffffff,
+                                            0xffffffffffffffff};
+    static const std::string kWords[] = {
+        "null",     "-1",      "1e999", "[]",  "{}", "\"\"", "9223372036854775808",
+        "[[[[[[[[", "\\ud800", "\xff",  "true"};
     const size_t at = below(b.size() + 1);
     switch (below(7)) {
       case 0:
         if (at < b.size()) b[at] ^= static_cast<uint8_t>(1u << below(8));
         break;
-      case 1: b.resize(at); break;
+      case 1:
+        b.resize(at);
+        break;
       case 2: {  // a number, little endian
         const uint64_t v = kNumbers[below(std::size(kNumbers))];
         const size_t width = size_t{1} << below(4);
@@ -68,13 +80,16 @@ class Mutator {
       }
       case 4: {
         const size_t end = std::min(b.size(), at + below(64));
-        b.erase(b.begin() + static_cast<std::ptrdiff_t>(at), b.begin() + static_cast<std::ptrdiff_t>(end));
+        b.erase(b.begin() + static_cast<std::ptrdiff_t>(at),
+                b.begin() + static_cast<std::ptrdiff_t>(end));
         break;
       }
       case 5: {  // a piece of another seed
         const Bytes& other = seeds[below(seeds.size())];
-        const size_t from = below(other.size() + 1), size = std::min(other.size() - from, below(64));
-        b.insert(b.begin() + static_cast<std::ptrdiff_t>(at), other.begin() + static_cast<std::ptrdiff_t>(from),
+        const size_t from = below(other.size() + 1),
+                     size = std::min(other.size() - from, below(64));
+        b.insert(b.begin() + static_cast<std::ptrdiff_t>(at),
+                 other.begin() + static_cast<std::ptrdiff_t>(from),
                  other.begin() + static_cast<std::ptrdiff_t>(from + size));
         break;
       }

@@ -58,10 +58,10 @@ namespace internal {
 }  // namespace internal
 
 // Guards against our own bugs; stays on in release builds. Not for user input.
-#define OCTET_CHECK(condition)                                                     \
-  do {                                                                             \
-    if (!(condition)) [[unlikely]]                                                 \
-      ::octet::internal::check_failed(#condition, __FILE__, __LINE__);             \
+#define OCTET_CHECK(condition)                                         \
+  do {                                                                 \
+    if (!(condition)) [[unlikely]]                                     \
+      ::octet::internal::check_failed(#condition, __FILE__, __LINE__); \
   } while (false)
 
 }  // namespace octet

@@ -51,9 +51,9 @@ TEST(Float16, RoundsHalfToEven) {
   EXPECT_EQ(to_f16(2051.0f).bits, to_f16(2052.0f).bits);
   EXPECT_EQ(to_f16(65519.0f).bits, 0x7bff);
   EXPECT_EQ(to_f16(65520.0f).bits, 0x7c00);
-  EXPECT_EQ(to_f16(0x1p-25f).bits, 0);            // tie: to even zero
+  EXPECT_EQ(to_f16(0x1p-25f).bits, 0);  // tie: to even zero
   EXPECT_EQ(to_f16(0x1.8p-25f).bits, 1);
-  EXPECT_EQ(to_bf16(1.00390625f).bits, 0x3f80);   // 1 + 2^-8: tie to even
+  EXPECT_EQ(to_bf16(1.00390625f).bits, 0x3f80);  // 1 + 2^-8: tie to even
   EXPECT_EQ(to_bf16(1.01171875f).bits, 0x3f82);
 }
 

@@ -83,8 +83,7 @@ void MappedFile::release(size_t offset, size_t size) const noexcept {
   constexpr size_t kPage = 4096;
   const size_t begin = (offset + kPage - 1) / kPage * kPage;  // whole pages inside the range only
   const size_t end = std::min(offset + size, size_) / kPage * kPage;
-  if (begin < end)
-    ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+  if (begin < end) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 OutputFile::OutputFile(const fs::path& path) : path_(path) {
@@ -162,7 +161,8 @@ void refuse_overlap(const fs::path& input, const fs::path& output) {
   const fs::path in = fs::weakly_canonical(fs::absolute(input));
   const fs::path out = fs::weakly_canonical(fs::absolute(output));
   const auto holds = [](const fs::path& outer, const fs::path& inner) {
-    return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+    return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first ==
+           outer.end();
   };
   if (holds(in, out) || holds(out, in))
     throw usage_error("the output would overwrite the input, or lie inside it")

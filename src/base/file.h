@@ -47,7 +47,7 @@ class OutputFile {
   OutputFile& operator=(OutputFile&&) = delete;
   OutputFile(const OutputFile&) = delete;
 
-  void write(std::span<const std::byte> bytes);                  // throws Error (disk full, ...)
+  void write(std::span<const std::byte> bytes);  // throws Error (disk full, ...)
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
   void close();  // fsync + close; throws Error
   uint64_t size() const { return size_; }
@@ -81,16 +81,16 @@ class OutputFolder {
   bool committed_ = false;
 };
 
-// Throws kUsage when `output` is `input`, holds it or lies in it: replacing the one would destroy the
-// other.
+// Throws kUsage when `output` is `input`, holds it or lies in it: replacing the one would destroy
+// the other.
 void refuse_overlap(const fs::path& input, const fs::path& output);
 
 // Whole small files. read_text throws when the file is larger than `max_bytes`.
 std::string read_text(const fs::path& path, uint64_t max_bytes = uint64_t{256} << 20);
 void write_text(const fs::path& path, std::string_view text);
 
-// Calls `visit(number, line)` for every line of `text` that is not blank; numbers count from one and
-// include blank lines.
+// Calls `visit(number, line)` for every line of `text` that is not blank; numbers count from one
+// and include blank lines.
 void for_each_line(std::string_view text,
                    const std::function<void(size_t number, std::string_view line)>& visit);
 

@@ -56,8 +56,8 @@ const json* find(const json& object, const char* key) {
 }
 
 Error wrong(const std::string& where, const char* key, std::string expected, const json* v) {
-  std::string found = v == nullptr ? "nothing" : v->dump(-1, ' ', false,
-                                                         json::error_handler_t::replace);
+  std::string found =
+      v == nullptr ? "nothing" : v->dump(-1, ' ', false, json::error_handler_t::replace);
   if (found.size() > 80) found = found.substr(0, 80) + "...";
   return Error("bad value").file(where).field(key).expected(std::move(expected)).found(found);
 }

@@ -71,8 +71,9 @@ void Progress::draw(bool last) {
   if (terminal_) {
     constexpr int kWidth = 28;
     const int filled = std::clamp(static_cast<int>(fraction * kWidth), 0, kWidth);
-    line = fmt::format("{} [{}{}] {}/{} {}s", what_, std::string(static_cast<size_t>(filled), '='),
-                       std::string(static_cast<size_t>(kWidth - filled), ' '), done_, total_, unit_);
+    line =
+        fmt::format("{} [{}{}] {}/{} {}s", what_, std::string(static_cast<size_t>(filled), '='),
+                    std::string(static_cast<size_t>(kWidth - filled), ' '), done_, total_, unit_);
   }
   line += fmt::format(", {}", format_seconds(elapsed));
   if (!last && done_ > 0)

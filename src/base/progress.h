@@ -22,7 +22,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `done` units are finished; `note` says what is going on. Safe to call often. Throws Interrupted.
+  // `done` units are finished; `note` says what is going on. Safe to call often. Throws
+  // Interrupted.
   void update(int64_t done, const std::string& note = "");
   void finish();  // the last line, with the total time
   double elapsed_seconds() const;

@@ -55,8 +55,8 @@ class Checker {
 
  private:
   Finding& add(Severity severity, std::string tensor, std::string problem) {
-    return findings_.emplace_back(Finding{severity, "", std::move(tensor), std::move(problem), "",
-                                          "", ""});
+    return findings_.emplace_back(
+        Finding{severity, "", std::move(tensor), std::move(problem), "", "", ""});
   }
   Finding& error(std::string tensor, std::string problem) {
     return add(Severity::kError, std::move(tensor), std::move(problem));
@@ -283,8 +283,8 @@ class Checker {
       return false;
     }();
     const ordered_json& raw = folder_->config().raw;
-    const bool in_config = raw.contains("quantization_config") &&
-                           raw["quantization_config"].is_object();
+    const bool in_config =
+        raw.contains("quantization_config") && raw["quantization_config"].is_object();
     if (!folder_->quantized()) {
       if (has_int8) {
         Finding& f = error("", "int8 tensors, but no quantization description");
@@ -335,9 +335,9 @@ class Checker {
   // Tensors that no loader knows, and entries of the description without a tensor.
   void check_names() {
     for (const TensorView* t : folder_->tensors().all()) {
-      if (known_.contains(t->name) || t->name.ends_with(".bias") ||
-          t->name == "lm_head.weight" || t->name.ends_with(".kv_cache_scale") ||
-          t->name.ends_with(".kv_cache_offset") || t->name.ends_with("rotary_emb.inv_freq"))
+      if (known_.contains(t->name) || t->name.ends_with(".bias") || t->name == "lm_head.weight" ||
+          t->name.ends_with(".kv_cache_scale") || t->name.ends_with(".kv_cache_offset") ||
+          t->name.ends_with("rotary_emb.inv_freq"))
         continue;
       Finding& f = error(t->name, "no loader knows this tensor");
       f.found = describe(*t);
@@ -361,7 +361,8 @@ class Checker {
   // Weight files that loaders would read beside ours.
   void check_stray_files() {
     std::set<std::string> ours;
-    for (const auto& file : folder_->tensors().files()) ours.insert(file->path().filename().string());
+    for (const auto& file : folder_->tensors().files())
+      ours.insert(file->path().filename().string());
     for (const auto& entry : fs::directory_iterator(path_)) {
       const std::string name = entry.path().filename().string();
       if (!name.ends_with(".safetensors") || ours.contains(name)) continue;
@@ -376,7 +377,8 @@ class Checker {
       try {
         t->expect_finite();
       } catch (const Error& e) {
-        error(t->name, e.message()).remedy = "the checkpoint is damaged; get it or quantize it again";
+        error(t->name, e.message()).remedy =
+            "the checkpoint is damaged; get it or quantize it again";
       }
     }
   }

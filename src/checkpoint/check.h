@@ -13,8 +13,8 @@ enum class Severity { kError, kWarning };  // refused or wrong results; loads, b
 
 struct Finding {
   Severity severity;
-  std::string file;      // "" = the folder
-  std::string tensor;    // "" = none
+  std::string file;    // "" = the folder
+  std::string tensor;  // "" = none
   std::string problem;
   std::string expected, found, remedy;  // "" = none
 };

@@ -12,8 +12,8 @@
 namespace octet {
 namespace {
 
-using ::testing::HasSubstr;
 using octet::testing::TempFolder;
+using ::testing::HasSubstr;
 
 const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16";
 constexpr const char* kWeights = "quant_model_weight_w8a8.safetensors";
@@ -26,7 +26,9 @@ struct Tensor {
 
 class Check : public ::testing::Test {
  protected:
-  Check() : dir_(std::string("check_") + ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
+  Check()
+      : dir_(std::string("check_") +
+             ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     config_ = parse_ordered_json(read_text(kGolden / "model/config.json"), "config.json");
     description_ =
         parse_ordered_json(read_text(kGolden / "out_minmax" / kDescription), kDescription);
@@ -72,7 +74,8 @@ class Check : public ::testing::Test {
       const std::string all = f.problem + " " + f.expected + " " + f.found + " " + f.remedy;
       if (f.tensor == tensor && all.find(word) != std::string::npos) found = true;
     }
-    EXPECT_TRUE(found) << tensor << ": " << word << " among " << findings.size() << " findings, e.g. "
+    EXPECT_TRUE(found) << tensor << ": " << word << " among " << findings.size()
+                       << " findings, e.g. "
                        << (findings.empty() ? "" : findings[0].tensor + ": " + findings[0].problem);
   }
 
@@ -225,7 +228,8 @@ TEST_F(Check, StrayFloatShard) {
   run();
   fs::rename(dir_ / kWeights, dir_ / "quant_model_weight_w8a8-00001-of-00001.safetensors");
   ordered_json map = ordered_json::object();
-  for (const Tensor& t : tensors_) map[t.spec.name] = "quant_model_weight_w8a8-00001-of-00001.safetensors";
+  for (const Tensor& t : tensors_)
+    map[t.spec.name] = "quant_model_weight_w8a8-00001-of-00001.safetensors";
   write_text(dir_ / "quant_model_weight_w8a8.safetensors.index.json",
              ordered_json{{"weight_map", map}}.dump());
   EXPECT_TRUE(check_folder(dir_.path()).empty());

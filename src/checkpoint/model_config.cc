@@ -24,8 +24,8 @@ std::vector<int64_t> token_ids(const json& object, const char* key, const std::s
   return ids;
 }
 
-// The object under `key` ("rope_scaling"; transformers 5 puts everything into "rope_parameters"), or
-// null.
+// The object under `key` ("rope_scaling"; transformers 5 puts everything into "rope_parameters"),
+// or null.
 const json* rope_object(const json& object, const char* key, const std::string& where) {
   const auto it = object.find(key);
   if (it == object.end() || it->is_null()) return nullptr;
@@ -50,8 +50,10 @@ std::optional<RopeScaling> rope_scaling(const json& s, const std::string& where)
   r.original_max_position =
       get_int(s, "original_max_position_embeddings", where, 1, int64_t{1} << 32);
   if (!(r.factor > 0) || !(r.low_freq_factor > 0) || !(r.high_freq_factor > r.low_freq_factor))
-    throw Error("bad value").file(where).field("rope_scaling").expected(
-        "factor > 0 and high_freq_factor > low_freq_factor > 0");
+    throw Error("bad value")
+        .file(where)
+        .field("rope_scaling")
+        .expected("factor > 0 and high_freq_factor > low_freq_factor > 0");
   return r;
 }
 
@@ -74,14 +76,17 @@ Family family(const json& object, const std::string& where) {
 }
 
 DType float_dtype(const json& object, const std::string& where) {
-  std::string name = get_string_or(object, "torch_dtype", get_string_or(object, "dtype", "", where),
-                                   where);
+  std::string name =
+      get_string_or(object, "torch_dtype", get_string_or(object, "dtype", "", where), where);
   if (name.starts_with("torch.")) name.erase(0, 6);
   if (name == "float16") return DType::kF16;
   if (name == "bfloat16") return DType::kBF16;
   if (name == "float32" || name.empty()) return DType::kF32;
-  throw Error("bad value").file(where).field("torch_dtype").expected(
-      "float16, bfloat16 or float32").found(name);
+  throw Error("bad value")
+      .file(where)
+      .field("torch_dtype")
+      .expected("float16, bfloat16 or float32")
+      .found(name);
 }
 
 }  // namespace
@@ -90,9 +95,11 @@ ModelConfig ModelConfig::load(const fs::path& folder) {
   const fs::path path = folder / "config.json";
   std::error_code ec;
   if (!fs::is_directory(folder, ec))
-    throw Error("is not a folder").file(folder.string()).remedy(
-        "name a model folder with config.json, tokenizer.json and safetensors weights");
-  if (!fs::exists(path, ec)) throw Error("the model folder has no config.json").file(folder.string());
+    throw Error("is not a folder")
+        .file(folder.string())
+        .remedy("name a model folder with config.json, tokenizer.json and safetensors weights");
+  if (!fs::exists(path, ec))
+    throw Error("the model folder has no config.json").file(folder.string());
   return parse(parse_ordered_json(read_text(path, uint64_t{64} << 20), path.string()),
                path.string());
 }
@@ -116,30 +123,40 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   c.head_dim = get_int_or(o, "head_dim", 0, where, 0, 4096);
   if (c.head_dim == 0) {
     if (c.hidden_size % c.heads != 0)
-      throw Error("num_attention_heads does not divide hidden_size").file(where).field(
-          "num_attention_heads");
+      throw Error("num_attention_heads does not divide hidden_size")
+          .file(where)
+          .field("num_attention_heads");
     c.head_dim = c.hidden_size / c.heads;
   }
   if (c.head_dim % 2 != 0 || c.head_dim > 512)
-    throw Error("bad value").file(where).field("head_dim").expected("even and at most 512").found(
-        std::to_string(c.head_dim));
+    throw Error("bad value")
+        .file(where)
+        .field("head_dim")
+        .expected("even and at most 512")
+        .found(std::to_string(c.head_dim));
   c.vocab_size = get_int(o, "vocab_size", where, 1, kMaxVocab);
   c.max_position = get_int_or(o, "max_position_embeddings", 2048, where, 1, int64_t{1} << 32);
   c.rms_norm_eps = get_number_or(o, "rms_norm_eps", 1e-6, where);
   const json* parameters = rope_object(o, "rope_parameters", where);
   if (!(c.rms_norm_eps > 0 && c.rms_norm_eps < 1))
-    throw Error("bad value").file(where).field("rms_norm_eps").expected("above 0, below 1").found(
-        std::to_string(c.rms_norm_eps));
+    throw Error("bad value")
+        .file(where)
+        .field("rms_norm_eps")
+        .expected("above 0, below 1")
+        .found(std::to_string(c.rms_norm_eps));
   c.rope_theta = get_number_or(
       o, "rope_theta",
-      parameters == nullptr ? 10000 : get_number_or(*parameters, "rope_theta", 10000, where), where);
+      parameters == nullptr ? 10000 : get_number_or(*parameters, "rope_theta", 10000, where),
+      where);
   if (!(c.rope_theta > 0)) throw Error("bad value").file(where).field("rope_theta").expected("> 0");
   const json* scaling = rope_object(o, "rope_scaling", where);
   if (scaling == nullptr) scaling = parameters;
   if (scaling != nullptr) c.rope_scaling = octet::rope_scaling(*scaling, where);
   if (c.q_size() > kMaxInputs)
-    throw Error("too many heads").file(where).field("num_attention_heads").expected(
-        "at most 131071 values in all heads");
+    throw Error("too many heads")
+        .file(where)
+        .field("num_attention_heads")
+        .expected("at most 131071 values in all heads");
   c.tie_word_embeddings = get_bool_or(o, "tie_word_embeddings", false, where);
   const bool attention_bias = get_bool_or(o, "attention_bias", false, where);
   c.qkv_bias = c.family == Family::kQwen2 || attention_bias;
@@ -147,12 +164,16 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   if (get_bool_or(o, "mlp_bias", false, where))
     throw Error("MLP biases are not supported").file(where).field("mlp_bias");
   if (get_bool_or(o, "use_sliding_window", false, where))
-    throw Error("sliding window attention is not supported").file(where).field(
-        "use_sliding_window");
+    throw Error("sliding window attention is not supported")
+        .file(where)
+        .field("use_sliding_window");
   const std::string act = get_string_or(o, "hidden_act", "silu", where);
   if (act != "silu")
-    throw Error("this activation is not supported").file(where).field("hidden_act").expected(
-        "silu").found(act);
+    throw Error("this activation is not supported")
+        .file(where)
+        .field("hidden_act")
+        .expected("silu")
+        .found(act);
   c.dtype = float_dtype(o, where);
   c.eos_token_ids = token_ids(o, "eos_token_id", where);
   return c;
@@ -160,9 +181,12 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
 
 const char* config_dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::kF16: return "float16";
-    case DType::kBF16: return "bfloat16";
-    default: return "float32";
+    case DType::kF16:
+      return "float16";
+    case DType::kBF16:
+      return "bfloat16";
+    default:
+      return "float32";
   }
 }
 

@@ -29,8 +29,8 @@ struct ModelConfig {
   int64_t intermediate_size = 0;
   int64_t layers = 0;
   int64_t heads = 0;
-  int64_t kv_heads = 0;   // divides heads
-  int64_t head_dim = 0;   // even
+  int64_t kv_heads = 0;  // divides heads
+  int64_t head_dim = 0;  // even
   int64_t vocab_size = 0;
   int64_t max_position = 0;
   double rms_norm_eps = 1e-6;

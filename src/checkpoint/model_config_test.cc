@@ -7,9 +7,9 @@
 namespace octet {
 namespace {
 
-using ::testing::HasSubstr;
 using octet::testing::message_of;
 using octet::testing::TempFolder;
+using ::testing::HasSubstr;
 
 ordered_json llama() {
   return {{"architectures", {"LlamaForCausalLM"}},

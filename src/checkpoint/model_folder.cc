@@ -8,13 +8,20 @@ namespace octet {
 
 const char* linear_short_name(LinearKind kind) {
   switch (kind) {
-    case LinearKind::kQ: return "q_proj";
-    case LinearKind::kK: return "k_proj";
-    case LinearKind::kV: return "v_proj";
-    case LinearKind::kO: return "o_proj";
-    case LinearKind::kGate: return "gate_proj";
-    case LinearKind::kUp: return "up_proj";
-    case LinearKind::kDown: return "down_proj";
+    case LinearKind::kQ:
+      return "q_proj";
+    case LinearKind::kK:
+      return "k_proj";
+    case LinearKind::kV:
+      return "v_proj";
+    case LinearKind::kO:
+      return "o_proj";
+    case LinearKind::kGate:
+      return "gate_proj";
+    case LinearKind::kUp:
+      return "up_proj";
+    case LinearKind::kDown:
+      return "down_proj";
   }
   OCTET_CHECK(false);
 }
@@ -29,13 +36,18 @@ std::string linear_name(int64_t layer, LinearKind kind) {
 LinearShape linear_shape(const ModelConfig& c, LinearKind kind) {
   const auto u = [](int64_t v) { return static_cast<uint64_t>(v); };
   switch (kind) {
-    case LinearKind::kQ: return {u(c.q_size()), u(c.hidden_size), c.qkv_bias};
+    case LinearKind::kQ:
+      return {u(c.q_size()), u(c.hidden_size), c.qkv_bias};
     case LinearKind::kK:
-    case LinearKind::kV: return {u(c.kv_size()), u(c.hidden_size), c.qkv_bias};
-    case LinearKind::kO: return {u(c.hidden_size), u(c.q_size()), c.o_bias};
+    case LinearKind::kV:
+      return {u(c.kv_size()), u(c.hidden_size), c.qkv_bias};
+    case LinearKind::kO:
+      return {u(c.hidden_size), u(c.q_size()), c.o_bias};
     case LinearKind::kGate:
-    case LinearKind::kUp: return {u(c.intermediate_size), u(c.hidden_size), false};
-    case LinearKind::kDown: return {u(c.hidden_size), u(c.intermediate_size), false};
+    case LinearKind::kUp:
+      return {u(c.intermediate_size), u(c.hidden_size), false};
+    case LinearKind::kDown:
+      return {u(c.hidden_size), u(c.intermediate_size), false};
   }
   OCTET_CHECK(false);
 }
@@ -60,8 +72,9 @@ Scheme ModelFolder::scheme(const std::string& prefix) const {
     throw Error("the quantization description does not name a tensor")
         .file(description_->source)
         .tensor(name)
-        .remedy("run `octet check` on the folder; a partial quantization_config in config.json "
-                "must be removed");
+        .remedy(
+            "run `octet check` on the folder; a partial quantization_config in config.json "
+            "must be removed");
   }
   const auto scheme = parse_scheme(*type);
   if (!scheme)

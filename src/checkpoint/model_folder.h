@@ -13,9 +13,9 @@ namespace octet {
 
 // One of the seven linears of a decoder layer.
 enum class LinearKind { kQ, kK, kV, kO, kGate, kUp, kDown };
-inline constexpr LinearKind kLinearKinds[] = {LinearKind::kQ,    LinearKind::kK, LinearKind::kV,
-                                              LinearKind::kO,    LinearKind::kGate,
-                                              LinearKind::kUp,   LinearKind::kDown};
+inline constexpr LinearKind kLinearKinds[] = {LinearKind::kQ,   LinearKind::kK,    LinearKind::kV,
+                                              LinearKind::kO,   LinearKind::kGate, LinearKind::kUp,
+                                              LinearKind::kDown};
 
 // "model.layers.3.self_attn.q_proj" and "model.layers.3.input_layernorm".
 std::string linear_name(int64_t layer, LinearKind kind);

@@ -19,7 +19,7 @@ constexpr std::array<SchemeName, 5> kSchemes = {{{Scheme::kFloat, "FLOAT"},
 
 // The names a description file may end in, current one first.
 constexpr std::array<const char*, 7> kSuffixes = {
-    "quant_model_description.json",       "quant_model_description_w8a8.json",
+    "quant_model_description.json",          "quant_model_description_w8a8.json",
     "quant_model_description_w8a8_mix.json", "quant_model_description_w8a8s.json",
     "quant_model_description_w8a8sc.json",   "quant_model_description_w8a8_dynamic.json",
     "quant_model_description_w8a16.json"};
@@ -82,8 +82,7 @@ std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
   const ordered_json raw = parse_ordered_json(read_text(found[0]), found[0].string());
   if (!raw.is_object()) throw Error("is no JSON object").file(found[0].string());
   QuantDescription d = from_json(raw, found[0].string());
-  if (d.types.empty())
-    throw Error("the description names no tensor").file(found[0].string());
+  if (d.types.empty()) throw Error("the description names no tensor").file(found[0].string());
   return d;
 }
 

@@ -20,8 +20,8 @@ std::string scheme_name(Scheme scheme);  // as in the description: "FLOAT", "W8A
 std::optional<Scheme> parse_scheme(const std::string& name);
 
 struct QuantDescription {
-  std::string source;            // the file it came from, for messages
-  std::string model_quant_type;  // "" when absent
+  std::string source;                        // the file it came from, for messages
+  std::string model_quant_type;              // "" when absent
   std::map<std::string, std::string> types;  // tensor name -> type word; top-level keys left out
   ordered_json raw;
 

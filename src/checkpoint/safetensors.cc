@@ -28,8 +28,11 @@ void convert(std::span<const std::byte> data, float* out) {
 uint64_t unsigned_field(const json& v, const std::string& file, const std::string& tensor,
                         const char* field) {
   if (!v.is_number_unsigned())
-    throw Error("bad header").file(file).tensor(tensor).field(field).expected(
-        "a non-negative integer");
+    throw Error("bad header")
+        .file(file)
+        .tensor(tensor)
+        .field(field)
+        .expected("a non-negative integer");
   return v.get<uint64_t>();
 }
 
@@ -38,24 +41,34 @@ TensorView parse_entry(const std::string& name, const json& entry, std::span<con
                        const std::string& file) {
   if (!entry.is_object()) throw Error("bad header: the entry is no object").file(file).tensor(name);
   for (const char* key : {"dtype", "shape", "data_offsets"})
-    if (!entry.contains(key)) throw Error("bad header: field missing").file(file).tensor(name).field(key);
+    if (!entry.contains(key))
+      throw Error("bad header: field missing").file(file).tensor(name).field(key);
   TensorView t;
   t.name = name;
   const json& dtype = entry["dtype"];
-  const auto type = dtype.is_string() ? parse_dtype(dtype.get_ref<const std::string&>())
-                                      : std::nullopt;
+  const auto type =
+      dtype.is_string() ? parse_dtype(dtype.get_ref<const std::string&>()) : std::nullopt;
   if (!type)
-    throw Error("unknown dtype").file(file).tensor(name).field("dtype").found(
-        dtype.dump().substr(0, 40));
+    throw Error("unknown dtype")
+        .file(file)
+        .tensor(name)
+        .field("dtype")
+        .found(dtype.dump().substr(0, 40));
   t.dtype = *type;
   if (!entry["shape"].is_array() || entry["shape"].size() > 8)
-    throw Error("bad header").file(file).tensor(name).field("shape").expected(
-        "a list of at most 8 sizes");
+    throw Error("bad header")
+        .file(file)
+        .tensor(name)
+        .field("shape")
+        .expected("a list of at most 8 sizes");
   for (const json& d : entry["shape"]) t.shape.push_back(unsigned_field(d, file, name, "shape"));
   const json& offsets = entry["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2)
-    throw Error("bad header").file(file).tensor(name).field("data_offsets").expected(
-        "[begin, end]");
+    throw Error("bad header")
+        .file(file)
+        .tensor(name)
+        .field("data_offsets")
+        .expected("[begin, end]");
   const uint64_t begin = unsigned_field(offsets[0], file, name, "data_offsets");
   const uint64_t end = unsigned_field(offsets[1], file, name, "data_offsets");
   if (begin > end || end > data.size())
@@ -68,14 +81,17 @@ TensorView parse_entry(const std::string& name, const json& entry, std::span<con
   uint64_t bytes = dtype_size(t.dtype);
   for (uint64_t d : t.shape)
     if (__builtin_mul_overflow(bytes, d, &bytes))
-      throw Error("the shape overflows 64 bits").file(file).tensor(name).field("shape").found(
-          shape_string(t.shape));
+      throw Error("the shape overflows 64 bits")
+          .file(file)
+          .tensor(name)
+          .field("shape")
+          .found(shape_string(t.shape));
   if (bytes != end - begin)
     throw Error("shape and data disagree")
         .file(file)
         .tensor(name)
-        .expected(fmt::format("{} bytes for {} {}", bytes, dtype_name(t.dtype),
-                              shape_string(t.shape)))
+        .expected(
+            fmt::format("{} bytes for {} {}", bytes, dtype_name(t.dtype), shape_string(t.shape)))
         .found(fmt::format("{} bytes", end - begin));
   t.data = data.subspan(begin, end - begin);
   return t;
@@ -106,9 +122,15 @@ void TensorView::expect(DType expected_dtype, const Shape& expected_shape) const
 
 void TensorView::to_floats(float* out) const {
   switch (dtype) {
-    case DType::kF32: std::memcpy(out, data.data(), data.size()); return;
-    case DType::kF16: convert<f16>(data, out); return;
-    case DType::kBF16: convert<bf16>(data, out); return;
+    case DType::kF32:
+      std::memcpy(out, data.data(), data.size());
+      return;
+    case DType::kF16:
+      convert<f16>(data, out);
+      return;
+    case DType::kBF16:
+      convert<bf16>(data, out);
+      return;
     default:
       throw Error("is no float tensor")
           .file(file->path().string())
@@ -147,8 +169,7 @@ void TensorView::release() const {
   file->release(static_cast<size_t>(data.data() - file->bytes().data()), data.size());
 }
 
-SafetensorsFile::SafetensorsFile(const fs::path& path)
-    : file_(std::make_unique<MappedFile>(path)) {
+SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_unique<MappedFile>(path)) {
   const std::string where = path.string();
   const auto bytes = file_->bytes();
   if (bytes.size() < 8)
@@ -160,11 +181,12 @@ SafetensorsFile::SafetensorsFile(const fs::path& path)
   if (header_size > kMaxHeaderBytes || header_size > bytes.size() - 8)
     throw Error("is no safetensors file, or is cut: the header does not fit")
         .file(where)
-        .expected(fmt::format("at most {} bytes", std::min<uint64_t>(kMaxHeaderBytes,
-                                                                     bytes.size() - 8)))
+        .expected(
+            fmt::format("at most {} bytes", std::min<uint64_t>(kMaxHeaderBytes, bytes.size() - 8)))
         .found(fmt::format("header length {}", header_size));
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header_size);
-  if (text.empty() || text[0] != '{') throw Error("is no safetensors file: no JSON header").file(where);
+  if (text.empty() || text[0] != '{')
+    throw Error("is no safetensors file: no JSON header").file(where);
   const json header = parse_json(text, where, 8, true);
   const auto data = bytes.subspan(8 + header_size);
   for (const auto& [name, entry] : header.items()) {
@@ -219,8 +241,11 @@ TensorStore::TensorStore(const fs::path& folder) : folder_(folder) {
       const std::string name = file.is_string() ? file.get<std::string>() : "";
       if (name.empty() || name.find('/') != std::string::npos || name == ".." ||
           !name.ends_with(".safetensors"))
-        throw Error("bad index").file(where).tensor(tensor).expected(
-            "a plain *.safetensors file name").found(file.dump().substr(0, 80));
+        throw Error("bad index")
+            .file(where)
+            .tensor(tensor)
+            .expected("a plain *.safetensors file name")
+            .found(file.dump().substr(0, 80));
       file_of[tensor] = name;
       named.insert(folder / name);
     }

@@ -63,8 +63,8 @@ class TensorStore {
  public:
   explicit TensorStore(const fs::path& folder);
 
-  const TensorView* find(const std::string& name) const;   // nullptr when absent
-  const TensorView& get(const std::string& name) const;    // throws Error when absent
+  const TensorView* find(const std::string& name) const;                // nullptr when absent
+  const TensorView& get(const std::string& name) const;                 // throws Error when absent
   const std::vector<const TensorView*>& all() const { return order_; }  // file by file
   const std::vector<std::unique_ptr<SafetensorsFile>>& files() const { return files_; }
   uint64_t total_bytes() const;

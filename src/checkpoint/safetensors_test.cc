@@ -8,14 +8,12 @@
 namespace octet {
 namespace {
 
-using ::testing::HasSubstr;
 using octet::testing::message_of;
 using octet::testing::TempFolder;
 using octet::testing::write_raw_safetensors;
+using ::testing::HasSubstr;
 
-std::vector<TensorSpec> two() {
-  return {{"a", DType::kF32, {2}}, {"b", DType::kI8, {3, 1}}};
-}
+std::vector<TensorSpec> two() { return {{"a", DType::kF32, {2}}, {"b", DType::kI8, {3, 1}}}; }
 
 void write_two(const fs::path& folder, WriterOptions options) {
   SafetensorsWriter w(folder, two(), options);
@@ -80,12 +78,14 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{"header_huge", "{}", "", "header length", INT64_MAX},
         Broken{"no_json", "abcd", "", "no JSON header"},
         Broken{"broken_json", "{\"a\": ", "", "model.safetensors"},
-        Broken{"double_name",
-               R"({"t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}, "t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}})",
-               "x", "t"},
+        Broken{
+            "double_name",
+            R"({"t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}, "t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}})",
+            "x", "t"},
         Broken{"entry_no_object", R"({"t": 3})", "", "t"},
         Broken{"no_dtype", entry(R"("shape":[1],"data_offsets":[0,1])"), "x", "dtype"},
-        Broken{"unknown_dtype", entry(R"("dtype":"Q9","shape":[1],"data_offsets":[0,1])"), "x", "Q9"},
+        Broken{"unknown_dtype", entry(R"("dtype":"Q9","shape":[1],"data_offsets":[0,1])"), "x",
+               "Q9"},
         Broken{"negative_shape", entry(R"("dtype":"I8","shape":[-1],"data_offsets":[0,1])"), "x",
                "shape"},
         Broken{"float_shape", entry(R"("dtype":"I8","shape":[1.0],"data_offsets":[0,1])"), "x",
@@ -107,9 +107,10 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{"bytes_left", entry(R"("dtype":"I8","shape":[1],"data_offsets":[0,1])"), "xy",
                "after the last tensor"},
         Broken{"hole", entry(R"("dtype":"I8","shape":[1],"data_offsets":[1,2])"), "xy", "hole"},
-        Broken{"overlap",
-               R"({"a": {"dtype":"I8","shape":[2],"data_offsets":[0,2]}, "b": {"dtype":"I8","shape":[2],"data_offsets":[1,3]}})",
-               "xyz", "overlaps"},
+        Broken{
+            "overlap",
+            R"({"a": {"dtype":"I8","shape":[2],"data_offsets":[0,2]}, "b": {"dtype":"I8","shape":[2],"data_offsets":[1,3]}})",
+            "xyz", "overlaps"},
         Broken{"nine_dimensions",
                entry(R"("dtype":"I8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1])"), "x",
                "shape"}),
@@ -118,9 +119,11 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Safetensors, TinyFilesAreRefused) {
   const TempFolder dir("st_tiny");
   write_text(dir / "model.safetensors", "");
-  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }), HasSubstr("0 bytes"));
+  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }),
+              HasSubstr("0 bytes"));
   write_text(dir / "model.safetensors", "1234567");
-  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }), HasSubstr("7 bytes"));
+  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }),
+              HasSubstr("7 bytes"));
   EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "none.safetensors"}; }),
               HasSubstr("none.safetensors"));
 }
@@ -139,7 +142,8 @@ TEST(Safetensors, EveryCutIsRefused) {
 TEST(Safetensors, IndexMayOnlyNamePlainFiles) {
   const TempFolder dir("st_index");
   write_two(dir.path(), {});
-  for (const char* name : {"../model.safetensors", "/etc/passwd", "..", "sub/model.safetensors", ""}) {
+  for (const char* name :
+       {"../model.safetensors", "/etc/passwd", "..", "sub/model.safetensors", ""}) {
     write_text(dir / "model.safetensors.index.json",
                ordered_json{{"weight_map", {{"a", name}}}}.dump());
     EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("plain")) << name;

@@ -18,7 +18,8 @@ namespace octet::testing {
 class TempFolder {
  public:
   explicit TempFolder(const std::string& name)
-      : path_(fs::path(::testing::TempDir()) / ("octet_" + name + "_" + std::to_string(::getpid()))) {
+      : path_(fs::path(::testing::TempDir()) /
+              ("octet_" + name + "_" + std::to_string(::getpid()))) {
     fs::remove_all(path_);
     fs::create_directories(path_);
   }

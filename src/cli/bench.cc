@@ -40,33 +40,35 @@ void run_offline(const OfflineFlags& f) {
   for (auto& b : blocks)
     if (!cache.allocate(pages, b)) throw Error("no memory for the KV cache");
   std::mt19937 random(1);
-  std::uniform_int_distribution<int32_t> any(0, static_cast<int32_t>(model.config().vocab_size) - 1);
+  std::uniform_int_distribution<int32_t> any(0,
+                                             static_cast<int32_t>(model.config().vocab_size) - 1);
   std::vector<int32_t> ids(f.prompt);
   for (int32_t& id : ids) id = any(random);
 
   double best_prefill = 1e30, best_decode = 1e30;
   for (size_t turn = 0; turn < f.repeat; ++turn) {
-    best_prefill = std::min(best_prefill, seconds_of([&] {
-      for (size_t s = 0; s < f.batch; ++s)
-        for (size_t at = 0; at < f.prompt; at += kChunk) {
-          Batch batch;
-          const size_t count = std::min(kChunk, f.prompt - at);
-          batch.add(std::span(ids).subspan(at, count), at, blocks[s].data());
-          batch.logit_rows = {count - 1};
-          model.forward(batch, cache);
-        }
-    }));
+    best_prefill =
+        std::min(best_prefill, seconds_of([&] {
+                   for (size_t s = 0; s < f.batch; ++s)
+                     for (size_t at = 0; at < f.prompt; at += kChunk) {
+                       Batch batch;
+                       const size_t count = std::min(kChunk, f.prompt - at);
+                       batch.add(std::span(ids).subspan(at, count), at, blocks[s].data());
+                       batch.logit_rows = {count - 1};
+                       model.forward(batch, cache);
+                     }
+                 }));
     best_decode = std::min(best_decode, seconds_of([&] {
-      for (size_t t = 0; t < f.output; ++t) {
-        Batch batch;
-        for (size_t s = 0; s < f.batch; ++s) {
-          const int32_t id = ids[t % ids.size()];
-          batch.add(std::span(&id, 1), f.prompt + t, blocks[s].data());
-          batch.logit_rows.push_back(s);
-        }
-        model.forward(batch, cache);
-      }
-    }));
+                             for (size_t t = 0; t < f.output; ++t) {
+                               Batch batch;
+                               for (size_t s = 0; s < f.batch; ++s) {
+                                 const int32_t id = ids[t % ids.size()];
+                                 batch.add(std::span(&id, 1), f.prompt + t, blocks[s].data());
+                                 batch.logit_rows.push_back(s);
+                               }
+                               model.forward(batch, cache);
+                             }
+                           }));
   }
   const double prompt_tokens = static_cast<double>(f.prompt * f.batch);
   const double output_tokens = static_cast<double>(f.output * f.batch);
@@ -75,11 +77,10 @@ void run_offline(const OfflineFlags& f) {
              f.repeat);
   fmt::print("prefill  {} x {} tokens: {:.1f} tokens/s\n", f.batch, f.prompt,
              prompt_tokens / best_prefill);
-  fmt::print("decode   {} x {} tokens: {:.1f} tokens/s, {:.2f} ms a step, weights read at {}/s\n",
-             f.batch, f.output, output_tokens / best_decode,
-             1000 * best_decode / static_cast<double>(f.output),
-             format_bytes(static_cast<uint64_t>(weights * static_cast<double>(f.output) /
-                                                best_decode)));
+  fmt::print(
+      "decode   {} x {} tokens: {:.1f} tokens/s, {:.2f} ms a step, weights read at {}/s\n", f.batch,
+      f.output, output_tokens / best_decode, 1000 * best_decode / static_cast<double>(f.output),
+      format_bytes(static_cast<uint64_t>(weights * static_cast<double>(f.output) / best_decode)));
 }
 
 }  // namespace

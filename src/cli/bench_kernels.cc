@@ -69,7 +69,8 @@ class Bench {
   void run() {
     fmt::print("{}, {} threads, {}; best of {} rounds, kernel and limit in turns\n",
                cpu_model_name(), team_.size(), isa_name(selected_isa()), f_.rounds);
-    std::vector<std::vector<std::string>> rows = {{"kernel", "m", "n", "k", "speed", "limit", "share"}};
+    std::vector<std::vector<std::string>> rows = {
+        {"kernel", "m", "n", "k", "speed", "limit", "share"}};
     const auto& t = kernels::table();
     multiply("int8 GEMM", int8_, t.int8_peak, rows);
     multiply("bf16 GEMM", float_, t.float_peak, rows);
@@ -106,8 +107,7 @@ class Bench {
         f_.rounds, [&] { return time_linear(*linears[0], f_.tokens); },
         [&] {
           std::vector<double> done(team_.size());
-          const double s =
-              seconds_of(team_, [&](Worker& w) { done[w.id()] = peak(kSteps); });
+          const double s = seconds_of(team_, [&](Worker& w) { done[w.id()] = peak(kSteps); });
           operations = 0;
           for (double d : done) operations += d;
           return s;
@@ -144,7 +144,7 @@ class Bench {
   ThreadTeam team_;
   Buffer<float> x_, y_;
   StageBuffer stage_;
-  Buffer<float> stream_;    // read to learn the memory's speed
+  Buffer<float> stream_;  // read to learn the memory's speed
   std::vector<std::unique_ptr<W8A8Linear>> int8_;
   std::vector<std::unique_ptr<FloatLinear>> float_;
   std::atomic<float> sink_ = 0;  // so that the reading is not optimized away

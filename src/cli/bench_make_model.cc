@@ -136,7 +136,8 @@ void add_bench_make_model(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("make-model", "random weights in a known model's shape");
   auto f = std::make_shared<Flags>();
   std::string names;
-  for (const NamedShape& s : kShapes) names += fmt::format("{}{}", names.empty() ? "" : ", ", s.name);
+  for (const NamedShape& s : kShapes)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", s.name);
   sub->add_option("--shape", f->shape, names)->required();
   sub->add_option("--out", f->out, "the folder to write")->required();
   sub->add_option("--layers", f->layers, "fewer layers than the model has");

@@ -29,7 +29,8 @@ void run(const Flags& f) {
     throw usage_error("this model has no chat template; use `octet generate`");
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
   if (terminal)
-    fmt::print("{}  (/reset begins anew, /exit or Ctrl-D ends)\n", runtime.folder().path().string());
+    fmt::print("{}  (/reset begins anew, /exit or Ctrl-D ends)\n",
+               runtime.folder().path().string());
   const auto engine = runtime.start();
   ordered_json messages = opening(f.system);
   std::string line;

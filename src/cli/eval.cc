@@ -107,14 +107,13 @@ void print(const Flags& f, const std::vector<Evaluated>& models,
       {"model", "size", "perplexity", "KL per token", "same top-1", "yes/no"}};
   for (size_t i = 0; i < models.size(); ++i) {
     const bool text = scores[i].tokens > 0;
-    rows.push_back(
-        {models[i].path, format_bytes(models[i].folder->tensors().total_bytes()),
-         text ? fmt::format("{:.3f}", scores[i].perplexity()) : "-",
-         i == 0 || !text ? "-" : fmt::format("{:.5f}", scores[i].mean_kl()),
-         i == 0 || !text ? "-" : percent(scores[i].top1()),
-         questions == 0 ? "-"
-                        : percent(static_cast<double>(models[i].right_answers) /
-                                  static_cast<double>(questions))});
+    rows.push_back({models[i].path, format_bytes(models[i].folder->tensors().total_bytes()),
+                    text ? fmt::format("{:.3f}", scores[i].perplexity()) : "-",
+                    i == 0 || !text ? "-" : fmt::format("{:.5f}", scores[i].mean_kl()),
+                    i == 0 || !text ? "-" : percent(scores[i].top1()),
+                    questions == 0 ? "-"
+                                   : percent(static_cast<double>(models[i].right_answers) /
+                                             static_cast<double>(questions))});
   }
   fmt::print("{}", format_table(rows, {false, true, true, true, true, true}));
   if (scores[0].tokens > 0)
@@ -165,8 +164,9 @@ void add_eval(CLI::App& app) {
       ->required()
       ->expected(1, -1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  sub->add_option("--text", f->text, "passages for perplexity, KL and top-1: .jsonl with "
-                                     "`inputs_pretokenized` or `text`")
+  sub->add_option("--text", f->text,
+                  "passages for perplexity, KL and top-1: .jsonl with "
+                  "`inputs_pretokenized` or `text`")
       ->type_name("FILE");
   sub->add_option("--passages", f->passages, "use only the first ones; 0 = all");
   sub->add_option("--max-tokens", f->max_tokens, "cut passages to this length")

@@ -25,7 +25,8 @@ void run(Flags& f) {
   Runtime runtime(f.runtime);
   std::string text = f.prompt;
   if (f.chat) {
-    if (!runtime.chat_template()) throw usage_error("this model has no chat template; leave --chat out");
+    if (!runtime.chat_template())
+      throw usage_error("this model has no chat template; leave --chat out");
     const ordered_json message = {{"role", "user"}, {"content", f.prompt}};
     text = runtime.chat_template()->render(ordered_json::array({message}), {});
   }

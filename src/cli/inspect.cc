@@ -28,32 +28,32 @@ void print_json(const ModelFolder& folder) {
                        {"shape", t->shape},
                        {"bytes", t->data.size()},
                        {"file", t->file->path().filename().string()}});
-  const ordered_json all = {
-      {"path", folder.path().string()},
-      {"model_type", c.model_type()},
-      {"torch_dtype", config_dtype_name(c.dtype)},
-      {"layers", c.layers},
-      {"hidden_size", c.hidden_size},
-      {"intermediate_size", c.intermediate_size},
-      {"heads", c.heads},
-      {"kv_heads", c.kv_heads},
-      {"head_dim", c.head_dim},
-      {"vocab_size", c.vocab_size},
-      {"max_position", c.max_position},
-      {"tied_embeddings", c.tie_word_embeddings},
-      {"quantized", folder.quantized()},
-      {"description", folder.quantized() ? folder.description()->source : ""},
-      {"bytes", folder.tensors().total_bytes()},
-      {"tensors", tensors}};
+  const ordered_json all = {{"path", folder.path().string()},
+                            {"model_type", c.model_type()},
+                            {"torch_dtype", config_dtype_name(c.dtype)},
+                            {"layers", c.layers},
+                            {"hidden_size", c.hidden_size},
+                            {"intermediate_size", c.intermediate_size},
+                            {"heads", c.heads},
+                            {"kv_heads", c.kv_heads},
+                            {"head_dim", c.head_dim},
+                            {"vocab_size", c.vocab_size},
+                            {"max_position", c.max_position},
+                            {"tied_embeddings", c.tie_word_embeddings},
+                            {"quantized", folder.quantized()},
+                            {"description", folder.quantized() ? folder.description()->source : ""},
+                            {"bytes", folder.tensors().total_bytes()},
+                            {"tensors", tensors}};
   fmt::print("{}\n", all.dump(2));
 }
 
 void print_header(const ModelFolder& folder) {
   const ModelConfig& c = folder.config();
-  fmt::print("{}\n{}, {} layers, hidden {}, intermediate {}, {} heads of {} ({} KV), vocabulary {}, "
-             "context {}\n",
-             folder.path().string(), c.model_type(), c.layers, c.hidden_size, c.intermediate_size,
-             c.heads, c.head_dim, c.kv_heads, c.vocab_size, c.max_position);
+  fmt::print(
+      "{}\n{}, {} layers, hidden {}, intermediate {}, {} heads of {} ({} KV), vocabulary {}, "
+      "context {}\n",
+      folder.path().string(), c.model_type(), c.layers, c.hidden_size, c.intermediate_size, c.heads,
+      c.head_dim, c.kv_heads, c.vocab_size, c.max_position);
   fmt::print("{} in {} file(s){}\n\n", format_bytes(folder.tensors().total_bytes()),
              folder.tensors().files().size(),
              folder.quantized() ? ", quantized: " + folder.description()->source : ", float");
@@ -74,8 +74,8 @@ void print_summary(const ModelFolder& folder) {
   for (const TensorView* t : folder.tensors().all()) {
     std::string name = t->name;
     if (name.starts_with("model.layers.")) name = "layers.*" + name.substr(name.find('.', 13));
-    const auto key = std::make_pair(
-        name, fmt::format("{}\t{}", type_of(folder, t->name), dtype_name(t->dtype)));
+    const auto key =
+        std::make_pair(name, fmt::format("{}\t{}", type_of(folder, t->name), dtype_name(t->dtype)));
     auto [it, fresh] = groups.try_emplace(key);
     if (fresh) order.push_back(key);
     it->second.first += 1;

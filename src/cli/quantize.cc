@@ -79,11 +79,13 @@ void add_not_yet(CLI::App* app) {
       if (same_value(value, flag.only) ||
           (std::string(flag.name) == "--mm-tensor" && same_value(value, "False")))
         return std::string();
-      return fmt::format("{} {} is not supported yet ({}); the only value for now is {}",
-                         flag.name, value, flag.what, *flag.only == 0 ? "nothing" : flag.only);
+      return fmt::format("{} {} is not supported yet ({}); the only value for now is {}", flag.name,
+                         value, flag.what, *flag.only == 0 ? "nothing" : flag.only);
     };
-    app->add_option_function<std::string>(flag.name, [](const std::string&) {}, flag.what)
-        ->check(CLI::Validator(check, fmt::format("only {}", *flag.only == 0 ? "empty" : flag.only)))
+    app->add_option_function<std::string>(
+           flag.name, [](const std::string&) {}, flag.what)
+        ->check(
+            CLI::Validator(check, fmt::format("only {}", *flag.only == 0 ? "empty" : flag.only)))
         ->group("Of msModelSlim, not supported yet");
   }
 }
@@ -123,10 +125,7 @@ void check_device(const std::string& s) {
         .expected("cpu")
         .found(s)
         .remedy("use --device_type cpu; the checkpoint is the same and loads on NPUs");
-  throw Error("unknown device", ErrorKind::kUsage)
-      .field("--device_type")
-      .expected("cpu")
-      .found(s);
+  throw Error("unknown device", ErrorKind::kUsage).field("--device_type").expected("cpu").found(s);
 }
 
 // The tool's tokenizer arguments: those that change nothing for samples of one text are taken.
@@ -159,8 +158,9 @@ QuantizeOptions options_of(const Flags& f) {
   o.compat_msmodelslim = f.compat == "msmodelslim";
   o.mindie_format = f.mindie_format;
   if (f.mindie_format && !o.compat_msmodelslim)
-    throw usage_error("--mindie_format is a layout of --compat msmodelslim; without that option "
-                      "the output is what MindIE and vLLM-Ascend both load");
+    throw usage_error(
+        "--mindie_format is a layout of --compat msmodelslim; without that option "
+        "the output is what MindIE and vLLM-Ascend both load");
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
@@ -178,9 +178,10 @@ std::vector<std::vector<int32_t>> samples_of(const Flags& f) {
     texts = read_calibration_texts(f.calib_file);
   } else if (texts.empty()) {
     texts = builtin_calibration_texts();
-    notice(fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
-                       "model will read is better",
-                       texts.size()));
+    notice(
+        fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
+                    "model will read is better",
+                    texts.size()));
   }
   const ModelConfig config = ModelConfig::load(f.model_path);
   return tokenize(texts, text::Tokenizer::load(f.model_path),
@@ -201,8 +202,9 @@ void report(const QuantizeSummary& s, const std::string& target) {
   for (const auto& [name, reason] : s.kept) reasons[reason].push_back(name);
   fmt::print("\nkept in float:\n");
   for (const auto& [reason, names] : reasons)
-    fmt::print("  {} ({}{})\n", names.size() == 1 ? names[0] : fmt::format("{} linears", names.size()),
-               reason, names.size() == 1 ? "" : fmt::format("; {} ... {}", names.front(), names.back()));
+    fmt::print("  {} ({}{})\n",
+               names.size() == 1 ? names[0] : fmt::format("{} linears", names.size()), reason,
+               names.size() == 1 ? "" : fmt::format("; {} ... {}", names.front(), names.back()));
   if (reasons.empty()) fmt::print("  nothing\n");
   fmt::print("\n{} in {}\n", target, format_seconds(s.seconds));
 }

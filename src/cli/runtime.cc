@@ -25,8 +25,7 @@ size_t kv_blocks(const RuntimeOptions& options, const ModelConfig& config, uint6
     const uint64_t limit = memory_limit_bytes();
     bytes = std::min(kDefaultKvBytes, limit > weights ? (limit - weights) / 2 : 0);
   }
-  const size_t blocks =
-      std::min<size_t>(bytes / page, options.max_sequences * one);
+  const size_t blocks = std::min<size_t>(bytes / page, options.max_sequences * one);
   if (blocks < one)
     throw Error("the KV cache cannot hold one request of the full length")
         .field(options.kv_bytes == 0 ? "memory" : "--kv-cache-memory-bytes")
@@ -57,8 +56,8 @@ Runtime::Runtime(const RuntimeOptions& options)
   engine_options_.max_batched_tokens = options.max_batched_tokens;
   engine_options_.max_queue = options.max_queue;
   engine_options_.kv_type = options.kv_type;
-  engine_options_.kv_blocks = kv_blocks(options, config, folder_->tensors().total_bytes(),
-                                        engine_options_.max_model_len);
+  engine_options_.kv_blocks =
+      kv_blocks(options, config, folder_->tensors().total_bytes(), engine_options_.max_model_len);
   std::vector<int64_t> eos = config.eos_token_ids;
   eos.insert(eos.end(), generation_.eos_token_ids.begin(), generation_.eos_token_ids.end());
   for (int64_t id : eos)

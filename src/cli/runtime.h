@@ -16,12 +16,12 @@ namespace octet::cli {
 
 struct RuntimeOptions {
   std::string model;
-  std::string tokenizer;          // folder; "" = the model's
-  size_t max_model_len = 0;       // 0 = from config.json
+  std::string tokenizer;     // folder; "" = the model's
+  size_t max_model_len = 0;  // 0 = from config.json
   size_t max_sequences = 128;
   size_t max_batched_tokens = 512;
   size_t max_queue = 4096;
-  uint64_t kv_bytes = 0;          // 0 = what memory allows, at most 4 GiB
+  uint64_t kv_bytes = 0;  // 0 = what memory allows, at most 4 GiB
   kernels::FloatType kv_type = kernels::FloatType::kBF16;
 };
 

@@ -16,9 +16,8 @@ const fs::path kModels = fs::path(OCTET_SOURCE_DIR) / "models";
 
 std::vector<json> lines(const char* name) {
   std::vector<json> out;
-  for_each_line(read_text(kModels / name), [&](size_t, std::string_view line) {
-    out.push_back(parse_json(line, name));
-  });
+  for_each_line(read_text(kModels / name),
+                [&](size_t, std::string_view line) { out.push_back(parse_json(line, name)); });
   return out;
 }
 
@@ -36,7 +35,8 @@ INSTANTIATE_TEST_SUITE_P(Models, Eval, ::testing::Values("llama3_tiny_bf16", "qw
 TEST_P(Eval, PerplexityEqualsTransformers) {
   std::vector<TextScore> scores(1);
   for (const json& line : lines("text.jsonl"))
-    score_passage({&scorer_}, tokenizer_.encode(line.at("inputs_pretokenized").get<std::string>(), true),
+    score_passage({&scorer_},
+                  tokenizer_.encode(line.at("inputs_pretokenized").get<std::string>(), true),
                   scores);
   // A mean over 4e4 tokens of losses that are each right to 1e-4.
   EXPECT_NEAR(scores[0].perplexity(), expected_.at("perplexity").get<double>(), 1e-4);
@@ -52,8 +52,9 @@ TEST_P(Eval, YesNoEqualsTransformers) {
   const auto questions = lines("yesno.jsonl");
   for (const json& q : questions) {
     const bool is_yes = q.at("answer") == "yes";
-    right += prefers(scorer_, tokenizer_.encode(q.at("inputs_pretokenized").get<std::string>(), true),
-                     is_yes ? yes : no, is_yes ? no : yes);
+    right +=
+        prefers(scorer_, tokenizer_.encode(q.at("inputs_pretokenized").get<std::string>(), true),
+                is_yes ? yes : no, is_yes ? no : yes);
   }
   EXPECT_NEAR(static_cast<double>(right) / static_cast<double>(questions.size()),
               expected_.at("yesno_accuracy").get<double>(), 1e-9);

@@ -12,9 +12,12 @@ constexpr Isa kAll[] = {Isa::kRef, Isa::kAvx2, Isa::kAvx512Vnni};
 
 std::string isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kRef: return "ref";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512Vnni: return "avx512vnni";
+    case Isa::kRef:
+      return "ref";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
   }
   OCTET_CHECK(false);
 }
@@ -26,8 +29,10 @@ bool cpu_supports(Isa isa) {
            __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
   };
   switch (isa) {
-    case Isa::kRef: return true;
-    case Isa::kAvx2: return avx2();
+    case Isa::kRef:
+      return true;
+    case Isa::kAvx2:
+      return avx2();
     case Isa::kAvx512Vnni:
       return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -48,8 +53,9 @@ Isa resolve_isa(const std::string& request) {
   for (Isa isa : kAll) {
     if (isa_name(isa) != request) continue;
     if (cpu_supports(isa)) return isa;
-    throw usage_error("OCTET_ISA=" + request + " asks for instructions that this CPU lacks; best: " +
-                      isa_name(supported_isas().back()));
+    throw usage_error(
+        "OCTET_ISA=" + request +
+        " asks for instructions that this CPU lacks; best: " + isa_name(supported_isas().back()));
   }
   throw usage_error("OCTET_ISA=" + request + " is unknown; known: ref, avx2, avx512vnni");
 }

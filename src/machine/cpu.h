@@ -10,9 +10,9 @@ namespace octet {
 // In order of preference, best last.
 enum class Isa { kRef, kAvx2, kAvx512Vnni };
 
-std::string isa_name(Isa isa);     // "ref", "avx2", "avx512vnni": the words of OCTET_ISA
-bool cpu_supports(Isa isa);        // by CPUID and the operating system's register state
-std::vector<Isa> supported_isas(); // what this machine can run, best last
+std::string isa_name(Isa isa);      // "ref", "avx2", "avx512vnni": the words of OCTET_ISA
+bool cpu_supports(Isa isa);         // by CPUID and the operating system's register state
+std::vector<Isa> supported_isas();  // what this machine can run, best last
 
 // The choice for this process, made at the first call. Throws kUsage when OCTET_ISA names an
 // unknown set or one that this CPU lacks.

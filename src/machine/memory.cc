@@ -21,9 +21,9 @@ void* map_pages(size_t bytes) {
   const bool huge = bytes >= kHugePage;
   // Over-allocate by one huge page and trim, so that the block starts on a huge-page boundary.
   const size_t slack = huge ? kHugePage : 0;
-  void* p = ::mmap(nullptr, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED)
-    throw Error(fmt::format("out of memory: cannot get {} MiB", bytes >> 20));
+  void* p =
+      ::mmap(nullptr, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) throw Error(fmt::format("out of memory: cannot get {} MiB", bytes >> 20));
   if (!huge) return p;
   char* base = static_cast<char*>(p);
   const size_t head = (kHugePage - reinterpret_cast<size_t>(base) % kHugePage) % kHugePage;

@@ -1,4 +1,5 @@
-// Memory for weights, caches and activations: page-aligned, on huge pages where the system has them.
+// Memory for weights, caches and activations: page-aligned, on huge pages where the system has
+// them.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +14,8 @@ void* map_pages(size_t bytes);  // zeroed; throws Error when memory is out
 void unmap_pages(void* p, size_t bytes) noexcept;
 }  // namespace internal
 
-// `count` zeroed elements. Pages get their place when a thread first writes them, so the thread that
-// will read a part should be the one that fills it. Move-only.
+// `count` zeroed elements. Pages get their place when a thread first writes them, so the thread
+// that will read a part should be the one that fills it. Move-only.
 template <typename T>
 class Buffer {
   static_assert(std::is_trivially_copyable_v<T>);

@@ -1,10 +1,10 @@
 // The thread team: fixed workers that run one function together (SPMD), with barriers inside.
 //
 // A whole forward step is one run(): forking costs a store into each worker's own cache line, and
-// the parts of a step are separated by barrier(), not by forks. Workers spin for a short while after
-// a run (the next step follows at once while generating) and then sleep, so an idle server costs
-// nothing. With fewer CPUs than threads they yield instead of spinning. No OpenMP: its passive mode
-// costs ~47 us a region (measured, Zen 5), its active mode never sleeps.
+// the parts of a step are separated by barrier(), not by forks. Workers spin for a short while
+// after a run (the next step follows at once while generating) and then sleep, so an idle server
+// costs nothing. With fewer CPUs than threads they yield instead of spinning. No OpenMP: its
+// passive mode costs ~47 us a region (measured, Zen 5), its active mode never sleeps.
 #pragma once
 
 #include <atomic>

@@ -124,7 +124,8 @@ uint64_t memory_limit_bytes() {
   const auto apply = [&](const std::string& file) {
     const std::string line = first_line(file);
     uint64_t limit = 0;
-    if (std::from_chars(line.data(), line.data() + line.size(), limit).ec == std::errc() && limit > 0)
+    if (std::from_chars(line.data(), line.data() + line.size(), limit).ec == std::errc() &&
+        limit > 0)
       bytes = std::min(bytes, limit);
   };
   const std::string root = "/sys/fs/cgroup";

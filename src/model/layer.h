@@ -21,7 +21,7 @@ struct Norm {
 
 // A run of consecutive tokens of one sequence inside a batch.
 struct SequenceChunk {
-  size_t first_row = 0;             // in the batch
+  size_t first_row = 0;  // in the batch
   size_t tokens = 0;
   size_t position = 0;              // of the first token
   const int32_t* blocks = nullptr;  // pages for [0, position + tokens)
@@ -50,14 +50,12 @@ struct KvView {
 
 struct DecoderLayer {
   Norm input_norm, post_norm;
-  std::unique_ptr<Linear> qkv;      // columns q | k | v
+  std::unique_ptr<Linear> qkv;  // columns q | k | v
   std::unique_ptr<Linear> o;
   std::unique_ptr<Linear> gate_up;  // columns gate | up
   std::unique_ptr<Linear> down;
 
-  uint64_t bytes() const {
-    return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes();
-  }
+  uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }
   // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.
   // Starts and ends with all workers at a barrier.
   void forward(Worker& w, const ModelConfig& config, const std::vector<SequenceChunk>& chunks,

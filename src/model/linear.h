@@ -68,9 +68,9 @@ class FloatLinear final : public Linear {
 // input_offset). The formula of docs/formats.md.
 struct W8A8Params {
   float input_scale = 1;
-  float input_offset = 0;             // integral, in [-128, 127]
-  std::vector<int32_t> quant_bias;    // [n]
-  std::vector<float> deq_scale;       // [n]
+  float input_offset = 0;           // integral, in [-128, 127]
+  std::vector<int32_t> quant_bias;  // [n]
+  std::vector<float> deq_scale;     // [n]
 };
 
 class W8A8Linear final : public Linear {

@@ -1,6 +1,6 @@
 // Whole models against independent implementations: the tiny models against transformers
-// (models/*/golden, expected.json), W8A8 folders of the real msModelSlim against a simulation of the
-// integer formula in torch (tools/w8a8_sim.py, tests/data/w8a8_logits_*).
+// (models/*/golden, expected.json), W8A8 folders of the real msModelSlim against a simulation of
+// the integer formula in torch (tools/w8a8_sim.py, tests/data/w8a8_logits_*).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -102,15 +102,12 @@ struct W8A8Case {
 class W8A8 : public ::testing::TestWithParam<W8A8Case> {};
 // Noise of 1e-6 of a norm's output moves these logits by at most 1e-5; in m1 it also moves one
 // activation over a rounding tie, which moves logits by up to 0.03 (measured in the simulation).
-INSTANTIATE_TEST_SUITE_P(Cases, W8A8,
-                         ::testing::Values(W8A8Case{"llama_fp16", "minmax", 1e-4f},
-                                           W8A8Case{"llama_fp16", "m1", 0.05f},
-                                           W8A8Case{"llama_fp16", "no_last_linear_rollback", 1e-4f},
-                                           W8A8Case{"qwen2_bf16", "minmax", 1e-4f},
-                                           W8A8Case{"qwen2_bf16", "m1", 1e-4f}),
-                         [](const auto& c) {
-                           return std::string(c.param.model) + "_" + c.param.name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Cases, W8A8,
+    ::testing::Values(W8A8Case{"llama_fp16", "minmax", 1e-4f}, W8A8Case{"llama_fp16", "m1", 0.05f},
+                      W8A8Case{"llama_fp16", "no_last_linear_rollback", 1e-4f},
+                      W8A8Case{"qwen2_bf16", "minmax", 1e-4f}, W8A8Case{"qwen2_bf16", "m1", 1e-4f}),
+    [](const auto& c) { return std::string(c.param.model) + "_" + c.param.name; });
 
 TEST_P(W8A8, LogitsEqualTheIntegerFormula) {
   const W8A8Case& c = GetParam();
@@ -119,8 +116,9 @@ TEST_P(W8A8, LogitsEqualTheIntegerFormula) {
   fs::copy_file(golden / "model/config.json", dir / "config.json");
   for (const char* name : {"quant_model_description.json", "quant_model_weight_w8a8.safetensors"})
     fs::copy_file(golden / (std::string("out_") + c.name) / name, dir / name);
-  const SafetensorsFile file(kRoot / "tests/data" /
-                             (std::string("w8a8_logits_") + c.model + "_" + c.name + ".safetensors"));
+  const SafetensorsFile file(
+      kRoot / "tests/data" /
+      (std::string("w8a8_logits_") + c.model + "_" + c.name + ".safetensors"));
   std::map<std::string, const TensorView*> by_name;
   for (const TensorView& t : file.tensors()) by_name[t.name] = &t;
   Model model(dir.path());

@@ -13,8 +13,8 @@ double scaled(double freq, const RopeScaling& s) {
   const double wavelength = 2 * std::numbers::pi / freq;
   if (wavelength < original / s.high_freq_factor) return freq;
   if (wavelength > original / s.low_freq_factor) return freq / s.factor;
-  const double smooth = (original / wavelength - s.low_freq_factor) /
-                        (s.high_freq_factor - s.low_freq_factor);
+  const double smooth =
+      (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
   return (1 - smooth) * freq / s.factor + smooth * freq;
 }
 

@@ -29,8 +29,8 @@ Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& 
       final_norm_(load_norm(*folder_, "model.norm")),
       buffers_(folder_->config(), max_rows) {
   const ModelConfig& c = config();
-  embedding_->expect_shape({static_cast<uint64_t>(c.vocab_size),
-                            static_cast<uint64_t>(c.hidden_size)});
+  embedding_->expect_shape(
+      {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)});
   float_type(embedding_->dtype);  // throws for other types
   for (int64_t l = 0; l < c.layers; ++l) layers_.push_back(load_layer(*folder_, l, team));
   head_ = load_head(*folder_, team);

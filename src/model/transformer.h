@@ -14,9 +14,9 @@ namespace octet {
 
 // What one step computes: the new tokens of some sequences, and the rows whose logits are wanted.
 struct Batch {
-  std::vector<int32_t> tokens;         // all chunks one after another
-  std::vector<SequenceChunk> chunks;   // cover tokens in order
-  std::vector<size_t> logit_rows;      // rows of the batch, ascending
+  std::vector<int32_t> tokens;        // all chunks one after another
+  std::vector<SequenceChunk> chunks;  // cover tokens in order
+  std::vector<size_t> logit_rows;     // rows of the batch, ascending
 
   // Appends a chunk; returns its first row.
   size_t add(std::span<const int32_t> ids, size_t position, const int32_t* blocks);

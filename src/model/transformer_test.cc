@@ -1,5 +1,6 @@
 // Float logits against a float32 forward of an independent implementation (the golden files), and
-// the invariances of the step: chunked prefill, batching and page order change nothing, bit for bit.
+// the invariances of the step: chunked prefill, batching and page order change nothing, bit for
+// bit.
 #include "src/model/transformer.h"
 
 #include <gtest/gtest.h>
@@ -83,7 +84,8 @@ TEST_P(TransformerTest, ChunksAndBatchesChangeNothing) {
   third.logit_rows = {b.size() - 1, row};
   const std::vector<float> both = run(third);
   const size_t vocab = alone_a.size();
-  EXPECT_EQ(std::vector<float>(both.begin(), both.begin() + static_cast<ptrdiff_t>(vocab)), alone_b);
+  EXPECT_EQ(std::vector<float>(both.begin(), both.begin() + static_cast<ptrdiff_t>(vocab)),
+            alone_b);
   EXPECT_EQ(std::vector<float>(both.begin() + static_cast<ptrdiff_t>(vocab), both.end()), alone_a);
 }
 

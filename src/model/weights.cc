@@ -88,8 +88,10 @@ std::unique_ptr<Linear> merge_w8a8(const ModelFolder& f, const std::vector<Sourc
 std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Source>& parts,
                               const std::vector<W8A8Params>& params, ThreadTeam& team) {
   switch (parts[0].scheme) {
-    case Scheme::kFloat: return merge_float(f, parts, team);
-    case Scheme::kW8A8: return merge_w8a8(f, parts, params, team);
+    case Scheme::kFloat:
+      return merge_float(f, parts, team);
+    case Scheme::kW8A8:
+      return merge_w8a8(f, parts, params, team);
     default:
       throw Error("this quantization type cannot be computed yet")
           .file(f.description()->source)
@@ -103,9 +105,12 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Source>& p
 
 kernels::FloatType float_type(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return kernels::FloatType::kF32;
-    case DType::kF16: return kernels::FloatType::kF16;
-    case DType::kBF16: return kernels::FloatType::kBF16;
+    case DType::kF32:
+      return kernels::FloatType::kF32;
+    case DType::kF16:
+      return kernels::FloatType::kF16;
+    case DType::kBF16:
+      return kernels::FloatType::kBF16;
     default:
       throw Error("unsupported dtype of a float tensor")
           .expected("F32, F16 or BF16")

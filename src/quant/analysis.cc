@@ -93,8 +93,8 @@ Analysis analyze(const ModelFolder& folder, const std::vector<std::vector<int32_
       const bool smoothed = smooth && input_groups()[g].after_norm;
       const size_t k = linears[g]->inputs();
       linears[g] = std::make_unique<TapLinear>(
-          std::move(linears[g]), [&probe = probes[g], k, smoothed, scored](
-                                     const float* x, size_t ldx, size_t m) {
+          std::move(linears[g]),
+          [&probe = probes[g], k, smoothed, scored](const float* x, size_t ldx, size_t m) {
             probe.observe(x, ldx, m, k, smoothed, scored);
           });
     }
@@ -107,8 +107,7 @@ Analysis analyze(const ModelFolder& folder, const std::vector<std::vector<int32_
       for (LinearKind kind : group.kinds) targets.push_back(&weights.at(kind));
       if (smooth && group.after_norm) {
         scales[g] = smoothing_scale(options.anti_method, probes[g].stats, targets, team);
-        if (stored != DType::kF32)
-          make_representable(norm_of(weights, group), stored, scales[g]);
+        if (stored != DType::kF32) make_representable(norm_of(weights, group), stored, scales[g]);
       }
       if (!scored) continue;
       const double score = probes[g].score(targets[0]->shape.k, scales[g]);

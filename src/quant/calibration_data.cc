@@ -15,8 +15,7 @@ std::string text_of(const json& object, const std::string& where) {
     for (const char* key : kTextKeys)
       if (const auto it = object.find(key); it != object.end() && it->is_string()) {
         std::string text = it->get<std::string>();
-        if (text.empty())
-          throw Error("an empty calibration text").file(where).field(key);
+        if (text.empty()) throw Error("an empty calibration text").file(where).field(key);
         return text;
       }
   throw Error("no calibration text")

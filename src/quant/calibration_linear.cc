@@ -53,10 +53,10 @@ void CalibrationLinear::compute(Worker& w, const float* x, size_t ldx, size_t m,
   const auto [first, last] = w.share(m);
   for (size_t r = first; r < last; ++r)
     for (size_t i = 0; i < k; ++i)
-      levels_[r * k + i] = std::min(std::max(round_even(x[r * ldx + i] / now_.scale + now_.offset),
-                                             -128.0f),
-                                    127.0f) -
-                           now_.offset;
+      levels_[r * k + i] =
+          std::min(std::max(round_even(x[r * ldx + i] / now_.scale + now_.offset), -128.0f),
+                   127.0f) -
+          now_.offset;
   inner_->stage(w, levels_.data(), k, m, buffer, slot);
   w.barrier();
   inner_->compute(w, x, ldx, m, y, ldy, accumulate, buffer, slot);

@@ -28,19 +28,27 @@ std::vector<std::byte> encode_as(std::span<const float> values, Convert convert)
 
 float round_to(float v, DType dtype) {
   switch (dtype) {
-    case DType::kF16: return to_float(to_f16(v));
-    case DType::kBF16: return to_float(to_bf16(v));
-    case DType::kF32: return v;
-    default: OCTET_CHECK(false);
+    case DType::kF16:
+      return to_float(to_f16(v));
+    case DType::kBF16:
+      return to_float(to_bf16(v));
+    case DType::kF32:
+      return v;
+    default:
+      OCTET_CHECK(false);
   }
 }
 
 std::vector<std::byte> encode(std::span<const float> values, DType dtype) {
   switch (dtype) {
-    case DType::kF16: return encode_as<f16>(values, to_f16);
-    case DType::kBF16: return encode_as<bf16>(values, to_bf16);
-    case DType::kF32: return encode_as<float>(values, [](float v) { return v; });
-    default: OCTET_CHECK(false);
+    case DType::kF16:
+      return encode_as<f16>(values, to_f16);
+    case DType::kBF16:
+      return encode_as<bf16>(values, to_bf16);
+    case DType::kF32:
+      return encode_as<float>(values, [](float v) { return v; });
+    default:
+      OCTET_CHECK(false);
   }
 }
 

@@ -116,7 +116,8 @@ void Exporter::plan() {
   const Shape vocab = {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)};
   plan_float("model.embed_tokens.weight", vocab);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    for (LinearKind kind : kLinearKinds) plan_linear(linear_name(layer, kind), linear_shape(c, kind));
+    for (LinearKind kind : kLinearKinds)
+      plan_linear(linear_name(layer, kind), linear_shape(c, kind));
     plan_norm(layer_prefix(layer) + "input_layernorm");
     plan_norm(layer_prefix(layer) + "post_attention_layernorm");
   }
@@ -258,8 +259,8 @@ void Exporter::copy_side_files() const {
   for (const auto& entry : fs::directory_iterator(source_.path())) {
     const std::string name = entry.path().filename().string();
     if (!entry.is_regular_file() || name.ends_with(".safetensors")) continue;
-    for (const char* part : {"token", "vocab", "merges", "generation_config", "chat_template",
-                             "LICENSE", "NOTICE"})
+    for (const char* part :
+         {"token", "vocab", "merges", "generation_config", "chat_template", "LICENSE", "NOTICE"})
       if (name.find(part) != std::string::npos) {
         copy(name);
         break;

@@ -59,8 +59,7 @@ FloatWeight load_float_head(const ModelFolder& folder) {
   return w;
 }
 
-std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts,
-                                   ThreadTeam& team) {
+std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team) {
   std::vector<float> w, bias;
   for (const FloatWeight* p : parts) {
     w.insert(w.end(), p->w.begin(), p->w.end());

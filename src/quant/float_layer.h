@@ -43,15 +43,17 @@ using Tap = std::function<void(const float* x, size_t ldx, size_t m)>;
 // A linear that shows its input to `tap` before it computes.
 class TapLinear final : public Linear {
  public:
-  TapLinear(std::unique_ptr<Linear> inner, Tap tap) : inner_(std::move(inner)), tap_(std::move(tap)) {}
+  TapLinear(std::unique_ptr<Linear> inner, Tap tap)
+      : inner_(std::move(inner)), tap_(std::move(tap)) {}
   size_t outputs() const override { return inner_->outputs(); }
   size_t inputs() const override { return inner_->inputs(); }
   uint64_t bytes() const override { return inner_->bytes(); }
-  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& b, size_t slot) override {
+  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& b,
+             size_t slot) override {
     inner_->stage(w, x, ldx, m, b, slot);
   }
-  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy, bool accumulate,
-               StageBuffer& b, size_t slot) override {
+  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
+               bool accumulate, StageBuffer& b, size_t slot) override {
     if (w.id() == 0) tap_(x, ldx, m);
     inner_->compute(w, x, ldx, m, y, ldy, accumulate, b, slot);
   }

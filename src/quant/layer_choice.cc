@@ -105,9 +105,12 @@ void complete_groups(const ModelConfig& config, KeptInFloat& kept) {
 
 std::string anti_method_name(AntiMethod method) {
   switch (method) {
-    case AntiMethod::kNone: return "";
-    case AntiMethod::kM1: return "m1";
-    case AntiMethod::kM3: return "m3";
+    case AntiMethod::kNone:
+      return "";
+    case AntiMethod::kM1:
+      return "m1";
+    case AntiMethod::kM3:
+      return "m3";
   }
   OCTET_CHECK(false);
 }
@@ -146,8 +149,8 @@ void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool 
   if (!whole_groups) return;
   for (size_t i = count; i < candidates.size(); ++i)
     if (groups.contains(fused_name(candidates[i].name)))
-      kept.emplace(candidates[i].name, fmt::format("--disable_level: same group, score {:.1f}",
-                                                   candidates[i].score));
+      kept.emplace(candidates[i].name,
+                   fmt::format("--disable_level: same group, score {:.1f}", candidates[i].score));
 }
 
 }  // namespace octet

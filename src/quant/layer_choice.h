@@ -20,8 +20,8 @@ struct LinearScore {
 };
 
 // Names given, model type's defaults and the last linear. Without compat_msmodelslim q/k/v, and
-// gate/up, stay together: loaders refuse a group of mixed types. Throws kUsage Error for an unknown name
-// or model type.
+// gate/up, stay together: loaders refuse a group of mixed types. Throws kUsage Error for an unknown
+// name or model type.
 KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options);
 
 // Adds the `count` linears with the highest scores (ties in order of execution), all if there are

@@ -26,7 +26,7 @@ struct QuantizeOptions {
   bool mindie_format = false;       // with compat: its older layout
   uint64_t part_bytes = 0;          // shard size; 0 = one file
   bool overwrite = false;
-  bool quiet = false;               // no progress on stderr
+  bool quiet = false;  // no progress on stderr
 };
 
 // The values as the flags spell them: "m1" ("" for none), "L5".

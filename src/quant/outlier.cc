@@ -20,11 +20,13 @@ std::vector<float> smooth_quant(const OutlierStats& stats,
   for (const FloatWeight* t : targets)
     for (size_t i = 0; i < t->w.size(); ++i) w[i % k] = std::max(w[i % k], std::fabs(t->w[i]));
   for (size_t i = 0; i < k; ++i)
-    s[i] = std::max(kMinScale, std::sqrt(stats.amplitude()[i]) / std::sqrt(std::max(kMinScale, w[i])));
+    s[i] =
+        std::max(kMinScale, std::sqrt(stats.amplitude()[i]) / std::sqrt(std::max(kMinScale, w[i])));
   return s;
 }
 
-// Mean squared output error on x [m, k] when `weight` is rounded after its columns were scaled by s.
+// Mean squared output error on x [m, k] when `weight` is rounded after its columns were scaled by
+// s.
 double scaled_rounding_error(const std::vector<float>& x, size_t m, const FloatWeight& weight,
                              const std::vector<float>& s, ThreadTeam& team) {
   const auto& t = kernels::table();
@@ -98,9 +100,12 @@ std::vector<float> smoothing_scale(AntiMethod method, const OutlierStats& stats,
                                    const std::vector<const FloatWeight*>& targets,
                                    ThreadTeam& team) {
   switch (method) {
-    case AntiMethod::kM1: return smooth_quant(stats, targets);
-    case AntiMethod::kM3: return awq(stats, targets, team);
-    case AntiMethod::kNone: break;
+    case AntiMethod::kM1:
+      return smooth_quant(stats, targets);
+    case AntiMethod::kM3:
+      return awq(stats, targets, team);
+    case AntiMethod::kNone:
+      break;
   }
   OCTET_CHECK(false);
 }

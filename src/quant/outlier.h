@@ -15,7 +15,7 @@ namespace octet {
 class OutlierStats {
  public:
   explicit OutlierStats(size_t k) : amplitude_(k) {}
-  void observe(const float* x, size_t ldx, size_t m);  // x [m, k]
+  void observe(const float* x, size_t ldx, size_t m);                 // x [m, k]
   const std::vector<float>& amplitude() const { return amplitude_; }  // [k] max |x|
   const std::vector<float>& first() const { return first_; }          // the first sample [m, k]
 
@@ -25,7 +25,8 @@ class OutlierStats {
 
 // The scale [k] of a group: inputs are divided by it, weight columns multiplied.
 std::vector<float> smoothing_scale(AntiMethod method, const OutlierStats& stats,
-                                   const std::vector<const FloatWeight*>& targets, ThreadTeam& team);
+                                   const std::vector<const FloatWeight*>& targets,
+                                   ThreadTeam& team);
 
 // norm.weight and norm.bias / s; target columns * s.
 void fuse(const std::vector<float>& scale, Norm& norm, const std::vector<FloatWeight*>& targets);

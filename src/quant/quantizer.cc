@@ -98,8 +98,7 @@ class Quantizer {
         for (float& v : w.w) v = round_to(v, stored());  // as it will be stored
         continue;
       }
-      linears[static_cast<size_t>(kind)].rounded =
-          round_weight(w.w, w.shape.n, w.shape.k, team_);
+      linears[static_cast<size_t>(kind)].rounded = round_weight(w.w, w.shape.n, w.shape.k, team_);
     }
     calibrating_.clear();
     std::vector<std::unique_ptr<Linear>> groups;
@@ -181,7 +180,8 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
     return s.rows.emplace_back(SummaryRow{role, type});
   };
   const auto type_of = [&](const std::string& tensor) {
-    const std::string* type = after.description()->find(tensor.substr(0, tensor.rfind('.')) + ".weight");
+    const std::string* type =
+        after.description()->find(tensor.substr(0, tensor.rfind('.')) + ".weight");
     return type == nullptr ? std::string("FLOAT") : *type;
   };
   for (const TensorView* t : after.tensors().all()) {

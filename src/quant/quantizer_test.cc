@@ -63,8 +63,8 @@ std::vector<std::vector<int32_t>> calibration(const char* model) {
 
 // Where float32 rounding inside the tool decided a tie: an independent reference in float64
 // (tools/calibration_reference.py) gives our value, not the tool's. One element over a rounding
-// border moves a later maximum by less than 1e-4; one element over a histogram bin's border moves an
-// end of the range by up to two of its 2048 bins.
+// border moves a later maximum by less than 1e-4; one element over a histogram bin's border moves
+// an end of the range by up to two of its 2048 bins.
 float scale_tolerance(const std::string& name, const std::string& tensor) {
   const auto in = [&](const char* prefix) { return tensor.starts_with(prefix); };
   if ((name == "hist" || name == "auto") && in("model.layers.2.self_attn.")) return 2.0f / 1800;
@@ -117,8 +117,7 @@ void expect_close(const std::string& name, const std::vector<float>& want,
 std::vector<float> deq_values(const TensorView& t) {
   if (t.dtype == DType::kF32) return t.floats();
   std::vector<float> f;
-  for (int64_t v : values<int64_t>(t))
-    f.push_back(std::bit_cast<float>(static_cast<uint32_t>(v)));
+  for (int64_t v : values<int64_t>(t)) f.push_back(std::bit_cast<float>(static_cast<uint32_t>(v)));
   return f;
 }
 
@@ -146,8 +145,7 @@ TEST_P(Golden, EqualsMsModelSlim) {
   const QuantizeSummary summary =
       quantize(kGolden / c.model / "model", target_, calibration(c.model), c.options);
 
-  const json info =
-      parse_json(read_text(want_dir / "harness_info.json"), "harness_info.json");
+  const json info = parse_json(read_text(want_dir / "harness_info.json"), "harness_info.json");
   std::vector<std::string> kept;
   for (const auto& [name, reason] : summary.kept) kept.push_back(name);
   std::vector<std::string> rollback = info.at("rollback");

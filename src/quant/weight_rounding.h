@@ -11,9 +11,9 @@
 namespace octet {
 
 struct RoundedWeight {
-  std::vector<int8_t> q;       // [n, k], in [-127, 127]
-  std::vector<float> scale;    // [n]
-  std::vector<int64_t> sum;    // [n] row sums of q
+  std::vector<int8_t> q;     // [n, k], in [-127, 127]
+  std::vector<float> scale;  // [n]
+  std::vector<int64_t> sum;  // [n] row sums of q
 };
 
 // Round to nearest, ties to even, for |x| < 2^22; larger values stay larger than that. One addition
