@@ -1,6 +1,6 @@
 // Every instruction set that this machine can run, ref included, against plain arithmetic written
 // in the tests. Integers (and the floats computed from them by one multiplication) must be equal
-// bit for bit. Float results are compared with double: u = eps / 2 is the rounding of one operation,
+// bit for bit. Float results are compared with double: u = eps / 2 is the rounding of one operation
 // and a sum of n terms in any order is within n u of the sum of their amounts.
 #include "src/kernels/kernels.h"
 
@@ -43,9 +43,12 @@ float rounded(float v, FloatType type) {
 
 float element(const void* p, FloatType type, size_t i) {
   switch (type) {
-    case FloatType::kF32: return static_cast<const float*>(p)[i];
-    case FloatType::kF16: return to_float(static_cast<const f16*>(p)[i]);
-    case FloatType::kBF16: return to_float(static_cast<const bf16*>(p)[i]);
+    case FloatType::kF32:
+      return static_cast<const float*>(p)[i];
+    case FloatType::kF16:
+      return to_float(static_cast<const f16*>(p)[i]);
+    case FloatType::kBF16:
+      return to_float(static_cast<const bf16*>(p)[i]);
   }
   return NAN;
 }
@@ -156,8 +159,8 @@ TEST_P(KernelTest, QuantizeRoundsAndSaturates) {
 TEST_P(KernelTest, FloatGemmMatchesDoubleSums) {
   const KernelTable& t = *GetParam();
   for (FloatType type : kTypes)
-    for (auto [m, n, k] : {std::array<size_t, 3>{1, 1, 1}, {1, 100, 77}, {9, 49, 130}, {13, 97, 64},
-                           {2, 48, 33}}) {
+    for (auto [m, n, k] :
+         {std::array<size_t, 3>{1, 1, 1}, {1, 100, 77}, {9, 49, 130}, {13, 97, 64}, {2, 48, 33}}) {
       const std::vector<float> a = random(m * k), b0 = random(n);
       const StoredWeights w(random(n * k), type);
       const size_t panels = float_panels(t, n);
@@ -165,8 +168,8 @@ TEST_P(KernelTest, FloatGemmMatchesDoubleSums) {
       std::copy(b0.begin(), b0.end(), bias.begin());
       t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
       std::vector<float> y(m * n, 2.0f);
-      t.float_gemm({a.data(), k, m, packed.data(), type, k, n, 0, panels, bias.data(), y.data(), n,
-                    true});
+      t.float_gemm(
+          {a.data(), k, m, packed.data(), type, k, n, 0, panels, bias.data(), y.data(), n, true});
       for (size_t r = 0; r < m; ++r)
         for (size_t j = 0; j < n; ++j) {
           double sum = bias[j], magnitude = std::fabs(bias[j]) + 2;
@@ -344,9 +347,14 @@ TEST_P(KernelTest, AttentionMatchesDouble) {
   const KernelTable& t = *GetParam();
   const size_t kv_heads = 2;
   for (FloatType type : kTypes)
-    for (const auto& [group, hd, position, tokens, spread] :
-         {AttentionCase{1, 16, 0, 1, 2}, {3, 64, 0, 7, 2}, {7, 64, 45, 1, 2}, {2, 32, 31, 40, 2},
-          {4, 80, 100, 5, 2}, {2, 10, 3, 3, 2}, {3, 64, 90, 7, 20}, {2, 128, 63, 2, 2}})
+    for (const auto& [group, hd, position, tokens, spread] : {AttentionCase{1, 16, 0, 1, 2},
+                                                              {3, 64, 0, 7, 2},
+                                                              {7, 64, 45, 1, 2},
+                                                              {2, 32, 31, 40, 2},
+                                                              {4, 80, 100, 5, 2},
+                                                              {2, 10, 3, 3, 2},
+                                                              {3, 64, 90, 7, 20},
+                                                              {2, 128, 63, 2, 2}})
       for (size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
         SCOPED_TRACE(testing::Message() << group << " " << hd << " " << position << " " << tokens);
         const size_t length = position + tokens, width = group * hd;

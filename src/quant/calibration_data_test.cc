@@ -41,8 +41,9 @@ TEST_F(CalibrationFiles, LinesOfObjects) {
 }
 
 TEST_F(CalibrationFiles, BlankLinesAreSkipped) {
-  EXPECT_EQ(read_calibration_texts(file("a.jsonl", "\n{\"text\": \"one\"}\r\n  \t\n\r\n"
-                                                   "{\"text\": \"two\"}\n\n")),
+  EXPECT_EQ(read_calibration_texts(file("a.jsonl",
+                                        "\n{\"text\": \"one\"}\r\n  \t\n\r\n"
+                                        "{\"text\": \"two\"}\n\n")),
             (Texts{"one", "two"}));
 }
 
@@ -53,9 +54,12 @@ TEST_F(CalibrationFiles, ListOfObjects) {
 
 TEST_F(CalibrationFiles, TheFirstKnownKeyWins) {
   EXPECT_EQ(read_calibration_texts(
-                file("a.jsonl", R"({"text": "t", "prompt": "p", "inputs_pretokenized": "i"})" "\n"
-                                R"({"text": "t", "prompt": "p", "answer": "a"})" "\n"
-                                R"({"id": 1, "text": "t"})" "\n"
+                file("a.jsonl", R"({"text": "t", "prompt": "p", "inputs_pretokenized": "i"})"
+                                "\n"
+                                R"({"text": "t", "prompt": "p", "answer": "a"})"
+                                "\n"
+                                R"({"id": 1, "text": "t"})"
+                                "\n"
                                 R"({"inputs_pretokenized": 3, "prompt": "no string before"})")),
             (Texts{"i", "p", "t", "no string before"}));
 }
@@ -87,9 +91,9 @@ TEST_F(CalibrationFiles, Tokens) {
 }
 
 TEST_F(CalibrationFiles, TokensOfTheWrongKind) {
-  for (const char* bad : {"[]", "{}", "3", "[1, 2]", "[[1], 2]", "[[\"1\"]]", "[[1.5]]", "[[-1]]",
-                          "[[2147483648]]", "[[18446744073709551615]]", "[[true]]", "[[null]]",
-                          "[[[1]]]", "[[1, 2]", ""}) {
+  for (const char* bad :
+       {"[]", "{}", "3", "[1, 2]", "[[1], 2]", "[[\"1\"]]", "[[1.5]]", "[[-1]]", "[[2147483648]]",
+        "[[18446744073709551615]]", "[[true]]", "[[null]]", "[[[1]]]", "[[1, 2]", ""}) {
     SCOPED_TRACE(bad);
     const fs::path path = file("t.json", bad);
     expect_part(message_of([&] { read_calibration_tokens(path); }), "t.json");
@@ -99,8 +103,7 @@ TEST_F(CalibrationFiles, TokensOfTheWrongKind) {
 // The program carries the file as it is: as many texts as lines, in order.
 TEST(BuiltinCalibration, HoldsTheRepositorysTexts) {
   const Texts texts = builtin_calibration_texts();
-  const std::string file =
-      read_text(fs::path(OCTET_SOURCE_DIR) / "models/calibration/calib.jsonl");
+  const std::string file = read_text(fs::path(OCTET_SOURCE_DIR) / "models/calibration/calib.jsonl");
   ASSERT_EQ(static_cast<ptrdiff_t>(texts.size()), std::count(file.begin(), file.end(), '\n'));
   size_t at = 0;
   for (const std::string& text : texts) {
@@ -116,6 +119,8 @@ TEST(TokenizeCalibration, AddsSpecialTokensAndCuts) {
       text::Tokenizer::load(fs::path(OCTET_SOURCE_DIR) / "models/llama3_tiny_bf16");
   const Texts texts = {"The quick brown fox jumps over the lazy dog.", "Hi"};
   const Samples whole = tokenize(texts, tokenizer, 1000), cut = tokenize(texts, tokenizer, 4);
+  const Samples shorter = tokenize(texts, tokenizer, whole.at(0).size() - 1);
+  EXPECT_EQ(shorter.at(0).size(), whole[0].size() - 1);
   ASSERT_EQ(whole.size(), 2u);
   ASSERT_EQ(cut.size(), 2u);
   for (size_t i = 0; i < texts.size(); ++i) {

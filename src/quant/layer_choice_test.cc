@@ -70,11 +70,11 @@ struct Defaults {
   bool head;
 };
 constexpr Defaults kDefaults[] = {
-    {"llama", kLayers, 0, false},        {"llama2", kLayers, 0, false},
-    {"llama3.1_bf", kLayers, 0, false},  {"llama3", 5, 5, true},
-    {"llama3.1_fp", kLayers, 5, true},   {"llama3.1_instruct", kLayers, 5, true},
-    {"qwen1.5", kLayers, 0, true},       {"qwen2", kLayers, 0, true},
-    {"qwen2.5", kLayers, 0, true},       {"qwen3", kLayers, 0, true},
+    {"llama", kLayers, 0, false},       {"llama2", kLayers, 0, false},
+    {"llama3.1_bf", kLayers, 0, false}, {"llama3", 5, 5, true},
+    {"llama3.1_fp", kLayers, 5, true},  {"llama3.1_instruct", kLayers, 5, true},
+    {"qwen1.5", kLayers, 0, true},      {"qwen2", kLayers, 0, true},
+    {"qwen2.5", kLayers, 0, true},      {"qwen3", kLayers, 0, true},
 };
 
 std::set<std::string> expected(const Defaults& d) {
@@ -126,9 +126,8 @@ TEST(ChooseByName, NamesReplaceTheDefaults) {
 }
 
 TEST(ChooseByName, NamesTakeTheirGroupAlong) {
-  const std::vector<std::string> list = {in_layer(1, "self_attn.k_proj"),
-                                         in_layer(2, "mlp.up_proj"),
-                                         in_layer(3, "self_attn.o_proj")};
+  const std::vector<std::string> list = {
+      in_layer(1, "self_attn.k_proj"), in_layer(2, "mlp.up_proj"), in_layer(3, "self_attn.o_proj")};
   EXPECT_EQ(names(choose_by_name(model(), with_names(list, false))),
             (std::set<std::string>{in_layer(1, "self_attn.q_proj"), list[0],
                                    in_layer(1, "self_attn.v_proj"), in_layer(2, "mlp.gate_proj"),
@@ -140,8 +139,11 @@ TEST(ChooseByName, NamesTakeTheirGroupAlong) {
 TEST(ChooseByName, RefusesUnknownNames) {
   for (const char* name : {"model.layers.7.mlp.down_proj", "model.layers.0.down_proj", "down_proj",
                            "model.layers.0.mlp.down_proj.weight", "model.norm", " lm_head"})
-    expect_usage_error([&] { choose_by_name(model(), with_names({"lm_head", name}, false)); },
-                       "--disable_names", name);
+    expect_usage_error(
+        [&] {
+          choose_by_name(model(), with_names({"lm_head", name}, false));
+        },
+        "--disable_names", name);
 }
 
 KeptInFloat by_score(const std::vector<LinearScore>& scores, size_t count, bool whole_groups,
@@ -163,6 +165,11 @@ TEST(ChooseByScore, TiesGoInOrderOfExecution) {
   EXPECT_EQ(names(by_score(scores, 1, true)), (std::set<std::string>{"y"}));
   EXPECT_EQ(names(by_score(scores, 3, true)), (std::set<std::string>{"y", "v", "z"}));
   EXPECT_EQ(names(by_score(scores, 4, true)), (std::set<std::string>{"y", "v", "z", "x"}));
+  std::vector<LinearScore> many;  // more than a sort does by insertion
+  std::set<std::string> first;
+  for (int64_t i = 0; i < 200; ++i) many.push_back({in_layer(i, "mlp.down_proj"), 1});
+  for (int64_t i = 0; i < 20; ++i) first.insert(many[static_cast<size_t>(i)].name);
+  EXPECT_EQ(names(by_score(many, 20, true)), first);
 }
 
 TEST(ChooseByScore, KeptOnesDoNotCount) {

@@ -153,9 +153,9 @@ TEST(MinMaxObserver, TakesTheMeanOfTheExtremes) {
   o->observe(std::vector<float>{5, -4});
   EXPECT_EQ(o->range().min, -2.5f);
   EXPECT_EQ(o->range().max, 4);
-  o->observe(std::vector<float>{2});  // wholly positive: its minimum counts as it is
-  EXPECT_NEAR(o->range().min, -1, 1e-6);         // (-1 - 4 + 2) / 3
-  EXPECT_NEAR(o->range().max, 10.0 / 3, 1e-6);   // (3 + 5 + 2) / 3
+  o->observe(std::vector<float>{2});            // wholly positive: its minimum counts as it is
+  EXPECT_NEAR(o->range().min, -1, 1e-6);        // (-1 - 4 + 2) / 3
+  EXPECT_NEAR(o->range().max, 10.0 / 3, 1e-6);  // (3 + 5 + 2) / 3
 }
 
 TEST(HistogramObserver, UniformDataKeepsItsRange) {
@@ -201,10 +201,14 @@ TEST(HistogramObserver, EqualsTheLongWay) {
   bell[0] = -10, bell[1] = 12;
   std::vector<float> tail = uniform(5000, -2, 2, 6);
   tail[0] = -40, tail[1] = 25;
+  std::vector<float> ends = uniform(5000, -16, 15, 9);  // much of it in the outermost bins
+  std::fill(ends.begin() + 2, ends.begin() + 1000, -16.0f);
+  std::fill(ends.begin() + 1000, ends.begin() + 2000, 15.0f);
   expect_same_range({bell}, 20000);
   // The range stays, widens at both ends, widens on the left only.
   expect_same_range({bell, bell, uniform(300, -10, 12, 7)}, 40300);
   expect_same_range({bell, tail, uniform(3000, -64, 3, 8)}, 28000);
+  expect_same_range({ends, tail, bell}, 30000);
 }
 
 // Edges are cut toward zero; values between the cut edge and the true one are not counted.
