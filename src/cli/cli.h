@@ -29,6 +29,9 @@ void add_completion(CLI::App& app);
 // Arguments with `_` in the names of long options turned into `-`: `--model_path=a_b` becomes
 // `--model-path=a_b`; `-tp 2` becomes `--tp 2`. Words after `--` are left alone.
 std::vector<std::string> fold_names(int argc, const char* const* argv);
+// vLLM's other spellings of serve's options, written out in `args` (already folded): beginnings that
+// fit one option only, and -asc. kUsage Error naming the candidates when several fit.
+void expand_serve_names(const CLI::App& app, std::vector<std::string>& args);
 
 // A one-line remark on stderr.
 void notice(const std::string& text);

@@ -43,8 +43,9 @@ int run(int argc, char** argv) {
     return 2;
   }
   const std::string args_verb = args[0].starts_with("-") ? "" : args[0];
-  std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
   try {
+    cli::expand_serve_names(app, args);
+    std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
     app.parse(args);
     return 0;
   } catch (const CLI::ParseError& e) {

@@ -1,6 +1,7 @@
 // `octet serve`: the OpenAI API, in place of `python -m vllm.entrypoints.openai.api_server`.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -8,6 +9,7 @@
 #include "src/base/progress.h"
 #include "src/cli/serve_flags.h"
 #include "src/machine/cpu.h"
+#include "src/server/listener.h"
 
 namespace octet::cli {
 namespace {
@@ -17,31 +19,61 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
   if (f.chat_template.empty()) return runtime.chat_template();
   const bool inline_text = f.chat_template.find('{') != std::string::npos;
   const std::string source = inline_text ? f.chat_template : read_text(f.chat_template);
-  return text::ChatTemplate::from_source(source, text::load_special_tokens(
-      f.runtime.tokenizer.empty() ? f.runtime.model : f.runtime.tokenizer));
+  return text::ChatTemplate::from_source(
+      source, text::load_special_tokens(f.runtime.tokenizer.empty() ? f.runtime.model
+                                                                    : f.runtime.tokenizer));
 }
 
 void run(ServeFlags& f) {
   resolve(f);
+  server::Listener listener(f.server);  // before anything is loaded
   Runtime runtime(f.runtime);
   const EngineOptions& engine_options = runtime.engine_options();
   const uint64_t kv = engine_options.kv_blocks *
                       KvCache::block_bytes(runtime.folder().config(), engine_options.kv_type);
-  fmt::print("{} {} of weights, KV cache {} ({} tokens), up to {} tokens a request; {} threads, {}\n",
-             runtime.folder().quantized() ? "W8A8," : "float,",
-             format_bytes(runtime.folder().tensors().total_bytes()), format_bytes(kv),
-             engine_options.kv_blocks * kBlockTokens, engine_options.max_model_len,
-             runtime.model().team().size(), isa_name(selected_isa()));
+  fmt::print(
+      "{} {} of weights, KV cache {} ({} tokens), up to {} tokens a request; {} threads, "
+      "{}\n",
+      runtime.folder().quantized() ? "W8A8," : "float,",
+      format_bytes(runtime.folder().tensors().total_bytes()), format_bytes(kv),
+      engine_options.kv_blocks * kBlockTokens, engine_options.max_model_len,
+      runtime.model().team().size(), isa_name(selected_isa()));
   const std::optional<text::ChatTemplate> chat = chat_template_of(f, runtime);
   server::Metrics metrics(f.server.served_model_names[0], engine_options);
   const auto engine = runtime.start(&metrics);
-  server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server);
+  server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
+                        listener);
   fmt::print("Octet is ready at {}\n", server.url());
   std::fflush(stdout);
   server.run();
 }
 
 }  // namespace
+
+void expand_serve_names(const CLI::App& app, std::vector<std::string>& args) {
+  if (args.empty() || args[0] != "serve") return;
+  const auto options = app.get_subcommand("serve")->get_options();
+  for (std::string& word : args) {
+    if (word == "--") return;
+    if (word == "-asc" || word.starts_with("-asc=")) word.replace(0, 4, "--api-server-count");
+    if (!word.starts_with("--")) continue;
+    const size_t end = std::min(word.find('='), word.size());
+    const std::string name = word.substr(2, end - 2);
+    std::vector<std::string> found;  // the first fitting name of each option
+    bool exact = false;
+    for (const CLI::Option* option : options) {
+      const auto& names = option->get_lnames();
+      const auto fits = [&](const std::string& full) { return full.starts_with(name); };
+      const auto it = std::find_if(names.begin(), names.end(), fits);
+      if (it != names.end()) found.push_back("--" + *it);
+      exact |= std::find(names.begin(), names.end(), name) != names.end();
+    }
+    if (exact || found.empty()) continue;
+    if (found.size() > 1)
+      throw usage_error(fmt::format("--{} could be {}", name, fmt::join(found, ", ")));
+    word.replace(0, end, found[0]);
+  }
+}
 
 void add_serve(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("serve", "serves a model over the OpenAI API");

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 
 #include "src/base/error.h"
 #include "src/base/json.h"
@@ -20,8 +21,8 @@ struct Known {
 };
 
 // Accepted with a one-line notice: nothing a client sees depends on them here.
-constexpr std::array<Known, 42> kNoMeaning = {{
-    {"--enforce-eager,!--no-enforce-eager", 0, "there are no graphs to capture on a CPU"},
+constexpr std::array<Known, 47> kNoMeaning = {{
+    {"--enforce-eager", 0, "there are no graphs to capture on a CPU"},
     {"--trust-remote-code", 0, "no code of a model folder is ever run"},
     {"--revision", 1, "models are local folders"},
     {"--tokenizer-revision", 1, "models are local folders"},
@@ -32,11 +33,11 @@ constexpr std::array<Known, 42> kNoMeaning = {{
     {"--block-size", 1, "KV pages hold 32 tokens"},
     {"--swap-space", 1, "preempted requests are computed again"},
     {"--cpu-offload-gb", 1, "weights are in CPU memory anyway"},
-    {"--enable-chunked-prefill,!--no-enable-chunked-prefill", 0, "prefill is always chunked"},
-    {"--enable-prefix-caching,!--no-enable-prefix-caching", 0, "prefixes are not cached yet"},
+    {"--enable-chunked-prefill", 0, "prefill is always chunked"},
+    {"--enable-prefix-caching", 0, "prefixes are not cached yet"},
     {"--prefix-caching-hash-algo", 1, "prefixes are not cached yet"},
     {"--disable-log-requests", 0, "requests are logged by the access log only"},
-    {"--enable-log-requests,!--no-enable-log-requests", 0, "prompts are never logged"},
+    {"--enable-log-requests", 0, "prompts are never logged"},
     {"--enable-log-outputs", 0, "outputs are never logged"},
     {"--max-log-len", 1, "prompts are never logged"},
     {"--log-error-stack", 0, "errors are one line"},
@@ -52,17 +53,22 @@ constexpr std::array<Known, 42> kNoMeaning = {{
     {"--disable-custom-all-reduce", 0, "there is one rank"},
     {"--num-scheduler-steps", 1, "every step is scheduled"},
     {"--preemption-mode", 1, "preempted requests are computed again"},
-    {"--compilation-config", 1, "nothing is compiled at run time"},
+    {"--compilation-config,-O", 1, "nothing is compiled at run time"},
     {"--show-hidden-metrics-for-version", 1, "no metric is hidden"},
     {"--collect-detailed-traces", 1, "there is no tracing"},
     {"--enable-server-load-tracking", 0, "/load is always there"},
     {"--enable-prompt-tokens-details", 0, "no prompt token comes from a cache"},
     {"--stream-interval", 1, "every token is sent when it is there"},
-    {"--async-scheduling,!--no-async-scheduling", 0, "the engine has its own thread"},
+    {"--async-scheduling", 0, "the engine has its own thread"},
     {"--use-v2-block-manager", 0, "there is one block manager"},
     {"--ray-workers-use-nsight", 0, "there is no GPU"},
     {"--enable-ssl-refresh", 0, "certificates are read at start"},
     {"--long-prefill-token-threshold", 1, "long prompts never stall the others"},
+    {"--trust-request-chat-template", 0, "requests with a template of their own get 400"},
+    {"--enable-tokenizer-info-endpoint", 0, "there is no /tokenizer_info"},
+    {"--max-num-queued-tokens", 1, "the queue is bounded by --max-num-queued-reqs"},
+    {"--structured-outputs-config.backend", 1, "requests for structured output get 400"},
+    {"--guided-decoding-backend", 1, "requests for structured output get 400"},
 }};
 
 // Refused: ignoring them would change what clients get.
@@ -79,7 +85,7 @@ constexpr std::array<Known, 26> kRefused = {{
     {"--reasoning-parser", 1, "reasoning is not parsed yet"},
     {"--enable-reasoning", 0, "reasoning is not parsed yet"},
     {"--structured-outputs-config", 1, "constrained decoding is not supported yet"},
-    {"--guided-decoding-backend", 1, "constrained decoding is not supported yet"},
+    {"--exclude-tools-when-tool-choice-none", 0, "leave tools out of the requests instead"},
     {"--hf-overrides", 1, "change config.json instead"},
     {"--hf-config-path", 1, "config.json is read from the model folder"},
     {"--rope-scaling", 1, "change config.json instead"},
@@ -95,17 +101,20 @@ constexpr std::array<Known, 26> kRefused = {{
     {"--headless", 0, "one process serves alone; several ranks are not supported yet"},
 }};
 
+// "--x" as "--x,!--no-x": every flag of vLLM has both forms.
+std::string with_negation(const std::string& name) { return name + ",!--no-" + name.substr(2); }
+
 void add_known(CLI::App* app) {
   for (const Known& k : kNoMeaning) {
     const std::string name = std::string(k.name).substr(0, std::string(k.name).find(','));
     const auto note = [name, reason = k.reason] {
       notice(fmt::format("{} has no effect: {}", name, reason));
     };
-    CLI::Option* option =
-        k.values == 0
-            ? app->add_flag_function(k.name, [note](int64_t) { note(); }, k.reason)
-            : app->add_option_function<std::string>(
-                  k.name, [note](const std::string&) { note(); }, k.reason);
+    CLI::Option* option = k.values == 0
+                              ? app->add_flag_function(
+                                    with_negation(k.name), [note](int64_t) { note(); }, k.reason)
+                              : app->add_option_function<std::string>(
+                                    k.name, [note](const std::string&) { note(); }, k.reason);
     option->group("Of vLLM, accepted without effect");
   }
   for (const Known& k : kRefused) {
@@ -114,7 +123,12 @@ void add_known(CLI::App* app) {
     };
     CLI::Option* option =
         k.values == 0
-            ? app->add_flag_function(k.name, [refuse](int64_t) { refuse(); }, k.reason)
+            ? app->add_flag_function(
+                  with_negation(k.name),
+                  [refuse](int64_t given) {
+                    if (given > 0) refuse();
+                  },
+                  k.reason)
             : app->add_option_function<std::vector<std::string>>(
                      k.name, [refuse](const std::vector<std::string>&) { refuse(); }, k.reason)
                   ->expected(1, -1);
@@ -135,8 +149,17 @@ double environment_number(const char* name, const char* value) {
   return v;
 }
 
+// The JSON that a flag holds: what is wrong with it is wrong usage.
+json flag_json(const std::string& text, const std::string& flag) {
+  try {
+    return parse_json(text, flag);
+  } catch (const Error& e) {
+    throw usage_error(e.what());
+  }
+}
+
 std::vector<std::string> string_list(const std::string& text, const char* flag) {
-  const json list = parse_json(text, flag);
+  const json list = flag_json(text, flag);
   if (!list.is_array()) throw usage_error(fmt::format("{}: expected a JSON list", flag));
   std::vector<std::string> out;
   for (const json& item : list) {
@@ -181,24 +204,89 @@ void check_formats(const ServeFlags& f) {
         .field("--device")
         .expected("auto or cpu")
         .found(f.device);
+  if (f.logprobs_mode != "raw_logprobs")
+    throw Error("log-probabilities are those of the model, before penalties and temperature",
+                ErrorKind::kUsage)
+        .field("--logprobs-mode")
+        .expected("raw_logprobs")
+        .found(f.logprobs_mode);
+  if (f.scheduling_policy != "fcfs")
+    throw Error("requests are served first come, first served", ErrorKind::kUsage)
+        .field("--scheduling-policy")
+        .expected("fcfs")
+        .found(f.scheduling_policy);
+  if (f.content_format == "openai")
+    notice("--chat-template-content-format openai: templates get the text parts as one string");
   if (f.dtype != "auto")
-    notice(fmt::format("--dtype {}: weights keep the checkpoint's type, sums are float32", f.dtype));
+    notice(
+        fmt::format("--dtype {}: weights keep the checkpoint's type, sums are float32", f.dtype));
 }
 
-void apply_override(const std::string& text, GenerationConfig& g) {
+// Sampling defaults must be what a request could ask for.
+void check_defaults(const GenerationConfig& g, const std::string& where) {
+  const auto within = [&](const char* name, const std::optional<double>& value, double lo,
+                          double hi, const char* range) {
+    if (!value || (*value >= lo && *value <= hi)) return;  // NaN is not within
+    throw usage_error("the sampling default is out of range")
+        .file(where)
+        .field(name)
+        .expected(range)
+        .found(fmt::format("{}", *value));
+  };
+  constexpr double kLargest = std::numeric_limits<double>::max();
+  constexpr double kAboveZero = std::numeric_limits<double>::min();
+  within("temperature", g.temperature, 0, kLargest, "at least 0");
+  within("top_p", g.top_p, kAboveZero, 1, "above 0 and at most 1");
+  within("min_p", g.min_p, 0, 1, "0 to 1");
+  within("repetition_penalty", g.repetition_penalty, kMinRepetitionPenalty, kMaxRepetitionPenalty,
+         "0.01 to 1000000");
+}
+
+void set_override(const std::string& text, GenerationConfig& g) {
   const std::string where = "--override-generation-config";
-  const json o = parse_json(text, where);
+  const json o = flag_json(text, where);
   if (!o.is_object()) throw usage_error(where + ": expected a JSON object");
   for (const auto& [key, value] : o.items()) {
-    if (key == "temperature") g.temperature = get_number(o, "temperature", where);
-    else if (key == "top_p") g.top_p = get_number(o, "top_p", where);
-    else if (key == "min_p") g.min_p = get_number(o, "min_p", where);
-    else if (key == "top_k") g.top_k = get_int(o, "top_k", where, -1, INT32_MAX);
-    else if (key == "repetition_penalty") g.repetition_penalty = get_number(o, "repetition_penalty", where);
-    else if (key == "max_new_tokens") g.max_new_tokens = get_int(o, "max_new_tokens", where, 1, INT32_MAX);
+    if (key == "temperature")
+      g.temperature = get_number(o, "temperature", where);
+    else if (key == "top_p")
+      g.top_p = get_number(o, "top_p", where);
+    else if (key == "min_p")
+      g.min_p = get_number(o, "min_p", where);
+    else if (key == "top_k")
+      g.top_k = get_int(o, "top_k", where, -1, INT32_MAX);
+    else if (key == "repetition_penalty")
+      g.repetition_penalty = get_number(o, "repetition_penalty", where);
+    else if (key == "max_new_tokens")
+      g.max_new_tokens = get_int(o, "max_new_tokens", where, 1, INT32_MAX);
     else
       throw Error("unknown sampling default", ErrorKind::kUsage).field(where).found(key);
   }
+}
+
+void apply_override(const std::string& text, GenerationConfig& g) {
+  try {
+    set_override(text, g);
+  } catch (const Error& e) {  // a value of the wrong type, say
+    throw usage_error(e.what());
+  }
+  check_defaults(g, "--override-generation-config");
+}
+
+// The model's folder, or the one that --generation-config names; "vllm": none.
+GenerationConfig generation_defaults(const ServeFlags& f) {
+  if (f.generation_config == "vllm") return {};
+  const bool own = f.generation_config == "auto";
+  const fs::path folder = own ? f.runtime.model : f.generation_config;
+  std::error_code ec;
+  if (!own && !fs::is_directory(folder, ec))
+    throw Error("no such folder", ErrorKind::kUsage)
+        .field("--generation-config")
+        .expected("auto, vllm or a folder with generation_config.json")
+        .found(f.generation_config);
+  const GenerationConfig defaults = GenerationConfig::load(folder);
+  check_defaults(defaults, (folder / "generation_config.json").string());
+  return defaults;
 }
 
 }  // namespace
@@ -215,7 +303,7 @@ size_t parse_human_number(const std::string& text, const char* flag) {
   if (unit == "M") factor = 1024.0 * 1024;
   if (unit == "g") factor = 1e9;
   if (unit == "G") factor = 1024.0 * 1024 * 1024;
-  if (end == text.c_str() || factor == 0 || !(v > 0) || v * factor > 1e15)
+  if (end == text.c_str() || factor == 0 || !(v * factor >= 1) || v * factor > 1e15)
     throw Error("no size", ErrorKind::kUsage)
         .field(flag)
         .expected("a number like 4096, 25.6k (thousands) or 32K (1024)")
@@ -237,6 +325,11 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app->add_option("--tokenizer", f.runtime.tokenizer, "folder of another tokenizer");
   app->add_option("--chat-template", f.chat_template, "a file, or the template itself");
+  app->add_option("--chat-template-content-format", f.content_format,
+                  "auto, string or openai; templates always get strings")
+      ->check(CLI::IsMember({"auto", "string", "openai"}));
+  app->add_option("--logprobs-mode", f.logprobs_mode, "raw_logprobs");
+  app->add_option("--scheduling-policy", f.scheduling_policy, "fcfs");
   app->add_option("--response-role", f.server.response_role, "role of answers")
       ->capture_default_str();
   app->add_option("--max-model-len", f.max_model_len,
@@ -252,7 +345,8 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
       ->capture_default_str();
   app->add_option("--kv-cache-memory-bytes", f.kv_cache_bytes,
                   "memory for keys and values; at most 4 GiB and half of what is free by default");
-  app->add_option("--kv-cache-dtype", f.kv_cache_dtype, "auto (bfloat16), bfloat16, float16, float32")
+  app->add_option("--kv-cache-dtype", f.kv_cache_dtype,
+                  "auto (bfloat16), bfloat16, float16, float32")
       ->check(CLI::IsMember({"auto", "bfloat16", "float16", "half", "float32", "float"}));
   app->add_option("--generation-config", f.generation_config,
                   "sampling defaults: auto = the model's, vllm = none, or a folder");
@@ -262,7 +356,8 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("--tensor-parallel-size,--tp", f.tensor_parallel, "ranks; only 1 for now");
   app->add_option("--pipeline-parallel-size,--pp", f.pipeline_parallel, "only 1");
   app->add_option("--data-parallel-size,--dp", f.data_parallel, "only 1");
-  app->add_option("--distributed-executor-backend", f.backend, "who starts ranks: mp, ray, mpi, uni")
+  app->add_option("--distributed-executor-backend", f.backend,
+                  "who starts ranks: mp, ray, mpi, uni")
       ->check(CLI::IsMember({"mp", "ray", "mpi", "uni", "external_launcher"}));
   app->add_option("--quantization,-q", f.quantization, "ascend; read from the checkpoint");
   app->add_option("--dtype", f.dtype, "accepted; the checkpoint's type is kept")
@@ -274,24 +369,26 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("--ssl-certfile", f.server.tls.certificate_file, "and this certificate");
   app->add_option("--ssl-ca-certs", f.server.tls.ca_file, "authorities for client certificates");
   app->add_option_function<int>(
-         "--ssl-cert-reqs",
-         [&f](int v) { f.server.tls.require_client_certificate = v == 2; },
+         "--ssl-cert-reqs", [&f](int v) { f.server.tls.require_client_certificate = v == 2; },
          "2 = demand client certificates")
       ->check(CLI::IsMember({0, 2}));
   app->add_option("--allowed-origins", f.origins, "JSON list, for browsers");
   app->add_option("--allowed-methods", f.methods, "JSON list");
   app->add_option("--allowed-headers", f.headers, "JSON list");
-  app->add_flag("--allow-credentials", f.server.cors.credentials, "for browsers");
+  app->add_flag("--allow-credentials,!--no-allow-credentials", f.server.cors.credentials,
+                "for browsers");
   app->add_option("--uvicorn-log-level", f.log_level, "warning and above: no access log")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "critical", "trace"}));
-  app->add_flag("--disable-uvicorn-access-log", f.no_access_log, "no line for each request");
-  app->add_flag("--disable-log-stats", f.no_log_stats, "no periodic line of figures");
-  app->add_flag("--return-tokens-as-token-ids", f.server.return_tokens_as_token_ids,
-                "logprobs name tokens as token_id:N");
-  app->add_flag("--enable-request-id-headers", f.server.enable_request_id_headers,
-                "answers carry X-Request-Id");
-  app->add_flag("--enable-force-include-usage", f.server.force_include_usage,
-                "every stream ends with usage");
+  app->add_flag("--disable-uvicorn-access-log,!--no-disable-uvicorn-access-log", f.no_access_log,
+                "no line for each request");
+  app->add_flag("--disable-log-stats,!--no-disable-log-stats", f.no_log_stats,
+                "no periodic line of figures");
+  app->add_flag("--return-tokens-as-token-ids,!--no-return-tokens-as-token-ids",
+                f.server.return_tokens_as_token_ids, "logprobs name tokens as token_id:N");
+  app->add_flag("--enable-request-id-headers,!--no-enable-request-id-headers",
+                f.server.enable_request_id_headers, "answers carry X-Request-Id");
+  app->add_flag("--enable-force-include-usage,!--no-enable-force-include-usage",
+                f.server.force_include_usage, "every stream ends with usage");
   add_known(app);
 }
 
@@ -305,8 +402,8 @@ void resolve(ServeFlags& f) {
   if (!f.kv_cache_bytes.empty())
     f.runtime.kv_bytes = parse_human_number(f.kv_cache_bytes, "--kv-cache-memory-bytes");
   else if (const char* gib = environment("VLLM_CPU_KVCACHE_SPACE"))
-    f.runtime.kv_bytes = static_cast<uint64_t>(
-        environment_number("VLLM_CPU_KVCACHE_SPACE", gib) * (uint64_t{1} << 30));
+    f.runtime.kv_bytes = static_cast<uint64_t>(environment_number("VLLM_CPU_KVCACHE_SPACE", gib) *
+                                               (uint64_t{1} << 30));
   if (f.kv_cache_dtype == "float16" || f.kv_cache_dtype == "half")
     f.runtime.kv_type = kernels::FloatType::kF16;
   if (f.kv_cache_dtype == "float32" || f.kv_cache_dtype == "float")
@@ -333,10 +430,9 @@ void resolve(ServeFlags& f) {
   if (!f.origins.empty()) s.cors.origins = string_list(f.origins, "--allowed-origins");
   if (!f.methods.empty()) s.cors.methods = string_list(f.methods, "--allowed-methods");
   if (!f.headers.empty()) s.cors.headers = string_list(f.headers, "--allowed-headers");
-  if (f.generation_config != "vllm")
-    s.defaults = GenerationConfig::load(f.generation_config == "auto" ? f.runtime.model
-                                                                      : f.generation_config);
-  if (!f.override_generation_config.empty()) apply_override(f.override_generation_config, s.defaults);
+  s.defaults = generation_defaults(f);
+  if (!f.override_generation_config.empty())
+    apply_override(f.override_generation_config, s.defaults);
 }
 
 }  // namespace octet::cli

@@ -19,6 +19,7 @@ struct ServeFlags {
   std::string generation_config = "auto", override_generation_config;
   std::string dtype = "auto", quantization, load_format = "auto", device = "auto";
   std::string backend, log_level = "info";
+  std::string content_format = "auto", logprobs_mode = "raw_logprobs", scheduling_policy = "fcfs";
   std::string origins, methods, headers;  // JSON lists
   size_t tensor_parallel = 1, pipeline_parallel = 1, data_parallel = 1;
   bool no_access_log = false, no_log_stats = false;

@@ -5,6 +5,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 #include <utility>
 
 #include "src/base/error.h"
@@ -17,6 +19,19 @@ namespace {
 
 // Rows of one step for which prompt logprobs may be wanted: bounds the logits buffer.
 constexpr size_t kPromptLogprobRows = 32;
+
+// Bounds within which the sampler's arithmetic stays finite.
+constexpr double kMaxBias = 1e6, kMaxNumber = std::numeric_limits<double>::max();
+constexpr double kMinTopP = std::numeric_limits<double>::min();  // above 0
+
+// Refuses NaN too.
+void check_range(double value, double lo, double hi, const char* field) {
+  if (value >= lo && value <= hi) return;
+  throw usage_error("out of range")
+      .field(field)
+      .expected(fmt::format("{} to {}", lo, hi))
+      .found(fmt::format("{}", value));
+}
 
 double seconds(Clock::duration d) { return std::chrono::duration<double>(d).count(); }
 
@@ -38,8 +53,8 @@ struct Engine::Sequence {
 
   RequestId id;
   Request request;
-  std::vector<int32_t> tokens;    // prompt and output
-  size_t computed = 0;            // tokens whose keys and values are in the cache
+  std::vector<int32_t> tokens;  // prompt and output
+  size_t computed = 0;          // tokens whose keys and values are in the cache
   std::vector<int32_t> blocks;
   Sampler sampler;
   std::optional<text::StreamDecoder> decoder;
@@ -50,8 +65,7 @@ struct Engine::Sequence {
   bool finished = false;
 
   bool wants_prompt_logprobs() const {
-    return request.sampling.prompt_logprobs >= 0 &&
-           prompt_logprobs.size() < request.prompt.size();
+    return request.sampling.prompt_logprobs >= 0 && prompt_logprobs.size() < request.prompt.size();
   }
 };
 
@@ -74,10 +88,8 @@ Engine::Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptio
       observer_(observer),
       cache_(model.config(), options_.kv_blocks, options_.kv_type) {
   OCTET_CHECK(options_.kv_blocks >= blocks_for(options_.max_model_len));
-  OCTET_CHECK(options_.max_batched_tokens > 0 &&
-              options_.max_batched_tokens <= model.max_rows());
-  OCTET_CHECK(options_.max_sequences > 0 &&
-              options_.max_sequences <= options_.max_batched_tokens);
+  OCTET_CHECK(options_.max_batched_tokens > 0 && options_.max_batched_tokens <= model.max_rows());
+  OCTET_CHECK(options_.max_sequences > 0 && options_.max_sequences <= options_.max_batched_tokens);
   heartbeat_ = Clock::now().time_since_epoch().count();
   thread_ = std::thread([this] { loop(); });
   ::pthread_setname_np(thread_.native_handle(), "octet-engine");
@@ -108,15 +120,29 @@ void Engine::validate(const Request& r) const {
     if (word.empty()) throw usage_error("a bad word is empty").field("bad_words");
     check_ids(word, "bad_words");
   }
-  for (const auto& [id, bias] : r.sampling.logit_bias) check_ids({id}, "logit_bias");
-  if (r.sampling.max_tokens < 1) throw usage_error("max_tokens must be at least 1").field("max_tokens");
+  for (const auto& [id, bias] : r.sampling.logit_bias) {
+    check_ids({id}, "logit_bias");
+    check_range(bias, -kMaxBias, kMaxBias, "logit_bias");
+  }
+  check_range(r.sampling.temperature, 0, kMaxNumber, "temperature");
+  check_range(r.sampling.top_p, kMinTopP, 1, "top_p");
+  check_range(r.sampling.min_p, 0, 1, "min_p");
+  check_range(r.sampling.repetition_penalty, kMinRepetitionPenalty, kMaxRepetitionPenalty,
+              "repetition_penalty");
+  check_range(r.sampling.frequency_penalty, -kMaxBias, kMaxBias, "frequency_penalty");
+  check_range(r.sampling.presence_penalty, -kMaxBias, kMaxBias, "presence_penalty");
+  for (const std::string& stop : r.sampling.stop)
+    if (stop.empty()) throw usage_error("a stop string is empty").field("stop");
+  if (r.sampling.max_tokens < 1)
+    throw usage_error("max_tokens must be at least 1").field("max_tokens");
   if (r.prompt.size() + r.sampling.max_tokens > options_.max_model_len)
-    throw usage_error(fmt::format(
-                          "This model's maximum context length is {} tokens. However, you requested "
-                          "{} output tokens and your prompt contains {} input tokens, {} in all. "
-                          "Reduce the prompt or the number of output tokens.",
-                          options_.max_model_len, r.sampling.max_tokens, r.prompt.size(),
-                          r.prompt.size() + r.sampling.max_tokens))
+    throw usage_error(
+        fmt::format("This model's maximum context length is {} tokens. However, you "
+                    "requested {} output tokens and your prompt contains {} input tokens, "
+                    "{} in all. "
+                    "Reduce the prompt or the number of output tokens.",
+                    options_.max_model_len, r.sampling.max_tokens, r.prompt.size(),
+                    r.prompt.size() + r.sampling.max_tokens))
         .field("input_tokens");
   if (tokenizer_ == nullptr && !r.sampling.stop.empty())
     throw usage_error("stop strings need a tokenizer").field("stop");
@@ -172,8 +198,8 @@ void Engine::publish() {
   const std::lock_guard lock(mutex_);
   stats_.running = running_.size();
   stats_.waiting = waiting_.size();
-  stats_.kv_usage = 1.0 - static_cast<double>(cache_.free_blocks()) /
-                              static_cast<double>(cache_.blocks());
+  stats_.kv_usage =
+      1.0 - static_cast<double>(cache_.free_blocks()) / static_cast<double>(cache_.blocks());
   stats_.prompt_tokens = prompt_tokens_;
   stats_.generation_tokens = generation_tokens_;
   stats_.preemptions = preemptions_;
@@ -210,9 +236,8 @@ void Engine::loop() {
       std::unique_lock lock(mutex_);
       if (running_.empty() && waiting_.empty()) {
         sleeping_.store(true, std::memory_order_relaxed);
-        wake_.wait(lock, [&] {
-          return stop_ || abort_all_ || !submitted_.empty() || !aborts_.empty();
-        });
+        wake_.wait(lock,
+                   [&] { return stop_ || abort_all_ || !submitted_.empty() || !aborts_.empty(); });
         heartbeat_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
         sleeping_.store(false, std::memory_order_relaxed);
       }
@@ -225,13 +250,20 @@ void Engine::loop() {
       publish();
       if (!step.batch.tokens.empty()) run(step);
     } catch (const std::exception& e) {
-      // Our own failure (out of memory, say): the requests of this step end, the engine goes on.
+      // Our own failure (out of memory, say). Every running request ends, because the step may have
+      // left any of them half changed; the waiting ones have no state yet, and the engine goes on.
       spdlog::error("engine step failed: {}", e.what());
       for (auto& s : running_)
         if (!s->finished) finish(*s, FinishReason::kError, e.what());
     }
     remove_finished();
     publish();
+  }
+  {
+    // What came while take_commands() had let go of the lock; from stop_ on nothing more comes.
+    const std::lock_guard lock(mutex_);
+    std::move(submitted_.begin(), submitted_.end(), std::back_inserter(waiting_));
+    submitted_.clear();
   }
   for (auto& s : running_) finish(*s, FinishReason::kAbort);
   for (auto& s : waiting_) finish(*s, FinishReason::kAbort);
@@ -262,11 +294,12 @@ void Engine::schedule(Step& step) {
   size_t budget = options_.max_batched_tokens;
   const auto add = [&](Sequence& s, size_t count) {
     const size_t position = s.computed;
-    const size_t first = step.batch.add(std::span(s.tokens).subspan(position, count), position,
-                                        s.blocks.data());
+    const size_t first =
+        step.batch.add(std::span(s.tokens).subspan(position, count), position, s.blocks.data());
     for (size_t i = 0; i < count; ++i) {
       const bool last = position + i + 1 == s.tokens.size();
-      const bool prompt_row = s.wants_prompt_logprobs() && position + i + 1 < s.request.prompt.size();
+      const bool prompt_row =
+          s.wants_prompt_logprobs() && position + i + 1 < s.request.prompt.size();
       if (!last && !prompt_row) continue;
       step.batch.logit_rows.push_back(first + i);
       step.wanted.push_back({&s, position + i});
@@ -320,6 +353,7 @@ void Engine::run(Step& step) {
       Sequence& s = *step.wanted[i].sequence;
       const std::span<float> row(logits + i * vocab, vocab);
       const size_t next = step.wanted[i].position + 1;
+      Sampler::make_safe(row);
       if (next == s.tokens.size())
         tokens[i] = s.sampler.sample(row, &logprobs[i]);
       else

@@ -1,10 +1,10 @@
 // The serving engine: one thread that owns scheduler, KV pages and model.
 //
-// Callers hand it requests through a bounded queue and get outputs through their sink, called on the
-// engine's thread. Every step it mixes the running sequences' next tokens with chunks of prompts
-// (continuous batching, chunked prefill) within a budget of tokens, so a long prompt never stalls
-// the others. When pages run out the latest arrival is preempted: its pages are dropped and it is
-// computed again later, with the same result.
+// Callers hand it requests through a bounded queue and get outputs through their sink, called on
+// the engine's thread. Every step it mixes the running sequences' next tokens with chunks of
+// prompts (continuous batching, chunked prefill) within a budget of tokens, so a long prompt never
+// stalls the others. When pages run out the latest arrival is preempted: its pages are dropped and
+// it is computed again later, with the same result.
 #pragma once
 
 #include <atomic>
@@ -24,11 +24,11 @@
 namespace octet {
 
 struct EngineOptions {
-  size_t max_sequences = 128;      // running at once
-  size_t max_batched_tokens = 512; // of one step; at most the model's max_rows
-  size_t max_queue = 4096;         // requests waiting; more are refused
-  size_t max_model_len = 2048;     // prompt + output tokens of a request
-  size_t kv_blocks = 0;            // pages; at least blocks_for(max_model_len)
+  size_t max_sequences = 128;       // running at once
+  size_t max_batched_tokens = 512;  // of one step; at most the model's max_rows
+  size_t max_queue = 4096;          // requests waiting; more are refused
+  size_t max_model_len = 2048;      // prompt + output tokens of a request
+  size_t kv_blocks = 0;             // pages; at least blocks_for(max_model_len)
   kernels::FloatType kv_type = kernels::FloatType::kBF16;
   std::vector<int32_t> eos_ids;
 };

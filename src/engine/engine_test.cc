@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <thread>
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/engine/sampler.h"
 #include "src/text/testing.h"
 
 namespace octet {
@@ -325,6 +328,66 @@ TEST_F(EngineTest, MaskingEveryTokenIsNoCrash) {
   EXPECT_EQ(run(prompts_[0], p).tokens.size(), 3u);
 }
 
+TEST(Sampler, LogitsOfABrokenModelAreNoCrash) {
+  const std::vector<int32_t> prompt = {1, 2, 3};
+  for (const double temperature : {0.0, 1.0})
+    for (const double penalty : {kMinRepetitionPenalty, 1.0, kMaxRepetitionPenalty})
+      for (const float bad : {NAN, INFINITY, -INFINITY, 3e38f, -3e38f})
+        for (const size_t share : {size_t{1}, size_t{3}}) {  // all of them, every third
+          SamplingParams p;
+          p.temperature = temperature;
+          p.repetition_penalty = penalty;
+          p.top_k = 5;
+          p.top_p = 0.9;
+          p.seed = 1;
+          p.logprobs = 4;
+          std::vector<float> logits(100, 0.5f);
+          for (size_t i = 0; i < logits.size(); i += share) logits[i] = bad;
+          Sampler::make_safe(logits);
+          TokenLogprob logprob;
+          const int32_t token = Sampler(p, prompt, {}).sample(logits, &logprob);
+          EXPECT_GE(token, 0);
+          EXPECT_LT(token, 100);
+          EXPECT_FALSE(std::isnan(logprob.logprob));
+          EXPECT_EQ(logprob.top.size(), 4u);
+        }
+}
+
+// A request that comes while the engine ends others, just before it stops, ends like them.
+TEST_F(EngineTest, NothingSubmittedAtTheEndIsForgotten) {
+  class Late final : public OutputSink {
+   public:
+    void on_output(RequestOutput output) override {
+      if (!output.finish) return;
+      std::thread destroyer;
+      while (true) {  // until the engine is told to stop
+        const auto sink = std::make_shared<Collector>();
+        if (!engine_->submit({{1}, SamplingParams(), sink})) break;
+        late_.push_back(sink);
+        if (!destroyer.joinable()) destroyer = std::thread([this] { owner_->reset(); });
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      destroyer_ = std::move(destroyer);
+    }
+    std::unique_ptr<Engine>* owner_ = nullptr;
+    Engine* engine_ = nullptr;
+    std::vector<std::shared_ptr<Collector>> late_;
+    std::thread destroyer_;
+  };
+  start(64, 16, 1 << 20);
+  const auto sink = std::make_shared<Late>();
+  sink->owner_ = &engine_;
+  sink->engine_ = engine_.get();
+  const auto id = engine_->submit({prompts_[0], letters(1, 100), sink});
+  engine_->abort(*id);
+  for (int i = 0; i < 6000 && !sink->destroyer_.joinable(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  ASSERT_TRUE(sink->destroyer_.joinable());
+  sink->destroyer_.join();
+  ASSERT_FALSE(sink->late_.empty());
+  for (const auto& late : sink->late_) EXPECT_EQ(late->wait().finish, FinishReason::kAbort);
+}
+
 TEST_F(EngineTest, TheQueueIsBounded) {
   start(64, 1, 2);
   const auto first = submit_held(prompts_[0], greedy(100));
@@ -372,6 +435,22 @@ TEST_F(EngineTest, RefusesWhatCanNeverRun) {
   p = greedy(1);
   p.bad_words = {{}};
   EXPECT_EQ(field({1}, p), "bad_words");
+  p = greedy(1);
+  p.stop = {""};
+  EXPECT_EQ(field({1}, p), "stop");
+  const auto range = [&](double SamplingParams::*member, double value) {
+    SamplingParams wrong = greedy(1);
+    wrong.*member = value;
+    return field({1}, wrong);
+  };
+  for (const double value : {-1.0, double{NAN}, double{INFINITY}}) {
+    EXPECT_EQ(range(&SamplingParams::temperature, value), "temperature");
+    EXPECT_EQ(range(&SamplingParams::top_p, value), "top_p");
+    EXPECT_EQ(range(&SamplingParams::min_p, value), "min_p");
+    EXPECT_EQ(range(&SamplingParams::repetition_penalty, value), "repetition_penalty");
+  }
+  EXPECT_EQ(range(&SamplingParams::top_p, 0), "top_p");
+  EXPECT_EQ(range(&SamplingParams::repetition_penalty, 1e-300), "repetition_penalty");
 }
 
 }  // namespace

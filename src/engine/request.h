@@ -12,27 +12,30 @@
 
 namespace octet {
 
-// How to choose tokens and when to stop; ids are checked against the vocabulary by the engine.
+// A smaller penalty divides logits until they are infinite, a larger one makes no difference.
+inline constexpr double kMinRepetitionPenalty = 0.01, kMaxRepetitionPenalty = 1e6;
+
+// How to choose tokens and when to stop; the engine checks ranges, and ids against the vocabulary.
 struct SamplingParams {
-  double temperature = 1;        // below 1e-5: greedy, and top_k/top_p/min_p do not count
-  double top_p = 1;              // (0, 1]
-  double min_p = 0;              // [0, 1]
-  int64_t top_k = 0;             // 0 = off
-  double repetition_penalty = 1; // > 0; prompt and output tokens
-  double frequency_penalty = 0;  // output tokens
-  double presence_penalty = 0;   // output tokens
-  std::optional<int64_t> seed;   // nothing: a fresh one
+  double temperature = 1;         // below 1e-5: greedy, and top_k/top_p/min_p do not count
+  double top_p = 1;               // (0, 1]
+  double min_p = 0;               // [0, 1]
+  int64_t top_k = 0;              // 0 = off
+  double repetition_penalty = 1;  // prompt and output tokens; within the bounds above
+  double frequency_penalty = 0;   // output tokens
+  double presence_penalty = 0;    // output tokens
+  std::optional<int64_t> seed;    // nothing: a fresh one
   size_t max_tokens = 16;
-  size_t min_tokens = 0;         // no eos or stop token before
+  size_t min_tokens = 0;  // no eos or stop token before
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;
-  std::vector<std::string> stop;          // each not empty
-  bool include_stop = false;              // keep the matched stop string in the text
+  std::vector<std::string> stop;  // each not empty
+  bool include_stop = false;      // keep the matched stop string in the text
   std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<int32_t> allowed_token_ids; // empty: all
+  std::vector<int32_t> allowed_token_ids;       // empty: all
   std::vector<std::vector<int32_t>> bad_words;  // token sequences that must not be completed
-  int logprobs = -1;             // alternatives per output token; -1 = none, 0 = chosen only
-  int prompt_logprobs = -1;      // the same per prompt token
+  int logprobs = -1;         // alternatives per output token; -1 = none, 0 = chosen only
+  int prompt_logprobs = -1;  // the same per prompt token
   bool skip_special_tokens = true;
 };
 
@@ -41,7 +44,7 @@ struct SamplingParams {
 struct TokenLogprob {
   int32_t token = 0;
   float logprob = 0;
-  int64_t rank = 0;  // 1 = the likeliest
+  int64_t rank = 0;                            // 1 = the likeliest
   std::vector<std::pair<int32_t, float>> top;  // descending
 };
 
@@ -65,7 +68,7 @@ struct RequestOutput {
   std::optional<FinishReason> finish;  // the last output of the request
   // Why it stopped: the stop string, the stop token's id, or nothing (eos, length).
   std::variant<std::monostate, std::string, int32_t> stop_reason;
-  std::string error;                   // with kError
+  std::string error;  // with kError
 };
 
 // Receives outputs on the engine's thread; must not block.

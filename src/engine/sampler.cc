@@ -8,6 +8,7 @@ namespace octet {
 namespace {
 
 constexpr float kMasked = -INFINITY;
+constexpr float kLargest = 1e30f;  // finite after any penalty and bias
 constexpr double kGreedyBelow = 1e-5;
 
 size_t argmax(std::span<const float> v) {
@@ -30,11 +31,16 @@ Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
                         : (uint64_t{std::random_device{}()} << 32 | std::random_device{}()));
 }
 
+void Sampler::make_safe(std::span<float> logits) {
+  for (float& l : logits) l = l >= -kLargest ? std::min(l, kLargest) : kMasked;  // NaN: masked
+}
+
 TokenLogprob Sampler::logprob_of(std::span<const float> logits, int32_t token, int top) {
   const float max = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
-  for (float l : logits) sum += std::exp(static_cast<double>(l - max));
-  const double log_sum = std::log(sum) + max;
+  if (max > kMasked)
+    for (float l : logits) sum += std::exp(static_cast<double>(l - max));
+  const double log_sum = max > kMasked ? std::log(sum) + max : 0;  // all masked: -infinity each
   TokenLogprob out;
   const float value = logits[static_cast<size_t>(token)];
   out.token = token;
@@ -89,8 +95,8 @@ void Sampler::penalize(std::span<float> logits) const {
   }
   if (params_.frequency_penalty != 0 || params_.presence_penalty != 0)
     for (const auto& [id, count] : counts_)
-      at(logits, id) -= static_cast<float>(
-          params_.frequency_penalty * static_cast<double>(count) + params_.presence_penalty);
+      at(logits, id) -= static_cast<float>(params_.frequency_penalty * static_cast<double>(count) +
+                                           params_.presence_penalty);
 }
 
 int32_t Sampler::draw(std::span<const float> logits) {
@@ -105,9 +111,9 @@ int32_t Sampler::draw(std::span<const float> logits) {
   c.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i)
     if (logits[i] > kMasked)
-      c.push_back({std::exp(static_cast<double>(logits[i] - max) * inverse),
-                   static_cast<int32_t>(i)});
-  if (c.empty()) return static_cast<int32_t>(argmax(logits));  // every token is masked, or NaN
+      c.push_back(
+          {std::exp(static_cast<double>(logits[i] - max) * inverse), static_cast<int32_t>(i)});
+  if (c.empty()) return static_cast<int32_t>(argmax(logits));  // every token is masked
   const auto heavier = [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
   };

@@ -18,13 +18,17 @@ class Sampler {
   Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
           std::vector<int32_t> eos_ids);
 
-  // Draws the next token from logits [vocab] (overwritten) and records it. With params.logprobs >= 0
-  // fills `logprob`.
+  // NaN becomes -infinity and what is huge a large number, so that all that follows can compare
+  // and subtract: a broken model must give bad text, not bring the process down.
+  static void make_safe(std::span<float> logits);
+
+  // Draws the next token from safe logits [vocab] (overwritten) and records it. With
+  // params.logprobs >= 0 fills `logprob`.
   int32_t sample(std::span<float> logits, TokenLogprob* logprob);
 
   const std::vector<int32_t>& output() const { return output_; }
 
-  // The log-probability of `token` and the `top` likeliest, from raw logits.
+  // The log-probability of `token` and the `top` likeliest, from raw but safe logits.
   static TokenLogprob logprob_of(std::span<const float> logits, int32_t token, int top);
 
  private:
@@ -33,9 +37,9 @@ class Sampler {
   int32_t draw(std::span<const float> logits);
 
   SamplingParams params_;
-  std::vector<int32_t> stop_ids_;                 // eos and stop tokens, masked below min_tokens
-  std::unordered_map<int32_t, int64_t> counts_;   // of output tokens
-  std::vector<int32_t> seen_;                     // distinct prompt tokens, for repetition_penalty
+  std::vector<int32_t> stop_ids_;                // eos and stop tokens, masked below min_tokens
+  std::unordered_map<int32_t, int64_t> counts_;  // of output tokens
+  std::vector<int32_t> seen_;                    // distinct prompt tokens, for repetition_penalty
   std::vector<int32_t> output_;
   std::mt19937_64 rng_;
 };

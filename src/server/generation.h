@@ -65,7 +65,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::unique_ptr<Answer> answer_;
   std::shared_ptr<Exchange> exchange_;  // null once answered
   std::vector<Choice> choices_;
-  std::vector<RequestId> ids_;  // of the engine, by choice
+  std::vector<RequestId> ids_;                           // of the engine, by choice
   std::deque<std::pair<size_t, RequestOutput>> untold_;  // by choice
   size_t unfinished_ = 0;
   bool started_ = false;

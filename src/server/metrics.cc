@@ -42,6 +42,17 @@ double seconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
+const char* type_name(kernels::FloatType type) {
+  switch (type) {
+    case kernels::FloatType::kF16:
+      return "float16";
+    case kernels::FloatType::kBF16:
+      return "bfloat16";
+    default:
+      return "float32";
+  }
+}
+
 bool known(Clock::time_point t) { return t != Clock::time_point(); }
 
 }  // namespace
@@ -56,7 +67,7 @@ struct Metrics::Impl {
                      .Register(registry);
     info.Add({{"block_size", std::to_string(kBlockTokens)},
               {"num_gpu_blocks", std::to_string(engine.kv_blocks)},
-              {"cache_dtype", engine.kv_type == kernels::FloatType::kBF16 ? "bfloat16" : "float32"},
+              {"cache_dtype", type_name(engine.kv_type)},
               {"enable_prefix_caching", "False"}})
         .Set(1);
     for (const char* reason : {"stop", "length", "abort", "error"})

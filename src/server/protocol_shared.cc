@@ -50,7 +50,7 @@ void parse_distribution(const Fields& f, const GenerationConfig& defaults, Sampl
   s.min_p = number_in(f, "min_p", defaults.min_p.value_or(0), 0, 1);
   s.top_k = std::max<int64_t>(f.integer("top_k", -1).value_or(defaults.top_k.value_or(0)), 0);
   s.repetition_penalty = number_in(f, "repetition_penalty", defaults.repetition_penalty.value_or(1),
-                                   0, INFINITY, true);
+                                   kMinRepetitionPenalty, kMaxRepetitionPenalty);
   s.frequency_penalty = number_in(f, "frequency_penalty", 0, -2, 2);
   s.presence_penalty = number_in(f, "presence_penalty", 0, -2, 2);
   s.seed = f.integer("seed");

@@ -125,6 +125,8 @@ TEST_F(ProtocolTest, NumbersOutOfRange) {
                                                                   {"min_p", "1.1"},
                                                                   {"repetition_penalty", "0"},
                                                                   {"repetition_penalty", "-1"},
+                                                                  {"repetition_penalty", "1e-300"},
+                                                                  {"repetition_penalty", "1e300"},
                                                                   {"presence_penalty", "2.1"},
                                                                   {"frequency_penalty", "-2.1"},
                                                                   {"n", "0"},

@@ -73,7 +73,7 @@ Router::Router(Context& context) : context_(context), keys_(context.options.api_
   };
   post("/v1/completions", true, [this](ExchangePtr x) { generate(x, false); });
   post("/v1/chat/completions", true, [this](ExchangePtr x) { generate(x, true); });
-  post("/invocations", false, [this](ExchangePtr x) { generate(x, std::nullopt); });
+  post("/invocations", true, [this](ExchangePtr x) { generate(x, std::nullopt); });
   post("/tokenize", false, [this](ExchangePtr x) { answer_json(x, tokenize); });
   post("/detokenize", false, [this](ExchangePtr x) { answer_json(x, detokenize); });
   add("GET", "/v1/models", true, [this](ExchangePtr x) { respond_json(*x, model_list(context_)); });
@@ -115,8 +115,11 @@ Router::Target Router::find(std::string_view target) const {
     target = path == target.npos ? "/" : target.substr(path);
   }
   target = target.substr(0, target.find_first_of("?#"));
-  const std::string& root = context_.options.root_path;
-  if (!root.empty() && target.starts_with(root)) target.remove_prefix(root.size());
+  std::string_view root = context_.options.root_path;
+  if (root.ends_with('/')) root.remove_suffix(1);
+  if (!root.empty() && target.starts_with(root) &&
+      (target.size() == root.size() || target[root.size()] == '/'))
+    target.remove_prefix(root.size());
   Target found{std::string(target)};
   auto it = routes_.find(found.path);
   if (it == routes_.end() && target.starts_with(kModelPrefix)) it = routes_.find(kModelPrefix);
@@ -130,10 +133,9 @@ Router::Target Router::find(std::string_view target) const {
 // Unknown paths under /v1 are guarded too, so that a stranger cannot tell which exist.
 bool Router::admitted(const Exchange& exchange, const Target& target) const {
   if (keys_.empty()) return true;
-  const bool open = target.path == "/health" || target.path == "/ping";
   const bool guarded =
       target.route != nullptr ? target.route->guarded : target.path.starts_with("/v1");
-  if (open || (!guarded && !context_.options.guard_all_paths)) return true;
+  if (!guarded) return true;
   return keys_.admits(header(exchange, http::field::authorization));
 }
 

@@ -13,6 +13,7 @@
 #include "src/base/error.h"
 #include "src/server/connection.h"
 #include "src/server/generation.h"
+#include "src/server/listener.h"
 #include "src/server/router.h"
 
 namespace octet::server {
@@ -27,74 +28,24 @@ std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
 
-std::string join(const std::string& host, uint16_t port) {
-  return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
-                                             : fmt::format("[{}]:{}", host, port);
-}
-
-tcp::endpoint resolve(asio::io_context& io, const std::string& host, uint16_t port) {
-  if (host.empty()) return {tcp::v4(), port};
-  error_code ec;
-  const auto found = tcp::resolver(io).resolve(host, std::to_string(port), ec);
-  if (ec || found.empty())
-    throw usage_error(fmt::format("cannot find the host {}: {}", host, ec.message()))
-        .field("--host");
-  return found.begin()->endpoint();
-}
-
-std::unique_ptr<asio::ssl::context> make_tls(const TlsOptions& options) {
-  if (options.key_file.empty() && options.certificate_file.empty()) return nullptr;
-  auto tls = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
-  tls->set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1);
-  error_code ec;
-  const auto check = [&](const char* what, const std::string& file) {
-    if (ec)
-      throw usage_error(fmt::format("cannot use the TLS {}: {}", what, ec.message())).file(file);
-  };
-  tls->use_certificate_chain_file(options.certificate_file, ec);
-  check("certificate", options.certificate_file);
-  tls->use_private_key_file(options.key_file, asio::ssl::context::pem, ec);
-  check("key", options.key_file);
-  if (!options.ca_file.empty()) {
-    tls->load_verify_file(options.ca_file, ec);
-    check("CA file", options.ca_file);
-  }
-  if (options.require_client_certificate)
-    tls->set_verify_mode(asio::ssl::verify_peer | asio::ssl::verify_fail_if_no_peer_cert);
-  return tls;
-}
-
 }  // namespace
 
 struct Server::Impl final : ConnectionOwner {
   Impl(Engine& engine_, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
-       Metrics& metrics, ServerOptions options_)
+       Metrics& metrics, ServerOptions options_, Listener& listener)
       : options(std::move(options_)),
-        tls(make_tls(options.tls)),
+        tls(listener.take_tls()),
         engine(engine_),
         context{engine, tokenizer, chat_template, metrics, options, io, pool, {}},
-        router(context) {
+        router(context),
+        acceptor(listener.take_acceptor(io)) {
     OCTET_CHECK(!options.served_model_names.empty());
-    listen();
   }
 
   // The engine must have let go of every request before what requests refer to goes.
   ~Impl() override {
     pool.join();
     engine.drain(0);
-  }
-
-  void listen() {
-    const tcp::endpoint endpoint = resolve(io, options.host, options.port);
-    error_code ec;
-    acceptor.open(endpoint.protocol(), ec);
-    if (!ec) acceptor.set_option(asio::socket_base::reuse_address(true), ec);
-    if (!ec) acceptor.bind(endpoint, ec);
-    if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
-    if (ec)
-      throw Error(fmt::format("cannot listen on {}: {}",
-                              join(endpoint.address().to_string(), options.port), ec.message()))
-          .remedy("choose another --port or --host, or end the program that uses it");
   }
 
   void accept() {
@@ -213,15 +164,16 @@ struct Server::Impl final : ConnectionOwner {
   // What follows goes first, with handlers that refer to what is above.
   asio::io_context io{1};
   asio::thread_pool pool{kPoolThreads};
-  tcp::acceptor acceptor{io};
+  tcp::acceptor acceptor;
   asio::signal_set signals{io};
   asio::steady_timer grace{io}, retry{io}, stats_timer{io};
 };
 
 Server::Server(Engine& engine, const text::Tokenizer& tokenizer,
-               const text::ChatTemplate* chat_template, Metrics& metrics, ServerOptions options)
-    : impl_(std::make_unique<Impl>(engine, tokenizer, chat_template, metrics, std::move(options))) {
-}
+               const text::ChatTemplate* chat_template, Metrics& metrics, ServerOptions options,
+               Listener& listener)
+    : impl_(std::make_unique<Impl>(engine, tokenizer, chat_template, metrics, std::move(options),
+                                   listener)) {}
 Server::~Server() = default;
 
 void Server::run() { impl_->run(); }
@@ -237,7 +189,7 @@ std::string Server::url() const {
   const std::string host = endpoint.address().is_unspecified()
                                ? (endpoint.address().is_v6() ? "::1" : "127.0.0.1")
                                : endpoint.address().to_string();
-  return fmt::format("{}://{}", impl_->tls ? "https" : "http", join(host, endpoint.port()));
+  return fmt::format("{}://{}", impl_->tls ? "https" : "http", join_address(host, endpoint.port()));
 }
 
 }  // namespace octet::server

@@ -44,8 +44,7 @@ struct ServerOptions {
   GenerationConfig defaults;
 
   std::vector<std::string> api_keys;  // none: open to all
-  bool guard_all_paths = false;       // not only /v1: everything but /health and /ping
-  std::string root_path;              // removed from the front of request paths
+  std::string root_path;              // "/llm": removed from the front of request paths
   CorsOptions cors;
   TlsOptions tls;
   bool enable_request_id_headers = false;
@@ -72,13 +71,15 @@ struct ServerOptions {
   bool handle_signals = true;        // SIGINT and SIGTERM: stop(); again: at once
 };
 
+class Listener;
+
 class Server {
  public:
-  // Listens; connections are served once run() is called. Everything passed in must outlive the
-  // server; `metrics` is the engine's observer. Without a chat template chat requests get 400.
-  // Throws Error when the address cannot be bound (naming host:port) or the TLS files are unusable.
+  // Connections are served once run() is called. Takes over what the listener holds; everything
+  // else passed in must outlive the server; `metrics` is the engine's observer. Without a chat
+  // template chat requests get 400.
   Server(Engine& engine, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
-         Metrics& metrics, ServerOptions options);
+         Metrics& metrics, ServerOptions options, Listener& listener);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

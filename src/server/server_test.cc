@@ -67,13 +67,17 @@ TEST_F(ServerTest, Keys) {
   EXPECT_EQ(connect().request("OPTIONS", "/v1/models").status, 200u);
 }
 
-TEST_F(ServerTest, KeysCanGuardEverything) {
+TEST_F(ServerTest, WhateverGeneratesNeedsAKey) {
   options_.api_keys = {"k"};
-  options_.guard_all_paths = true;
   start();
-  EXPECT_EQ(get("/metrics").status, 401u);
-  EXPECT_EQ(connect().request("POST", "/tokenize", R"({"prompt":"Hi"})").status, 401u);
-  EXPECT_EQ(get("/health").status, 200u);
+  for (const char* path : {"/invocations", "/v1/completions", "/v1/chat/completions"})
+    EXPECT_EQ(post(path, {{"prompt", "Hi"}}).status, 401u) << path;
+  EXPECT_EQ(connect()
+                .request("POST", "/invocations", R"({"prompt": "Hi", "max_tokens": 1})",
+                         {{"Content-Type", "application/json"}, {"Authorization", "Bearer k"}})
+                .status,
+            200u);
+  for (const char* path : {"/metrics", "/health"}) EXPECT_EQ(get(path).status, 200u) << path;
 }
 
 TEST_F(ServerTest, CorsAndRequestIds) {
@@ -100,6 +104,20 @@ TEST_F(ServerTest, RootPath) {
   options_.root_path = "/llm";
   start();
   EXPECT_EQ(get("/llm/v1/models").status, 200u);
+  EXPECT_EQ(get("/v1/models").status, 200u);
+  EXPECT_EQ(get("/llmx/v1/models").status, 404u);
+  EXPECT_EQ(get("/llm").status, 404u);
+}
+
+TEST_F(ServerTest, FiguresNameTheTypeOfTheCache) {
+  using kernels::FloatType;
+  for (const auto& [type, name] : {std::pair{FloatType::kF16, "float16"},
+                                   {FloatType::kBF16, "bfloat16"},
+                                   {FloatType::kF32, "float32"}}) {
+    engine_options_.kv_type = type;
+    const std::string text = Metrics("tiny", engine_options_).text({});
+    EXPECT_NE(text.find("cache_dtype=\"" + std::string(name) + "\""), std::string::npos) << text;
+  }
 }
 
 TEST_F(ServerTest, KeepAliveAndPipelining) {
@@ -273,8 +291,8 @@ TEST_F(ServerTest, ATakenPortIsNamed) {
   ServerOptions second = options_;
   second.port = server_->port();
   try {
-    Server other(*engine_, tokenizer_, nullptr, *metrics_, second);
-    FAIL() << "two servers on one port";
+    Listener other(second);
+    FAIL() << "two listeners on one port";
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("127.0.0.1:" + std::to_string(second.port)),
               std::string::npos);

@@ -182,7 +182,9 @@ TEST(ChatTemplate, IsSharedBetweenThreads) {
 
 class ChatTemplateFolder : public ::testing::Test {
  protected:
-  ChatTemplateFolder() : dir_(fs::path(::testing::TempDir()) / (std::string("octet_chat_template_test_") + std::to_string(::getpid()))) {
+  ChatTemplateFolder()
+      : dir_(fs::path(::testing::TempDir()) /
+             (std::string("octet_chat_template_test_") + std::to_string(::getpid()))) {
     fs::remove_all(dir_);
     fs::create_directories(dir_ / "additional_chat_templates");
   }

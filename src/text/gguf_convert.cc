@@ -83,8 +83,9 @@ ordered_json rope_scaling(const GgufFile& gguf, const ModelShape& shape) {
   const std::string key = shape.arch + ".rope.scaling.type";
   if (!gguf.has(key) || gguf.get_string(key) == "none") return nullptr;
   const std::string type(gguf.get_string(key));
-  throw shape_error(gguf, key, "unsupported rope scaling").expected("none, or llama3's factors").found(
-      type);
+  throw shape_error(gguf, key, "unsupported rope scaling")
+      .expected("none, or llama3's factors")
+      .found(type);
 }
 
 ModelShape read_shape(const GgufFile& gguf) {

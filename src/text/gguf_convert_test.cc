@@ -23,7 +23,9 @@ using testing::TinyGguf;
 
 class GgufConvert : public ::testing::Test {
  protected:
-  GgufConvert() : dir_(fs::path(::testing::TempDir()) / (std::string("octet_gguf_convert_test_") + std::to_string(::getpid()))) {
+  GgufConvert()
+      : dir_(fs::path(::testing::TempDir()) /
+             (std::string("octet_gguf_convert_test_") + std::to_string(::getpid()))) {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
   }

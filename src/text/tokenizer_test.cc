@@ -90,7 +90,8 @@ TEST(Tokenizer, RefusesBadTextAndIds) {
 }
 
 TEST(Tokenizer, NamesTheFileThatIsBroken) {
-  const fs::path dir = fs::path(::testing::TempDir()) / (std::string("octet_tokenizer_test_") + std::to_string(::getpid()));
+  const fs::path dir = fs::path(::testing::TempDir()) /
+                       (std::string("octet_tokenizer_test_") + std::to_string(::getpid()));
   fs::remove_all(dir);
   fs::create_directories(dir);
   const std::string file = (dir / "tokenizer.json").string();

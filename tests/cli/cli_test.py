@@ -263,7 +263,7 @@ class Checkpoints(Verbs):
         whole = weights.read_bytes()
         for data, word in (b"", "0 bytes"), (whole[: len(whole) // 2], "cut"), (b"\xff" * 64, "header"), (b"\x02" + bytes(7) + b"{}" + b"x", "after the last"):
             weights.write_bytes(data)
-            for verb in ["inspect", model], ["generate", model, "-p", "x"], ["serve", model]:
+            for verb in ["inspect", model], ["generate", model, "-p", "x"], ["serve", model, "--port", "0"]:
                 self.bad(1, ["model.safetensors", word], *verb)
             self.assertEqual(octet("check", model).returncode, 1)
         weights.write_bytes(whole)
@@ -354,6 +354,12 @@ class Others(Verbs):
         self.bad(2, "--no-such-flag", "serve", LLAMA, "--no-such-flag")
         self.bad(2, "--max-model-len", "serve", LLAMA, "--max-model-len", "many")
         self.bad(2, "--model", "serve")
+        for words, *flags in (["--max-model-len", "--max-model-len", "0.5"], ["/nope", "--generation-config", "/nope"],
+                              ["--allowed-origins", "--allowed-origins", "["], ["top_p", "--override-generation-config", '{"top_p": 0}'],
+                              ["JSON", "--override-generation-config", "{"], ["--logprobs-mode", "--logprobs-mode", "raw_logits"],
+                              ["--scheduling-policy", "--scheduling-policy", "priority"], ["--tp", "--tensor-parallel", "2"],
+                              ["--max-num-seqs", "--max", "3"]):
+            self.bad(2, words, "serve", LLAMA, "--port", "0", *flags)
         with socket.socket() as taken:
             taken.bind(("0.0.0.0", 0))
             taken.listen()
