@@ -22,6 +22,7 @@ using boost::system::error_code;
 
 constexpr size_t kReadAhead = size_t{64} << 10;  // bytes of the requests that follow
 constexpr size_t kWritePiece = size_t{64} << 10;
+constexpr int kSendBuffer = 128 << 10;
 constexpr double kLingerSeconds = 2;
 constexpr unsigned kClientGone = 499;  // nginx's number, for logs and metrics
 
@@ -39,6 +40,9 @@ class StreamConnection final : public Connection,
     const auto endpoint = stream_.lowest_layer().remote_endpoint(ec);
     if (!ec) peer_ = fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
     stream_.lowest_layer().set_option(tcp::no_delay(true), ec);
+    // Bounds what the kernel holds for a slow client, and how much that client must take before
+    // the next piece can go (a growing buffer would wait for megabytes).
+    stream_.lowest_layer().set_option(asio::socket_base::send_buffer_size(kSendBuffer), ec);
   }
 
   void start() override {
