@@ -268,11 +268,14 @@ TensorStore::TensorStore(const fs::path& folder) : folder_(folder) {
       order_.push_back(&t);
     }
   }
-  for (const auto& [tensor, file] : file_of)
-    if (!by_name_.contains(tensor))
+  for (const auto& [tensor, file] : file_of) {
+    const auto it = by_name_.find(tensor);
+    if (it == by_name_.end() || it->second->file->path().filename() != file)
       throw Error("the index names a tensor that its file lacks")
           .file((folder / file).string())
-          .tensor(tensor);
+          .tensor(tensor)
+          .remedy("the index belongs to other files");
+  }
 }
 
 const TensorView* TensorStore::find(const std::string& name) const {

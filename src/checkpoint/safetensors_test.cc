@@ -153,6 +153,18 @@ TEST(Safetensors, IndexMayOnlyNamePlainFiles) {
   EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("missing"));
 }
 
+TEST(Safetensors, IndexMustNameTheRightFile) {
+  const TempFolder dir("st_permuted");
+  WriterOptions options;
+  options.part_bytes = 10;
+  write_two(dir.path(), options);
+  const std::string one = "model-00001-of-00002.safetensors",
+                    two = "model-00002-of-00002.safetensors";
+  write_text(dir / "model.safetensors.index.json",
+             ordered_json{{"weight_map", {{"a", two}, {"b", one}}}}.dump());
+  EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("its file lacks"));
+}
+
 TEST(Safetensors, OneTensorInTwoFilesIsRefused) {
   const TempFolder dir("st_double");
   write_two(dir.path(), {});
