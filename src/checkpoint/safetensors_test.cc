@@ -81,8 +81,8 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{
             "double_name",
             R"({"t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}, "t": {"dtype":"I8","shape":[1],"data_offsets":[0,1]}})",
-            "x", "t"},
-        Broken{"entry_no_object", R"({"t": 3})", "", "t"},
+            "x", "occurs twice"},
+        Broken{"entry_no_object", R"({"t": 3})", "", "no object"},
         Broken{"no_dtype", entry(R"("shape":[1],"data_offsets":[0,1])"), "x", "dtype"},
         Broken{"unknown_dtype", entry(R"("dtype":"Q9","shape":[1],"data_offsets":[0,1])"), "x",
                "Q9"},

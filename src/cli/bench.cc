@@ -15,12 +15,6 @@
 namespace octet::cli {
 namespace {
 
-double seconds_of(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 struct OfflineFlags {
   std::string model;
   size_t prompt = 512, output = 128, batch = 1, repeat = 3;
@@ -84,6 +78,12 @@ void run_offline(const OfflineFlags& f) {
 }
 
 }  // namespace
+
+double seconds_of(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 void add_bench_offline(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("offline", "prefill and decode speed of a model");

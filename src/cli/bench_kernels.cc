@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <memory>
 #include <random>
 
@@ -19,12 +18,6 @@ namespace {
 struct Flags {
   size_t tokens = 512, n = 4096, k = 4096, rounds = 7;
 };
-
-double seconds_of(ThreadTeam& team, const std::function<void(Worker&)>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  team.run(work);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // The best time of each side, measured in turns.
 struct Pair {
@@ -80,9 +73,13 @@ class Bench {
   }
 
  private:
+  double timed_run(const std::function<void(Worker&)>& work) {
+    return seconds_of([&] { team_.run(work); });
+  }
+
   template <typename L>
   double time_linear(L& linear, size_t m) {
-    return seconds_of(team_, [&](Worker& w) {
+    return timed_run([&](Worker& w) {
       linear.stage(w, x_.data(), f_.k, m, stage_, 0);
       w.barrier();
       linear.compute(w, x_.data(), f_.k, m, y_.data(), f_.n, false, stage_, 0);
@@ -107,7 +104,7 @@ class Bench {
         f_.rounds, [&] { return time_linear(*linears[0], f_.tokens); },
         [&] {
           std::vector<double> done(team_.size());
-          const double s = seconds_of(team_, [&](Worker& w) { done[w.id()] = peak(kSteps); });
+          const double s = timed_run([&](Worker& w) { done[w.id()] = peak(kSteps); });
           operations = 0;
           for (double d : done) operations += d;
           return s;
@@ -130,7 +127,7 @@ class Bench {
           return s / static_cast<double>(linears.size());
         },
         [&] {
-          return seconds_of(team_, [&](Worker& w) {
+          return timed_run([&](Worker& w) {
             const auto [begin, end] = w.share(stream_.size(), 64);
             sums[w.id() * 16] = kernels::table().read_memory(stream_.data() + begin, end - begin);
           });

@@ -46,8 +46,15 @@ void run(const Flags& f) {
     }
     if (line.empty()) continue;
     messages.push_back({{"role", "user"}, {"content", line}});
-    const std::string prompt = runtime.chat_template()->render(messages, {});
-    std::vector<int32_t> ids = runtime.tokenizer().encode(prompt, /*add_special_tokens=*/false);
+    std::vector<int32_t> ids;
+    try {
+      const std::string prompt = runtime.chat_template()->render(messages, {});
+      ids = runtime.tokenizer().encode(prompt, /*add_special_tokens=*/false);
+    } catch (const Error& e) {  // not UTF-8, or refused by the template: the talk goes on without
+      fmt::print(stderr, "octet: error: {}\n", e.what());
+      messages.erase(messages.size() - 1);
+      continue;
+    }
     const size_t room = runtime.engine_options().max_model_len;
     SamplingParams params = sampling_of(f.sampling, runtime.generation());
     if (ids.size() >= room) {

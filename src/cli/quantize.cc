@@ -141,9 +141,20 @@ void check_tokenizer_args(const std::string& s) {
           .found(key);
 }
 
+// Flags that are taken and change nothing say so.
+void note_flags_without_effect(const Flags& f) {
+  if (!f.tokenizer_args.empty()) notice("--tokenizer_args has no effect: samples are never padded");
+  if (!f.input_ids_name.empty() || !f.attention_mask_name.empty())
+    notice(
+        "--input_ids_name and --attention_mask_name have no effect: there is no such dictionary");
+  if (f.trust_remote_code)
+    notice("--trust_remote_code has no effect: no code of a model folder is ever run");
+}
+
 QuantizeOptions options_of(const Flags& f) {
   check_device(f.device_type);
   check_tokenizer_args(f.tokenizer_args);
+  note_flags_without_effect(f);
   QuantizeOptions o;
   o.act_method = static_cast<ActMethod>(f.act_method);
   o.anti_method = parse_anti_method(f.anti_method);

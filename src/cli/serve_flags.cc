@@ -215,6 +215,8 @@ void check_formats(const ServeFlags& f) {
         .field("--scheduling-policy")
         .expected("fcfs")
         .found(f.scheduling_policy);
+  if (!f.server.tls.ca_file.empty() && !f.server.tls.require_client_certificate)
+    notice("--ssl-ca-certs has no effect without --ssl-cert-reqs 2");
   if (f.content_format == "openai")
     notice("--chat-template-content-format openai: templates get the text parts as one string");
   if (f.dtype != "auto")

@@ -107,6 +107,13 @@ class Quantize(Verbs):
         described = json.loads((out / "quant_model_description.json").read_text())
         self.assertEqual(described["model.layers.0.mlp.down_proj.weight"], "W8A8")
 
+    def test_flags_without_effect_say_so(self):
+        run = octet("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out", "--calib_file", CALIB,
+                    "--tokenizer_args", '{"padding_side": "left"}', "--input_ids_name", "ids", "--trust_remote_code", "True")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        for flag in "--tokenizer_args", "--input_ids_name", "--trust_remote_code":
+            self.assertIn(f"note: {flag}", run.stderr)
+
     def test_calibration_tokens_and_texts(self):
         tokens = self.dir / "tokens.json"
         tokens.write_text("[[1, 2, 3, 4], [5, 6, 7]]")
@@ -335,6 +342,10 @@ class Others(Verbs):
                          self.good("generate", LLAMA, "-p", "-", "--temperature", 0, "--max-tokens", 16, stdin=expected["prompt"]))
         answer = self.good("chat", QWEN, "--temperature", 0, stdin="What's Deep Learning?\n/exit\n")
         self.assertIn("learning", answer)
+        run = octet("chat", QWEN, "--temperature", 0, stdin="\udcff\nWhat's Deep Learning?\n", errors="surrogateescape")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("UTF-8", run.stderr)
+        self.assertEqual(run.stdout, answer)
         self.bad(2, "--prompt", "generate", LLAMA, "-p", "")
         self.bad(2, "max-model-len", "generate", LLAMA, "-p", "x", "--max-model-len", 10**9)
 
