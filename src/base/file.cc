@@ -126,18 +126,27 @@ OutputFolder::OutputFolder(const fs::path& target, bool overwrite)
           .file(target_.string())
           .remedy("name another folder, or give --overwrite to replace it");
   }
-  fs::create_directories(target_.parent_path(), ec);
-  if (ec) throw Error("cannot create the folder: " + ec.message()).file(target_.parent_path());
+  for (fs::path p = target_.parent_path(); !fs::exists(p, ec); p = p.parent_path())
+    created_.push_back(p);
   partial_ = target_;
   partial_ += fmt::format(".partial-{}", ::getpid());
-  fs::create_directory(partial_, ec);
-  if (ec) throw Error("cannot create the folder: " + ec.message()).file(partial_.string());
+  fs::create_directories(partial_, ec);
+  if (ec) {
+    const Error error =
+        Error("cannot create the folder: " + ec.message()).file(partial_.string());
+    remove();
+    throw error;
+  }
 }
 
 OutputFolder::~OutputFolder() {
-  if (committed_) return;
+  if (!committed_) remove();
+}
+
+void OutputFolder::remove() const noexcept {
   std::error_code ec;
   fs::remove_all(partial_, ec);
+  for (const fs::path& p : created_) fs::remove(p, ec);  // unless something is in it by now
 }
 
 void OutputFolder::commit() {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace octet {
 
@@ -59,7 +60,8 @@ class OutputFile {
 };
 
 // A folder that appears whole or not at all: everything is written to `<target>.partial-<pid>`
-// beside the target and renamed by commit(). Without commit() the destructor removes it.
+// beside the target and renamed by commit(). Without commit() the destructor removes it, and the
+// parents that were made for it.
 class OutputFolder {
  public:
   // Throws kUsage when `target` exists and is not an empty folder (unless `overwrite`, which
@@ -76,7 +78,10 @@ class OutputFolder {
   void commit();
 
  private:
+  void remove() const noexcept;
+
   fs::path target_, partial_;
+  std::vector<fs::path> created_;  // parents that were not there, innermost first
   bool overwrite_;
   bool committed_ = false;
 };

@@ -55,6 +55,17 @@ TEST_F(FileTest, FolderAppearsWholeOrNotAtAll) {
   EXPECT_EQ(std::distance(fs::directory_iterator(dir_), fs::directory_iterator()), 1);
 }
 
+TEST_F(FileTest, ParentsMadeForAFolderGoWithIt) {
+  { OutputFolder folder(dir_ / "a/b/out", false); }
+  EXPECT_FALSE(fs::exists(dir_ / "a"));
+  fs::create_directory(dir_ / "a");
+  { OutputFolder folder(dir_ / "a/b/out", false); }
+  EXPECT_TRUE(fs::exists(dir_ / "a"));
+  EXPECT_FALSE(fs::exists(dir_ / "a/b"));
+  OutputFolder(dir_ / "a/b/out", false).commit();
+  EXPECT_TRUE(fs::is_directory(dir_ / "a/b/out"));
+}
+
 TEST_F(FileTest, FolderRefusesAFileAndAnUnwritableParent) {
   write_text(dir_ / "f", "");
   EXPECT_THROW(OutputFolder(dir_ / "f", true), Error);
