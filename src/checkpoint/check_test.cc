@@ -363,6 +363,9 @@ TEST_F(Check, DescriptionVariants) {
   config_["quantization_config"] = {{"group_size", 0}, {"kv_quant_type", nullptr}};
   ASSERT_TRUE(load());
   EXPECT_EQ(load()->source, (dir_ / "quant_model_description_w8a8.json").string());
+  EXPECT_FALSE(load()->int8_kv);
+  config_["quantization_config"]["kv_quant_type"] = "C8";
+  EXPECT_TRUE(load()->int8_kv);
   // Two files.
   write_text(dir_ / kDescription, description_.dump());
   EXPECT_THAT(octet::testing::message_of([&] { load(); }), HasSubstr("more than one"));

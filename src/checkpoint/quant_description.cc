@@ -101,6 +101,9 @@ std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
   if (!raw.is_object()) throw Error("is no JSON object").file(found[0].string());
   QuantDescription d = from_json(raw, found[0].string());
   if (d.types.empty()) throw Error("the description names no tensor").file(found[0].string());
+  // Old MindIE folders have this key in a partial dictionary.
+  if (const auto it = config.find("quantization_config"); it != config.end() && it->is_object())
+    d.int8_kv = asks_int8_kv(*it, (folder / "config.json").string()) || d.int8_kv;
   return d;
 }
 

@@ -61,7 +61,7 @@ struct DecoderLayer {
   std::unique_ptr<Linear> o;
   std::unique_ptr<Linear> gate_up;  // columns gate | up
   std::unique_ptr<Linear> down;
-  KvScales kv_scales;
+  KvScales kv_scales{};
 
   uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }
   // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.

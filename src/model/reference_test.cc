@@ -159,5 +159,36 @@ TEST_P(Quantized, LogitsOfDecodingEqualTheSimulation) {
   expect_logits(got);
 }
 
+// With scales so wide that nothing saturates, whole offsets move the stored numbers and nothing
+// else.
+TEST(Int8KvCache, OffsetsAreTakenOffAgain) {
+  const auto logits = [](float k_offset, float v_offset) {
+    const octet::testing::TempFolder dir("kv_offsets");
+    octet::testing::copy_quantized(kRoot / "tests/golden/llama_fp16", "kv8", dir);
+    std::vector<TensorSpec> specs;
+    {
+      const TensorStore all(dir.path());
+      for (const TensorView* t : all.all()) specs.push_back({t->name, t->dtype, t->shape});
+      SafetensorsWriter writer(dir.path(), specs, {"changed", 0, false});
+      for (const TensorView* t : all.all()) {
+        std::vector<float> v;
+        if (t->name.ends_with(".kv_cache_scale"))
+          for (float s : t->floats()) v.push_back(2 * s);
+        if (t->name.ends_with("k_proj.kv_cache_offset")) v.assign(t->elements(), k_offset);
+        if (t->name.ends_with("v_proj.kv_cache_offset")) v.assign(t->elements(), v_offset);
+        if (v.empty())
+          writer.write(t->name, t->data);
+        else
+          writer.write(t->name, v);
+      }
+      writer.finish();
+    }
+    fs::remove(dir / "quant_model_weight_w8a8.safetensors");
+    return Model(dir.path()).logits({5, 17, 3, 90, 41, 2, 7, 150, 33, 8});
+  };
+  const std::vector<float> want = logits(0, 0), got = logits(30, -25);
+  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(want[i], got[i], 1e-4f) << i;
+}
+
 }  // namespace
 }  // namespace octet
