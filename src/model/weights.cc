@@ -29,8 +29,14 @@ std::vector<float> joined(const ModelFolder& f, const std::vector<Part>& parts,
 
 std::vector<float> joined_bias(const ModelFolder& f, const std::vector<Part>& parts) {
   if (!parts[0].shape.bias) return {};
-  for (const Part& p : parts) f.tensors().get(p.prefix + ".bias").expect_shape({p.shape.n});
-  return joined(f, parts, ".bias");
+  std::vector<float> out;
+  for (const Part& p : parts) {
+    const TensorView& t = f.tensors().get(p.prefix + ".bias");
+    t.expect_shape({p.shape.n});
+    const std::vector<float> v = t.floats();
+    out.insert(out.end(), v.begin(), v.end());
+  }
+  return out;
 }
 
 // The weights [n, k] of all parts, which have the dtype.
