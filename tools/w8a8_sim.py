@@ -4,8 +4,9 @@
     python -m tools.w8a8_sim logits FOLDER --tokens 1,2,3|FILE.json [--sample 0] --out FILE.npy|FILE.safetensors
     python -m tools.w8a8_sim golden
 
-Shares no code with Octet or transformers. LLaMA and Qwen2, float folders and folders with static W8A8 (and
-W8A8_DYNAMIC, W8A16) linears. Float parts are computed in float32; integer products are exact.
+Shares no code with Octet or transformers. LLaMA and Qwen2, float folders and folders with W8A8, W8A8_DYNAMIC,
+W8A8_MIX and W8A16 linears, with and without int8 KV cache. Float parts are computed in float32; integer products
+are exact. W8A8_MIX: the first --prompt tokens (default: all) are a prompt, the others as if generated.
 
 `kl` prints JSON: perplexity of both folders, KL(float || quant) in nats per position, share of positions with
 the same most likely token. Perplexity is exp of the mean loss over all predicted tokens of all passages.
@@ -26,7 +27,9 @@ from tokenizers import Tokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GOLDEN_CASES = [("llama_fp16", "minmax"), ("llama_fp16", "m1"), ("llama_fp16", "no_last_linear_rollback"),
-                ("qwen2_bf16", "minmax"), ("qwen2_bf16", "m1")]
+                ("llama_fp16", "w8a8_dynamic"), ("llama_fp16", "pdmix"), ("llama_fp16", "kv8"),
+                ("llama_fp16", "w8a16"), ("llama_fp16", "w8a16_asym"),
+                ("qwen2_bf16", "minmax"), ("qwen2_bf16", "m1"), ("qwen2_bf16", "w8a8_dynamic")]
 # Products of two int8 are at most 2^14, so float32 sums of 2^10 of them are integers of at most 2^24: exact.
 EXACT_INPUTS = 1024
 DESCRIPTIONS = ["quant_model_description.json"] + [
@@ -38,8 +41,9 @@ DESCRIPTIONS = ["quant_model_description.json"] + [
 class Folder:
     """A checkpoint folder: configuration, tensor types, tensors by name (read when asked for)."""
 
-    def __init__(self, path, config_path=None):
+    def __init__(self, path, config_path=None, prompt=None):
         self.path = pathlib.Path(path)
+        self.prompt = prompt  # leading tokens of every sequence that are its prompt; None: all
         self.config = json.loads((pathlib.Path(config_path or path) / "config.json").read_text(encoding="utf-8"))
         self.types = self._description()
         self.files = {}
@@ -124,7 +128,7 @@ class StaticLinear:
 
 
 class DynamicLinear:
-    """Per token: s = max|x| / 127, xq = rne(x / s), y = (xq . w) * s * weight_scale + bias."""
+    """Per token: s = max|x| / 127, xq = rne(x / s), y = (xq . w) * weight_scale * s + bias."""
 
     def __init__(self, folder, name):
         self.weight = folder.need(f"{name}.weight").float()
@@ -133,8 +137,21 @@ class DynamicLinear:
 
     def __call__(self, x):
         scale = (x.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-30)
-        y = exact_product(torch.round(x / scale).clamp(-128, 127), self.weight).float() * scale * self.weight_scale
+        y = exact_product(torch.round(x / scale).clamp(-127, 127), self.weight).float() * self.weight_scale * scale
         return y if self.bias is None else y + self.bias
+
+
+class MixLinear:
+    """Tokens of the prompt per token, generated ones static; both with the same weights."""
+
+    def __init__(self, folder, name):
+        self.prompt = folder.prompt
+        self.dynamic, self.static = DynamicLinear(folder, name), StaticLinear(folder, name)
+
+    def __call__(self, x):
+        if self.prompt is None:
+            return self.dynamic(x)
+        return torch.cat((self.dynamic(x[:self.prompt]), self.static(x[self.prompt:])))
 
 
 class WeightOnlyLinear:
@@ -151,7 +168,8 @@ class WeightOnlyLinear:
         return torch.nn.functional.linear(x, self.weight, self.bias)
 
 
-LINEARS = {"FLOAT": FloatLinear, "W8A8": StaticLinear, "W8A8_DYNAMIC": DynamicLinear, "W8A16": WeightOnlyLinear}
+LINEARS = {"FLOAT": FloatLinear, "W8A8": StaticLinear, "W8A8_DYNAMIC": DynamicLinear, "W8A8_MIX": MixLinear,
+           "W8A16": WeightOnlyLinear}
 
 
 def make_linear(folder, name):
@@ -212,6 +230,19 @@ def rotate(x, cos, sin):
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
+class CachedChannels:
+    """What comes back from an int8 cache: (q - offset) * scale for q = sat8(rne(x / scale + offset)), per channel."""
+
+    def __init__(self, folder, name):
+        self.scale = folder.need(f"{name}.kv_cache_scale").float()
+        self.offset = folder.need(f"{name}.kv_cache_offset").float()
+
+    def __call__(self, x):
+        """x [heads, t, size]; the channels are numbered head by head."""
+        scale, offset = (z.view(x.shape[0], 1, -1) for z in (self.scale, self.offset))
+        return (torch.round(x / scale + offset).clamp(-128, 127) - offset) * scale
+
+
 class Attention:
     def __init__(self, folder, name):
         config = folder.config
@@ -220,12 +251,17 @@ class Attention:
         self.size = head_size(config)
         self.q, self.k, self.v, self.o = (make_linear(folder, f"{name}.{p}_proj") for p in "qkvo")
         self.frequencies = rope_frequencies(config)
+        self.cached = None
+        if "C8" in (folder.types.get("kv_cache_type"), folder.types.get("kv_quant_type")):
+            self.cached = [CachedChannels(folder, f"{name}.{p}_proj") for p in "kv"]
 
     def __call__(self, x):
         t = x.shape[0]
         q, k, v = (f(x).view(t, -1, self.size).transpose(0, 1) for f in (self.q, self.k, self.v))
         angles = torch.arange(t).float()[:, None] * self.frequencies
         q, k = (rotate(z, angles.cos(), angles.sin()) for z in (q, k))
+        if self.cached:
+            k, v = (cached(z) for cached, z in zip(self.cached, (k, v)))
         k, v = (z.repeat_interleave(self.heads // self.kv_heads, 0) for z in (k, v))
         scores = q @ k.transpose(1, 2) / math.sqrt(self.size)
         scores = scores.masked_fill(torch.ones(t, t, dtype=torch.bool).triu(1), -torch.inf)
@@ -342,7 +378,7 @@ def run_kl(args):
 
 def run_logits(args):
     ids = read_tokens(args.tokens, args.sample)
-    logits = logits_of(Folder(args.model, args.config), ids).contiguous()
+    logits = logits_of(Folder(args.model, args.config, args.prompt), ids).contiguous()
     if args.out.endswith(".npy"):
         numpy.save(args.out, logits.numpy())
     else:
@@ -354,7 +390,8 @@ def run_golden(args):
     for model, case in GOLDEN_CASES:
         folder = ROOT / "tests" / "golden" / model
         ids = read_tokens(str(folder / "calib_tokens.json"), 0)
-        logits = logits_of(Folder(folder / f"out_{case}", folder / "model"), ids).contiguous()
+        prompt = len(ids) // 2  # W8A8_MIX: both halves of its arithmetic
+        logits = logits_of(Folder(folder / f"out_{case}", folder / "model", prompt), ids).contiguous()
         out = ROOT / "tests" / "data" / f"w8a8_logits_{model}_{case}.safetensors"
         safetensors.torch.save_file({"tokens": torch.tensor(ids, dtype=torch.int32), "logits": logits}, out)
         out.chmod(0o644)
@@ -377,6 +414,7 @@ def main():
     command.add_argument("model")
     command.add_argument("--tokens", required=True, help="comma separated ids, or a JSON file")
     command.add_argument("--sample", type=int, default=0, help="which list of the file")
+    command.add_argument("--prompt", type=int, help="how many of the tokens are a prompt (W8A8_MIX); default: all")
     command.add_argument("--out", required=True)
     command.add_argument("--config", help="folder with the config.json, if the model folder has none")
     command.set_defaults(run=run_logits)

@@ -21,6 +21,9 @@ inline uint64_t checked_add(uint64_t a, uint64_t b, const char* what) {
   return r;
 }
 
+// A number of a checked configuration, which is not negative, as a size.
+inline size_t as_size(int64_t v) { return static_cast<size_t>(v); }
+
 // The number of elements of a shape (1 for a scalar).
 inline uint64_t checked_product(std::span<const uint64_t> shape, const char* what) {
   uint64_t n = 1;

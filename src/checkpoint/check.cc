@@ -2,26 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <cstring>
 #include <set>
+#include <span>
 
 #include "src/base/error.h"
 #include "src/base/json.h"
 #include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/quant_tensors.h"
 
 namespace octet {
 namespace {
 
 std::string describe(const TensorView& t) {
   return fmt::format("{} {}", dtype_name(t.dtype), shape_string(t.shape));
-}
-
-template <typename T>
-std::vector<T> elements(const TensorView& t) {
-  std::vector<T> v(t.data.size() / sizeof(T));
-  std::memcpy(v.data(), t.data.data(), t.data.size());
-  return v;
 }
 
 bool is_quant_dtype(DType t) { return t == DType::kI8; }
@@ -65,12 +58,16 @@ class Checker {
     return add(Severity::kWarning, std::move(tensor), std::move(problem));
   }
 
+  void missing(const std::string& name) {
+    error(name, "the tensor is missing").remedy = "quantize again, or restore the lost file";
+  }
+
   // The tensor, when it is there and of that shape; otherwise a finding.
   const TensorView* need(const std::string& name, const Shape& shape) {
     known_.insert(name);
     const TensorView* t = folder_->tensors().find(name);
     if (t == nullptr) {
-      error(name, "the tensor is missing").remedy = "quantize again, or restore the lost file";
+      missing(name);
       return nullptr;
     }
     if (t->shape != shape) {
@@ -162,6 +159,7 @@ class Checker {
     }
     check_group(layer, {LinearKind::kQ, LinearKind::kK, LinearKind::kV}, schemes, "q/k/v");
     check_group(layer, {LinearKind::kGate, LinearKind::kUp}, schemes, "gate/up");
+    check_kv_cache(layer);
     check_norm(layer_prefix(layer) + "input_layernorm");
     check_norm(layer_prefix(layer) + "post_attention_layernorm");
   }
@@ -205,59 +203,71 @@ class Checker {
     }
     if (weight != nullptr)
       need_dtype(*weight, DType::kI8, "the description says it is quantized; the file does not");
-    const bool is_static = scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Mix;
-    for (const char* part : {".weight_scale", ".weight_offset"}) {
-      known_.insert(name + part);
-      const TensorView* t = folder_->tensors().find(name + part);
-      if (t == nullptr && scheme == Scheme::kW8A8) continue;  // not needed
-      if ((t = need(name + part, {s.n, 1})) != nullptr) need_float(*t);
-    }
-    if (is_static) check_static(name, s.n);
+    check_quant_tensors(name, quant_tensors(scheme), s.n);
+    if (scheme == Scheme::kW8A16)
+      warn_nonzero(name + ".weight_offset",
+                   "vLLM-Ascend and MindIE add it with different signs; --w_sym True");
   }
 
-  void check_static(const std::string& name, uint64_t n) {
-    if (const TensorView* t = need(name + ".input_scale", {1})) {
-      need_float(*t);
-      if (is_float(t->dtype) && !(t->floats()[0] > 0 && std::isfinite(t->floats()[0])))
-        value(*t, "a positive number", t->floats()[0]);
+  // The tensors that `rules` name below `prefix`; n: outputs of the linear.
+  void check_quant_tensors(const std::string& prefix, std::span<const QuantTensor> rules,
+                           uint64_t n) {
+    for (const QuantTensor& rule : rules) {
+      const std::string name = prefix + rule.suffix;
+      known_.insert(name);
+      const TensorView* t = folder_->tensors().find(name);
+      if (t == nullptr) {
+        if (rule.needed) missing(name);
+        continue;
+      }
+      if (const auto problem = problem_of(*t, rule, n)) {
+        Finding& f = error(name, problem->problem);
+        f.expected = problem->expected;
+        f.found = problem->found;
+        f.remedy = "quantize again";
+        continue;
+      }
+      if (rule.form == QuantTensor::Form::kOne) need(name, {1});  // [] is for Octet only
+      if (rule.type == QuantTensor::Type::kDeqScale)
+        need_dtype(*t, folder_->config().dtype == DType::kBF16 ? DType::kF32 : DType::kI64,
+                   "it must fit torch_dtype in config.json: F32 for bfloat16, else I64 with "
+                   "float32 bits; loaders convert it by value, which destroys the model");
     }
-    if (const TensorView* t = need(name + ".input_offset", {1})) {
-      if (t->dtype != DType::kI8) need_float(*t);
-      if (is_float(t->dtype)) {
-        const float v = t->floats()[0];
-        if (!(v >= -128 && v <= 127) || v != std::nearbyint(v))
-          value(*t, "an integer from -128 to 127", v);
+  }
+
+  void warn_nonzero(const std::string& name, const char* remedy) {
+    const TensorView* t = folder_->tensors().find(name);
+    if (t == nullptr || !is_float(t->dtype)) return;
+    for (float v : t->floats())
+      if (v != 0) {
+        Finding& f = warning(name, "not every loader takes an offset");
+        f.expected = "zeros";
+        f.found = fmt::format("{}", v);
+        f.remedy = remedy;
+        return;
+      }
+  }
+
+  // The scales of an int8 KV cache, which belong to k_proj and v_proj.
+  void check_kv_cache(int64_t layer) {
+    for (LinearKind kind : {LinearKind::kK, LinearKind::kV}) {
+      const std::string prefix = linear_name(layer, kind);
+      if (folder_->int8_kv()) {
+        check_quant_tensors(prefix, kv_cache_tensors(),
+                            static_cast<uint64_t>(folder_->config().kv_size()));
+        warn_nonzero(prefix + ".kv_cache_offset",
+                     "vLLM-Ascend adds it when it writes the cache, but not when it reads it");
+        continue;
+      }
+      for (const QuantTensor& rule : kv_cache_tensors()) {
+        const std::string name = prefix + rule.suffix;
+        known_.insert(name);
+        if (folder_->tensors().find(name) == nullptr) continue;
+        Finding& f = warning(name, "the description does not ask for an int8 KV cache");
+        f.expected = "kv_cache_type and kv_quant_type C8";
+        f.remedy = "loaders do not use it; add the keys";
       }
     }
-    if (const TensorView* t = need(name + ".quant_bias", {n}))
-      need_dtype(*t, DType::kI32, "quantize again");
-    if (const TensorView* t = need(name + ".deq_scale", {n})) {
-      const bool bf16 = folder_->config().dtype == DType::kBF16;
-      need_dtype(*t, bf16 ? DType::kF32 : DType::kI64,
-                 "it must fit torch_dtype in config.json: F32 for bfloat16, else I64 with float32 "
-                 "bits; loaders convert it by value, which destroys the model");
-      check_deq_values(*t);
-    }
-  }
-
-  void check_deq_values(const TensorView& t) {
-    if (t.dtype == DType::kI64) {
-      for (int64_t bits : elements<int64_t>(t)) {
-        const float v = std::bit_cast<float>(static_cast<uint32_t>(bits));
-        if (bits != static_cast<int64_t>(static_cast<int32_t>(bits)) || !std::isfinite(v))
-          return value(t, "float32 bits of finite numbers", static_cast<double>(bits));
-      }
-    } else if (t.dtype == DType::kF32) {
-      for (float v : elements<float>(t))
-        if (!std::isfinite(v)) return value(t, "finite numbers", v);
-    }
-  }
-
-  void value(const TensorView& t, const char* expected, double found) {
-    Finding& f = error(t.name, "bad value");
-    f.expected = expected;
-    f.found = fmt::format("{}", found);
-    f.remedy = "quantize again";
   }
 
   void check_head(uint64_t vocab, uint64_t hidden) {
@@ -299,6 +309,14 @@ class Checker {
       f.found = folder_->description()->source;
       f.remedy = "MindIE's runtime and current vLLM-Ascend look for that file";
     }
+    if (folder_->int8_kv())
+      for (const char* key : {"kv_cache_type", "kv_quant_type"})
+        if (const ordered_json& d = folder_->description()->raw; !d.contains(key)) {
+          Finding& f = warning("", fmt::format("the description lacks {}", key));
+          f.file = folder_->description()->source;
+          f.expected = "C8";
+          f.remedy = "vLLM-Ascend reads kv_cache_type, MindIE kv_quant_type: write both";
+        }
     if (in_config) {
       const ordered_json& dictionary = raw["quantization_config"];
       size_t entries = 0;
@@ -336,7 +354,6 @@ class Checker {
   void check_names() {
     for (const TensorView* t : folder_->tensors().all()) {
       if (known_.contains(t->name) || t->name.ends_with(".bias") || t->name == "lm_head.weight" ||
-          t->name.ends_with(".kv_cache_scale") || t->name.ends_with(".kv_cache_offset") ||
           t->name.ends_with("rotary_emb.inv_freq"))
         continue;
       Finding& f = error(t->name, "no loader knows this tensor");

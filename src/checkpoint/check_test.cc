@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <limits>
 
 #include "src/base/json.h"
@@ -30,12 +31,18 @@ class Check : public ::testing::Test {
       : dir_(std::string("check_") +
              ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     config_ = parse_ordered_json(read_text(kGolden / "model/config.json"), "config.json");
-    description_ =
-        parse_ordered_json(read_text(kGolden / "out_minmax" / kDescription), kDescription);
-    const SafetensorsFile f(kGolden / "out_minmax" / kWeights);
-    for (const TensorView& t : f.tensors())
-      tensors_.push_back({{t.name, t.dtype, t.shape}, {t.data.begin(), t.data.end()}});
+    take("minmax");
     write_text(dir_ / "tokenizer.json", "{}");
+  }
+
+  // Begins anew with another output of the tool.
+  void take(const std::string& name) {
+    const fs::path folder = kGolden / ("out_" + name);
+    description_ = parse_ordered_json(read_text(folder / kDescription), kDescription);
+    const TensorStore all(folder);
+    tensors_.clear();
+    for (const TensorView* t : all.all())
+      tensors_.push_back({{t->name, t->dtype, t->shape}, {t->data.begin(), t->data.end()}});
   }
 
   Tensor& tensor(const std::string& name) {
@@ -88,7 +95,85 @@ const std::string kQ = "model.layers.1.self_attn.q_proj", kK = "model.layers.1.s
                   kUp = "model.layers.2.mlp.up_proj";
 
 TEST_F(Check, TheToolsOutputIsGood) {
-  for (const Finding& f : run()) ADD_FAILURE() << f.tensor << ": " << f.problem;
+  for (const char* name : {"minmax", "w8a8_dynamic", "pdmix", "w8a16", "kv8"}) {
+    take(name);
+    for (const Finding& f : run()) ADD_FAILURE() << name << ": " << f.tensor << ": " << f.problem;
+  }
+}
+
+TEST_F(Check, WeightScales) {
+  for (const char* name : {"w8a8_dynamic", "pdmix", "w8a16"}) {
+    take(name);
+    set(kQ + ".weight_scale", DType::kF32, {64, 1}, std::vector<float>(64));
+    expect_error(kQ + ".weight_scale", "positive");
+    set(kQ + ".weight_scale", DType::kF32, {64, 1}, std::vector<float>(64, INFINITY));
+    expect_error(kQ + ".weight_scale", "positive");
+    set(kQ + ".weight_scale", DType::kF32, {64}, std::vector<float>(64, 1));
+    expect_error(kQ + ".weight_scale", "[64, 1]");
+    set(kQ + ".weight_scale", DType::kI32, {64, 1}, std::vector<int32_t>(64, 1));
+    expect_error(kQ + ".weight_scale", "F32");
+    remove(kQ + ".weight_scale");
+    expect_error(kQ + ".weight_scale", "missing");
+  }
+}
+
+TEST_F(Check, WeightOffsets) {
+  const std::vector<float> ones(64, 1);
+  for (const char* name : {"w8a8_dynamic", "pdmix"}) {
+    take(name);
+    set(kQ + ".weight_offset", DType::kF32, {64, 1}, ones);
+    expect_error(kQ + ".weight_offset", "symmetric");
+  }
+  take("w8a16");
+  set(kQ + ".weight_offset", DType::kF32, {64, 1}, ones);
+  const std::vector<Finding> findings = run();
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].severity, Severity::kWarning);
+  EXPECT_EQ(findings[0].tensor, kQ + ".weight_offset");
+}
+
+TEST_F(Check, MixNeedsBothHalves) {
+  take("pdmix");
+  remove(kQ + ".deq_scale");
+  expect_error(kQ + ".deq_scale", "missing");
+}
+
+TEST_F(Check, Int8KvCache) {
+  const std::string scale = kK + ".kv_cache_scale", offset = kK + ".kv_cache_offset";
+  const auto broken = [&](const auto& change, const std::string& tensor, const std::string& word) {
+    take("kv8");
+    change();
+    expect_error(tensor, word);
+  };
+  broken([&] { remove(scale); }, scale, "missing");
+  broken([&] { remove(offset); }, offset, "missing");
+  broken([&] { set(scale, DType::kF32, {16}, std::vector<float>(16, 1)); }, scale, "[32]");
+  broken([&] { set(scale, DType::kI8, {32}, std::vector<int8_t>(32, 1)); }, scale, "F32");
+  broken([&] { set(scale, DType::kF32, {32}, std::vector<float>(32)); }, scale, "positive");
+  broken([&] { set(offset, DType::kF32, {32}, std::vector<float>(32, NAN)); }, offset, "finite");
+  broken([&] { description_["kv_cache_type"] = "C4"; }, "", "C4");
+}
+
+TEST_F(Check, Int8KvCacheThatNotEveryLoaderTakes) {
+  const auto only_warning = [&](const auto& change) {
+    take("kv8");
+    change();
+    const std::vector<Finding> findings = run();
+    EXPECT_FALSE(findings.empty());
+    for (const Finding& f : findings) EXPECT_EQ(f.severity, Severity::kWarning) << f.problem;
+    return findings.empty() ? Finding{} : findings[0];
+  };
+  EXPECT_EQ(only_warning([&] {
+              set(kK + ".kv_cache_offset", DType::kF32, {32}, std::vector<float>(32, 3));
+            }).tensor,
+            kK + ".kv_cache_offset");
+  EXPECT_THAT(only_warning([&] { description_.erase("kv_quant_type"); }).problem,
+              HasSubstr("kv_quant_type"));
+  EXPECT_THAT(only_warning([&] {
+                description_.erase("kv_cache_type");
+                description_.erase("kv_quant_type");
+              }).problem,
+              HasSubstr("does not ask"));
 }
 
 TEST_F(Check, MissingTensors) {
@@ -278,6 +363,9 @@ TEST_F(Check, DescriptionVariants) {
   config_["quantization_config"] = {{"group_size", 0}, {"kv_quant_type", nullptr}};
   ASSERT_TRUE(load());
   EXPECT_EQ(load()->source, (dir_ / "quant_model_description_w8a8.json").string());
+  EXPECT_FALSE(load()->int8_kv);
+  config_["quantization_config"]["kv_quant_type"] = "C8";
+  EXPECT_TRUE(load()->int8_kv);
   // Two files.
   write_text(dir_ / kDescription, description_.dump());
   EXPECT_THAT(octet::testing::message_of([&] { load(); }), HasSubstr("more than one"));

@@ -62,6 +62,12 @@ ModelFolder::ModelFolder(const fs::path& path)
   if (embedding != nullptr && is_float(embedding->dtype)) config_.dtype = embedding->dtype;
 }
 
+std::string ModelFolder::type_words() const {
+  if (!quantized()) return "float";
+  const std::string& type = description_->model_quant_type;
+  return (type.empty() ? "quantized" : type) + (int8_kv() ? ", int8 KV cache" : "");
+}
+
 Scheme ModelFolder::scheme(const std::string& prefix) const {
   if (!description_) return Scheme::kFloat;
   const std::string name = prefix + ".weight";

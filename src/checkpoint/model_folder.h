@@ -38,6 +38,12 @@ class ModelFolder {
   const TensorStore& tensors() const { return tensors_; }
   const std::optional<QuantDescription>& description() const { return description_; }
   bool quantized() const { return description_.has_value(); }
+  // Whether keys and values are to be cached in int8, with the scales of the checkpoint.
+  bool int8_kv() const { return quantized() && description_->int8_kv; }
+
+  // What its weights and its KV cache are, for people: "float", "W8A8_DYNAMIC", "W8A8, int8 KV
+  // cache".
+  std::string type_words() const;
 
   // How the linear `prefix` is stored. Throws Error for a type that Octet cannot compute and for a
   // linear that the description of a quantized folder does not name.

@@ -24,11 +24,29 @@ constexpr std::array<const char*, 7> kSuffixes = {
     "quant_model_description_w8a8sc.json",   "quant_model_description_w8a8_dynamic.json",
     "quant_model_description_w8a16.json"};
 
+// Whether one of the keys by which loaders know it (vLLM-Ascend, MindIE) asks for an int8 KV cache.
+bool asks_int8_kv(const ordered_json& raw, const std::string& source) {
+  bool found = false;
+  for (const char* key : {"kv_cache_type", "kv_quant_type"}) {
+    if (!raw.contains(key) || !raw[key].is_string() || raw[key] == "")
+      continue;  // null of old files
+    if (raw[key] != "C8")
+      throw Error("this type of KV cache is not supported")
+          .file(source)
+          .field(key)
+          .expected("C8")
+          .found(raw[key].get<std::string>());
+    found = true;
+  }
+  return found;
+}
+
 // Tensor entries have a dot in their name; what has none is a top-level key.
 QuantDescription from_json(const ordered_json& raw, std::string source) {
   QuantDescription d;
   d.source = std::move(source);
   d.raw = raw;
+  d.int8_kv = asks_int8_kv(raw, d.source);
   for (const auto& [key, value] : raw.items()) {
     if (!value.is_string()) continue;  // metadata{}, group_size, null of old files
     if (key == "model_quant_type") d.model_quant_type = value.get<std::string>();
@@ -83,6 +101,9 @@ std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
   if (!raw.is_object()) throw Error("is no JSON object").file(found[0].string());
   QuantDescription d = from_json(raw, found[0].string());
   if (d.types.empty()) throw Error("the description names no tensor").file(found[0].string());
+  // Old MindIE folders have this key in a partial dictionary.
+  if (const auto it = config.find("quantization_config"); it != config.end() && it->is_object())
+    d.int8_kv = asks_int8_kv(*it, (folder / "config.json").string()) || d.int8_kv;
   return d;
 }
 

@@ -22,6 +22,7 @@ std::optional<Scheme> parse_scheme(const std::string& name);
 struct QuantDescription {
   std::string source;                        // the file it came from, for messages
   std::string model_quant_type;              // "" when absent
+  bool int8_kv = false;                      // "C8": keys and values are cached in int8
   std::map<std::string, std::string> types;  // tensor name -> type word; top-level keys left out
   ordered_json raw;
 

@@ -6,12 +6,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/checkpoint/dtype.h"
 
@@ -32,6 +34,14 @@ struct TensorView {
   // Throws Error naming file and tensor unless dtype and shape are as expected.
   void expect_shape(const Shape& expected) const;
   void expect(DType expected_dtype, const Shape& expected_shape) const;
+  // The elements as they are stored: T has the dtype's size.
+  template <typename T>
+  std::vector<T> values() const {
+    OCTET_CHECK(sizeof(T) == dtype_size(dtype));
+    std::vector<T> out(elements());
+    std::memcpy(out.data(), data.data(), data.size());
+    return out;
+  }
   // The elements as float (F32, F16, BF16; others throw).
   void to_floats(float* out) const;
   std::vector<float> floats() const;

@@ -33,6 +33,13 @@ class TempFolder {
   fs::path path_;
 };
 
+// Fills `to` with the quantized folder `golden`/out_`name` and the config.json of its float model.
+inline void copy_quantized(const fs::path& golden, const std::string& name, const TempFolder& to) {
+  fs::copy_file(golden / "model/config.json", to / "config.json");
+  for (const auto& entry : fs::directory_iterator(golden / ("out_" + name)))
+    fs::copy_file(entry.path(), to / entry.path().filename().string());
+}
+
 // A file of a header text and data bytes, with the length in front (or a false one).
 inline void write_raw_safetensors(const fs::path& path, const std::string& header,
                                   const std::string& data, int64_t length = -1) {

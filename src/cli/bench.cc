@@ -29,7 +29,7 @@ void run_offline(const OfflineFlags& f) {
   constexpr size_t kChunk = 512;
   Transformer model(folder, team, std::max(kChunk, f.batch));
   const size_t pages = blocks_for(f.prompt + f.output);
-  KvCache cache(model.config(), pages * f.batch, kernels::FloatType::kBF16);
+  KvCache cache(model.config(), pages * f.batch, kv_type(*folder, kernels::FloatType::kBF16));
   std::vector<std::vector<int32_t>> blocks(f.batch);
   for (auto& b : blocks)
     if (!cache.allocate(pages, b)) throw Error("no memory for the KV cache");
@@ -57,7 +57,7 @@ void run_offline(const OfflineFlags& f) {
                                Batch batch;
                                for (size_t s = 0; s < f.batch; ++s) {
                                  const int32_t id = ids[t % ids.size()];
-                                 batch.add(std::span(&id, 1), f.prompt + t, blocks[s].data());
+                                 batch.add(std::span(&id, 1), f.prompt + t, blocks[s].data(), 1);
                                  batch.logit_rows.push_back(s);
                                }
                                model.forward(batch, cache);

@@ -49,8 +49,14 @@ class Bench {
     // Enough copies for weights to come from memory, as a model's do.
     const size_t copies = std::max<size_t>(1, (size_t{192} << 20) / w.size());
     const W8A8Params params{0.01f, 3, std::vector<int32_t>(f.n, 1), std::vector<float>(f.n, 0.01f)};
-    for (size_t c = 0; c < copies; ++c)
-      int8_.push_back(std::make_unique<W8A8Linear>(w.data(), f.n, f.k, params, team_));
+    const std::vector<float> scale(f.n, 0.01f);
+    for (size_t c = 0; c < copies; ++c) {
+      const auto weights = std::make_shared<const Int8Weights>(w.data(), f.n, f.k, team_);
+      int8_.push_back(std::make_unique<W8A8Linear>(weights, params));
+      token_.push_back(std::make_unique<DynamicLinear>(weights, DynamicParams{scale, {}}));
+      w8a16_.push_back(std::make_unique<W8A16Linear>(
+          w.data(), f.n, f.k, scale, std::vector<float>(), std::vector<float>(), team_));
+    }
     std::vector<bf16> wf(f.n * f.k);
     for (bf16& v : wf) v = to_bf16(uniform(random));
     for (size_t c = 0; c < std::max<size_t>(1, copies / 2); ++c)
@@ -66,8 +72,12 @@ class Bench {
         {"kernel", "m", "n", "k", "speed", "limit", "share"}};
     const auto& t = kernels::table();
     multiply("int8 GEMM", int8_, t.int8_peak, rows);
+    multiply("int8 GEMM per token", token_, t.int8_peak, rows);
+    multiply("W8A16 GEMM", w8a16_, t.float_peak, rows);
     multiply("bf16 GEMM", float_, t.float_peak, rows);
     read("int8 GEMV", int8_, rows);
+    read("int8 GEMV per token", token_, rows);
+    read("W8A16 GEMV", w8a16_, rows);
     read("bf16 GEMV", float_, rows);
     fmt::print("{}", format_table(rows, {false, true, true, true, true, true, true}));
   }
@@ -143,6 +153,8 @@ class Bench {
   StageBuffer stage_;
   Buffer<float> stream_;  // read to learn the memory's speed
   std::vector<std::unique_ptr<W8A8Linear>> int8_;
+  std::vector<std::unique_ptr<DynamicLinear>> token_;  // the same weights
+  std::vector<std::unique_ptr<W8A16Linear>> w8a16_;
   std::vector<std::unique_ptr<FloatLinear>> float_;
   std::atomic<float> sink_ = 0;  // so that the reading is not optimized away
 };

@@ -1,15 +1,17 @@
 // `octet bench make-model`: random weights in the shape of a known model, for speed and memory.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <memory>
 #include <random>
+#include <span>
 
 #include "src/base/error.h"
 #include "src/base/float16.h"
 #include "src/base/progress.h"
-#include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/quant_tensors.h"
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/cli/bench.h"
 
@@ -61,35 +63,59 @@ ordered_json config_of(const NamedShape& s, int64_t layers) {
   return c;
 }
 
-// All tensors of the float checkpoint, in order.
-std::vector<TensorSpec> specs_of(const ModelConfig& c) {
+// What is written: the type of the linears in the layers, and whether pages are to be int8.
+struct Kind {
+  Scheme scheme = Scheme::kFloat;
+  bool int8_kv = false;
+};
+
+// All tensors of the checkpoint, in order, each with its type word in `description`.
+std::vector<TensorSpec> specs_of(const ModelConfig& c, const Kind& kind,
+                                 DescriptionBuilder& description) {
   const auto u = [](int64_t v) { return static_cast<uint64_t>(v); };
   std::vector<TensorSpec> specs;
-  const auto add = [&](const std::string& name, Shape shape) {
-    specs.push_back({name, DType::kBF16, std::move(shape)});
+  const auto add = [&](const std::string& name, DType dtype, Shape shape, const std::string& type) {
+    specs.push_back({name, dtype, std::move(shape)});
+    description.add(name, type);
   };
-  add("model.embed_tokens.weight", {u(c.vocab_size), u(c.hidden_size)});
+  const auto add_float = [&](const std::string& name, Shape shape) {
+    add(name, DType::kBF16, std::move(shape), "FLOAT");
+  };
+  const auto add_parts = [&](const std::string& prefix, std::span<const QuantTensor> parts,
+                             uint64_t n, const std::string& type) {
+    for (const QuantTensor& part : parts)
+      if (part.needed)
+        add(prefix + part.suffix,
+            part.type == QuantTensor::Type::kInt32 ? DType::kI32 : DType::kF32, part.shape(n),
+            type);
+  };
+  add_float("model.embed_tokens.weight", {u(c.vocab_size), u(c.hidden_size)});
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    for (LinearKind kind : kLinearKinds) {
-      const LinearShape s = linear_shape(c, kind);
-      add(linear_name(layer, kind) + ".weight", {s.n, s.k});
-      if (s.bias) add(linear_name(layer, kind) + ".bias", {s.n});
+    for (LinearKind linear : kLinearKinds) {
+      const LinearShape s = linear_shape(c, linear);
+      const std::string name = linear_name(layer, linear), type = scheme_name(kind.scheme);
+      const bool is_float = kind.scheme == Scheme::kFloat;
+      add(name + ".weight", is_float ? DType::kBF16 : DType::kI8, {s.n, s.k}, type);
+      if (s.bias) add_float(name + ".bias", {s.n});
+      add_parts(name, quant_tensors(kind.scheme), s.n, type);
+      if (kind.int8_kv && (linear == LinearKind::kK || linear == LinearKind::kV))
+        add_parts(name, kv_cache_tensors(), s.n, "C8");
     }
-    add(layer_prefix(layer) + "input_layernorm.weight", {u(c.hidden_size)});
-    add(layer_prefix(layer) + "post_attention_layernorm.weight", {u(c.hidden_size)});
+    add_float(layer_prefix(layer) + "input_layernorm.weight", {u(c.hidden_size)});
+    add_float(layer_prefix(layer) + "post_attention_layernorm.weight", {u(c.hidden_size)});
   }
-  add("model.norm.weight", {u(c.hidden_size)});
-  if (!c.tie_word_embeddings) add("lm_head.weight", {u(c.vocab_size), u(c.hidden_size)});
+  add_float("model.norm.weight", {u(c.hidden_size)});
+  if (c.tie_word_embeddings)
+    description.add("lm_head.weight", "FLOAT");
+  else
+    add_float("lm_head.weight", {u(c.vocab_size), u(c.hidden_size)});
   return specs;
 }
 
-// Normal numbers scaled so that outputs keep the inputs' size; norms are ones.
-std::vector<bf16> values_of(const TensorSpec& spec, std::mt19937& random) {
-  const size_t count = spec.bytes() / sizeof(bf16);
-  if (spec.name.find("norm") != std::string::npos) return std::vector<bf16>(count, to_bf16(1.0f));
-  const float deviation =
-      spec.shape.size() == 2 ? 1.0f / std::sqrt(static_cast<float>(spec.shape[1])) : 0.02f;
-  // A table of normal numbers drawn once: a 70B model is 7e10 of them.
+// `count` normal numbers with this deviation, converted; from a table drawn once, because a 70B
+// model is 7e10 of them.
+template <typename T, typename Convert>
+std::vector<T> normal_values(size_t count, float deviation, std::mt19937& random, Convert convert) {
   static const std::vector<float> table = [] {
     std::mt19937 seeded(7);
     std::normal_distribution<float> normal;
@@ -97,15 +123,54 @@ std::vector<bf16> values_of(const TensorSpec& spec, std::mt19937& random) {
     for (float& x : v) x = normal(seeded);
     return v;
   }();
-  std::vector<bf16> v(count);
-  for (bf16& x : v) x = to_bf16(table[random() & 0xffff] * deviation);
+  std::vector<T> v(count);
+  for (T& x : v) x = convert(table[random() & 0xffff] * deviation);
   return v;
 }
 
+constexpr float kLevels = 36;         // deviation of int8 weights: the largest of many are 127
+constexpr float kInputScale = 0.04f;  // activations of deviation 1 up to 5
+constexpr float kCacheScale = 0.04f;
+
+// A normal linear's weights are scaled so that outputs keep the inputs' size; norms are ones.
+void write_values(SafetensorsWriter& writer, const TensorSpec& spec, const ModelConfig& c,
+                  std::mt19937& random) {
+  const auto ends = [&](const char* suffix) { return spec.name.ends_with(suffix); };
+  const size_t count = spec.bytes() / dtype_size(spec.dtype);
+  const auto constant = [&](float v) { writer.write(spec.name, std::vector<float>(count, v)); };
+  if (spec.dtype == DType::kI8)
+    return writer.write(spec.name, normal_values<int8_t>(count, kLevels, random, [](float v) {
+                          return static_cast<int8_t>(std::clamp(std::nearbyint(v), -127.f, 127.f));
+                        }));
+  if (spec.dtype == DType::kI32) return writer.write(spec.name, std::vector<int32_t>(count));
+  const bool down = spec.name.find("down_proj") != std::string::npos;
+  const float k = static_cast<float>(down ? c.intermediate_size : c.hidden_size);
+  if (ends(".weight_scale")) return constant(1 / std::sqrt(k) / kLevels);
+  if (ends(".deq_scale")) return constant(kInputScale / std::sqrt(k) / kLevels);
+  if (ends(".input_scale")) return constant(kInputScale);
+  if (ends(".kv_cache_scale")) return constant(kCacheScale);
+  if (spec.dtype == DType::kF32) return constant(0);  // offsets
+  if (spec.name.find("norm") != std::string::npos)
+    return writer.write(spec.name, std::vector<bf16>(count, to_bf16(1.0f)));
+  const float deviation =
+      spec.shape.size() == 2 ? 1.0f / std::sqrt(static_cast<float>(spec.shape[1])) : 0.02f;
+  writer.write(spec.name, normal_values<bf16>(count, deviation, random, to_bf16));
+}
+
+Kind kind_of(const std::string& type, bool int8_kv) {
+  const auto scheme = parse_scheme(type);
+  if (!scheme)
+    throw Error("unknown type", ErrorKind::kUsage)
+        .field("--type")
+        .expected("FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX or W8A16")
+        .found(type);
+  return {*scheme, int8_kv};
+}
+
 struct Flags {
-  std::string shape, out;
+  std::string shape, out, type = "FLOAT";
   int64_t layers = 0;
-  bool overwrite = false, quiet = false;
+  bool int8_kv = false, overwrite = false, quiet = false;
 };
 
 void run(const Flags& f) {
@@ -113,7 +178,12 @@ void run(const Flags& f) {
   if (f.layers < 0 || f.layers > shape.layers)
     throw usage_error(fmt::format("--layers: expected 0 (all) to {}", shape.layers));
   const ordered_json config = config_of(shape, f.layers > 0 ? f.layers : shape.layers);
-  const std::vector<TensorSpec> specs = specs_of(ModelConfig::parse(config, "config.json"));
+  const ModelConfig parsed = ModelConfig::parse(config, "config.json");
+  const Kind kind = kind_of(f.type, f.int8_kv);
+  DescriptionBuilder description(f.type);
+  if (kind.int8_kv)
+    for (const char* key : {"kv_cache_type", "kv_quant_type"}) description.add(key, "C8");
+  const std::vector<TensorSpec> specs = specs_of(parsed, kind, description);
   OutputFolder output(f.out, f.overwrite);
   SafetensorsWriter writer(output.path(), specs, {"model", uint64_t{5} << 30, true});
   Progress progress("make-model", "tensor", static_cast<int64_t>(specs.size()), f.quiet);
@@ -121,10 +191,12 @@ void run(const Flags& f) {
   int64_t done = 0;
   for (const TensorSpec& spec : specs) {
     progress.update(done++, spec.name);
-    writer.write(spec.name, values_of(spec, random));
+    write_values(writer, spec, parsed, random);
   }
   writer.finish();
   write_text(output.path() / "config.json", config.dump(2));
+  if (kind.scheme != Scheme::kFloat || kind.int8_kv)
+    write_text(output.path() / "quant_model_description.json", description.json().dump(2));
   output.commit();
   progress.finish();
   if (!f.quiet) fmt::print("{}: {}\n", f.out, format_bytes(writer.total_bytes()));
@@ -141,6 +213,9 @@ void add_bench_make_model(CLI::App& app) {
   sub->add_option("--shape", f->shape, names)->required();
   sub->add_option("--out", f->out, "the folder to write")->required();
   sub->add_option("--layers", f->layers, "fewer layers than the model has");
+  sub->add_option("--type", f->type, "of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")
+      ->capture_default_str();
+  sub->add_flag("--int8-kv", f->int8_kv, "with scales for an int8 KV cache");
   sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
   sub->add_flag("--quiet", f->quiet, "no progress");
   sub->callback([f] { run(*f); });

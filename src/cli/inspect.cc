@@ -41,6 +41,8 @@ void print_json(const ModelFolder& folder) {
                             {"max_position", c.max_position},
                             {"tied_embeddings", c.tie_word_embeddings},
                             {"quantized", folder.quantized()},
+                            {"type", folder.type_words()},
+                            {"int8_kv_cache", folder.int8_kv()},
                             {"description", folder.quantized() ? folder.description()->source : ""},
                             {"bytes", folder.tensors().total_bytes()},
                             {"tensors", tensors}};
@@ -56,7 +58,9 @@ void print_header(const ModelFolder& folder) {
       c.head_dim, c.kv_heads, c.vocab_size, c.max_position);
   fmt::print("{} in {} file(s){}\n\n", format_bytes(folder.tensors().total_bytes()),
              folder.tensors().files().size(),
-             folder.quantized() ? ", quantized: " + folder.description()->source : ", float");
+             folder.quantized()
+                 ? fmt::format(", {}: {}", folder.type_words(), folder.description()->source)
+                 : ", float");
 }
 
 void print_tensors(const ModelFolder& folder) {

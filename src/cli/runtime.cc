@@ -16,9 +16,9 @@ constexpr uint64_t kDefaultKvBytes = uint64_t{4} << 30;
 
 // Pages of the KV cache: what was asked for, else half of the memory that the weights leave, within
 // the default and what the running sequences can use at all.
-size_t kv_blocks(const RuntimeOptions& options, const ModelConfig& config, uint64_t weights,
-                 size_t max_model_len) {
-  const uint64_t page = KvCache::block_bytes(config, options.kv_type);
+size_t kv_blocks(const RuntimeOptions& options, const ModelConfig& config, kernels::FloatType type,
+                 uint64_t weights, size_t max_model_len) {
+  const uint64_t page = KvCache::block_bytes(config, type);
   const size_t one = blocks_for(max_model_len);
   uint64_t bytes = options.kv_bytes;
   if (bytes == 0) {
@@ -34,6 +34,19 @@ size_t kv_blocks(const RuntimeOptions& options, const ModelConfig& config, uint6
         .remedy(blocks == 0 ? "give it more memory"
                             : fmt::format("lower --max-model-len to {}", blocks * kBlockTokens));
   return blocks;
+}
+
+// The type of the KV pages; a wish that contradicts the checkpoint is an Error.
+kernels::FloatType kv_type_of(const RuntimeOptions& options, const ModelFolder& folder) {
+  using kernels::FloatType;
+  const FloatType type = kv_type(folder, options.kv_type.value_or(FloatType::kBF16));
+  if (options.kv_type && (*options.kv_type == FloatType::kI8) != folder.int8_kv())
+    throw Error("the KV cache's type contradicts the checkpoint", ErrorKind::kUsage)
+        .file(folder.path().string())
+        .field("--kv-cache-dtype")
+        .expected(folder.int8_kv() ? "auto or int8: the checkpoint has scales for int8 (C8)"
+                                   : "a float type: the checkpoint has no scales for int8 (C8)");
+  return type;
 }
 
 }  // namespace
@@ -55,9 +68,10 @@ Runtime::Runtime(const RuntimeOptions& options)
   engine_options_.max_sequences = options.max_sequences;
   engine_options_.max_batched_tokens = options.max_batched_tokens;
   engine_options_.max_queue = options.max_queue;
-  engine_options_.kv_type = options.kv_type;
+  engine_options_.kv_type = kv_type_of(options, *folder_);
   engine_options_.kv_blocks =
-      kv_blocks(options, config, folder_->tensors().total_bytes(), engine_options_.max_model_len);
+      kv_blocks(options, config, engine_options_.kv_type, folder_->tensors().total_bytes(),
+                engine_options_.max_model_len);
   std::vector<int64_t> eos = config.eos_token_ids;
   eos.insert(eos.end(), generation_.eos_token_ids.begin(), generation_.eos_token_ids.end());
   for (int64_t id : eos)

@@ -21,8 +21,8 @@ struct RuntimeOptions {
   size_t max_sequences = 128;
   size_t max_batched_tokens = 512;
   size_t max_queue = 4096;
-  uint64_t kv_bytes = 0;  // 0 = what memory allows, at most 4 GiB
-  kernels::FloatType kv_type = kernels::FloatType::kBF16;
+  uint64_t kv_bytes = 0;                      // 0 = what memory allows, at most 4 GiB
+  std::optional<kernels::FloatType> kv_type;  // nothing = the checkpoint's, else bfloat16
 };
 
 class Runtime {

@@ -32,11 +32,10 @@ void run(ServeFlags& f) {
   const uint64_t kv = engine_options.kv_blocks *
                       KvCache::block_bytes(runtime.folder().config(), engine_options.kv_type);
   fmt::print(
-      "{} {} of weights, KV cache {} ({} tokens), up to {} tokens a request; {} threads, "
+      "{}, {} of weights, KV cache {} ({} tokens), up to {} tokens a request; {} threads, "
       "{}\n",
-      runtime.folder().quantized() ? "W8A8," : "float,",
-      format_bytes(runtime.folder().tensors().total_bytes()), format_bytes(kv),
-      engine_options.kv_blocks * kBlockTokens, engine_options.max_model_len,
+      runtime.folder().type_words(), format_bytes(runtime.folder().tensors().total_bytes()),
+      format_bytes(kv), engine_options.kv_blocks * kBlockTokens, engine_options.max_model_len,
       runtime.model().team().size(), isa_name(selected_isa()));
   const std::optional<text::ChatTemplate> chat = chat_template_of(f, runtime);
   server::Metrics metrics(f.server.served_model_names[0], engine_options);

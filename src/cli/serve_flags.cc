@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <map>
 
 #include "src/base/error.h"
 #include "src/base/json.h"
@@ -348,8 +349,8 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("--kv-cache-memory-bytes", f.kv_cache_bytes,
                   "memory for keys and values; at most 4 GiB and half of what is free by default");
   app->add_option("--kv-cache-dtype", f.kv_cache_dtype,
-                  "auto (bfloat16), bfloat16, float16, float32")
-      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "half", "float32", "float"}));
+                  "auto (the checkpoint's int8, else bfloat16), bfloat16, float16, float32, int8")
+      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "half", "float32", "float", "int8"}));
   app->add_option("--generation-config", f.generation_config,
                   "sampling defaults: auto = the model's, vllm = none, or a folder");
   app->add_option("--override-generation-config", f.override_generation_config, "JSON");
@@ -406,10 +407,12 @@ void resolve(ServeFlags& f) {
   else if (const char* gib = environment("VLLM_CPU_KVCACHE_SPACE"))
     f.runtime.kv_bytes = static_cast<uint64_t>(environment_number("VLLM_CPU_KVCACHE_SPACE", gib) *
                                                (uint64_t{1} << 30));
-  if (f.kv_cache_dtype == "float16" || f.kv_cache_dtype == "half")
-    f.runtime.kv_type = kernels::FloatType::kF16;
-  if (f.kv_cache_dtype == "float32" || f.kv_cache_dtype == "float")
-    f.runtime.kv_type = kernels::FloatType::kF32;
+  static const std::map<std::string, kernels::FloatType> kv_types = {
+      {"bfloat16", kernels::FloatType::kBF16}, {"float16", kernels::FloatType::kF16},
+      {"half", kernels::FloatType::kF16},      {"float32", kernels::FloatType::kF32},
+      {"float", kernels::FloatType::kF32},     {"int8", kernels::FloatType::kI8}};
+  if (const auto it = kv_types.find(f.kv_cache_dtype); it != kv_types.end())
+    f.runtime.kv_type = it->second;
   if (f.runtime.max_batched_tokens < f.runtime.max_sequences)
     throw Error("a step must have room for a token of every request", ErrorKind::kUsage)
         .field("--max-num-batched-tokens")

@@ -294,8 +294,11 @@ void Engine::schedule(Step& step) {
   size_t budget = options_.max_batched_tokens;
   const auto add = [&](Sequence& s, size_t count) {
     const size_t position = s.computed;
-    const size_t first =
-        step.batch.add(std::span(s.tokens).subspan(position, count), position, s.blocks.data());
+    // A preempted sequence computes tokens that it generated again beside its prompt.
+    const size_t generated =
+        position + count - std::clamp(s.request.prompt.size(), position, position + count);
+    const size_t first = step.batch.add(std::span(s.tokens).subspan(position, count), position,
+                                        s.blocks.data(), generated);
     for (size_t i = 0; i < count; ++i) {
       const bool last = position + i + 1 == s.tokens.size();
       const bool prompt_row =

@@ -43,7 +43,9 @@ void TextScore::add(const float* reference, const float* model, size_t vocab, in
 double TextScore::perplexity() const { return std::exp(log_loss / static_cast<double>(tokens)); }
 
 Scorer::Scorer(Transformer& model, size_t max_tokens)
-    : model_(model), cache_(model.config(), blocks_for(max_tokens), kernels::FloatType::kF32) {
+    : model_(model),
+      cache_(model.config(), blocks_for(max_tokens),
+             kv_type(model.folder(), kernels::FloatType::kF32)) {
   OCTET_CHECK(model.max_rows() >= kChunk);
   OCTET_CHECK(cache_.allocate(cache_.blocks(), blocks_));
 }

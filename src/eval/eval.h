@@ -38,7 +38,7 @@ class Scorer {
 
  private:
   Transformer& model_;
-  KvCache cache_;  // float32: what is measured is the quantization of weights and activations
+  KvCache cache_;  // float32 unless the checkpoint quantizes it: nothing else is to be measured
   std::vector<int32_t> blocks_;
   size_t position_ = 0;
 };

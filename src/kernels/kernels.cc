@@ -39,6 +39,14 @@ size_t int8_panels(const KernelTable& t, size_t n) {
 size_t float_panels(const KernelTable& t, size_t n) {
   return (n + t.float_panel - 1) / t.float_panel;
 }
-size_t float_type_size(FloatType type) { return type == FloatType::kF32 ? 4 : 2; }
+size_t float_type_size(FloatType type) {
+  switch (type) {
+    case FloatType::kF32: return 4;
+    case FloatType::kF16:
+    case FloatType::kBF16: return 2;
+    case FloatType::kI8: return 1;
+  }
+  OCTET_CHECK(false);
+}
 
 }  // namespace octet::kernels

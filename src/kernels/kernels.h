@@ -14,7 +14,9 @@
 // (u8 with shift 128 for VNNI, int16 for AVX2, int8 for ref). The packer's caller folds the shift:
 //     bias'[j] = quant_bias[j] - shift * sum_k w[j,k]
 // and y[j] = float(sum_k (xq + shift) * w[j,k] + bias'[j]) * deq_scale[j]: the same integers and so
-// the same floats on every set.
+// the same floats on every set. With a scale of its own for every token instead of one for all,
+//     s = max|x| / 127, xq = rne(x / s),
+//     y[j] = float(sum_k ...) * weight_scale[j] * s + bias[j], rounded after each operation.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +24,9 @@
 
 namespace octet::kernels {
 
-enum class FloatType : uint8_t { kF32, kF16, kBF16 };
+// How numbers are stored that are computed in float32. kI8: whole numbers; their scales are the
+// caller's (GEMM: `scale`, `offset`; KV pages: folded into queries and outputs).
+enum class FloatType : uint8_t { kF32, kF16, kBF16, kI8 };
 
 struct Int8GemmArgs {
   const void* a;         // [m, lda] quantized activations (act_bytes each)
@@ -37,6 +41,8 @@ struct Int8GemmArgs {
   float* y;              // [m, ldy]
   size_t ldy;
   bool accumulate;       // y += instead of y =
+  const float* row_scale = nullptr;   // [m] multiplies the rows after `scale`; or none
+  const float* float_bias = nullptr;  // [panels * int8_panel] added after the scales; or none
 };
 
 struct FloatGemmArgs {
@@ -51,6 +57,9 @@ struct FloatGemmArgs {
   float* y;              // [m, ldy]
   size_t ldy;
   bool accumulate;
+  // [panels * float_panel] or nullptr: y = scale[j] * sum_k a[k] * (w[j,k] - offset[j]) + bias[j].
+  const float* scale = nullptr;
+  const float* offset = nullptr;  // with kI8 only
 };
 
 // KV pages hold kBlockTokens tokens of every KV head of one layer:
@@ -88,6 +97,8 @@ struct KernelTable {
   void (*int8_pack)(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed);
   // One row x [k] -> xq [padded k].
   void (*quantize)(const float* x, size_t k, float scale, float offset, void* xq);
+  // The same with the row's own scale, max|x| / 127, which it returns (1 when that is zero).
+  float (*quantize_token)(const float* x, size_t k, void* xq);
   void (*int8_gemm)(const Int8GemmArgs& args);
 
   // float -----------------------------------------------------------------------------------------
@@ -104,7 +115,7 @@ struct KernelTable {
   // out = gate * sigmoid(gate) * up, all [n]; out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, size_t n, float* out);
   // Appends one token's K and V rows [head_dim] at place `slot` (< kBlockTokens) of a page's KV head
-  // (k_page, v_page point to that head's part).
+  // (k_page, v_page point to that head's part). kI8: sat8(rne(value)).
   void (*kv_store)(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
                    void* k_page, void* v_page);
   void (*attention)(const AttentionArgs& args);

@@ -1,16 +1,20 @@
 #include "src/model/kv_cache.h"
 
-#include "src/base/error.h"
+#include "src/base/checked.h"
 
 namespace octet {
 
+kernels::FloatType kv_type(const ModelFolder& folder, kernels::FloatType otherwise) {
+  return folder.int8_kv() ? kernels::FloatType::kI8 : otherwise;
+}
+
 KvCache::KvCache(const ModelConfig& config, size_t blocks, kernels::FloatType type)
     : blocks_(blocks),
-      page_elements_(static_cast<size_t>(config.kv_size()) * kBlockTokens),
+      page_elements_(as_size(config.kv_size()) * kBlockTokens),
       layer_bytes_(blocks * page_elements_ * kernels::float_type_size(type)),
       type_(type),
-      k_(layer_bytes_ * static_cast<size_t>(config.layers)),
-      v_(layer_bytes_ * static_cast<size_t>(config.layers)) {
+      k_(layer_bytes_ * as_size(config.layers)),
+      v_(layer_bytes_ * as_size(config.layers)) {
   OCTET_CHECK(blocks < size_t{1} << 31);
   for (size_t b = blocks; b > 0; --b) free_.push_back(static_cast<int32_t>(b - 1));
 }

@@ -4,13 +4,16 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/checkpoint/model_config.h"
+#include "src/checkpoint/model_folder.h"
 #include "src/kernels/kernels.h"
 #include "src/machine/memory.h"
 
 namespace octet {
 
 inline constexpr size_t kBlockTokens = kernels::kBlockTokens;
+
+// The type of a checkpoint's pages: int8 when it has scales for that, `otherwise` when it has not.
+kernels::FloatType kv_type(const ModelFolder& folder, kernels::FloatType otherwise);
 
 class KvCache {
  public:

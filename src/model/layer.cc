@@ -3,16 +3,32 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/base/checked.h"
+
 namespace octet {
 namespace {
 
-size_t size(int64_t v) { return static_cast<size_t>(v); }
+// Brings a row of q, k, v to the units of an int8 cache: k and v to its numbers, and k's scale into
+// q, since sum_d q (kq - offset) scale = sum_d (q scale) kq - a part that is the same for all keys,
+// which softmax does not see.
+void scale_for_cache(const ModelConfig& c, const KvScales& s, float* row) {
+  const size_t kv = as_size(c.kv_size()), hd = as_size(c.head_dim);
+  const size_t group = as_size(c.heads / c.kv_heads);
+  float* k = row + as_size(c.q_size());
+  float* v = k + kv;
+  for (size_t i = 0; i < kv; ++i) {
+    k[i] = k[i] / s.k_scale[i] + s.k_offset[i];
+    v[i] = v[i] / s.v_scale[i] + s.v_offset[i];
+  }
+  for (size_t h = 0; h < as_size(c.heads); ++h)
+    for (size_t d = 0; d < hd; ++d) row[h * hd + d] *= s.k_scale[h / group * hd + d];
+}
 
 // Rotates q and k of rows [begin, end) and appends k and v to their pages.
 void rotate_and_store(const ModelConfig& c, const std::vector<SequenceChunk>& chunks, size_t begin,
-                      size_t end, const KvView& kv, StepBuffers& b) {
+                      size_t end, const KvView& kv, const KvScales& scales, StepBuffers& b) {
   const auto& t = kernels::table();
-  const size_t hd = size(c.head_dim), ld = size(c.q_size() + 2 * c.kv_size());
+  const size_t hd = as_size(c.head_dim), ld = as_size(c.q_size() + 2 * c.kv_size());
   const size_t element = kernels::float_type_size(kv.type);
   const size_t head_elements = hd * kernels::kBlockTokens;
   for (const SequenceChunk& s : chunks) {
@@ -20,12 +36,13 @@ void rotate_and_store(const ModelConfig& c, const std::vector<SequenceChunk>& ch
       float* row = b.qkv.data() + r * ld;
       const float* cos = b.cos.data() + r * hd / 2;
       const float* sin = b.sin.data() + r * hd / 2;
-      for (size_t h = 0; h < size(c.heads + c.kv_heads); ++h) t.rope(row + h * hd, cos, sin, hd);
+      for (size_t h = 0; h < as_size(c.heads + c.kv_heads); ++h) t.rope(row + h * hd, cos, sin, hd);
+      if (kv.type == kernels::FloatType::kI8) scale_for_cache(c, scales, row);
       const size_t position = s.position + (r - s.first_row);
-      const size_t page = size(s.blocks[position / kernels::kBlockTokens]) * kv.page_elements;
-      const float* k = row + size(c.q_size());
-      const float* v = k + size(c.kv_size());
-      for (size_t h = 0; h < size(c.kv_heads); ++h) {
+      const size_t page = as_size(s.blocks[position / kernels::kBlockTokens]) * kv.page_elements;
+      const float* k = row + as_size(c.q_size());
+      const float* v = k + as_size(c.kv_size());
+      for (size_t h = 0; h < as_size(c.kv_heads); ++h) {
         const size_t offset = (page + h * head_elements) * element;
         t.kv_store(k + h * hd, v + h * hd, hd, position % kernels::kBlockTokens, kv.type,
                    static_cast<char*>(kv.k_pool) + offset, static_cast<char*>(kv.v_pool) + offset);
@@ -37,22 +54,29 @@ void rotate_and_store(const ModelConfig& c, const std::vector<SequenceChunk>& ch
 // Work items (chunk, KV head, tile of query tokens) dealt round robin: a later tile sees more keys,
 // so neighbouring items cost about the same.
 void attend(const Worker& w, const ModelConfig& c, const std::vector<SequenceChunk>& chunks,
-            const KvView& kv, StepBuffers& b) {
+            const KvView& kv, const KvScales& scales, StepBuffers& b) {
   constexpr size_t kTile = 32;  // query tokens an item
   const auto& t = kernels::table();
-  const size_t hd = size(c.head_dim), ld = size(c.q_size() + 2 * c.kv_size());
-  const size_t group = size(c.heads / c.kv_heads);
+  const size_t hd = as_size(c.head_dim), ld = as_size(c.q_size() + 2 * c.kv_size());
+  const size_t ldo = as_size(c.q_size()), group = as_size(c.heads / c.kv_heads);
   size_t item = 0;
   for (const SequenceChunk& s : chunks)
     for (size_t first = 0; first < s.tokens; first += kTile)
-      for (size_t head = 0; head < size(c.kv_heads); ++head, ++item) {
+      for (size_t head = 0; head < as_size(c.kv_heads); ++head, ++item) {
         if (item % w.count() != w.id()) continue;
         const size_t row = s.first_row + first, column = head * group * hd;
-        t.attention({b.qkv.data() + row * ld + column, ld,
-                     b.attn.data() + row * size(c.q_size()) + column, size(c.q_size()),
-                     std::min(kTile, s.tokens - first), s.position + first, group, head, hd,
-                     kv.k_pool, kv.v_pool, kv.page_elements, s.blocks, kv.type,
+        const size_t tokens = std::min(kTile, s.tokens - first);
+        float* out = b.attn.data() + row * ldo + column;
+        t.attention({b.qkv.data() + row * ld + column, ld, out, ldo, tokens, s.position + first,
+                     group, head, hd, kv.k_pool, kv.v_pool, kv.page_elements, s.blocks, kv.type,
                      1.0f / std::sqrt(static_cast<float>(hd))});
+        if (kv.type != kernels::FloatType::kI8) continue;
+        // The weights of a softmax sum to one, so that v's offset and scale may follow the sum.
+        for (size_t i = 0; i < tokens * group; ++i)
+          for (size_t d = 0; d < hd; ++d) {
+            float& v = out[i / group * ldo + i % group * hd + d];
+            v = (v - scales.v_offset[head * hd + d]) * scales.v_scale[head * hd + d];
+          }
       }
 }
 
@@ -67,22 +91,23 @@ void Norm::rows(const float* x, size_t begin, size_t end, float* y) const {
 
 StepBuffers::StepBuffers(const ModelConfig& c, size_t row_count)
     : rows(row_count),
-      x(rows * size(c.hidden_size)),
-      h(rows * size(c.hidden_size)),
-      qkv(rows * size(c.q_size() + 2 * c.kv_size())),
-      attn(rows * size(c.q_size())),
-      gate_up(rows * size(2 * c.intermediate_size)),
-      cos(rows * size(c.head_dim / 2)),
-      sin(rows * size(c.head_dim / 2)),
-      stage(rows, size(std::max({c.hidden_size, c.intermediate_size, c.q_size()})),
+      x(rows * as_size(c.hidden_size)),
+      h(rows * as_size(c.hidden_size)),
+      qkv(rows * as_size(c.q_size() + 2 * c.kv_size())),
+      attn(rows * as_size(c.q_size())),
+      gate_up(rows * as_size(2 * c.intermediate_size)),
+      cos(rows * as_size(c.head_dim / 2)),
+      sin(rows * as_size(c.head_dim / 2)),
+      stage(rows, as_size(std::max({c.hidden_size, c.intermediate_size, c.q_size()})),
             LinearGroup::kMaxParts) {}
 
 void DecoderLayer::forward(Worker& w, const ModelConfig& c,
                            const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
                            StepBuffers& b) const {
-  const size_t hidden = size(c.hidden_size), inter = size(c.intermediate_size);
-  const size_t q = size(c.q_size()), qkv_n = q + size(2 * c.kv_size());
+  const size_t hidden = as_size(c.hidden_size), inter = as_size(c.intermediate_size);
+  const size_t q = as_size(c.q_size()), qkv_n = q + as_size(2 * c.kv_size());
   const auto [begin, end] = w.share(m);
+  OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_scales.k_scale.empty());
   float* x = b.x.data();
   float* h = b.h.data();
 
@@ -91,9 +116,9 @@ void DecoderLayer::forward(Worker& w, const ModelConfig& c,
   w.barrier();
   qkv->compute(w, h, hidden, m, b.qkv.data(), qkv_n, false, b.stage, 0);
   w.barrier();
-  rotate_and_store(c, chunks, begin, end, kv, b);
+  rotate_and_store(c, chunks, begin, end, kv, kv_scales, b);
   w.barrier();
-  attend(w, c, chunks, kv, b);
+  attend(w, c, chunks, kv, kv_scales, b);
   w.barrier();
   o->stage(w, b.attn.data(), q, m, b.stage, 0);
   w.barrier();

@@ -25,6 +25,7 @@ struct SequenceChunk {
   size_t tokens = 0;
   size_t position = 0;              // of the first token
   const int32_t* blocks = nullptr;  // pages for [0, position + tokens)
+  size_t generated = 0;             // of its last tokens: those that the model generated
 };
 
 // Buffers of one forward step, for up to `rows` rows.
@@ -48,12 +49,19 @@ struct KvView {
   kernels::FloatType type;
 };
 
+// An int8 KV cache holds q = sat8(rne(x / scale + offset)) for x = (q - offset) * scale, where x is
+// a channel of K (after rope) or of V. All [kv_heads * head_dim]; empty for pages of floats.
+struct KvScales {
+  std::vector<float> k_scale, k_offset, v_scale, v_offset;
+};
+
 struct DecoderLayer {
   Norm input_norm, post_norm;
   std::unique_ptr<Linear> qkv;  // columns q | k | v
   std::unique_ptr<Linear> o;
   std::unique_ptr<Linear> gate_up;  // columns gate | up
   std::unique_ptr<Linear> down;
+  KvScales kv_scales{};
 
   uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }
   // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.

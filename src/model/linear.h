@@ -17,16 +17,30 @@
 
 namespace octet {
 
+// Rows [begin, end) of a step that are all tokens of prompts, or all tokens that the model
+// generated.
+struct RowRun {
+  size_t begin, end;
+  bool generated;
+};
+
 // Scratch for quantized activations, shared by the layers of a model (they run one after another).
+// A copy uses the same scratch, with runs of its own.
 class StageBuffer {
  public:
   // Room for `rows` rows of up to `max_k` inputs in `slots` independent slots.
   StageBuffer(size_t rows, size_t max_k, size_t slots);
-  uint8_t* slot(size_t i) { return data_.data() + i * slot_bytes_; }
+  uint8_t* slot(size_t i) { return data_->data() + i * slot_bytes_; }
+  float* row_scales(size_t i) { return scales_->data() + i * rows_; }  // [rows] of slot i
+  // The step's rows in order; W8A8_MIX computes the two kinds differently, others do not look.
+  void set_runs(std::vector<RowRun> runs) { runs_ = std::move(runs); }
+  const std::vector<RowRun>& runs() const { return runs_; }
 
  private:
-  size_t slot_bytes_;
-  Buffer<uint8_t> data_;
+  size_t rows_, slot_bytes_;
+  std::shared_ptr<Buffer<uint8_t>> data_;
+  std::shared_ptr<Buffer<float>> scales_;
+  std::vector<RowRun> runs_;
 };
 
 class Linear {
@@ -64,6 +78,70 @@ class FloatLinear final : public Linear {
   Buffer<float> bias_;  // padded to panels; empty without bias
 };
 
+// W8A16: int8 weights, float activations, y = weight_scale * sum_k x (w - weight_offset) + bias.
+class W8A16Linear final : public Linear {
+ public:
+  // w [n, k]; scale [n]; offset [n], or empty for symmetric weights; bias [n] or empty.
+  W8A16Linear(const int8_t* w, size_t n, size_t k, const std::vector<float>& scale,
+              const std::vector<float>& offset, const std::vector<float>& bias, ThreadTeam& team);
+  size_t outputs() const override { return n_; }
+  size_t inputs() const override { return k_; }
+  uint64_t bytes() const override { return n_ * k_ + 4 * n_; }
+  void stage(Worker&, const float*, size_t, size_t, StageBuffer&, size_t) override {}
+  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
+               bool accumulate, StageBuffer&, size_t) override;
+
+ private:
+  size_t n_, k_;
+  Buffer<uint8_t> packed_;
+  Buffer<float> scale_, offset_, bias_;  // padded to panels, or empty
+};
+
+// int8 weights in panels, shared by the linears that multiply int8 with int8.
+struct Int8Weights {
+  // w [n, k]. Packs with all workers of `team`.
+  Int8Weights(const int8_t* w, size_t n, size_t k, ThreadTeam& team);
+  size_t padded_outputs() const;  // n, to a multiple of the panel
+  size_t n, k;
+  std::vector<int64_t> shift_sum;  // [n] act_shift * sum_k w[j, k]
+  Buffer<int8_t> packed;
+};
+
+// The part of a product that one call of a kernel computes.
+struct GemmTile {
+  size_t panel_begin, panel_end, row_begin, row_end;
+};
+
+// What the schemes with int8 activations have in common. The rows of a step may be divided between
+// two of them (W8A8_MIX), so both steps of the work take ranges of rows.
+class Int8Linear : public Linear {
+ public:
+  explicit Int8Linear(std::shared_ptr<const Int8Weights> weights) : weights_(std::move(weights)) {}
+  size_t outputs() const override { return weights_->n; }
+  size_t inputs() const override { return weights_->k; }
+  uint64_t bytes() const override { return weights_->n * (weights_->k + 8); }
+  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& buffer,
+             size_t slot) override;
+  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
+               bool accumulate, StageBuffer& buffer, size_t slot) override;
+
+  // Quantizes rows [begin, end) of x [*, ldx] into the buffer.
+  virtual void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
+                          size_t slot) = 0;
+  // y [*, ldy] = (or +=) the tile of the product.
+  virtual void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate,
+                        StageBuffer& buffer, size_t slot) = 0;
+
+ protected:
+  // Where row r of a slot's quantized activations begins.
+  uint8_t* staged_row(StageBuffer& buffer, size_t slot, size_t r) const;
+  kernels::Int8GemmArgs args(const GemmTile& tile, const int32_t* bias, const float* scale,
+                             float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
+                             size_t slot) const;
+
+  std::shared_ptr<const Int8Weights> weights_;
+};
+
 // Static W8A8: y = (sum_k xq w + quant_bias) * deq_scale, xq = sat8(rne(x / input_scale) +
 // input_offset). The formula of docs/formats.md.
 struct W8A8Params {
@@ -73,26 +151,59 @@ struct W8A8Params {
   std::vector<float> deq_scale;     // [n]
 };
 
-class W8A8Linear final : public Linear {
+class W8A8Linear final : public Int8Linear {
  public:
+  W8A8Linear(std::shared_ptr<const Int8Weights> weights, const W8A8Params& params);
   W8A8Linear(const int8_t* w, size_t n, size_t k, const W8A8Params& params, ThreadTeam& team);
-  size_t outputs() const override { return n_; }
-  size_t inputs() const override { return k_; }
-  uint64_t bytes() const override { return n_ * k_ + 8 * n_; }
-  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& buffer,
-             size_t slot) override;
-  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-               bool accumulate, StageBuffer& buffer, size_t slot) override;
+  void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
+                  size_t slot) override;
+  void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
+                size_t slot) override;
   // Another input quantization for the same weights (calibration): replaces params.
   void set_params(const W8A8Params& params);
 
  private:
-  size_t n_, k_;
   float input_scale_ = 1, input_offset_ = 0;
-  std::vector<int64_t> shift_sum_;  // act_shift * sum_k w[j, k]
-  Buffer<int8_t> packed_;
   Buffer<int32_t> bias_;  // bias', padded to panels
   Buffer<float> scale_;
+};
+
+// W8A8_DYNAMIC: every token has its own scale, s = max|x| / 127, xq = rne(x / s),
+// y = sum_k xq w * weight_scale * s + bias.
+struct DynamicParams {
+  std::vector<float> weight_scale;  // [n]
+  std::vector<float> bias;          // [n] or empty
+};
+
+class DynamicLinear final : public Int8Linear {
+ public:
+  DynamicLinear(std::shared_ptr<const Int8Weights> weights, const DynamicParams& params);
+  void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
+                  size_t slot) override;
+  void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
+                size_t slot) override;
+
+ private:
+  Buffer<int32_t> bias_;         // bias', padded to panels
+  Buffer<float> scale_, float_;  // weight scales; float biases or empty
+};
+
+// W8A8_MIX: tokens of prompts as W8A8_DYNAMIC, generated tokens as static W8A8, with the same
+// weights. The buffer's runs say which rows are which.
+class MixLinear final : public Int8Linear {
+ public:
+  MixLinear(std::shared_ptr<const Int8Weights> weights, const W8A8Params& generated,
+            const DynamicParams& prompt);
+  void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
+                  size_t slot) override;
+  void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
+                size_t slot) override;
+
+ private:
+  Int8Linear& of(const RowRun& run);
+
+  W8A8Linear generated_;
+  DynamicLinear prompt_;
 };
 
 // Several linears of one input side by side: their outputs fill consecutive columns of y.

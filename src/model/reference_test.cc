@@ -1,11 +1,10 @@
 // Whole models against independent implementations: the tiny models against transformers
-// (models/*/golden, expected.json), W8A8 folders of the real msModelSlim against a simulation of
-// the integer formula in torch (tools/w8a8_sim.py, tests/data/w8a8_logits_*).
+// (models/*/golden, expected.json), quantized folders of the real msModelSlim against a simulation
+// of their formulas in torch (tools/w8a8_sim.py, tests/data/w8a8_logits_*).
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "src/base/json.h"
 #include "src/checkpoint/testing.h"
@@ -17,10 +16,8 @@ namespace {
 const fs::path kRoot = OCTET_SOURCE_DIR;
 
 std::vector<int32_t> int32s(const TensorView& t) {
-  std::vector<int32_t> v(t.elements());
-  t.expect(DType::kI32, {v.size()});
-  std::memcpy(v.data(), t.data.data(), t.data.size());
-  return v;
+  t.expect(DType::kI32, {t.elements()});
+  return t.values<int32_t>();
 }
 
 class Model {
@@ -29,13 +26,14 @@ class Model {
       : folder_(std::make_shared<ModelFolder>(folder)),
         team_(2),
         model_(folder_, team_, 64),
-        cache_(folder_->config(), 8, kernels::FloatType::kF32) {
+        cache_(folder_->config(), 8, kv_type(*folder_, kernels::FloatType::kF32)) {
     EXPECT_TRUE(cache_.allocate(8, blocks_));
   }
-  // Logits [ids, vocab] of the sequence from `position` on.
-  std::vector<float> logits(const std::vector<int32_t>& ids, size_t position = 0) {
+  // Logits [ids, vocab] of the sequence from `position` on; its last `generated` ids count as such.
+  std::vector<float> logits(const std::vector<int32_t>& ids, size_t position = 0,
+                            size_t generated = 0) {
     Batch batch;
-    batch.add(ids, position, blocks_.data());
+    batch.add(ids, position, blocks_.data(), generated);
     for (size_t r = 0; r < ids.size(); ++r) batch.logit_rows.push_back(r);
     const auto l = model_.forward(batch, cache_);
     return {l.begin(), l.end()};
@@ -94,38 +92,102 @@ TEST_P(TinyModel, GreedyTokensEqualTransformers) {
   }
 }
 
-struct W8A8Case {
+struct QuantizedCase {
   const char *model, *name;
   float tolerance;
 };
 
-class W8A8 : public ::testing::TestWithParam<W8A8Case> {};
+class Quantized : public ::testing::TestWithParam<QuantizedCase> {
+ protected:
+  Quantized() {
+    const QuantizedCase& c = GetParam();
+    octet::testing::copy_quantized(kRoot / "tests/golden" / c.model, c.name, dir_);
+    const SafetensorsFile file(
+        kRoot / "tests/data" /
+        (std::string("w8a8_logits_") + c.model + "_" + c.name + ".safetensors"));
+    for (const TensorView& t : file.tensors()) {
+      if (t.name == "tokens") tokens_ = int32s(t);
+      if (t.name == "logits") want_ = t.floats();
+    }
+    prompt_ = tokens_.size() / 2;  // as in the simulation; only W8A8_MIX sees it
+  }
+
+  void expect_logits(const std::vector<float>& got) {
+    ASSERT_EQ(want_.size(), got.size());
+    for (size_t i = 0; i < want_.size(); ++i)
+      ASSERT_NEAR(want_[i], got[i], GetParam().tolerance) << i;
+  }
+
+  const octet::testing::TempFolder dir_{std::string("quantized_") + GetParam().model + "_" +
+                                        GetParam().name};
+  std::vector<int32_t> tokens_;
+  std::vector<float> want_;
+  size_t prompt_ = 0;
+};
 // Noise of 1e-6 of a norm's output moves these logits by at most 1e-5; in m1 it also moves one
 // activation over a rounding tie, which moves logits by up to 0.03 (measured in the simulation).
 INSTANTIATE_TEST_SUITE_P(
-    Cases, W8A8,
-    ::testing::Values(W8A8Case{"llama_fp16", "minmax", 1e-4f}, W8A8Case{"llama_fp16", "m1", 0.05f},
-                      W8A8Case{"llama_fp16", "no_last_linear_rollback", 1e-4f},
-                      W8A8Case{"qwen2_bf16", "minmax", 1e-4f}, W8A8Case{"qwen2_bf16", "m1", 1e-4f}),
+    Cases, Quantized,
+    ::testing::Values(
+        QuantizedCase{"llama_fp16", "minmax", 1e-4f}, QuantizedCase{"llama_fp16", "m1", 0.05f},
+        QuantizedCase{"llama_fp16", "no_last_linear_rollback", 1e-4f},
+        QuantizedCase{"llama_fp16", "w8a8_dynamic", 1e-4f},
+        QuantizedCase{"llama_fp16", "pdmix", 1e-4f}, QuantizedCase{"llama_fp16", "kv8", 1e-4f},
+        QuantizedCase{"llama_fp16", "w8a16", 1e-4f},
+        QuantizedCase{"llama_fp16", "w8a16_asym", 1e-4f},
+        QuantizedCase{"qwen2_bf16", "minmax", 1e-4f}, QuantizedCase{"qwen2_bf16", "m1", 1e-4f},
+        QuantizedCase{"qwen2_bf16", "w8a8_dynamic", 1e-4f}),
     [](const auto& c) { return std::string(c.param.model) + "_" + c.param.name; });
 
-TEST_P(W8A8, LogitsEqualTheIntegerFormula) {
-  const W8A8Case& c = GetParam();
-  const fs::path golden = kRoot / "tests/golden" / c.model;
-  const octet::testing::TempFolder dir(std::string("w8a8_") + c.model + "_" + c.name);
-  fs::copy_file(golden / "model/config.json", dir / "config.json");
-  for (const char* name : {"quant_model_description.json", "quant_model_weight_w8a8.safetensors"})
-    fs::copy_file(golden / (std::string("out_") + c.name) / name, dir / name);
-  const SafetensorsFile file(
-      kRoot / "tests/data" /
-      (std::string("w8a8_logits_") + c.model + "_" + c.name + ".safetensors"));
-  std::map<std::string, const TensorView*> by_name;
-  for (const TensorView& t : file.tensors()) by_name[t.name] = &t;
-  Model model(dir.path());
-  const std::vector<float> got = model.logits(int32s(*by_name.at("tokens")));
-  const std::vector<float> want = by_name.at("logits")->floats();
-  ASSERT_EQ(want.size(), got.size());
-  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(want[i], got[i], c.tolerance) << i;
+TEST_P(Quantized, LogitsEqualTheSimulation) {
+  expect_logits(Model(dir_.path()).logits(tokens_, 0, tokens_.size() - prompt_));
+}
+
+// The prompt in two steps, then token by token.
+TEST_P(Quantized, LogitsOfDecodingEqualTheSimulation) {
+  Model model(dir_.path());
+  const auto ids = [&](size_t begin, size_t end) {
+    return std::vector<int32_t>(tokens_.begin() + static_cast<ptrdiff_t>(begin),
+                                tokens_.begin() + static_cast<ptrdiff_t>(end));
+  };
+  std::vector<float> got = model.logits(ids(0, 2));
+  const auto append = [&](const std::vector<float>& l) {
+    got.insert(got.end(), l.begin(), l.end());
+  };
+  append(model.logits(ids(2, prompt_), 2));
+  for (size_t i = prompt_; i < tokens_.size(); ++i) append(model.logits(ids(i, i + 1), i, 1));
+  expect_logits(got);
+}
+
+// With scales so wide that nothing saturates, whole offsets move the stored numbers and nothing
+// else.
+TEST(Int8KvCache, OffsetsAreTakenOffAgain) {
+  const auto logits = [](float k_offset, float v_offset) {
+    const octet::testing::TempFolder dir("kv_offsets");
+    octet::testing::copy_quantized(kRoot / "tests/golden/llama_fp16", "kv8", dir);
+    std::vector<TensorSpec> specs;
+    {
+      const TensorStore all(dir.path());
+      for (const TensorView* t : all.all()) specs.push_back({t->name, t->dtype, t->shape});
+      SafetensorsWriter writer(dir.path(), specs, {"changed", 0, false});
+      for (const TensorView* t : all.all()) {
+        std::vector<float> v;
+        if (t->name.ends_with(".kv_cache_scale"))
+          for (float s : t->floats()) v.push_back(2 * s);
+        if (t->name.ends_with("k_proj.kv_cache_offset")) v.assign(t->elements(), k_offset);
+        if (t->name.ends_with("v_proj.kv_cache_offset")) v.assign(t->elements(), v_offset);
+        if (v.empty())
+          writer.write(t->name, t->data);
+        else
+          writer.write(t->name, v);
+      }
+      writer.finish();
+    }
+    fs::remove(dir / "quant_model_weight_w8a8.safetensors");
+    return Model(dir.path()).logits({5, 17, 3, 90, 41, 2, 7, 150, 33, 8});
+  };
+  const std::vector<float> want = logits(0, 0), got = logits(30, -25);
+  for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(want[i], got[i], 1e-4f) << i;
 }
 
 }  // namespace

@@ -18,8 +18,9 @@ struct Batch {
   std::vector<SequenceChunk> chunks;  // cover tokens in order
   std::vector<size_t> logit_rows;     // rows of the batch, ascending
 
-  // Appends a chunk; returns its first row.
-  size_t add(std::span<const int32_t> ids, size_t position, const int32_t* blocks);
+  // Appends a chunk whose last `generated` tokens the model generated; returns its first row.
+  size_t add(std::span<const int32_t> ids, size_t position, const int32_t* blocks,
+             size_t generated = 0);
 };
 
 class Transformer {
@@ -28,12 +29,14 @@ class Transformer {
   // tensors that are missing or wrong.
   Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows);
 
+  const ModelFolder& folder() const { return *folder_; }
   const ModelConfig& config() const { return folder_->config(); }
   ThreadTeam& team() { return team_; }
   size_t max_rows() const { return buffers_.rows; }
   uint64_t weight_bytes() const;  // read once per decode step
 
-  // Runs the batch; the KV pages of its chunks are filled. Returns logits
+  // Runs the batch; the KV pages of its chunks are filled. The cache is of kv_type(folder()).
+  // Returns logits
   // [logit_rows.size(), vocab], valid until the next call.
   std::span<const float> forward(const Batch& batch, KvCache& cache);
 
@@ -48,6 +51,7 @@ class Transformer {
   Norm final_norm_;
   std::unique_ptr<Linear> head_;
   StepBuffers buffers_;
+  StageBuffer head_stage_;  // the scratch of buffers_, for the rows that the head sees
   Buffer<float> logits_;
 };
 

@@ -107,6 +107,7 @@ TEST(KvCache, HandsOutEveryPageOnce) {
   EXPECT_TRUE(a.empty());
   EXPECT_EQ(cache.free_blocks(), 2u);
   EXPECT_EQ(KvCache::block_bytes(c, kernels::FloatType::kBF16), 2u * 2 * 8 * 32 * 2);
+  EXPECT_EQ(KvCache::block_bytes(c, kernels::FloatType::kI8), 2u * 2 * 8 * 32);
 }
 
 }  // namespace

@@ -1,104 +1,127 @@
 #include "src/model/weights.h"
 
-#include <cmath>
-#include <cstring>
+#include <algorithm>
 
 #include "src/base/error.h"
+#include "src/checkpoint/quant_tensors.h"
 
 namespace octet {
 namespace {
 
-template <typename T>
-std::vector<T> copy_as(const TensorView& t) {
-  std::vector<T> out(t.data.size() / sizeof(T));
-  std::memcpy(out.data(), t.data.data(), t.data.size());
-  return out;
-}
-
-// A tensor of one element, shape [1] or [].
-float scalar(const TensorView& t) {
-  if (t.elements() != 1) t.expect_shape({1});
-  if (t.dtype == DType::kI8) return static_cast<float>(copy_as<int8_t>(t)[0]);
-  return t.floats()[0];
-}
-
-Error bad_value(const TensorView& t, const char* expected, double found) {
-  return Error("bad value")
-      .file(t.file->path().string())
-      .tensor(t.name)
-      .expected(expected)
-      .found(std::to_string(found))
-      .remedy("the checkpoint is damaged; run `octet check`");
-}
-
-std::vector<float> load_bias(const ModelFolder& f, const std::string& prefix, uint64_t n) {
-  const TensorView& t = f.tensors().get(prefix + ".bias");
-  t.expect_shape({n});
-  return t.floats();
-}
-
-struct Source {
+// One linear of several that may become one matrix.
+struct Part {
   std::string prefix;
   LinearShape shape;
   Scheme scheme;
+  W8A8Params params{};  // W8A8 and W8A8_MIX
 };
 
-std::unique_ptr<Linear> merge_float(const ModelFolder& f, const std::vector<Source>& parts,
-                                    ThreadTeam& team) {
-  const DType dtype = f.tensors().get(parts[0].prefix + ".weight").dtype;
-  const kernels::FloatType type = float_type(dtype);
-  size_t n = 0;
-  std::vector<std::byte> weights;
-  std::vector<float> bias;
-  for (const Source& p : parts) {
+// The values of `suffix` of all parts, one after the other.
+std::vector<float> joined(const ModelFolder& f, const std::vector<Part>& parts,
+                          const char* suffix) {
+  std::vector<float> out;
+  for (const Part& p : parts) {
+    const std::vector<float> v = quant_values(f.tensors().get(p.prefix + suffix));
+    out.insert(out.end(), v.begin(), v.end());
+  }
+  return out;
+}
+
+std::vector<float> joined_bias(const ModelFolder& f, const std::vector<Part>& parts) {
+  if (!parts[0].shape.bias) return {};
+  std::vector<float> out;
+  for (const Part& p : parts) {
+    const TensorView& t = f.tensors().get(p.prefix + ".bias");
+    t.expect_shape({p.shape.n});
+    const std::vector<float> v = t.floats();
+    out.insert(out.end(), v.begin(), v.end());
+  }
+  return out;
+}
+
+// The weights [n, k] of all parts, which have the dtype.
+std::vector<std::byte> joined_weights(const ModelFolder& f, const std::vector<Part>& parts,
+                                      DType dtype) {
+  std::vector<std::byte> out;
+  for (const Part& p : parts) {
     const TensorView& t = f.tensors().get(p.prefix + ".weight");
     t.expect(dtype, {p.shape.n, p.shape.k});
-    weights.insert(weights.end(), t.data.begin(), t.data.end());
+    out.insert(out.end(), t.data.begin(), t.data.end());
     t.release();
-    if (p.shape.bias) {
-      const std::vector<float> b = load_bias(f, p.prefix, p.shape.n);
-      bias.insert(bias.end(), b.begin(), b.end());
-    }
-    n += p.shape.n;
   }
-  return std::make_unique<FloatLinear>(weights.data(), type, n, parts[0].shape.k, std::move(bias),
-                                       team);
+  return out;
 }
 
-std::unique_ptr<Linear> merge_w8a8(const ModelFolder& f, const std::vector<Source>& parts,
-                                   const std::vector<W8A8Params>& params, ThreadTeam& team) {
-  std::vector<int8_t> weights;
-  W8A8Params all{params[0].input_scale, params[0].input_offset, {}, {}};
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const TensorView& t = f.tensors().get(parts[i].prefix + ".weight");
-    t.expect(DType::kI8, {parts[i].shape.n, parts[i].shape.k});
-    const int8_t* data = reinterpret_cast<const int8_t*>(t.data.data());
-    weights.insert(weights.end(), data, data + t.data.size());
-    t.release();
-    all.quant_bias.insert(all.quant_bias.end(), params[i].quant_bias.begin(),
-                          params[i].quant_bias.end());
-    all.deq_scale.insert(all.deq_scale.end(), params[i].deq_scale.begin(),
-                         params[i].deq_scale.end());
+W8A8Params joined_params(const std::vector<Part>& parts) {
+  W8A8Params all = parts[0].params;
+  for (size_t i = 1; i < parts.size(); ++i) {
+    const W8A8Params& p = parts[i].params;
+    all.quant_bias.insert(all.quant_bias.end(), p.quant_bias.begin(), p.quant_bias.end());
+    all.deq_scale.insert(all.deq_scale.end(), p.deq_scale.begin(), p.deq_scale.end());
   }
-  const size_t n = all.quant_bias.size();
-  return std::make_unique<W8A8Linear>(weights.data(), n, parts[0].shape.k, all, team);
+  return all;
 }
 
-// One matrix for parts that share scheme (and, in int8, the input quantization).
-std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Source>& parts,
-                              const std::vector<W8A8Params>& params, ThreadTeam& team) {
-  switch (parts[0].scheme) {
-    case Scheme::kFloat:
-      return merge_float(f, parts, team);
-    case Scheme::kW8A8:
-      return merge_w8a8(f, parts, params, team);
-    default:
-      throw Error("this quantization type cannot be computed yet")
-          .file(f.description()->source)
-          .tensor(parts[0].prefix + ".weight")
-          .expected("FLOAT or W8A8")
-          .found(scheme_name(parts[0].scheme));
+// One matrix for parts that share scheme, bias or none, and, with static activations, the input
+// quantization.
+std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& parts,
+                              ThreadTeam& team) {
+  size_t n = 0;
+  for (const Part& p : parts) n += p.shape.n;
+  const size_t k = parts[0].shape.k;
+  const Scheme scheme = parts[0].scheme;
+  if (scheme == Scheme::kFloat) {
+    const DType dtype = f.tensors().get(parts[0].prefix + ".weight").dtype;
+    const kernels::FloatType type = float_type(dtype);
+    return std::make_unique<FloatLinear>(joined_weights(f, parts, dtype).data(), type, n, k,
+                                         joined_bias(f, parts), team);
   }
+  const std::vector<std::byte> bytes = joined_weights(f, parts, DType::kI8);
+  const int8_t* w = reinterpret_cast<const int8_t*>(bytes.data());
+  if (scheme == Scheme::kW8A16) {
+    std::vector<float> offset = joined(f, parts, ".weight_offset");
+    if (std::all_of(offset.begin(), offset.end(), [](float v) { return v == 0; })) offset.clear();
+    return std::make_unique<W8A16Linear>(w, n, k, joined(f, parts, ".weight_scale"), offset,
+                                         joined_bias(f, parts), team);
+  }
+  const auto weights = std::make_shared<const Int8Weights>(w, n, k, team);
+  if (scheme == Scheme::kW8A8) return std::make_unique<W8A8Linear>(weights, joined_params(parts));
+  const DynamicParams dynamic = {joined(f, parts, ".weight_scale"), joined_bias(f, parts)};
+  if (scheme == Scheme::kW8A8Dynamic) return std::make_unique<DynamicLinear>(weights, dynamic);
+  return std::make_unique<MixLinear>(weights, joined_params(parts), dynamic);
+}
+
+Part load_part(const ModelFolder& f, const std::string& prefix, const LinearShape& shape) {
+  Part p{prefix, shape, f.scheme(prefix)};
+  expect_quant_tensors(f, prefix, quant_tensors(p.scheme), shape.n);
+  if (p.scheme == Scheme::kW8A8 || p.scheme == Scheme::kW8A8Mix) {
+    const auto get = [&](const char* suffix) -> const TensorView& {
+      return f.tensors().get(prefix + suffix);
+    };
+    p.params = {quant_values(get(".input_scale"))[0], quant_values(get(".input_offset"))[0],
+                get(".quant_bias").values<int32_t>(), quant_values(get(".deq_scale"))};
+  }
+  return p;
+}
+
+bool can_merge(const ModelFolder& f, const Part& a, const Part& b) {
+  const auto dtype = [&](const Part& p) { return f.tensors().get(p.prefix + ".weight").dtype; };
+  return a.scheme == b.scheme && a.shape.bias == b.shape.bias &&
+         (a.scheme != Scheme::kFloat || dtype(a) == dtype(b)) &&
+         a.params.input_scale == b.params.input_scale &&
+         a.params.input_offset == b.params.input_offset;
+}
+
+KvScales load_kv_scales(const ModelFolder& f, int64_t layer) {
+  if (!f.int8_kv()) return {};
+  const auto values = [&](LinearKind kind, const char* suffix) {
+    const std::string prefix = linear_name(layer, kind);
+    expect_quant_tensors(f, prefix, kv_cache_tensors(),
+                         static_cast<uint64_t>(f.config().kv_size()));
+    return quant_values(f.tensors().get(prefix + suffix));
+  };
+  return {values(LinearKind::kK, ".kv_cache_scale"), values(LinearKind::kK, ".kv_cache_offset"),
+          values(LinearKind::kV, ".kv_cache_scale"), values(LinearKind::kV, ".kv_cache_offset")};
 }
 
 }  // namespace
@@ -118,61 +141,20 @@ kernels::FloatType float_type(DType dtype) {
   }
 }
 
-W8A8Params load_w8a8_params(const ModelFolder& f, const std::string& prefix, size_t n) {
-  W8A8Params p;
-  const TensorView& scale = f.tensors().get(prefix + ".input_scale");
-  p.input_scale = scalar(scale);
-  if (!(p.input_scale > 0) || std::isinf(p.input_scale))
-    throw bad_value(scale, "a positive number", p.input_scale);
-  const TensorView& offset = f.tensors().get(prefix + ".input_offset");
-  p.input_offset = scalar(offset);
-  if (!(p.input_offset >= -128 && p.input_offset <= 127) ||
-      p.input_offset != std::nearbyint(p.input_offset))
-    throw bad_value(offset, "an integer from -128 to 127", p.input_offset);
-  const TensorView& bias = f.tensors().get(prefix + ".quant_bias");
-  bias.expect(DType::kI32, {n});
-  p.quant_bias = copy_as<int32_t>(bias);
-  const TensorView& deq = f.tensors().get(prefix + ".deq_scale");
-  deq.expect_shape({n});
-  if (deq.dtype == DType::kI64) {
-    for (int64_t bits : copy_as<int64_t>(deq))
-      p.deq_scale.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits)));
-  } else {
-    deq.expect(DType::kF32, {n});
-    p.deq_scale = deq.floats();
-  }
-  for (float s : p.deq_scale)
-    if (!std::isfinite(s)) throw bad_value(deq, "finite numbers", s);
-  return p;
-}
-
 std::unique_ptr<Linear> load_linears(const ModelFolder& f, const std::vector<std::string>& prefixes,
                                      const std::vector<LinearShape>& shapes, ThreadTeam& team) {
-  // Runs of neighbours that can be merged become one part each.
+  // Runs of neighbours that can be merged become one matrix each.
   std::vector<std::unique_ptr<Linear>> groups;
-  std::vector<Source> run;
-  std::vector<W8A8Params> params;
-  const auto close_run = [&] {
-    if (!run.empty()) groups.push_back(merge(f, run, params, team));
-    run.clear();
-    params.clear();
-  };
+  std::vector<Part> run;
   for (size_t i = 0; i < prefixes.size(); ++i) {
-    Source s{prefixes[i], shapes[i], f.scheme(prefixes[i])};
-    W8A8Params p;
-    if (s.scheme == Scheme::kW8A8) p = load_w8a8_params(f, s.prefix, s.shape.n);
-    if (!run.empty()) {
-      const bool same =
-          s.scheme == run[0].scheme && s.shape.bias == run[0].shape.bias &&
-          (s.scheme != Scheme::kFloat || f.tensors().get(s.prefix + ".weight").dtype ==
-                                             f.tensors().get(run[0].prefix + ".weight").dtype) &&
-          p.input_scale == params[0].input_scale && p.input_offset == params[0].input_offset;
-      if (!same) close_run();
+    Part p = load_part(f, prefixes[i], shapes[i]);
+    if (!run.empty() && !can_merge(f, run[0], p)) {
+      groups.push_back(merge(f, run, team));
+      run.clear();
     }
-    run.push_back(std::move(s));
-    params.push_back(std::move(p));
+    run.push_back(std::move(p));
   }
-  close_run();
+  groups.push_back(merge(f, run, team));
   if (groups.size() == 1) return std::move(groups[0]);
   return std::make_unique<LinearGroup>(std::move(groups));
 }
@@ -215,6 +197,7 @@ DecoderLayer load_layer(const ModelFolder& f, int64_t layer, ThreadTeam& team) {
   l.o = load({LinearKind::kO});
   l.gate_up = load({LinearKind::kGate, LinearKind::kUp});
   l.down = load({LinearKind::kDown});
+  l.kv_scales = load_kv_scales(f, layer);
   return l;
 }
 

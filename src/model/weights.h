@@ -10,10 +10,6 @@ namespace octet {
 
 kernels::FloatType float_type(DType dtype);  // F32, F16 or BF16
 
-// A stored W8A8 linear's tensors besides the weight, decoded: scales of any float type, [1] or 0-d;
-// deq_scale as float32 or as float32 bits in int64, by the tensor's own dtype.
-W8A8Params load_w8a8_params(const ModelFolder& folder, const std::string& prefix, size_t n);
-
 // The linears `prefixes` of one input, side by side: one packed matrix where they share scheme and
 // input quantization (q/k/v, gate/up of ordinary checkpoints), a group otherwise.
 std::unique_ptr<Linear> load_linears(const ModelFolder& folder,

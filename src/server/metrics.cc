@@ -48,9 +48,12 @@ const char* type_name(kernels::FloatType type) {
       return "float16";
     case kernels::FloatType::kBF16:
       return "bfloat16";
-    default:
+    case kernels::FloatType::kI8:
+      return "int8";
+    case kernels::FloatType::kF32:
       return "float32";
   }
+  OCTET_CHECK(false);
 }
 
 bool known(Clock::time_point t) { return t != Clock::time_point(); }

@@ -113,6 +113,7 @@ TEST_F(ServerTest, FiguresNameTheTypeOfTheCache) {
   using kernels::FloatType;
   for (const auto& [type, name] : {std::pair{FloatType::kF16, "float16"},
                                    {FloatType::kBF16, "bfloat16"},
+                                   {FloatType::kI8, "int8"},
                                    {FloatType::kF32, "float32"}}) {
     engine_options_.kv_type = type;
     const std::string text = Metrics("tiny", engine_options_).text({});

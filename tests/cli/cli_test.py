@@ -319,6 +319,31 @@ class Checkpoints(Verbs):
         self.assertIn("disagree", findings[0]["problem"])
 
 
+class Types(Verbs):
+    """Every quantization type, as msModelSlim writes it."""
+
+    def folder(self, case):
+        golden, out = ROOT / "tests/golden/llama_fp16", self.dir / case
+        shutil.copytree(golden / f"out_{case}", out)
+        shutil.copy(golden / "model/config.json", out)
+        for file in LLAMA.glob("token*.json"):
+            shutil.copy(file, out)
+        return out
+
+    def test_all_are_read_and_computed(self):
+        for case, words in {"w8a8_dynamic": "W8A8_DYNAMIC: ", "pdmix": "W8A8_MIX: ", "w8a16": "W8A16: ",
+                            "w8a16_asym": "W8A16: ", "kv8": "W8A8, int8 KV cache: "}.items():
+            out = self.folder(case)
+            self.assertIn(words, self.good("inspect", out))
+            self.assertIn("good", self.good("check", out))
+            self.assertIn("decode", self.good("bench", "offline", out, "--prompt", 8, "--output", 4, "--repeat", 1))
+
+    def test_the_checkpoint_decides_about_an_int8_cache(self):
+        words = ["--kv-cache-dtype", "C8"]
+        self.bad(2, words, "serve", self.folder("kv8"), "--port", 0, "--kv-cache-dtype", "bfloat16")
+        self.bad(2, words, "serve", LLAMA, "--port", 0, "--kv-cache-dtype", "int8")
+
+
 class Others(Verbs):
     def test_help_and_version(self):
         self.assertRegex(self.good("--version"), r"octet \d+\.\d+\.\d+")
@@ -352,6 +377,10 @@ class Others(Verbs):
     def test_bench(self):
         self.good("bench", "make-model", "--shape", "qwen2.5-0.5b", "--layers", 1, "--out", self.dir / "random", "--quiet")
         self.good("check", self.dir / "random")
+        self.good("bench", "make-model", "--shape", "qwen2.5-0.5b", "--layers", 1, "--out", self.dir / "random", "--quiet",
+                  "--overwrite", "--type", "W8A8_MIX", "--int8-kv")
+        self.assertIn("good", self.good("check", self.dir / "random"))
+        self.bad(2, "--type", "bench", "make-model", "--shape", "qwen2.5-0.5b", "--out", self.dir / "x", "--type", "W4A4")
         self.assertIn("decode", self.good("bench", "offline", LLAMA, "--prompt", 8, "--output", 4, "--repeat", 1))
         self.assertIn("GEMV", self.good("bench", "kernels", "--tokens", 8, "-n", 64, "-k", 64, "--rounds", 1))
         self.bad(2, "--shape", "bench", "make-model", "--shape", "gpt-5", "--out", self.dir / "x")

@@ -15,6 +15,7 @@ constexpr size_t kFloatVecs = 2;
 #include "src/kernels/simd/ops.inl"
 #include "src/kernels/simd/attention.inl"
 #include "src/kernels/simd/float_gemm.inl"
+#include "src/kernels/simd/int8.inl"
 
 void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
   const size_t kp = (k + 1) / 2 * 2;
@@ -28,9 +29,9 @@ void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, in
   }
 }
 
-void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+void quantize_row(const float* x, size_t k, float scale, float offset, float lowest, void* xq) {
   int16_t* out = static_cast<int16_t*>(xq);
-  const V s = set1(scale), o = set1(offset), lo = set1(-128.0f), hi = set1(127.0f);
+  const V s = set1(scale), o = set1(offset), lo = set1(lowest), hi = set1(127.0f);
   for (size_t i = 0; i < k; i += kLanes) {
     const size_t n = k - i < kLanes ? k - i : kLanes;
     const V q = min(max(add(round(div(load_head(x + i, n), s)), o), lo), hi);
@@ -45,6 +46,16 @@ void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
     }
   }
   if (k % 2 != 0) out[k] = 0;
+}
+
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+  quantize_row(x, k, scale, offset, -128.0f, xq);
+}
+
+float quantize_token(const float* x, size_t k, void* xq) {
+  const float scale = token_scale(x, k);
+  quantize_row(x, k, scale, 0, -127.0f, xq);
+  return scale;
 }
 
 template <size_t kRows>
@@ -74,15 +85,8 @@ void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, si
 #pragma GCC unroll 8
   for (size_t r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-    for (size_t v = 0; v < 2; ++v) {
-      const size_t j = j0 + v * 8;
-      if (j >= g.n) continue;
-      const size_t n = g.n - j < 8 ? g.n - j : 8;
-      V y = mul(_mm256_cvtepi32_ps(c[r][v]), load(g.scale + j));
-      float* out = g.y + (row + r) * g.ldy + j;
-      if (g.accumulate) y = add(load_head(out, n), y);
-      store_head(out, y, n);
-    }
+    for (size_t v = 0; v < 2; ++v)
+      int8_finish(g, _mm256_cvtepi32_ps(c[r][v]), row + r, j0 + v * 8);
 }
 
 template <size_t kRows>
@@ -124,10 +128,11 @@ double int8_peak(size_t steps) {
 }  // namespace
 
 const KernelTable& table() noexcept {
-  static constexpr KernelTable t = {"avx2",     kPanel,   2,         2,           0,
-                                    int8_pack,  quantize, int8_gemm, kFloatPanel, float_pack,
-                                    float_gemm, rms_norm, rope,      silu_mul,    kv_store,
-                                    attention,  int8_peak, float_peak, read_memory};
+  static constexpr KernelTable t = {"avx2",     kPanel,     2,         2,         0,
+                                    int8_pack,  quantize,   quantize_token,       int8_gemm,
+                                    kFloatPanel, float_pack, float_gemm, rms_norm, rope,
+                                    silu_mul,   kv_store,   attention, int8_peak, float_peak,
+                                    read_memory};
   return t;
 }
 

@@ -15,6 +15,7 @@ constexpr size_t kFloatVecs = 3;
 #include "src/kernels/simd/ops.inl"
 #include "src/kernels/simd/attention.inl"
 #include "src/kernels/simd/float_gemm.inl"
+#include "src/kernels/simd/int8.inl"
 
 void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
   const size_t kp = (k + 3) / 4 * 4;
@@ -28,9 +29,9 @@ void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, in
   }
 }
 
-void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+void quantize_row(const float* x, size_t k, float scale, float offset, float lowest, void* xq) {
   uint8_t* out = static_cast<uint8_t*>(xq);
-  const V s = set1(scale), o = set1(offset), lo = set1(-128.0f), hi = set1(127.0f);
+  const V s = set1(scale), o = set1(offset), lo = set1(lowest), hi = set1(127.0f);
   const __m512i shift = _mm512_set1_epi32(128);
   for (size_t i = 0; i < k; i += kLanes) {
     const size_t n = k - i < kLanes ? k - i : kLanes;
@@ -39,6 +40,16 @@ void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
     _mm_mask_storeu_epi8(out + i, head_mask(n), _mm512_cvtepi32_epi8(u));
   }
   for (size_t i = k; i % 4 != 0; ++i) out[i] = 0;
+}
+
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+  quantize_row(x, k, scale, offset, -128.0f, xq);
+}
+
+float quantize_token(const float* x, size_t k, void* xq) {
+  const float scale = token_scale(x, k);
+  quantize_row(x, k, scale, 0, -127.0f, xq);
+  return scale;
 }
 
 template <size_t kRows>
@@ -67,15 +78,8 @@ void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, si
 #pragma GCC unroll 8
   for (size_t r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (size_t v = 0; v < 4; ++v) {
-      const size_t j = j0 + v * 16;
-      if (j >= g.n) continue;
-      const size_t n = g.n - j < 16 ? g.n - j : 16;
-      V y = mul(_mm512_cvtepi32_ps(c[r][v]), load(g.scale + j));
-      float* out = g.y + (row + r) * g.ldy + j;
-      if (g.accumulate) y = add(load_head(out, n), y);
-      store_head(out, y, n);
-    }
+    for (size_t v = 0; v < 4; ++v)
+      int8_finish(g, _mm512_cvtepi32_ps(c[r][v]), row + r, j0 + v * 16);
 }
 
 template <size_t kRows>
@@ -116,10 +120,10 @@ double int8_peak(size_t steps) {
 }  // namespace
 
 const KernelTable& table() noexcept {
-  static constexpr KernelTable t = {"avx512vnni", kPanel,      4,          1,          128,
-                                    int8_pack,    quantize,    int8_gemm,  kFloatPanel, float_pack,
-                                    float_gemm,   rms_norm,    rope,       silu_mul,   kv_store,
-                                    attention,    int8_peak,   float_peak,
+  static constexpr KernelTable t = {"avx512vnni", kPanel,     4,         1,         128,
+                                    int8_pack,    quantize,   quantize_token,       int8_gemm,
+                                    kFloatPanel,  float_pack, float_gemm, rms_norm, rope,
+                                    silu_mul,     kv_store,   attention, int8_peak, float_peak,
                                     read_memory};
   return t;
 }

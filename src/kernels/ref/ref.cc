@@ -18,8 +18,14 @@ float load(const void* p, FloatType type, size_t i) {
     case FloatType::kF32: return static_cast<const float*>(p)[i];
     case FloatType::kF16: return to_float(static_cast<const f16*>(p)[i]);
     case FloatType::kBF16: return to_float(static_cast<const bf16*>(p)[i]);
+    case FloatType::kI8: return static_cast<const int8_t*>(p)[i];
   }
   return 0;
+}
+
+// q within [lowest, 127]; NaN gives the lowest, as the vector sets' minimum and maximum do.
+int8_t saturate(float q, float lowest = -128.0f) {
+  return static_cast<int8_t>(q > lowest ? (q < 127.0f ? q : 127.0f) : lowest);
 }
 
 void store(void* p, FloatType type, size_t i, float v) {
@@ -27,6 +33,7 @@ void store(void* p, FloatType type, size_t i, float v) {
     case FloatType::kF32: static_cast<float*>(p)[i] = v; return;
     case FloatType::kF16: static_cast<f16*>(p)[i] = to_f16(v); return;
     case FloatType::kBF16: static_cast<bf16*>(p)[i] = to_bf16(v); return;
+    case FloatType::kI8: static_cast<int8_t*>(p)[i] = saturate(std::nearbyint(v)); return;
   }
 }
 
@@ -37,11 +44,18 @@ void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, in
 }
 
 void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
-  for (size_t i = 0; i < k; ++i) {
-    const float q = std::nearbyint(x[i] / scale) + offset;
-    static_cast<int8_t*>(xq)[i] =
-        static_cast<int8_t>(q < -128.0f ? -128.0f : (q > 127.0f ? 127.0f : q));
-  }
+  for (size_t i = 0; i < k; ++i)
+    static_cast<int8_t*>(xq)[i] = saturate(std::nearbyint(x[i] / scale) + offset);
+}
+
+float quantize_token(const float* x, size_t k, void* xq) {
+  float top = 0;
+  for (size_t i = 0; i < k; ++i)
+    if (std::fabs(x[i]) > top) top = std::fabs(x[i]);
+  const float scale = top / 127.0f > 0 ? top / 127.0f : 1.0f;
+  for (size_t i = 0; i < k; ++i)
+    static_cast<int8_t*>(xq)[i] = saturate(std::nearbyint(x[i] / scale), -127.0f);
+  return scale;
 }
 
 void int8_gemm(const Int8GemmArgs& g) {
@@ -53,7 +67,9 @@ void int8_gemm(const Int8GemmArgs& g) {
       uint32_t acc = static_cast<uint32_t>(g.bias[j]);
       for (size_t i = 0; i < g.k; ++i)
         acc += static_cast<uint32_t>(int32_t{a[i]} * int32_t{g.packed[j * g.k + i]});
-      const float y = static_cast<float>(static_cast<int32_t>(acc)) * g.scale[j];
+      float y = static_cast<float>(static_cast<int32_t>(acc)) * g.scale[j];
+      if (g.row_scale != nullptr) y *= g.row_scale[r];
+      if (g.float_bias != nullptr) y += g.float_bias[j];
       float& out = g.y[r * g.ldy + j];
       out = g.accumulate ? out + y : y;
     }
@@ -73,7 +89,10 @@ void float_gemm(const FloatGemmArgs& g) {
     const float* a = g.a + r * g.lda;
     for (size_t j = g.panel_begin * kPanel; j < n_end; ++j) {
       float acc = 0;
-      for (size_t i = 0; i < g.k; ++i) acc = std::fma(a[i], load(g.packed, g.type, j * g.k + i), acc);
+      const float offset = g.offset != nullptr ? g.offset[j] : 0.0f;
+      for (size_t i = 0; i < g.k; ++i)
+        acc = std::fma(a[i], load(g.packed, g.type, j * g.k + i) - offset, acc);
+      if (g.scale != nullptr) acc *= g.scale[j];
       if (g.bias != nullptr) acc += g.bias[j];
       float& out = g.y[r * g.ldy + j];
       out = g.accumulate ? out + acc : acc;
@@ -166,10 +185,10 @@ double float_peak(size_t steps) {
 }  // namespace
 
 const KernelTable& table() noexcept {
-  static const KernelTable t = {"ref",      kPanel,   1,        1,         0,         int8_pack,
-                                quantize,   int8_gemm, kPanel,  float_pack, float_gemm, rms_norm,
-                                rope,       silu_mul, kv_store, attention, int8_peak, float_peak,
-                                read_memory};
+  static const KernelTable t = {"ref",       kPanel,    1,          1,         0,
+                                int8_pack,   quantize,  quantize_token,        int8_gemm, kPanel,
+                                float_pack,  float_gemm, rms_norm,  rope,      silu_mul,
+                                kv_store,    attention, int8_peak,  float_peak, read_memory};
   return t;
 }
 

@@ -4,8 +4,8 @@
 
 template <typename L>
 static inline float element(const typename L::T* p) {
-  if constexpr (sizeof(typename L::T) == 4) {
-    return *p;
+  if constexpr (sizeof(typename L::T) != 2) {
+    return static_cast<float>(*p);
   } else {  // through a vector load of one element's copies: the place is rare
     alignas(64) uint16_t copy[kLanes] = {*p};
     return first_lane(L::vec(copy));
@@ -142,5 +142,6 @@ static void attention(const AttentionArgs& g) {
     case FloatType::kF32: attention_rows<LoadF32>(g); return;
     case FloatType::kF16: attention_rows<LoadF16>(g); return;
     case FloatType::kBF16: attention_rows<LoadBF16>(g); return;
+    case FloatType::kI8: attention_rows<LoadI8>(g); return;
   }
 }

@@ -1,4 +1,4 @@
-// Float GEMM over packed panels [k][kPanel] with weights of 32 or 16 bits, converted in registers.
+// Float GEMM over packed panels [k][kPanel] with weights of 32, 16 or 8 bits, converted in registers.
 // Included like ops.inl, after it; the set defines kFloatRows (rows of the register tile) and
 // kFloatVecs (vectors of a panel: kPanel = kFloatVecs * kLanes).
 
@@ -22,39 +22,50 @@ static void float_pack(const void* w, FloatType type, size_t n, size_t k, size_t
                        void* packed) {
   if (type == FloatType::kF32)
     pack_float_panels(static_cast<const float*>(w), n, k, begin, end, static_cast<float*>(packed));
+  else if (type == FloatType::kI8)
+    pack_float_panels(static_cast<const int8_t*>(w), n, k, begin, end, static_cast<int8_t*>(packed));
   else
     pack_float_panels(static_cast<const uint16_t*>(w), n, k, begin, end,
                       static_cast<uint16_t*>(packed));
 }
 
-template <typename L, size_t kRows>
+// kRows rows times kPanels neighbouring panels, from output j0 on.
+template <typename L, bool kOffset, size_t kRows, size_t kPanels = 1>
 static void float_tile(const FloatGemmArgs& g, const typename L::T* b, size_t row, size_t j0) {
-  V c[kRows][kFloatVecs];
+  constexpr size_t kVecs = kPanels * kFloatVecs;
+  const size_t next_panel = kFloatPanel * g.k;
+  V c[kRows][kVecs];
 #pragma GCC unroll 16
   for (size_t r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (size_t v = 0; v < kFloatVecs; ++v) c[r][v] = zero();
+#pragma GCC unroll 8
+    for (size_t v = 0; v < kVecs; ++v) c[r][v] = zero();
   const float* a = g.a + row * g.lda;
   for (size_t i = 0; i < g.k; ++i, b += kFloatPanel) {
-    if constexpr (kRows == 1) __builtin_prefetch(b + 2048 / sizeof(typename L::T));
-    V w[kFloatVecs];
-#pragma GCC unroll 4
-    for (size_t v = 0; v < kFloatVecs; ++v) w[v] = L::vec(b + v * kLanes);
+    if constexpr (kRows == 1)
+      for (size_t p = 0; p < kPanels; ++p)
+        __builtin_prefetch(b + p * next_panel + 2048 / sizeof(typename L::T));
+    V w[kVecs];
+#pragma GCC unroll 8
+    for (size_t v = 0; v < kVecs; ++v) {
+      w[v] = L::vec(b + v / kFloatVecs * next_panel + v % kFloatVecs * kLanes);
+      if constexpr (kOffset) w[v] = sub(w[v], load(g.offset + j0 + v * kLanes));
+    }
 #pragma GCC unroll 16
     for (size_t r = 0; r < kRows; ++r) {
       const V x = set1(a[r * g.lda + i]);
-#pragma GCC unroll 4
-      for (size_t v = 0; v < kFloatVecs; ++v) c[r][v] = fma(x, w[v], c[r][v]);
+#pragma GCC unroll 8
+      for (size_t v = 0; v < kVecs; ++v) c[r][v] = fma(x, w[v], c[r][v]);
     }
   }
 #pragma GCC unroll 16
   for (size_t r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (size_t v = 0; v < kFloatVecs; ++v) {
+#pragma GCC unroll 8
+    for (size_t v = 0; v < kVecs; ++v) {
       const size_t j = j0 + v * kLanes;
       if (j >= g.n) continue;
       const size_t n = g.n - j < kLanes ? g.n - j : kLanes;
       V y = c[r][v];
+      if (g.scale != nullptr) y = mul(y, load(g.scale + j));
       if (g.bias != nullptr) y = add(y, load(g.bias + j));
       float* out = g.y + (row + r) * g.ldy + j;
       if (g.accumulate) y = add(y, load_head(out, n));
@@ -62,19 +73,27 @@ static void float_tile(const FloatGemmArgs& g, const typename L::T* b, size_t ro
     }
 }
 
-template <typename L, size_t kRows>
+template <typename L, bool kOffset, size_t kRows>
 static size_t float_step(const FloatGemmArgs& g, const typename L::T* b, size_t row, size_t j0) {
   if constexpr (kRows > 1)
-    if (g.m - row < kRows) return float_step<L, kRows / 2>(g, b, row, j0);
-  float_tile<L, kRows>(g, b, row, j0);
+    if (g.m - row < kRows) return float_step<L, kOffset, kRows / 2>(g, b, row, j0);
+  float_tile<L, kOffset, kRows>(g, b, row, j0);
   return kRows;
 }
 
-template <typename L>
+template <typename L, bool kOffset = false>
 static void float_gemm_typed(const FloatGemmArgs& g) {
   for (size_t p = g.panel_begin; p < g.panel_end; ++p) {
     const auto* b = static_cast<const typename L::T*>(g.packed) + p * kFloatPanel * g.k;
-    for (size_t row = 0; row < g.m;) row += float_step<L, kFloatRows>(g, b, row, p * kFloatPanel);
+    if (g.m == 1 && p + 1 < g.panel_end) {
+      // Each sum waits for its last addition, so one row takes two panels at a time: in cache, int8
+      // weights at 25.7 instead of 12.9 GB/s a core, bfloat16 at 40.9 instead of 25.6 (Zen 3 EPYC,
+      // AVX2, g++ 12).
+      float_tile<L, kOffset, 1, 2>(g, b, 0, p++ * kFloatPanel);
+      continue;
+    }
+    for (size_t row = 0; row < g.m;)
+      row += float_step<L, kOffset, kFloatRows>(g, b, row, p * kFloatPanel);
   }
 }
 
@@ -83,6 +102,9 @@ static void float_gemm(const FloatGemmArgs& g) {
     case FloatType::kF32: float_gemm_typed<LoadF32>(g); return;
     case FloatType::kF16: float_gemm_typed<LoadF16>(g); return;
     case FloatType::kBF16: float_gemm_typed<LoadBF16>(g); return;
+    case FloatType::kI8:
+      if (g.offset != nullptr) return float_gemm_typed<LoadI8, true>(g);
+      return float_gemm_typed<LoadI8>(g);
   }
 }
 

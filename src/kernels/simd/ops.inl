@@ -66,7 +66,7 @@ static void silu_mul(const float* gate, const float* up, size_t n, float* out) {
   }
 }
 
-// Element access of 16-bit and 32-bit storage; the load takes kLanes elements.
+// Element access by storage type; the load takes kLanes elements.
 struct LoadF32 {
   using T = float;
   static V vec(const T* p) { return load(p); }
@@ -79,8 +79,11 @@ struct LoadBF16 {
   using T = uint16_t;
   static V vec(const T* p) { return from_bf16(p); }
 };
+struct LoadI8 {
+  using T = int8_t;
+  static V vec(const T* p) { return from_i8(p); }
+};
 
-static inline void convert_store(float v, float* p) { *p = v; }
 template <FloatType type>
 static inline uint16_t to_bits16(float v) {
   if constexpr (type == FloatType::kF16) {
@@ -91,6 +94,11 @@ static inline uint16_t to_bits16(float v) {
     if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 0x40u);
     return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
+}
+
+static inline int8_t to_int8(float v) {  // NaN gives -128
+  const float q = __builtin_nearbyintf(v);
+  return static_cast<int8_t>(q > -128.0f ? (q < 127.0f ? q : 127.0f) : -128.0f);
 }
 
 static void kv_store(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
@@ -105,6 +113,8 @@ static void kv_store(const float* k, const float* v, size_t head_dim, size_t slo
     fill(static_cast<float*>(k_page), static_cast<float*>(v_page), [](float f) { return f; });
   else if (type == FloatType::kF16)
     fill(static_cast<uint16_t*>(k_page), static_cast<uint16_t*>(v_page), to_bits16<FloatType::kF16>);
-  else
+  else if (type == FloatType::kBF16)
     fill(static_cast<uint16_t*>(k_page), static_cast<uint16_t*>(v_page), to_bits16<FloatType::kBF16>);
+  else
+    fill(static_cast<int8_t*>(k_page), static_cast<int8_t*>(v_page), to_int8);
 }

@@ -1,0 +1,46 @@
+// What the tensors of quantized linears and of an int8 KV cache must be: one home for the rules
+// that loading and `octet check` share (docs/formats.md).
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "src/checkpoint/model_folder.h"
+
+namespace octet {
+
+// One tensor beside the int8 weight [n, k] of a linear.
+struct QuantTensor {
+  enum class Form { kOne, kRow, kColumn };  // [1] or []; [n]; [n, 1]
+  enum class Type { kFloat, kFloatOrInt8, kInt32, kDeqScale };
+  enum class Values { kFinite, kPositive, kInt8, kZero };
+  const char* suffix;  // ".weight_scale"
+  Form form;
+  Type type;
+  Values values;
+  bool needed;  // else it may be absent
+  Shape shape(uint64_t n) const;
+};
+
+// The tensors of a scheme (none for kFloat), and those of k_proj and of v_proj in an int8 KV cache.
+std::span<const QuantTensor> quant_tensors(Scheme scheme);
+std::span<const QuantTensor> kv_cache_tensors();
+
+struct TensorProblem {
+  std::string problem, expected, found;
+};
+// The first thing that is wrong with the tensor of a linear with `n` outputs, or nothing.
+std::optional<TensorProblem> problem_of(const TensorView& t, const QuantTensor& rule, uint64_t n);
+
+// Throws Error for the first tensor of `rules` below `prefix` that is missing or wrong (those that
+// may be absent aside).
+void expect_quant_tensors(const ModelFolder& folder, const std::string& prefix,
+                          std::span<const QuantTensor> rules, uint64_t n);
+
+// The values of such a tensor as float: of any float type, int8, or deq_scale (the bits of a
+// float32 in an int64, or float32 itself).
+std::vector<float> quant_values(const TensorView& t);
+
+}  // namespace octet
