@@ -101,42 +101,62 @@ StepBuffers::StepBuffers(const ModelConfig& c, size_t row_count)
       stage(rows, as_size(std::max({c.hidden_size, c.intermediate_size, c.q_size()})),
             LinearGroup::kMaxParts) {}
 
-void DecoderLayer::forward(Worker& w, const ModelConfig& c,
-                           const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
-                           StepBuffers& b) const {
-  const size_t hidden = as_size(c.hidden_size), inter = as_size(c.intermediate_size);
-  const size_t q = as_size(c.q_size()), qkv_n = q + as_size(2 * c.kv_size());
+void DecoderLayer::attention(Worker& w, const ModelConfig& c,
+                             const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
+                             StepBuffers& b) const {
+  const size_t hidden = as_size(c.hidden_size), qkv_n = as_size(c.q_size() + 2 * c.kv_size());
   const auto [begin, end] = w.share(m);
   OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_scales.k_scale.empty());
-  float* x = b.x.data();
-  float* h = b.h.data();
-
-  input_norm.rows(x, begin, end, h);
-  qkv->stage(w, h, hidden, m, b.stage, 0);
+  input_norm.rows(b.x.data(), begin, end, b.h.data());
+  qkv->stage(w, b.h.data(), hidden, m, b.stage, 0);
   w.barrier();
-  qkv->compute(w, h, hidden, m, b.qkv.data(), qkv_n, false, b.stage, 0);
+  qkv->compute(w, b.h.data(), hidden, m, b.qkv.data(), qkv_n, false, b.stage, 0);
   w.barrier();
   rotate_and_store(c, chunks, begin, end, kv, kv_scales, b);
   w.barrier();
   attend(w, c, chunks, kv, kv_scales, b);
   w.barrier();
+}
+
+void DecoderLayer::attention_output(Worker& w, const ModelConfig& c, size_t m,
+                                    StepBuffers& b) const {
+  const size_t q = as_size(c.q_size());
   o->stage(w, b.attn.data(), q, m, b.stage, 0);
   w.barrier();
-  o->compute(w, b.attn.data(), q, m, x, hidden, true, b.stage, 0);
+  o->compute(w, b.attn.data(), q, m, b.x.data(), as_size(c.hidden_size), true, b.stage, 0);
   w.barrier();
-  post_norm.rows(x, begin, end, h);
-  gate_up->stage(w, h, hidden, m, b.stage, 0);
+}
+
+void DecoderLayer::mlp(Worker& w, const ModelConfig& c, size_t m, StepBuffers& b) const {
+  const size_t hidden = as_size(c.hidden_size), inter = as_size(c.intermediate_size);
+  const auto [begin, end] = w.share(m);
+  post_norm.rows(b.x.data(), begin, end, b.h.data());
+  gate_up->stage(w, b.h.data(), hidden, m, b.stage, 0);
   w.barrier();
-  gate_up->compute(w, h, hidden, m, b.gate_up.data(), 2 * inter, false, b.stage, 0);
+  gate_up->compute(w, b.h.data(), hidden, m, b.gate_up.data(), 2 * inter, false, b.stage, 0);
   w.barrier();
   for (size_t r = begin; r < end; ++r) {
     float* gate = b.gate_up.data() + r * 2 * inter;
     kernels::table().silu_mul(gate, gate + inter, inter, gate);
   }
+}
+
+void DecoderLayer::mlp_output(Worker& w, const ModelConfig& c, size_t m, StepBuffers& b) const {
+  const size_t inter = as_size(c.intermediate_size);
   down->stage(w, b.gate_up.data(), 2 * inter, m, b.stage, 0);
   w.barrier();
-  down->compute(w, b.gate_up.data(), 2 * inter, m, x, hidden, true, b.stage, 0);
+  down->compute(w, b.gate_up.data(), 2 * inter, m, b.x.data(), as_size(c.hidden_size), true,
+                b.stage, 0);
   w.barrier();
+}
+
+void DecoderLayer::forward(Worker& w, const ModelConfig& c,
+                           const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
+                           StepBuffers& b) const {
+  attention(w, c, chunks, m, kv, b);
+  attention_output(w, c, m, b);
+  mlp(w, c, m, b);
+  mlp_output(w, c, m, b);
 }
 
 }  // namespace octet

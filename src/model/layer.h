@@ -65,9 +65,19 @@ struct DecoderLayer {
 
   uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }
   // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.
-  // Starts and ends with all workers at a barrier.
+  // Starts and ends with all workers at a barrier. The four parts that follow, one after another.
   void forward(Worker& w, const ModelConfig& config, const std::vector<SequenceChunk>& chunks,
                size_t m, const KvView& kv, StepBuffers& b) const;
+  // b.x -> b.attn, the input of o [m, q].
+  void attention(Worker& w, const ModelConfig& config, const std::vector<SequenceChunk>& chunks,
+                 size_t m, const KvView& kv, StepBuffers& b) const;
+  // b.x += o(b.attn).
+  void attention_output(Worker& w, const ModelConfig& config, size_t m, StepBuffers& b) const;
+  // b.x -> the first `intermediate` columns of b.gate_up, the input of down. A worker returns when
+  // its own rows w.share(m) are ready.
+  void mlp(Worker& w, const ModelConfig& config, size_t m, StepBuffers& b) const;
+  // b.x += down(...).
+  void mlp_output(Worker& w, const ModelConfig& config, size_t m, StepBuffers& b) const;
 };
 
 }  // namespace octet
