@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "src/base/error.h"
 #include "src/model/weights.h"
@@ -32,17 +33,26 @@ void make_representable(const Norm& norm, DType stored, std::vector<float>& scal
   }
 }
 
-// How many batches each kind of statistics takes, from the front; 0 = it is not wanted.
+// `count` numbers below n, spread evenly, or all of them.
+std::set<size_t> spread(size_t n, size_t count) {
+  std::set<size_t> numbers;
+  count = std::min(n, count);
+  for (size_t i = 0; i < count; ++i) numbers.insert(i * n / count);
+  return numbers;
+}
+
+// Which batches each kind of statistics takes.
 struct Plan {
-  size_t smooth = 0, threshold = 0;  // of the outlier batches
-  size_t score = 0, kv = 0;          // of the samples
+  std::set<size_t> smooth, threshold;  // of the outlier batches
+  std::set<size_t> score, kv;          // of the samples
 
   Plan(const QuantizeOptions& o, const FlexSmooth& flex, size_t outlier, size_t samples) {
     if (o.anti_method != AntiMethod::kNone)
-      smooth = outlier_needs(o, flex).first_batch_only ? 1 : outlier;
-    if (o.disable_threshold > 0) threshold = outlier;
-    if (needs_scores(o)) score = std::min(samples, kScoreSamples);
-    if (o.quantize_kv_cache) kv = samples;
+      smooth = spread(outlier, outlier_needs(o, flex).batches);
+    if (o.disable_threshold > 0) threshold = spread(outlier, outlier);
+    if (o.quantize_kv_cache) kv = spread(samples, samples);
+    if (!needs_scores(o)) return;
+    for (size_t i = 0; i < std::min(samples, kScoreSamples); ++i) score.insert(i);
   }
 };
 
@@ -54,12 +64,12 @@ class GroupProbe {
   std::optional<QuantileScore> quantiles;
   std::vector<std::vector<float>> scored;  // the first samples' inputs, each [tokens, k]
 
-  // x [m, k] of outlier batch or sample number `index`, or both.
-  void observe(const float* x, size_t ldx, size_t m, const Plan& plan, size_t index, bool outlier,
+  // x [m, k] of outlier batch or sample `number`, or both.
+  void observe(const float* x, size_t ldx, size_t m, const Plan& plan, size_t number, bool outlier,
                bool sample) {
-    if (outlier && stats && index < plan.smooth) stats->observe(x, ldx, m);
-    if (outlier && quantiles) quantiles->observe(x, ldx, m, k);
-    if (!sample || index >= plan.score) return;
+    if (outlier && stats && plan.smooth.contains(number)) stats->observe(x, ldx, m);
+    if (outlier && quantiles && plan.threshold.contains(number)) quantiles->observe(x, ldx, m, k);
+    if (!sample || !plan.score.contains(number)) return;
     std::vector<float>& copy = scored.emplace_back();
     for (size_t r = 0; r < m; ++r) copy.insert(copy.end(), x + r * ldx, x + r * ldx + k);
   }
@@ -84,21 +94,15 @@ class Analyzer {
         plan_(options, flex_, data.outlier.empty() ? data.samples.size() : data.outlier.size(),
               data.samples.size()) {
     if (options.disable_threshold > 0) candidates_ = threshold_candidates(config_, options);
-    const size_t outlier = std::max(plan_.smooth, plan_.threshold);
-    const size_t samples = std::max(plan_.score, plan_.kv);
-    const auto add = [&](const std::vector<TokenBatch>& batches, size_t count, bool of_outlier,
-                         bool of_samples) {
-      if (count == 0) return;
-      const auto end = batches.begin() + static_cast<ptrdiff_t>(count);
-      passes_.push_back({std::make_unique<CalibrationStream>(
-                             folder, std::vector<TokenBatch>(batches.begin(), end), team),
-                         of_outlier, of_samples});
-    };
-    if (data.outlier.empty()) {
-      add(data.samples, std::max(outlier, samples), true, true);
+    std::set<size_t> outlier = plan_.smooth, samples = plan_.score;
+    outlier.insert(plan_.threshold.begin(), plan_.threshold.end());
+    samples.insert(plan_.kv.begin(), plan_.kv.end());
+    if (!data.outlier.empty()) {
+      add_pass(data.outlier, outlier, true, false);
+      add_pass(data.samples, samples, false, true);
     } else {
-      add(data.outlier, outlier, true, false);
-      add(data.samples, samples, false, true);
+      outlier.insert(samples.begin(), samples.end());
+      add_pass(data.samples, outlier, true, true);
     }
   }
 
@@ -114,8 +118,20 @@ class Analyzer {
  private:
   struct Pass {
     std::unique_ptr<CalibrationStream> stream;
-    bool outlier, samples;
+    std::vector<size_t> numbers;  // of its batches
+    bool outlier, samples;        // what they are
   };
+
+  void add_pass(const std::vector<TokenBatch>& all, const std::set<size_t>& numbers, bool outlier,
+                bool samples) {
+    if (numbers.empty()) return;
+    std::vector<TokenBatch> batches;
+    for (size_t number : numbers) batches.push_back(all[number]);
+    passes_.push_back({std::make_unique<CalibrationStream>(folder_, batches, team_),
+                       {numbers.begin(), numbers.end()},
+                       outlier,
+                       samples});
+  }
 
   bool is_candidate(const std::string& name) const {
     return std::find(candidates_.begin(), candidates_.end(), name) != candidates_.end();
@@ -126,7 +142,7 @@ class Analyzer {
     probe.k = k;
     if (smooths(options_.anti_method, flex_, group, layer)) {
       const OutlierNeeds needs = outlier_needs(options_, flex_);
-      probe.stats.emplace(k, plan_.smooth, needs.keep, needs.deviation);
+      probe.stats.emplace(k, plan_.smooth.size(), needs.keep, needs.deviation);
     }
     for (LinearKind kind : group.kinds)
       if (is_candidate(linear_name(layer, kind))) probe.quantiles.emplace();
@@ -146,9 +162,9 @@ class Analyzer {
     std::vector<std::unique_ptr<Linear>> linears;
     for (size_t g = 0; g < probes.size(); ++g) {
       Tap output;
-      if (plan_.kv > 0 && g == 0)
+      if (!plan_.kv.empty() && g == 0)
         output = [&](const float* y, size_t ldy, size_t m) {
-          if (!pass->samples) return;
+          if (!pass->samples || !plan_.kv.contains(pass->numbers[index])) return;
           keys.observe(y + q, ldy, m);
           values.observe(y + q + kv, ldy, m);
         };
@@ -156,7 +172,7 @@ class Analyzer {
       linears.push_back(std::make_unique<TapLinear>(
           pack_float(weights.weights_of(input_groups()[g]), team_),
           [&, g, last](const float* x, size_t ldx, size_t m) {
-            probes[g].observe(x, ldx, m, plan_, index, pass->outlier, pass->samples);
+            probes[g].observe(x, ldx, m, plan_, pass->numbers[index], pass->outlier, pass->samples);
             index += last;
           },
           std::move(output)));
@@ -174,7 +190,7 @@ class Analyzer {
       report(layer, input_groups()[g], probes[g], scales[g]);
       probes[g] = {};
     }
-    if (plan_.kv > 0)
+    if (!plan_.kv.empty())
       result_.kv.push_back({keys.scale({}), values.scale(source_scale(scales[1], kv, config_))});
   }
 
@@ -194,28 +210,28 @@ class Analyzer {
 
   void report(int64_t layer, const InputGroup& group, const GroupProbe& probe,
               const std::vector<float>& scale) {
-    const double score = plan_.score > 0 ? probe.score(scale) : 0;
+    const double score = !plan_.score.empty() ? probe.score(scale) : 0;
     const double threshold = probe.quantiles ? probe.quantiles->score() : 0;
     for (LinearKind kind : group.kinds) {
       const std::string name = linear_name(layer, kind);
-      if (plan_.score > 0) result_.scores.push_back({name, score});
+      if (!plan_.score.empty()) result_.scores.push_back({name, score});
       if (is_candidate(name)) result_.threshold_scores.push_back({name, threshold});
     }
   }
 
   void measure_head() {
     const bool candidate = is_candidate("lm_head");
-    if (plan_.score == 0 && !candidate) return;
+    if (plan_.score.empty() && !candidate) return;
     GroupProbe probe;
     probe.k = static_cast<size_t>(config_.hidden_size);
     if (candidate) probe.quantiles.emplace();
     for (Pass& p : passes_) {
       size_t index = 0;
       p.stream->tap(load_norm(folder_, "model.norm"), [&](const float* x, size_t ldx, size_t m) {
-        probe.observe(x, ldx, m, plan_, index++, p.outlier, p.samples);
+        probe.observe(x, ldx, m, plan_, p.numbers[index++], p.outlier, p.samples);
       });
     }
-    if (plan_.score > 0) result_.scores.push_back({"lm_head", probe.score({})});
+    if (!plan_.score.empty()) result_.scores.push_back({"lm_head", probe.score({})});
     if (candidate) result_.threshold_scores.push_back({"lm_head", probe.quantiles->score()});
   }
 

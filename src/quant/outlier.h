@@ -14,7 +14,7 @@ namespace octet {
 
 // What a method takes its statistics from.
 struct OutlierNeeds {
-  bool first_batch_only = false;
+  size_t batches = SIZE_MAX;  // so many at most, spread evenly from the first on
   KeepInputs keep = KeepInputs::kNone;
   bool deviation = false;
 };

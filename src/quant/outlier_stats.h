@@ -13,7 +13,7 @@ enum class KeepInputs { kNone, kFirstBatch, kSpread, kAll };
 class OutlierStats {
  public:
   // kSpread keeps about this many rows, evenly spaced, over all batches.
-  static constexpr size_t kSpreadRows = 512;
+  static constexpr size_t kSpreadRows = 256;
 
   // `batches`: how many there will be. `deviation`: gather shifted_highest and deviation, too.
   OutlierStats(size_t k, size_t batches, KeepInputs keep, bool deviation);

@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/checkpoint/check.h"
 #include "src/checkpoint/model_folder.h"
 
 namespace octet {
@@ -253,6 +255,160 @@ TEST_P(Golden, EqualsMsModelSlim) {
 INSTANTIATE_TEST_SUITE_P(Cases, Golden, ::testing::ValuesIn(cases()), [](const auto& c) {
   return std::string(c.param.model) + "_" + c.param.name;
 });
+
+// Without the tool's compatibility: what each type stores, complete in the description, and
+// readable by the rules of `octet check`.
+class Types : public ::testing::Test {
+ protected:
+  void TearDown() override { fs::remove_all(target_); }
+
+  const ModelFolder& quantized(const char* model, QuantizeOptions o, bool with_data = true) {
+    o.quiet = true;
+    o.overwrite = true;
+    quantize(kGolden / model / "model", target_, with_data ? calibration(model) : CalibrationData{},
+             o);
+    for (const Finding& f : check_folder(target_))
+      EXPECT_NE(f.severity, Severity::kError) << f.tensor << ": " << f.problem;
+    folder_.emplace(target_);
+    return *folder_;
+  }
+  std::string parts_of(const std::string& linear) const {
+    std::string parts;
+    for (const TensorView* t : folder_->tensors().all())
+      if (t->name.starts_with(linear + "."))
+        parts += t->name.substr(linear.size()) + " " + std::string(dtype_name(t->dtype)) + " ";
+    return parts;
+  }
+
+  fs::path target_ = fs::path(::testing::TempDir()) / "octet_quantizer_types";
+  std::optional<ModelFolder> folder_;
+};
+
+TEST_F(Types, TensorsByDefault) {
+  const std::string static_parts =
+      ".input_scale BF16 .input_offset BF16 .quant_bias I32 .deq_scale F32 ";
+  const std::string scales = ".weight_scale F32 .weight_offset F32 ";
+  struct {
+    Scheme scheme;
+    const char* word;
+    const char* file;
+    std::string parts;
+  } const cases[] = {
+      {Scheme::kW8A8, "W8A8", "w8a8", ".weight I8 .bias BF16 " + static_parts},
+      {Scheme::kW8A8Mix, "W8A8_MIX", "w8a8_mix", ".weight I8 .bias BF16 " + scales + static_parts},
+      {Scheme::kW8A8Dynamic, "W8A8_DYNAMIC", "w8a8_dynamic", ".weight I8 .bias BF16 " + scales},
+      {Scheme::kW8A16, "W8A16", "w8a16", ".weight I8 .bias BF16 " + scales},
+  };
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.word);
+    QuantizeOptions o;
+    o.scheme = c.scheme;
+    const ModelFolder& folder = quantized("qwen2_bf16", o);
+    EXPECT_EQ(parts_of("model.layers.0.self_attn.k_proj"), c.parts);
+    EXPECT_EQ(parts_of("model.layers.0.mlp.down_proj"), ".weight BF16 ");
+    EXPECT_EQ(folder.description()->model_quant_type, c.word);
+    EXPECT_EQ(folder.scheme("model.layers.0.self_attn.k_proj"), c.scheme);
+    EXPECT_EQ(folder.config().raw.at("quantize"), c.file);
+    EXPECT_TRUE(
+        fs::exists(target_ / ("quant_model_weight_" + std::string(c.file) + ".safetensors")));
+  }
+}
+
+TEST_F(Types, KvCache) {
+  QuantizeOptions o;
+  o.quantize_kv_cache = true;
+  o.scheme = Scheme::kW8A8Dynamic;
+  const ModelFolder& folder = quantized("qwen2_bf16", o);
+  for (const char* linear : {"k_proj", "v_proj"}) {
+    const std::string name = std::string("model.layers.1.self_attn.") + linear;
+    EXPECT_TRUE(parts_of(name).starts_with(".kv_cache_scale F32 .kv_cache_offset F32 .weight I8 "));
+    EXPECT_EQ(folder.tensors().get(name + ".kv_cache_offset").floats(), std::vector<float>(32, 0));
+    EXPECT_EQ(*folder.description()->find(name + ".kv_cache_scale"), "C8");
+  }
+  for (const char* key : {"kv_cache_type", "kv_quant_type"})
+    EXPECT_EQ(folder.description()->raw.at(key), "C8");
+}
+
+TEST_F(Types, WithoutCalibration) {
+  QuantizeOptions o;
+  o.disable_level = 3;  // counts for nothing
+  for (Scheme scheme : {Scheme::kW8A8Dynamic, Scheme::kW8A16}) {
+    o.scheme = scheme;
+    quantized("llama_fp16", o, /*with_data=*/false);
+    EXPECT_EQ(folder_->scheme("model.layers.0.self_attn.q_proj"), scheme);
+  }
+}
+
+TEST_F(Types, OlderLayoutHasNoWordForMix) {
+  QuantizeOptions o;
+  o.scheme = Scheme::kW8A8Mix;
+  o.quantize_kv_cache = true;
+  o.compat_msmodelslim = o.mindie_format = true;
+  const ModelFolder& folder = quantized("llama_fp16", o);
+  EXPECT_TRUE(fs::exists(target_ / "quant_model_weight_w8a8.safetensors"));
+  EXPECT_TRUE(fs::exists(target_ / "quant_model_description_w8a8.json"));
+  EXPECT_EQ(folder.description()->model_quant_type, "W8A8");
+  const ordered_json& config = folder.config().raw.at("quantization_config");
+  EXPECT_EQ(config.at("pdmix"), true);
+  EXPECT_EQ(config.at("kv_quant_type"), "C8");
+}
+
+TEST_F(Types, WhatDoesNotGoTogether) {
+  const auto refused = [&](const char* part, auto change, bool with_data = true) {
+    QuantizeOptions o;
+    change(o);
+    try {
+      quantized("llama_fp16", o, with_data);
+      ADD_FAILURE() << part;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kUsage);
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    }
+    EXPECT_FALSE(fs::exists(target_));
+  };
+  refused("asymmetric", [](auto& o) { o.asymmetric_weights = true; });
+  refused("--mindie_format", [](auto& o) { o.mindie_format = true; });
+  refused("qwen3", [](auto& o) {
+    o.scheme = Scheme::kW8A16;
+    o.anti_method = AntiMethod::kM6;
+    o.model_type = "qwen3";
+  });
+  refused(
+      "static ranges", [](auto&) {}, false);
+  refused(
+      "KV cache",
+      [](auto& o) {
+        o.scheme = Scheme::kW8A16;
+        o.quantize_kv_cache = true;
+      },
+      false);
+  refused(
+      "outlier suppression",
+      [](auto& o) {
+        o.scheme = Scheme::kW8A16;
+        o.anti_method = AntiMethod::kM3;
+      },
+      false);
+}
+
+// Texts of their own for outlier suppression change the smoothing and nothing else.
+TEST_F(Types, OutlierBatches) {
+  QuantizeOptions o;
+  o.anti_method = AntiMethod::kM4;
+  o.quiet = o.overwrite = true;
+  const auto norm = [&](const CalibrationData& data) {
+    quantize(kGolden / "llama_fp16/model", target_, data, o);
+    return ModelFolder(target_).tensors().get("model.layers.0.input_layernorm.weight").floats();
+  };
+  CalibrationData data = calibration("llama_fp16");
+  const std::vector<float> same = norm(data);
+  data.outlier = data.samples;
+  EXPECT_EQ(norm(data), same);
+  data.outlier = {{{5, 6, 7, 0}, {8, 9, 10, 11}}};
+  EXPECT_NE(norm(data), same);
+  data.outlier = {{{5, 6, 999}}};
+  EXPECT_THROW(norm(data), Error);
+}
 
 }  // namespace
 }  // namespace octet
