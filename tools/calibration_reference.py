@@ -1,10 +1,12 @@
-"""An independent calibration of a golden model in torch, in float32 or float64 products.
+"""An independent calibration of a golden model in torch, in float32, or with products, norms and powers in float64.
 
-    python -m tools.calibration_reference CASE [--float64]      CASE: minmax, hist, auto, m3
+    python -m tools.calibration_reference CASE [--float64]      CASE: minmax, hist, auto, m1 to m6, m6_fixed
+    python -m tools.calibration_reference all                   writes tests/data/calibration_float64.json
 
 Quantizes tests/golden/llama_fp16 sample by sample with error feedback as docs/quantization.md describes and prints each
-linear's input scale beside the real msModelSlim's (out_CASE), with the relative difference. With float64 products it shows
-which of the tool's values depend on float32 rounding: those are the exceptions of src/quant/quantizer_test.cc.
+linear's input scale beside the real msModelSlim's (out_CASE), with the relative difference. In float64 it shows
+which of the tool's values depend on float32 rounding: `all` writes those linears' float64 scales and offsets, the exceptions
+of src/quant/quantizer_test.cc.
 """
 import argparse
 import json
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "tests/golden/llama_fp16"
+OUT = GOLDEN.parents[1] / "data/calibration_float64.json"
 EPS = 1.1920929e-07
 BINS, PARTS = 2048, 128
 
@@ -108,6 +111,27 @@ class Histogram:
         return parameters(self.lo + width * first, self.lo + width * (last + 1))
 
 
+def rounded(w):
+    scale = torch.clamp(w.abs().amax(1, keepdim=True) / 127, min=EPS)
+    return torch.clamp(torch.round(w / scale), -127, 127) * scale
+
+
+def power_scale(x, weights):
+    w = torch.stack([w.abs().amax(0) for w in weights]).amax(0).clamp(min=1e-5)
+    return torch.clamp(x.abs().amax(0)**.6 / w**.3, min=1e-5)
+
+
+def awq_scale(x, weights):
+    least, best = math.inf, None
+    for step in range(20):
+        s = torch.clamp(x.abs().mean(0)**(step / 20), min=1e-4)
+        s = s / torch.sqrt(s.max() * s.min())
+        loss = sum((x @ (rounded(w * s) / s - w).T).pow(2).mean().item() for w in weights)
+        if loss < least:
+            least, best = loss, s
+    return best
+
+
 class Model:
     def __init__(self, case, float64):
         self.float64 = float64
@@ -115,15 +139,44 @@ class Model:
         self.state = {}
         for file in (GOLDEN / "model").glob("*.safetensors"):
             self.state.update({k: v.float() for k, v in load_file(file).items()})
-        if case == "m3":
-            smoothed = load_file(GOLDEN / "anti_m3_fp32_state.safetensors")
+        if case == "m6_fixed" or (case == "m3" and float64):
+            self.smooth(case)
+        elif case.startswith("m") and case != "minmax":
+            smoothed = load_file(GOLDEN / f"anti_{case}_fp32_state.safetensors")
             self.state.update({k.replace(".module.", "."): v.float() for k, v in smoothed.items()})
         observer = Histogram if case in ("hist", "auto") else MinMax
         self.linears = {}
         for name, w in self.state.items():
             if name.endswith("proj.weight"):
-                scale = torch.clamp(w.abs().amax(1, keepdim=True) / 127, min=EPS)
-                self.linears[name[:-7]] = [observer(), torch.clamp(torch.round(w / scale), -127, 127) * scale, None]
+                self.linears[name[:-7]] = [observer(), rounded(w), None]
+
+    def smooth(self, case):
+        """m6 with alpha .6 and beta .3, o_proj left out, or m3: their scales here, not the tool's float32 ones."""
+        inputs = {}
+
+        def float_linear(name, x):
+            inputs.setdefault(name, []).append(x)
+            w = self.state[name + ".weight"]
+            return (x.double() @ w.double().T).float() if self.float64 else torch.nn.functional.linear(x, w)
+        quantized, self.linear = self.linear, float_linear
+        for ids in json.loads((GOLDEN / "calib_tokens.json").read_text()):
+            self.forward(ids)
+        self.linear = quantized
+        groups = [("self_attn.q_proj self_attn.k_proj self_attn.v_proj", "input_layernorm"),
+                  ("mlp.gate_proj mlp.up_proj", "post_attention_layernorm"), ("mlp.down_proj", "mlp.up_proj")]
+        scales = {}
+        for layer in range(self.config["num_hidden_layers"]):
+            for targets, source in groups[:2] if case == "m3" else groups:
+                targets = [f"model.layers.{layer}.{t}" for t in targets.split()]
+                x, weights = inputs[targets[0]], [self.state[t + ".weight"] for t in targets]
+                if self.float64:
+                    x, weights = [v.double() for v in x], [w.double() for w in weights]
+                scale = awq_scale(x[0], weights) if case == "m3" else power_scale(torch.cat(x), weights)
+                scales[f"model.layers.{layer}.{source}.weight"] = targets, scale.float()
+        for source, (targets, s) in scales.items():
+            for t in targets:
+                self.state[t + ".weight"] = self.state[t + ".weight"] * s
+            self.state[source] = self.state[source] / (s[:, None] if source.endswith("proj.weight") else s)
 
     def linear(self, name, x):
         observer, weight, _ = self.linears[name]
@@ -132,6 +185,9 @@ class Model:
         return (x.double() @ weight.double().T).float() if self.float64 else torch.nn.functional.linear(x, weight)
 
     def norm(self, name, x):
+        if self.float64:
+            x = x.double()
+            return (self.state[name + ".weight"] * x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.config["rms_norm_eps"])).float()
         x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.config["rms_norm_eps"])
         return self.state[name + ".weight"] * x
 
@@ -158,19 +214,32 @@ class Model:
             x = x + self.linear(p + "mlp.down_proj", gate * self.linear(p + "mlp.up_proj", h))
 
 
+CASES = ["minmax", "hist", "auto", "m1", "m2", "m3", "m4", "m5", "m6", "m6_fixed"]
+
+
+def calibrate(case, float64):
+    """Of each linear: its name, its scale and offset, and the real tool's."""
+    model = Model(case, float64)
+    for ids in json.loads((GOLDEN / "calib_tokens.json").read_text()):
+        model.forward(ids)
+    want = load_file(GOLDEN / f"out_{case}/quant_model_weight_w8a8.safetensors")
+    return [(name, (scale.item(), int(offset)), (want[name + ".input_scale"].item(), int(want[name + ".input_offset"])))
+            for name, (_, _, (scale, offset)) in model.linears.items()]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=["minmax", "hist", "auto", "m3"])
+    parser.add_argument("case", choices=CASES + ["all"])
     parser.add_argument("--float64", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model = Model(args.case, args.float64)
-    for ids in json.loads((GOLDEN / "calib_tokens.json").read_text()):
-        model.forward(ids)
-    want = load_file(GOLDEN / f"out_{args.case}/quant_model_weight_w8a8.safetensors")
-    for name, (_, _, (scale, _)) in model.linears.items():
-        tool = want[name + ".input_scale"].item()
-        print(f"{name:40} {scale.item():.9g} {tool:.9g} {abs(scale.item() / tool - 1):.1e}")
+    if args.case == "all":
+        exceptions = {case: {name: own for name, own, tool in calibrate(case, True)
+                             if abs(own[0] / tool[0] - 1) > 1e-5 or own[1] != tool[1]} for case in CASES}
+        OUT.write_text(json.dumps({case: linears for case, linears in exceptions.items() if linears}, indent=1) + "\n")
+        return
+    for name, (scale, offset), (tool_scale, tool_offset) in calibrate(args.case, args.float64):
+        print(f"{name:40} {scale:.9g} {tool_scale:.9g} {abs(scale / tool_scale - 1):.1e} {offset} {tool_offset}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <regex>
 
 #include "src/base/error.h"
@@ -25,18 +26,22 @@ struct Flags {
   double part_file_size = 0;
   bool disable_last_linear = true, mindie_format = false, overwrite = false, quiet = false;
   bool trust_remote_code = false;
+  int a_bit = 8;
+  bool w_sym = true, is_dynamic = false, pdmix = false, use_kvcache_quant = false;
+  double disable_threshold = 0;
+  int64_t layer_count = 0;
+  std::string anti_calib_file, model_name;
   std::string model_type, compat, tokenizer_args, input_ids_name, attention_mask_name;
 };
 
-// Flags of the tool that have no other value here yet than the tool's default.
-struct NotYet {
+// Flags of the tool for other kinds of quantization: only the value that means none is accepted.
+struct Outside {
   const char* name;
   const char* only;  // the one value that is accepted
   const char* what;
 };
-constexpr std::array<NotYet, 24> kNotYet = {{
+constexpr std::array<Outside, 15> kOutside = {{
     {"--w-bit", "8", "weight bits"},
-    {"--a-bit", "8", "activation bits"},
     {"--fraction", "0.01", "sparse quantization: fraction of outliers"},
     {"--co-sparse", "False", "sparse quantization"},
     {"--is-lowbit", "False", "low-bit quantization"},
@@ -47,17 +52,9 @@ constexpr std::array<NotYet, 24> kNotYet = {{
     {"--group-size", "64", "low-bit: group size"},
     {"--use-reduce-quant", "False", "quantized all-reduce"},
     {"--tp-size", "1", "tensor parallel size of quantized all-reduce"},
-    {"--w-sym", "True", "symmetric weights"},
-    {"--use-kvcache-quant", "False", "int8 KV cache"},
     {"--use-fa-quant", "False", "int8 attention"},
     {"--fa-amp", "0", "int8 attention: layers kept"},
-    {"--is-dynamic", "False", "per-token activations"},
-    {"--pdmix", "False", "dynamic prefill, static decode"},
-    {"--model-name", "", "special treatment by model name"},
-    {"--anti-calib-file", "", "separate text for outlier suppression"},
-    {"--disable-threshold", "0", "layer choice by threshold"},
-    {"--layer-count", "0", "only the first layers"},
-    {"--w-method", "MinMax", "weight rounding method"},
+    {"--w-method", "MinMax", "weight rounding of low-bit types; msModelSlim refuses it for W8A8"},
     {"--mm-tensor", "True", "per-tensor weights (the tool ignores it and works per channel)"},
 }};
 
@@ -72,38 +69,36 @@ bool same_value(const std::string& given, const std::string& only) {
   return !given.empty() && !only.empty() && *end_a == 0 && *end_b == 0 && a == b;
 }
 
-void add_not_yet(CLI::App* app) {
-  for (const NotYet& flag : kNotYet) {
+void add_outside(CLI::App* app) {
+  for (const Outside& flag : kOutside) {
     const auto check = [flag](const std::string& value) {
       // --mm-tensor False is what the tool does whatever one says.
       if (same_value(value, flag.only) ||
           (std::string(flag.name) == "--mm-tensor" && same_value(value, "False")))
         return std::string();
-      return fmt::format("{} {} is not supported yet ({}); the only value for now is {}", flag.name,
-                         value, flag.what, *flag.only == 0 ? "nothing" : flag.only);
+      return fmt::format("{} {} ({}) is outside of what Octet does, which is W8A8 and W8A16",
+                         flag.name, value, flag.what);
     };
     app->add_option_function<std::string>(
            flag.name, [](const std::string&) {}, flag.what)
-        ->check(
-            CLI::Validator(check, fmt::format("only {}", *flag.only == 0 ? "empty" : flag.only)))
-        ->group("Of msModelSlim, not supported yet");
+        ->check(CLI::Validator(check, fmt::format("only {}", flag.only)))
+        ->group("Of msModelSlim, for what Octet does not do");
   }
 }
 
-AntiMethod parse_anti_method(const std::string& s) {
-  if (s.empty() || s == "none") return AntiMethod::kNone;
-  if (s == "m1") return AntiMethod::kM1;
-  if (s == "m3") return AntiMethod::kM3;
-  for (const char* later : {"m2", "m4", "m5", "m6"})
-    if (s == later)
-      throw Error("this outlier suppression is not supported yet", ErrorKind::kUsage)
-          .field("--anti_method")
-          .expected("m1, m3 or nothing")
-          .found(s);
+AntiMethod parse_method(const std::string& s) {
+  if (const auto method = parse_anti_method(s == "none" ? "" : s)) return *method;
   throw Error("unknown outlier suppression", ErrorKind::kUsage)
       .field("--anti_method")
-      .expected("m1, m3 or nothing")
+      .expected("m1, m2, m3, m4, m5, m6 or nothing")
       .found(s);
+}
+
+Scheme parse_scheme_flags(const Flags& f) {
+  if (f.is_dynamic + f.pdmix + (f.a_bit == 16) > 1)
+    throw usage_error("--is_dynamic True, --pdmix True and --a_bit 16 exclude each other");
+  if (f.a_bit == 16) return Scheme::kW8A16;
+  return f.is_dynamic ? Scheme::kW8A8Dynamic : f.pdmix ? Scheme::kW8A8Mix : Scheme::kW8A8;
 }
 
 size_t parse_level(const std::string& s) {
@@ -141,12 +136,19 @@ void check_tokenizer_args(const std::string& s) {
           .found(key);
 }
 
+// `--calib_file none`: no calibration at all.
+bool data_free(const Flags& f) { return same_value(f.calib_file, "none"); }
+
 // Flags that are taken and change nothing say so.
 void note_flags_without_effect(const Flags& f) {
   if (!f.tokenizer_args.empty()) notice("--tokenizer_args has no effect: samples are never padded");
   if (!f.input_ids_name.empty() || !f.attention_mask_name.empty())
     notice(
         "--input_ids_name and --attention_mask_name have no effect: there is no such dictionary");
+  if (!f.model_name.empty())
+    notice("--model_name has no effect: the only name that msModelSlim heeds is baichuan");
+  if (data_free(f) && f.disable_level != "L0")
+    notice("--disable_level has no effect without calibration text");
   if (f.trust_remote_code)
     notice("--trust_remote_code has no effect: no code of a model folder is ever run");
 }
@@ -157,7 +159,14 @@ QuantizeOptions options_of(const Flags& f) {
   note_flags_without_effect(f);
   QuantizeOptions o;
   o.act_method = static_cast<ActMethod>(f.act_method);
-  o.anti_method = parse_anti_method(f.anti_method);
+  o.scheme = parse_scheme_flags(f);
+  o.asymmetric_weights = !f.w_sym;
+  o.quantize_kv_cache = f.use_kvcache_quant;
+  o.anti_method = parse_method(f.anti_method);
+  if (!(f.disable_threshold >= 0)) throw usage_error("--disable_threshold: expected a number >= 0");
+  o.disable_threshold = f.disable_threshold;
+  if (f.layer_count < 0) throw usage_error("--layer_count: expected a number >= 0");
+  o.layer_count = f.layer_count;
   o.disable_level = parse_level(f.disable_level);
   if (f.disable_names == std::vector<std::string>{"none"}) {
     o.disable_names.emplace();
@@ -168,10 +177,6 @@ QuantizeOptions options_of(const Flags& f) {
   o.disable_last_linear = f.disable_last_linear;
   o.compat_msmodelslim = f.compat == "msmodelslim";
   o.mindie_format = f.mindie_format;
-  if (f.mindie_format && !o.compat_msmodelslim)
-    throw usage_error(
-        "--mindie_format is a layout of --compat msmodelslim; without that option "
-        "the output is what MindIE and vLLM-Ascend both load");
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
@@ -180,23 +185,52 @@ QuantizeOptions options_of(const Flags& f) {
   return o;
 }
 
-std::vector<std::vector<int32_t>> samples_of(const Flags& f) {
-  if (!f.calib_file.empty() + !f.calib_tokens.empty() + !f.calib_texts.empty() > 1)
-    throw usage_error("give one of --calib_file, --calib_texts and --calib_tokens");
-  if (!f.calib_tokens.empty()) return read_calibration_tokens(f.calib_tokens);
-  std::vector<std::string> texts = f.calib_texts;
+std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
+  std::vector<TokenBatch> batches;
+  for (std::vector<int32_t>& ids : samples) batches.push_back({std::move(ids)});
+  return batches;
+}
+
+std::vector<std::string> calibration_texts(const Flags& f, bool as_msmodelslim) {
   if (!f.calib_file.empty()) {
-    texts = read_calibration_texts(f.calib_file);
-  } else if (texts.empty()) {
-    texts = builtin_calibration_texts();
-    notice(
-        fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
-                    "model will read is better",
-                    texts.size()));
+    if (!f.calib_texts.empty()) notice("--calib_texts has no effect: there is a --calib_file");
+    return as_msmodelslim ? read_calibration_texts_as_msmodelslim(f.calib_file)
+                          : read_calibration_texts(f.calib_file);
   }
-  const ModelConfig config = ModelConfig::load(f.model_path);
-  return tokenize(texts, text::Tokenizer::load(f.model_path),
-                  static_cast<size_t>(config.max_position));
+  if (!f.calib_texts.empty()) return f.calib_texts;
+  std::vector<std::string> texts = builtin_calibration_texts();
+  notice(
+      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
+                  "model will read is better",
+                  texts.size()));
+  return texts;
+}
+
+CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
+  if (!f.calib_tokens.empty() && !(f.calib_file.empty() && f.calib_texts.empty()))
+    throw usage_error("--calib_tokens: give it without --calib_file and --calib_texts");
+  std::optional<text::Tokenizer> loaded;
+  const auto tokenizer = [&]() -> const text::Tokenizer& {
+    if (!loaded) loaded = text::Tokenizer::load(f.model_path);
+    return *loaded;
+  };
+  // The tool takes every line at full length.
+  const size_t longest = o.compat_msmodelslim
+                             ? SIZE_MAX
+                             : static_cast<size_t>(ModelConfig::load(f.model_path).max_position);
+  CalibrationData data;
+  if (!f.calib_tokens.empty()) {
+    data.samples = one_each(read_calibration_tokens(f.calib_tokens));
+  } else if (!data_free(f)) {
+    data.samples =
+        one_each(tokenize(calibration_texts(f, o.compat_msmodelslim), tokenizer(), longest));
+  }
+  if (f.anti_calib_file.empty()) return data;
+  const OutlierTexts texts = read_outlier_texts(f.anti_calib_file, o.compat_msmodelslim);
+  // Padding would enter the statistics, as it does in the tool.
+  data.outlier = o.compat_msmodelslim ? tokenize_padded(texts, tokenizer())
+                                      : one_each(tokenize(texts.all(), tokenizer(), longest));
+  return data;
 }
 
 std::string size_cell(uint64_t bytes) { return bytes == 0 ? "-" : format_bytes(bytes); }
@@ -223,13 +257,15 @@ void report(const QuantizeSummary& s, const std::string& target) {
 }  // namespace
 
 void add_quantize(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("quantize", "float checkpoint -> W8A8 checkpoint");
+  CLI::App* sub = app.add_subcommand("quantize", "float checkpoint -> int8 checkpoint");
   auto f = std::make_shared<Flags>();
   sub->add_option("--model-path", f->model_path, "folder of the float16 or bfloat16 checkpoint")
       ->required();
   sub->add_option("--save-directory", f->save_directory, "folder to write")->required();
-  sub->add_option("--calib-file", f->calib_file,
-                  "calibration text: one JSON object a line with `inputs_pretokenized`")
+  sub->add_option(
+         "--calib-file", f->calib_file,
+         "calibration text: one JSON object a line with `inputs_pretokenized`; `none` = no "
+         "calibration, for --is_dynamic and --a_bit 16")
       ->type_name("FILE");
   sub->add_option("--calib-texts", f->calib_texts, "calibration texts, when there is no file")
       ->expected(1, -1)
@@ -241,8 +277,21 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::IsMember({1, 2, 3}))
       ->capture_default_str();
   sub->add_option("--anti-method", f->anti_method,
-                  "outlier suppression: m1 (SmoothQuant), m3 (AWQ), or nothing")
+                  "outlier suppression: m1 (SmoothQuant), m2, m3 (AWQ), m4 (iterative smooth), m5 "
+                  "(CBQ), m6 (flex smooth), or nothing")
       ->expected(0, 1);
+  sub->add_option("--anti-calib-file", f->anti_calib_file,
+                  "other calibration text for outlier suppression and --disable-threshold")
+      ->type_name("FILE")
+      ->expected(0, 1);
+  sub->add_option("--a-bit", f->a_bit, "activations: 8, or 16 for int8 weights only (W8A16)")
+      ->check(CLI::IsMember({8, 16}))
+      ->capture_default_str();
+  add_bool(sub, "--w-sym", f->w_sym, "symmetric weights; False with --a-bit 16 only");
+  add_bool(sub, "--is-dynamic", f->is_dynamic,
+           "ranges of activations per token at run time (W8A8_DYNAMIC)");
+  add_bool(sub, "--pdmix", f->pdmix, "dynamic prefill, static decode (W8A8_MIX)");
+  add_bool(sub, "--use-kvcache-quant", f->use_kvcache_quant, "static int8 KV cache (C8)");
   sub->add_option("--disable-level", f->disable_level,
                   "LN: keep the N linears with the hardest inputs in float")
       ->capture_default_str();
@@ -251,6 +300,12 @@ void add_quantize(CLI::App& app) {
                   "defaults")
       ->expected(0, -1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  sub->add_option("--disable-threshold", f->disable_threshold,
+                  "above 0: of the linears kept in float by name, keep those with a higher score")
+      ->capture_default_str();
+  sub->add_option("--layer-count", f->layer_count,
+                  "layers that the model type's defaults cover; 0 = all")
+      ->capture_default_str();
   sub->add_option("--model-type", f->model_type,
                   "whose defaults: llama, llama2, llama3, llama3.1_bf, llama3.1_fp, "
                   "llama3.1_instruct, qwen1.5, qwen2, qwen2.5, qwen3; from config.json if absent");
@@ -264,15 +319,16 @@ void add_quantize(CLI::App& app) {
   sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
   sub->add_flag("--quiet", f->quiet, "no progress, no table");
   sub->add_option("--tokenizer-args", f->tokenizer_args, "JSON; padding_side, pad_token");
+  sub->add_option("--model-name", f->model_name, "accepted; has no meaning here");
   sub->add_option("--input-ids-name", f->input_ids_name, "accepted; has no meaning here");
   sub->add_option("--attention-mask-name", f->attention_mask_name, "accepted; has no meaning here");
   add_bool(sub, "--trust-remote-code", f->trust_remote_code,
            "accepted; no code of a model folder is ever run");
-  add_not_yet(sub);
+  add_outside(sub);
   sub->callback([f] {
     const QuantizeOptions options = options_of(*f);
     const QuantizeSummary summary =
-        quantize(f->model_path, f->save_directory, samples_of(*f), options);
+        quantize(f->model_path, f->save_directory, calibration_data(*f, options), options);
     if (!options.quiet) report(summary, f->save_directory);
   });
 }

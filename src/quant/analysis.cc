@@ -3,11 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+#include <set>
 
 #include "src/base/error.h"
 #include "src/model/weights.h"
 #include "src/quant/encode.h"
+#include "src/quant/kv_range.h"
+#include "src/quant/model_type.h"
 #include "src/quant/outlier.h"
+#include "src/quant/quantile_score.h"
 #include "src/quant/sensitivity.h"
 
 namespace octet {
@@ -16,17 +21,7 @@ namespace {
 constexpr size_t kScoreSamples = 5;
 
 bool needs_scores(const QuantizeOptions& o) {
-  return o.disable_level > 0 || o.act_method == ActMethod::kAuto;
-}
-
-// m1 takes its statistics from all samples, m3 from the first.
-size_t samples_needed(const QuantizeOptions& o, size_t available) {
-  if (o.anti_method == AntiMethod::kM1) return available;
-  return std::min(available, needs_scores(o) ? kScoreSamples : 1);
-}
-
-const Norm& norm_of(const FloatLayer& layer, const InputGroup& group) {
-  return group.kinds[0] == LinearKind::kQ ? layer.input_norm : layer.post_norm;
+  return o.disable_level > 0 || (o.act_method == ActMethod::kAuto && has_static_input(o.scheme));
 }
 
 // The scale for which norm / scale is a value of the stored dtype, so that norm and weights stay
@@ -38,24 +33,218 @@ void make_representable(const Norm& norm, DType stored, std::vector<float>& scal
   }
 }
 
-// The inputs of the first samples of one group, and the statistics of all.
-struct GroupProbe {
-  OutlierStats stats;
-  std::vector<std::vector<float>> inputs;  // each [tokens, k]
+// `count` numbers below n, spread evenly, or all of them.
+std::set<size_t> spread(size_t n, size_t count) {
+  std::set<size_t> numbers;
+  count = std::min(n, count);
+  for (size_t i = 0; i < count; ++i) numbers.insert(i * n / count);
+  return numbers;
+}
 
-  explicit GroupProbe(size_t k) : stats(k) {}
-  void observe(const float* x, size_t ldx, size_t m, size_t k, bool smoothed, bool scored) {
-    if (smoothed) stats.observe(x, ldx, m);
-    if (!scored || inputs.size() >= kScoreSamples) return;
-    std::vector<float>& copy = inputs.emplace_back();
+// Which batches each kind of statistics takes.
+struct Plan {
+  std::set<size_t> smooth, threshold;  // of the outlier batches
+  std::set<size_t> score, kv;          // of the samples
+
+  Plan(const QuantizeOptions& o, const FlexSmooth& flex, size_t outlier, size_t samples) {
+    if (o.anti_method != AntiMethod::kNone)
+      smooth = spread(outlier, outlier_needs(o, flex).batches);
+    if (o.disable_threshold > 0) threshold = spread(outlier, outlier);
+    if (o.quantize_kv_cache) kv = spread(samples, samples);
+    if (!needs_scores(o)) return;
+    for (size_t i = 0; i < std::min(samples, kScoreSamples); ++i) score.insert(i);
+  }
+};
+
+// What is gathered of one group's input.
+class GroupProbe {
+ public:
+  size_t k = 0;
+  std::optional<OutlierStats> stats;
+  std::optional<QuantileScore> quantiles;
+  std::vector<std::vector<float>> scored;  // the first samples' inputs, each [tokens, k]
+
+  // x [m, k] of outlier batch or sample `number`, or both.
+  void observe(const float* x, size_t ldx, size_t m, const Plan& plan, size_t number, bool outlier,
+               bool sample) {
+    if (outlier && stats && plan.smooth.contains(number)) stats->observe(x, ldx, m);
+    if (outlier && quantiles && plan.threshold.contains(number)) quantiles->observe(x, ldx, m, k);
+    if (!sample || !plan.score.contains(number)) return;
+    std::vector<float>& copy = scored.emplace_back();
     for (size_t r = 0; r < m; ++r) copy.insert(copy.end(), x + r * ldx, x + r * ldx + k);
   }
-  double score(size_t k, const std::vector<float>& scale) const {
+  double score(const std::vector<float>& scale) const {
     Sensitivity s;
-    for (const auto& x : inputs)
+    for (const auto& x : scored)
       s.observe(x.data(), k, x.size() / k, k, scale.empty() ? nullptr : scale.data());
     return s.score();
   }
+};
+
+class Analyzer {
+ public:
+  Analyzer(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
+           ThreadTeam& team)
+      : folder_(folder),
+        config_(folder.config()),
+        options_(options),
+        team_(team),
+        stored_(stored_dtype(config_, options)),
+        flex_(flex_smooth(config_, options)),
+        plan_(options, flex_, data.outlier.empty() ? data.samples.size() : data.outlier.size(),
+              data.samples.size()) {
+    if (options.disable_threshold > 0) candidates_ = threshold_candidates(config_, options);
+    std::set<size_t> outlier = plan_.smooth, samples = plan_.score;
+    outlier.insert(plan_.threshold.begin(), plan_.threshold.end());
+    samples.insert(plan_.kv.begin(), plan_.kv.end());
+    if (!data.outlier.empty()) {
+      add_pass(data.outlier, outlier, true, false);
+      add_pass(data.samples, samples, false, true);
+    } else {
+      outlier.insert(samples.begin(), samples.end());
+      add_pass(data.samples, outlier, true, true);
+    }
+  }
+
+  Analysis run(Progress& progress) {
+    for (int64_t layer = 0; layer < config_.layers; ++layer) {
+      progress.update(layer, fmt::format("measuring layer {}", layer));
+      measure_layer(layer);
+    }
+    measure_head();
+    return std::move(result_);
+  }
+
+ private:
+  struct Pass {
+    std::unique_ptr<CalibrationStream> stream;
+    std::vector<size_t> numbers;  // of its batches
+    bool outlier, samples;        // what they are
+  };
+
+  void add_pass(const std::vector<TokenBatch>& all, const std::set<size_t>& numbers, bool outlier,
+                bool samples) {
+    if (numbers.empty()) return;
+    std::vector<TokenBatch> batches;
+    for (size_t number : numbers) batches.push_back(all[number]);
+    passes_.push_back({std::make_unique<CalibrationStream>(folder_, batches, team_),
+                       {numbers.begin(), numbers.end()},
+                       outlier,
+                       samples});
+  }
+
+  bool is_candidate(const std::string& name) const {
+    return std::find(candidates_.begin(), candidates_.end(), name) != candidates_.end();
+  }
+
+  GroupProbe make_probe(int64_t layer, const InputGroup& group, size_t k) const {
+    GroupProbe probe;
+    probe.k = k;
+    if (smooths(options_.anti_method, flex_, group, layer)) {
+      const OutlierNeeds needs = outlier_needs(options_, flex_);
+      probe.stats.emplace(k, plan_.smooth.size(), needs.keep, needs.deviation);
+    }
+    for (LinearKind kind : group.kinds)
+      if (is_candidate(linear_name(layer, kind))) probe.quantiles.emplace();
+    return probe;
+  }
+
+  void measure_layer(int64_t layer) {
+    FloatLayer weights = load_float_layer(folder_, layer);
+    std::vector<GroupProbe> probes;
+    for (const InputGroup& group : input_groups())
+      probes.push_back(make_probe(layer, group, weights.at(group.kinds[0]).shape.k));
+    const size_t q = static_cast<size_t>(config_.q_size()),
+                 kv = static_cast<size_t>(config_.kv_size());
+    KvRange keys(kv), values(kv);
+    size_t index = 0;
+    const Pass* pass = nullptr;
+    std::vector<std::unique_ptr<Linear>> linears;
+    for (size_t g = 0; g < probes.size(); ++g) {
+      Tap output;
+      if (!plan_.kv.empty() && g == 0)
+        output = [&](const float* y, size_t ldy, size_t m) {
+          if (!pass->samples || !plan_.kv.contains(pass->numbers[index])) return;
+          keys.observe(y + q, ldy, m);
+          values.observe(y + q + kv, ldy, m);
+        };
+      const bool last = g + 1 == probes.size();
+      linears.push_back(std::make_unique<TapLinear>(
+          pack_float(weights.weights_of(input_groups()[g]), team_),
+          [&, g, last](const float* x, size_t ldx, size_t m) {
+            probes[g].observe(x, ldx, m, plan_, pass->numbers[index], pass->outlier, pass->samples);
+            index += last;
+          },
+          std::move(output)));
+    }
+    const DecoderLayer decoder{weights.input_norm,    weights.post_norm,     std::move(linears[0]),
+                               std::move(linears[1]), std::move(linears[2]), std::move(linears[3])};
+    for (Pass& p : passes_) {
+      pass = &p;
+      index = 0;
+      p.stream->run(decoder);
+    }
+    auto& scales = result_.smoothing.emplace_back(probes.size());
+    for (size_t g = 0; g < probes.size(); ++g) {
+      scales[g] = scale_of(input_groups()[g], weights, probes[g]);
+      report(layer, input_groups()[g], probes[g], scales[g]);
+      probes[g] = {};
+    }
+    if (!plan_.kv.empty())
+      result_.kv.push_back({keys.scale({}), values.scale(source_scale(scales[1], kv, config_))});
+  }
+
+  std::vector<float> scale_of(const InputGroup& group, FloatLayer& weights,
+                              const GroupProbe& probe) {
+    if (!probe.stats) return {};
+    SmoothTarget target{*probe.stats, weights.weights_of(group)};
+    if (group.source == InputSource::kV) {
+      target.heads = static_cast<size_t>(config_.heads);
+      target.group_heads = static_cast<size_t>(config_.heads / config_.kv_heads);
+    }
+    std::vector<float> scale = smoothing_scale(target, options_, flex_, team_);
+    if (stored_ != DType::kF32 && group.after_norm())
+      make_representable(weights.norm_of(group), stored_, scale);
+    return scale;
+  }
+
+  void report(int64_t layer, const InputGroup& group, const GroupProbe& probe,
+              const std::vector<float>& scale) {
+    const double score = !plan_.score.empty() ? probe.score(scale) : 0;
+    const double threshold = probe.quantiles ? probe.quantiles->score() : 0;
+    for (LinearKind kind : group.kinds) {
+      const std::string name = linear_name(layer, kind);
+      if (!plan_.score.empty()) result_.scores.push_back({name, score});
+      if (is_candidate(name)) result_.threshold_scores.push_back({name, threshold});
+    }
+  }
+
+  void measure_head() {
+    const bool candidate = is_candidate("lm_head");
+    if (plan_.score.empty() && !candidate) return;
+    GroupProbe probe;
+    probe.k = static_cast<size_t>(config_.hidden_size);
+    if (candidate) probe.quantiles.emplace();
+    for (Pass& p : passes_) {
+      size_t index = 0;
+      p.stream->tap(load_norm(folder_, "model.norm"), [&](const float* x, size_t ldx, size_t m) {
+        probe.observe(x, ldx, m, plan_, p.numbers[index++], p.outlier, p.samples);
+      });
+    }
+    if (!plan_.score.empty()) result_.scores.push_back({"lm_head", probe.score({})});
+    if (candidate) result_.threshold_scores.push_back({"lm_head", probe.quantiles->score()});
+  }
+
+  const ModelFolder& folder_;
+  const ModelConfig& config_;
+  const QuantizeOptions& options_;
+  ThreadTeam& team_;
+  DType stored_;
+  FlexSmooth flex_;
+  Plan plan_;
+  std::vector<std::string> candidates_;
+  std::vector<Pass> passes_;
+  Analysis result_;
 };
 
 }  // namespace
@@ -67,75 +256,24 @@ double Analysis::score(const std::string& name) const {
 }
 
 bool needs_analysis(const QuantizeOptions& o) {
-  return o.anti_method != AntiMethod::kNone || needs_scores(o);
+  return o.anti_method != AntiMethod::kNone || needs_scores(o) || o.disable_threshold > 0 ||
+         o.quantize_kv_cache;
 }
 
-Analysis analyze(const ModelFolder& folder, const std::vector<std::vector<int32_t>>& samples,
+Analysis analyze(const ModelFolder& folder, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress) {
-  const DType stored = stored_dtype(folder.config(), options);
-  const bool smooth = options.anti_method != AntiMethod::kNone, scored = needs_scores(options);
-  const size_t count = samples_needed(options, samples.size());
-  CalibrationStream stream(
-      folder, {samples.begin(), samples.begin() + static_cast<ptrdiff_t>(count)}, team);
-  Analysis result;
-  for (int64_t layer = 0; layer < folder.config().layers; ++layer) {
-    progress.update(layer, fmt::format("measuring layer {}", layer));
-    const FloatLayer weights = load_float_layer(folder, layer);
-    std::vector<GroupProbe> probes;
-    std::vector<std::unique_ptr<Linear>> linears;
-    for (const InputGroup& group : input_groups()) {
-      std::vector<const FloatWeight*> parts;
-      for (LinearKind kind : group.kinds) parts.push_back(&weights.at(kind));
-      probes.emplace_back(parts[0]->shape.k);
-      linears.push_back(pack_float(parts, team));
-    }
-    for (size_t g = 0; g < probes.size(); ++g) {
-      const bool smoothed = smooth && input_groups()[g].after_norm;
-      const size_t k = linears[g]->inputs();
-      linears[g] = std::make_unique<TapLinear>(
-          std::move(linears[g]),
-          [&probe = probes[g], k, smoothed, scored](const float* x, size_t ldx, size_t m) {
-            probe.observe(x, ldx, m, k, smoothed, scored);
-          });
-    }
-    stream.run(DecoderLayer{weights.input_norm, weights.post_norm, std::move(linears[0]),
-                            std::move(linears[1]), std::move(linears[2]), std::move(linears[3])});
-    auto& scales = result.smoothing.emplace_back(probes.size());
-    for (size_t g = 0; g < probes.size(); ++g) {
-      const InputGroup& group = input_groups()[g];
-      std::vector<const FloatWeight*> targets;
-      for (LinearKind kind : group.kinds) targets.push_back(&weights.at(kind));
-      if (smooth && group.after_norm) {
-        scales[g] = smoothing_scale(options.anti_method, probes[g].stats, targets, team);
-        if (stored != DType::kF32) make_representable(norm_of(weights, group), stored, scales[g]);
-      }
-      if (!scored) continue;
-      const double score = probes[g].score(targets[0]->shape.k, scales[g]);
-      for (LinearKind kind : group.kinds)
-        result.scores.push_back({linear_name(layer, kind), score});
-    }
-  }
-  if (scored) {
-    const size_t hidden = static_cast<size_t>(folder.config().hidden_size);
-    GroupProbe probe(hidden);
-    stream.tap(load_norm(folder, "model.norm"), [&](const float* x, size_t ldx, size_t m) {
-      probe.observe(x, ldx, m, hidden, false, true);
-    });
-    result.scores.push_back({"lm_head", probe.score(hidden, {})});
-  }
-  return result;
+  return Analyzer(folder, data, options, team).run(progress);
 }
 
-void smooth_layer(const Analysis& analysis, int64_t layer, DType stored, FloatLayer& weights) {
+void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,
+                  FloatLayer& weights) {
   const auto& scales = analysis.smoothing[static_cast<size_t>(layer)];
   for (size_t g = 0; g < scales.size(); ++g) {
-    if (scales[g].empty()) continue;
     const InputGroup& group = input_groups()[g];
-    Norm& norm = group.kinds[0] == LinearKind::kQ ? weights.input_norm : weights.post_norm;
-    std::vector<FloatWeight*> targets;
-    for (LinearKind kind : group.kinds) targets.push_back(&weights.at(kind));
-    fuse(scales[g], norm, targets);
-    for (float& v : norm.weight) v = round_to(v, stored);
+    if (scales[g].empty()) continue;
+    fuse(scales[g], group, config, weights);
+    if (!group.after_norm()) continue;
+    for (float& v : weights.norm_of(group).weight) v = round_to(v, stored);
   }
 }
 

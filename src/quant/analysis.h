@@ -1,7 +1,7 @@
-// The float pass over the calibration samples: what outlier suppression and layer choice need.
+// The float pass over the calibration batches: what outlier suppression, layer choice and a static
+// KV cache need.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
@@ -12,11 +12,24 @@
 
 namespace octet {
 
+// Token ids, checked by the caller. `samples`: calibration, one sequence each. `outlier`: what
+// outlier suppression and the threshold take their statistics from; empty = the samples.
+struct CalibrationData {
+  std::vector<TokenBatch> samples, outlier;
+};
+
+// Per layer: the scales of an int8 KV cache [kv_size].
+struct KvCacheScales {
+  std::vector<float> k, v;
+};
+
 struct Analysis {
   // Per layer and group of input_groups(): the smoothing scale [k] of the group's input; empty for
   // none.
   std::vector<std::vector<std::vector<float>>> smoothing;
   std::vector<LinearScore> scores;  // of every linear, in order of execution; empty if not needed
+  std::vector<LinearScore> threshold_scores;  // QuantileScore of the threshold's candidates
+  std::vector<KvCacheScales> kv;                   // empty if not needed
 
   double score(const std::string& name) const;
 };
@@ -24,11 +37,13 @@ struct Analysis {
 // Whether the options ask for the pass at all.
 bool needs_analysis(const QuantizeOptions& options);
 
-// Streams the samples through the float layers. Scores are those of the model after smoothing.
-Analysis analyze(const ModelFolder& folder, const std::vector<std::vector<int32_t>>& samples,
+// Streams the batches through the float layers. Scores and KV scales are those of the model after
+// smoothing, threshold scores of the model as it is.
+Analysis analyze(const ModelFolder& folder, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress);
 
-// norm / scale in the stored dtype, targets * scale, for one layer of `analysis`.
-void smooth_layer(const Analysis& analysis, int64_t layer, DType stored, FloatLayer& weights);
+// Fuses the scales of one layer of `analysis`; norms are rounded to the stored dtype.
+void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,
+                  FloatLayer& weights);
 
 }  // namespace octet

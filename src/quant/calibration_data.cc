@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "src/base/error.h"
 #include "src/base/json.h"
 
@@ -24,6 +26,25 @@ std::string text_of(const json& object, const std::string& where) {
       .found(object.is_object() ? "an object without one" : object.type_name());
 }
 
+// `line` with its newline.
+std::string text_as_msmodelslim(std::string_view line, const std::string& where, const char* key) {
+  const json object = parse_json(line, where);
+  if (!object.is_object() || !object.contains(key)) return std::string(line);
+  if (!object[key].is_string())
+    throw Error("no calibration text").file(where).field(key).expected("a string");
+  return object[key].get<std::string>();
+}
+
+json read_list(const fs::path& path, const char* expected) {
+  json list = parse_json(read_text(path), path.string());
+  if (!list.is_array()) throw Error("is no list").file(path.string()).expected(expected);
+  return list;
+}
+
+void expect_texts(const std::vector<std::string>& texts, const fs::path& path) {
+  if (texts.empty()) throw Error("the calibration file is empty").file(path.string());
+}
+
 std::vector<std::string> texts_of_lines(std::string_view all, const std::string& name) {
   std::vector<std::string> texts;
   for_each_line(all, [&](size_t number, std::string_view line) {
@@ -42,19 +63,76 @@ std::vector<std::string> builtin_calibration_texts() {
 }
 
 std::vector<std::string> read_calibration_texts(const fs::path& path) {
-  const std::string all = read_text(path);
   std::vector<std::string> texts;
   if (path.extension() == ".json") {
-    const json list = parse_json(all, path.string());
-    if (!list.is_array())
-      throw Error("is no list").file(path.string()).expected("a JSON list of objects");
-    for (const json& item : list)
+    for (const json& item : read_list(path, "a JSON list of objects"))
       texts.push_back(text_of(item, fmt::format("{}, item {}", path.string(), texts.size())));
   } else {
-    texts = texts_of_lines(all, path.string());
+    texts = texts_of_lines(read_text(path), path.string());
   }
-  if (texts.empty()) throw Error("the calibration file is empty").file(path.string());
+  expect_texts(texts, path);
   return texts;
+}
+
+std::vector<std::string> read_calibration_texts_as_msmodelslim(const fs::path& path) {
+  std::vector<std::string> texts;
+  if (path.extension() == ".json") {
+    for (const json& item : read_list(path, "a JSON list of objects")) {
+      const std::string where = fmt::format("{}, item {}", path.string(), texts.size());
+      if (!item.is_object() || !item.contains("prompt") || !item["prompt"].is_string())
+        throw Error("no calibration text").file(where).expected("an object with a `prompt`");
+      texts.push_back(item["prompt"].get<std::string>());
+    }
+  } else {
+    const char* key = path == "humaneval_x.jsonl" ? "prompt" : kTextKeys[0];
+    const std::string all = read_text(path);
+    for (size_t begin = 0; begin < all.size();) {
+      const size_t end = std::min(all.find('\n', begin), all.size() - 1) + 1;
+      texts.push_back(
+          text_as_msmodelslim(std::string_view(all).substr(begin, end - begin),
+                              fmt::format("{}, line {}", path.string(), texts.size() + 1), key));
+      begin = end;
+    }
+  }
+  expect_texts(texts, path);
+  return texts;
+}
+
+std::vector<std::string> OutlierTexts::all() const {
+  std::vector<std::string> texts;
+  for (const auto& group : groups) texts.insert(texts.end(), group.begin(), group.end());
+  return texts;
+}
+
+OutlierTexts read_outlier_texts(const fs::path& path, bool as_msmodelslim) {
+  constexpr size_t kGroup = 4;
+  OutlierTexts result;
+  if (path.extension() != ".json") {
+    result.special_tokens = false;
+    for (std::string& text : as_msmodelslim ? read_calibration_texts_as_msmodelslim(path)
+                                            : read_calibration_texts(path)) {
+      if (result.groups.empty() || result.groups.back().size() == kGroup)
+        result.groups.emplace_back();
+      result.groups.back().push_back(std::move(text));
+    }
+    return result;
+  }
+  for (const json& item : read_list(path, "a JSON list of lists of texts, or of objects")) {
+    const std::string where = fmt::format("{}, item {}", path.string(), result.groups.size());
+    std::vector<std::string>& group = result.groups.emplace_back();
+    if (!item.is_array()) {
+      group.push_back(text_of(item, where));
+      continue;
+    }
+    for (const json& text : item) {
+      if (!text.is_string() || text.get<std::string>().empty())
+        throw Error("no calibration text").file(where).expected("a list of texts");
+      group.push_back(text.get<std::string>());
+    }
+    if (group.empty()) throw Error("no calibration text").file(where).expected("a list of texts");
+  }
+  expect_texts(result.all(), path);
+  return result;
 }
 
 std::vector<std::vector<int32_t>> read_calibration_tokens(const fs::path& path) {
@@ -86,6 +164,21 @@ std::vector<std::vector<int32_t>> tokenize(const std::vector<std::string>& texts
     samples.push_back(std::move(ids));
   }
   return samples;
+}
+
+std::vector<std::vector<std::vector<int32_t>>> tokenize_padded(const OutlierTexts& texts,
+                                                               const text::Tokenizer& tokenizer) {
+  std::vector<std::vector<std::vector<int32_t>>> batches;
+  for (const auto& group : texts.groups) {
+    auto& batch = batches.emplace_back();
+    size_t longest = 0;
+    for (const std::string& text : group) {
+      batch.push_back(tokenizer.encode(text, texts.special_tokens));
+      longest = std::max(longest, batch.back().size());
+    }
+    for (auto& ids : batch) ids.resize(longest, 0);
+  }
+  return batches;
 }
 
 }  // namespace octet

@@ -1,4 +1,4 @@
-// Calibration samples from the files that --calib_file and --calib_tokens name.
+// Calibration samples from the files that --calib_file, --anti_calib_file and --calib_tokens name.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,21 @@ namespace octet {
 // naming file and line.
 std::vector<std::string> read_calibration_texts(const fs::path& path);
 
+// The texts as msModelSlim reads them: a line without `inputs_pretokenized` is itself the text,
+// with its newline; a blank line is an error; objects of a .json file have a `prompt`.
+std::vector<std::string> read_calibration_texts_as_msmodelslim(const fs::path& path);
+
+// Texts of outlier suppression, in the batches that msModelSlim makes of them: a .jsonl file in
+// groups of four lines, without special tokens; a .json file as a list of lists of texts, or of
+// objects with a `prompt`, one each.
+struct OutlierTexts {
+  std::vector<std::vector<std::string>> groups;
+  bool special_tokens = true;
+
+  std::vector<std::string> all() const;
+};
+OutlierTexts read_outlier_texts(const fs::path& path, bool as_msmodelslim);
+
 // Texts that come with the program (models/calibration/calib.jsonl).
 std::vector<std::string> builtin_calibration_texts();
 
@@ -25,5 +40,9 @@ std::vector<std::vector<int32_t>> read_calibration_tokens(const fs::path& path);
 // cut to `max_tokens`.
 std::vector<std::vector<int32_t>> tokenize(const std::vector<std::string>& texts,
                                            const text::Tokenizer& tokenizer, size_t max_tokens);
+
+// A batch of each group, its sequences filled up at the right with token 0 to the longest of them.
+std::vector<std::vector<std::vector<int32_t>>> tokenize_padded(const OutlierTexts& texts,
+                                                               const text::Tokenizer& tokenizer);
 
 }  // namespace octet

@@ -85,6 +85,42 @@ TEST_F(CalibrationFiles, FilesWithoutTexts) {
   expect_part(message_of([&] { read_calibration_texts(folder_ / "none.jsonl"); }), "none.jsonl");
 }
 
+TEST_F(CalibrationFiles, AsMsModelSlimALineWithoutItsKeyIsTheText) {
+  const fs::path path = file("a.jsonl",
+                             "{\"inputs_pretokenized\": \"one\", \"text\": \"t\"}\n"
+                             "{\"prompt\": \"two\"}\n[\"three\"]");
+  EXPECT_EQ(read_calibration_texts_as_msmodelslim(path),
+            (Texts{"one", "{\"prompt\": \"two\"}\n", "[\"three\"]"}));
+  const auto error = [&](const std::string& name, const char* content) {
+    const fs::path bad = file(name, content);
+    return message_of([&] { read_calibration_texts_as_msmodelslim(bad); });
+  };
+  expect_part(error("b.jsonl", "{\"inputs_pretokenized\": \"one\"}\n\n{}"), "line 2");
+  expect_part(error("b.jsonl", "{\"inputs_pretokenized\": 3}"), "inputs_pretokenized");
+  expect_part(error("b.jsonl", ""), "empty");
+  expect_part(error("b.json", "[{\"text\": \"one\"}]"), "prompt");
+  EXPECT_EQ(read_calibration_texts_as_msmodelslim(file("c.json", "[{\"prompt\": \"one\"}]")),
+            Texts{"one"});
+}
+
+TEST_F(CalibrationFiles, OutlierTextsInGroups) {
+  std::string lines;
+  for (int i = 0; i < 6; ++i) lines += "{\"inputs_pretokenized\": \"" + std::to_string(i) + "\"}\n";
+  const OutlierTexts fours = read_outlier_texts(file("a.jsonl", lines), false);
+  EXPECT_FALSE(fours.special_tokens);
+  EXPECT_EQ(fours.groups, (std::vector<Texts>{{"0", "1", "2", "3"}, {"4", "5"}}));
+  EXPECT_EQ(fours.all(), (Texts{"0", "1", "2", "3", "4", "5"}));
+  const OutlierTexts lists =
+      read_outlier_texts(file("a.json", R"([["a", "b"], ["c"], {"prompt": "d"}])"), true);
+  EXPECT_TRUE(lists.special_tokens);
+  EXPECT_EQ(lists.groups, (std::vector<Texts>{{"a", "b"}, {"c"}, {"d"}}));
+  for (const char* bad : {"[]", "{}", "[[]]", "[[1]]", "[[\"\"]]", "[{\"answer\": \"x\"}]"}) {
+    SCOPED_TRACE(bad);
+    const fs::path path = file("bad.json", bad);
+    expect_part(message_of([&] { read_outlier_texts(path, true); }), "bad.json");
+  }
+}
+
 TEST_F(CalibrationFiles, Tokens) {
   EXPECT_EQ(read_calibration_tokens(file("t.json", "[[1, 2, 3], [0], [2147483647]]")),
             (Samples{{1, 2, 3}, {0}, {2147483647}}));
@@ -131,6 +167,22 @@ TEST(TokenizeCalibration, AddsSpecialTokensAndCuts) {
                                            whole[i].begin() + static_cast<ptrdiff_t>(length)));
   }
   EXPECT_EQ(cut[0].size(), 4u);
+}
+
+TEST(TokenizeOutlierTexts, PadsToTheLongestOfAGroup) {
+  const text::Tokenizer tokenizer =
+      text::Tokenizer::load(fs::path(OCTET_SOURCE_DIR) / "models/llama3_tiny_bf16");
+  OutlierTexts texts{{{"Hi", "The quick brown fox"}, {"Rain falls."}}, /*special_tokens=*/false};
+  const auto batches = tokenize_padded(texts, tokenizer);
+  ASSERT_EQ(batches.size(), 2u);
+  std::vector<int32_t> hi = tokenizer.encode("Hi", false);
+  const std::vector<int32_t> fox = tokenizer.encode("The quick brown fox", false);
+  ASSERT_LT(hi.size(), fox.size());
+  hi.resize(fox.size(), 0);
+  EXPECT_EQ(batches[0], (Samples{hi, fox}));
+  EXPECT_EQ(batches[1], Samples{tokenizer.encode("Rain falls.", false)});
+  texts.special_tokens = true;
+  EXPECT_EQ(tokenize_padded(texts, tokenizer)[1], Samples{tokenizer.encode("Rain falls.", true)});
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cctype>
 #include <cmath>
 
 #include "src/base/error.h"
@@ -12,9 +13,8 @@
 namespace octet {
 namespace {
 
-constexpr const char* kWeightStem = "quant_model_weight_w8a8";
-constexpr const char* kScheme = "W8A8";
 constexpr const char* kFloat = "FLOAT";
+constexpr const char* kKvCache = "C8";
 
 // deq_scale [n], each product rounded once to float32.
 std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input) {
@@ -54,16 +54,40 @@ Exporter::Exporter(const fs::path& target, const ModelFolder& source, const Kept
       options_(options),
       float_type_(stored_dtype(source.config(), options)),
       deq_type_(source.config().dtype == DType::kBF16 ? DType::kF32 : DType::kI64),
-      description_(kScheme, !options.mindie_format) {
+      description_(type_word(), !options.mindie_format) {
   plan();
   writer_ = std::make_unique<SafetensorsWriter>(
       target_, specs_,
-      WriterOptions{kWeightStem, options_.part_bytes, /*metadata=*/!options_.compat_msmodelslim});
+      WriterOptions{"quant_model_weight_" + type_suffix(), options_.part_bytes,
+                    /*metadata=*/!options_.compat_msmodelslim});
 }
 
-// msModelSlim leaves a zero bias on every norm that it has wrapped.
+Scheme Exporter::scheme(const std::string& linear) const {
+  return kept_.contains(linear) ? Scheme::kFloat : options_.scheme;
+}
+
+// The model's type in the description. The older layout has no word for W8A8_MIX.
+std::string Exporter::type_word() const {
+  const bool mix_as_static = options_.mindie_format && options_.scheme == Scheme::kW8A8Mix;
+  return scheme_name(mix_as_static ? Scheme::kW8A8 : options_.scheme);
+}
+
+// The type in names of files: "w8a8".
+std::string Exporter::type_suffix() const {
+  std::string word = type_word();
+  for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return word;
+}
+
+// Static W8A8 needs none: deq_scale holds it.
+bool Exporter::stores_weight_scale(Scheme scheme) const {
+  return scheme != Scheme::kW8A8 || options_.compat_msmodelslim;
+}
+
+// msModelSlim leaves a zero bias on every norm that it has wrapped; m6 wraps none.
 bool Exporter::norm_bias() const {
-  return options_.compat_msmodelslim && options_.anti_method != AntiMethod::kNone;
+  return options_.compat_msmodelslim && options_.anti_method != AntiMethod::kNone &&
+         options_.anti_method != AntiMethod::kM6;
 }
 
 // A tied head is stored by itself only where it differs from the embedding, or as the tool does.
@@ -72,9 +96,14 @@ bool Exporter::stores_head() const {
          !kept_.contains("lm_head") || source_.tensors().find("lm_head.weight") != nullptr;
 }
 
+void Exporter::plan_tensor(const std::string& name, DType dtype, Shape shape,
+                           const std::string& type) {
+  specs_.push_back({name, dtype, std::move(shape)});
+  description_.add(name, type);
+}
+
 void Exporter::plan_float(const std::string& name, Shape shape) {
-  specs_.push_back({name, float_type_, std::move(shape)});
-  description_.add(name, kFloat);
+  plan_tensor(name, float_type_, std::move(shape), kFloat);
 }
 
 void Exporter::plan_norm(const std::string& prefix) {
@@ -83,41 +112,53 @@ void Exporter::plan_norm(const std::string& prefix) {
   if (!norm_bias()) return;
   plan_float(prefix + ".bias", shape);
   if (!options_.mindie_format) return;
-  for (const char* part : {".module.weight", ".module.bias"}) {
-    specs_.push_back({prefix + part, float_type_, shape});
-    description_.add(prefix + part, kScheme);
-  }
+  for (const char* part : {".module.weight", ".module.bias"})
+    plan_tensor(prefix + part, float_type_, shape, type_word());
 }
 
 void Exporter::plan_linear(const std::string& name, const LinearShape& s) {
-  if (kept_.contains(name)) {
+  const Scheme type = scheme(name);
+  if (type == Scheme::kFloat) {
     plan_float(name + ".weight", {s.n, s.k});
     if (s.bias) plan_float(name + ".bias", {s.n});
     return;
   }
   const auto add = [&](const char* part, DType dtype, Shape shape) {
-    specs_.push_back({name + part, dtype, std::move(shape)});
-    description_.add(name + part, kScheme);
+    plan_tensor(name + part, dtype, std::move(shape), type_word());
   };
   add(".weight", DType::kI8, {s.n, s.k});
   if (s.bias) plan_float(name + ".bias", {s.n});
-  if (options_.compat_msmodelslim) {
-    add(".weight_scale", float_type_, {s.n, 1});
-    add(".weight_offset", float_type_, {s.n, 1});
+  if (stores_weight_scale(type)) {
+    // In float32 whatever the model's type: small scales are no float16.
+    add(".weight_scale", DType::kF32, {s.n, 1});
+    add(".weight_offset", DType::kF32, {s.n, 1});
   }
+  if (!has_static_input(type)) return;
   add(".input_scale", float_type_, {1});
   add(".input_offset", float_type_, {1});
   add(".quant_bias", DType::kI32, {s.n});
   add(".deq_scale", deq_type_, {s.n});
 }
 
+void Exporter::plan_kv(const std::string& name, uint64_t channels) {
+  for (const char* part : {".kv_cache_scale", ".kv_cache_offset"})
+    plan_tensor(name + part, DType::kF32, {channels}, kKvCache);
+}
+
 void Exporter::plan() {
   const ModelConfig& c = source_.config();
+  if (options_.quantize_kv_cache)
+    for (const char* key : {"kv_cache_type", "kv_quant_type"}) description_.add(key, kKvCache);
   const Shape vocab = {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)};
   plan_float("model.embed_tokens.weight", vocab);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    for (LinearKind kind : kLinearKinds)
-      plan_linear(linear_name(layer, kind), linear_shape(c, kind));
+    for (LinearKind kind : kLinearKinds) {
+      const std::string name = linear_name(layer, kind);
+      const LinearShape shape = linear_shape(c, kind);
+      if (options_.quantize_kv_cache && (kind == LinearKind::kK || kind == LinearKind::kV))
+        plan_kv(name, shape.n);
+      plan_linear(name, shape);
+    }
     plan_norm(layer_prefix(layer) + "input_layernorm");
     plan_norm(layer_prefix(layer) + "post_attention_layernorm");
   }
@@ -156,14 +197,20 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
 
 void Exporter::write_linear(const std::string& name, const std::vector<float>& bias,
                             const QuantizedLinear& linear) {
+  const Scheme type = scheme(name);
+  writer_->write(name + ".weight", linear.rounded->q);
+  if (!bias.empty()) write_float(name + ".bias", bias);
+  if (stores_weight_scale(type)) {
+    writer_->write(name + ".weight_scale", linear.rounded->scale);
+    writer_->write(name + ".weight_offset", linear.rounded->offset);
+  }
+  if (has_static_input(type)) write_static(name, bias, linear);
+}
+
+void Exporter::write_static(const std::string& name, const std::vector<float>& bias,
+                            const QuantizedLinear& linear) {
   const RoundedWeight& w = *linear.rounded;
   const std::vector<float> d = deq_scale(w, linear.input);
-  writer_->write(name + ".weight", w.q);
-  if (!bias.empty()) write_float(name + ".bias", bias);
-  if (options_.compat_msmodelslim) {
-    write_float(name + ".weight_scale", w.scale);
-    write_float(name + ".weight_offset", std::vector<float>(w.scale.size(), 0.0f));
-  }
   write_float(name + ".input_scale", std::span(&linear.input.scale, 1));
   write_float(name + ".input_offset", std::span(&linear.input.offset, 1));
   writer_->write(name + ".quant_bias",
@@ -177,6 +224,11 @@ void Exporter::write_linear(const std::string& name, const std::vector<float>& b
   }
 }
 
+void Exporter::write_kv(const std::string& name, const std::vector<float>& scale) {
+  writer_->write(name + ".kv_cache_scale", scale);
+  writer_->write(name + ".kv_cache_offset", std::vector<float>(scale.size(), 0.0f));
+}
+
 void Exporter::write_embedding() {
   const std::string name = "model.embed_tokens.weight";
   write_view(name, source_.tensors().get(name));
@@ -187,7 +239,9 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
   for (LinearKind kind : kLinearKinds) {
     const std::string name = linear_name(layer, kind);
     const FloatWeight& w = weights.at(kind);
-    const QuantizedLinear& q = linears[static_cast<size_t>(kind)];
+    const QuantizedLinear& q = linears.at(kind);
+    if (linears.kv != nullptr && kind == LinearKind::kK) write_kv(name, linears.kv->k);
+    if (linears.kv != nullptr && kind == LinearKind::kV) write_kv(name, linears.kv->v);
     if (q.rounded) {
       write_linear(name, w.bias, q);
     } else {
@@ -211,9 +265,10 @@ void Exporter::write_head(const QuantizedLinear& linear) {
 
 void Exporter::finish() {
   writer_->finish();
-  write_text(target_ / (options_.mindie_format ? "quant_model_description_w8a8.json"
-                                               : "quant_model_description.json"),
-             description_.json().dump(2));
+  write_text(
+      target_ / (options_.mindie_format ? "quant_model_description_" + type_suffix() + ".json"
+                                        : "quant_model_description.json"),
+      description_.json().dump(2));
   write_config();
   copy_side_files();
 }
@@ -223,30 +278,32 @@ void Exporter::write_config() const {
   if (!c.contains("torch_dtype")) c["torch_dtype"] = config_dtype_name(source_.config().dtype);
   if (!kept_.contains("lm_head")) c["tie_word_embeddings"] = false;
   if (!options_.compat_msmodelslim) {
-    c["quantize"] = "w8a8";  // what MindIE's ATB backend reads
+    c["quantize"] = type_suffix();  // what MindIE's ATB backend reads
     c["quantization_config"] = description_.json();
   } else if (options_.mindie_format) {
     const ordered_json none = nullptr;
-    c["quantize"] = "w8a8";
-    c["quantization_config"] = {{"group_size", 0},
-                                {"kv_quant_type", none},
-                                {"fa_quant_type", none},
-                                {"w_bit", 8},
-                                {"a_bit", 8},
-                                {"dev_type", "cpu"},
-                                {"fraction", 0.01},
-                                {"act_method", static_cast<int>(options_.act_method)},
-                                {"co_sparse", false},
-                                {"anti_method", anti_method_name(options_.anti_method)},
-                                {"disable_level", disable_level_name(options_.disable_level)},
-                                {"do_smooth", false},
-                                {"use_sigma", false},
-                                {"sigma_factor", 3.0},
-                                {"is_lowbit", false},
-                                {"mm_tensor", false},
-                                {"w_sym", true},
-                                {"open_outlier", true},
-                                {"is_dynamic", false}};
+    c["quantize"] = type_suffix();
+    c["quantization_config"] = {
+        {"group_size", 0},
+        {"kv_quant_type", options_.quantize_kv_cache ? ordered_json(kKvCache) : none},
+        {"fa_quant_type", none},
+        {"w_bit", 8},
+        {"a_bit", options_.scheme == Scheme::kW8A16 ? 16 : 8},
+        {"dev_type", "cpu"},
+        {"fraction", 0.01},
+        {"act_method", static_cast<int>(options_.act_method)},
+        {"co_sparse", false},
+        {"anti_method", anti_method_name(options_.anti_method)},
+        {"disable_level", disable_level_name(options_.disable_level)},
+        {"do_smooth", false},
+        {"use_sigma", false},
+        {"sigma_factor", 3.0},
+        {"is_lowbit", false},
+        {"mm_tensor", false},
+        {"w_sym", !options_.asymmetric_weights},
+        {"open_outlier", true},
+        {"is_dynamic", options_.scheme == Scheme::kW8A8Dynamic}};
+    if (options_.scheme == Scheme::kW8A8Mix) c["quantization_config"]["pdmix"] = true;
   }
   write_text(target_ / "config.json", c.dump(4));
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "src/checkpoint/safetensors_writer.h"
+#include "src/quant/analysis.h"
 #include "src/quant/float_layer.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/observer.h"
@@ -14,12 +15,18 @@
 
 namespace octet {
 
-// A linear ready to be written: in int8, or in float when `rounded` is empty.
+// A linear ready to be written: in int8, or in float when `rounded` is empty. `input` counts for
+// static types.
 struct QuantizedLinear {
   std::optional<RoundedWeight> rounded;
   QuantParams input;
 };
-using QuantizedLayer = std::array<QuantizedLinear, 7>;  // by LinearKind
+struct QuantizedLayer {
+  std::array<QuantizedLinear, 7> linears;  // by LinearKind
+  const KvCacheScales* kv = nullptr;            // of a quantized KV cache
+  QuantizedLinear& at(LinearKind kind) { return linears[static_cast<size_t>(kind)]; }
+  const QuantizedLinear& at(LinearKind kind) const { return linears[static_cast<size_t>(kind)]; }
+};
 
 class Exporter {
  public:
@@ -39,17 +46,26 @@ class Exporter {
 
  private:
   void plan();
+  void plan_tensor(const std::string& name, DType dtype, Shape shape, const std::string& type);
   void plan_float(const std::string& name, Shape shape);
   void plan_norm(const std::string& prefix);
   void plan_linear(const std::string& name, const LinearShape& shape);
+  void plan_kv(const std::string& name, uint64_t channels);
   void write_float(const std::string& name, std::span<const float> values);
   void write_view(const std::string& name, const TensorView& view);
   void write_norm(const std::string& prefix, const Norm& norm);
   void write_linear(const std::string& name, const std::vector<float>& bias,
                     const QuantizedLinear& linear);
+  void write_static(const std::string& name, const std::vector<float>& bias,
+                    const QuantizedLinear& linear);
+  void write_kv(const std::string& name, const std::vector<float>& scale);
   void write_config() const;
   void copy_side_files() const;
 
+  Scheme scheme(const std::string& linear) const;
+  std::string type_word() const;
+  std::string type_suffix() const;
+  bool stores_weight_scale(Scheme scheme) const;
   bool norm_bias() const;
   bool stores_head() const;
 

@@ -11,11 +11,19 @@
 namespace octet {
 namespace {
 
-size_t longest_of(const std::vector<std::vector<int32_t>>& samples) {
-  size_t n = 0;
-  for (const auto& s : samples) n = std::max(n, s.size());
-  OCTET_CHECK(n > 0);
-  return n;
+// The most that any batch needs.
+struct Largest {
+  size_t rows = 0, pages = 0;
+};
+Largest largest_of(const std::vector<TokenBatch>& batches) {
+  Largest l;
+  for (const TokenBatch& b : batches) {
+    OCTET_CHECK(!b.empty() && !b[0].empty());
+    l.rows = std::max(l.rows, b.size() * b[0].size());
+    l.pages = std::max(l.pages, b.size() * blocks_for(b[0].size()));
+  }
+  OCTET_CHECK(l.rows > 0);
+  return l;
 }
 
 ModelConfig one_layer(ModelConfig c) {
@@ -70,40 +78,61 @@ std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts,
                                        team);
 }
 
+std::vector<const FloatWeight*> FloatLayer::weights_of(const InputGroup& group) const {
+  std::vector<const FloatWeight*> weights;
+  for (LinearKind kind : group.kinds) weights.push_back(&at(kind));
+  return weights;
+}
+
+Norm& FloatLayer::norm_of(const InputGroup& group) {
+  OCTET_CHECK(group.after_norm());
+  return group.source == InputSource::kInputNorm ? input_norm : post_norm;
+}
+
 const std::vector<InputGroup>& input_groups() {
   static const std::vector<InputGroup> groups = {
-      {{LinearKind::kQ, LinearKind::kK, LinearKind::kV}, true},
-      {{LinearKind::kO}, false},
-      {{LinearKind::kGate, LinearKind::kUp}, true},
-      {{LinearKind::kDown}, false}};
+      {{LinearKind::kQ, LinearKind::kK, LinearKind::kV}, InputSource::kInputNorm},
+      {{LinearKind::kO}, InputSource::kV},
+      {{LinearKind::kGate, LinearKind::kUp}, InputSource::kPostNorm},
+      {{LinearKind::kDown}, InputSource::kUp}};
   return groups;
 }
 
+void TapLinear::compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
+                        bool accumulate, StageBuffer& b, size_t slot) {
+  if (input_ && w.id() == 0) input_(x, ldx, m);
+  inner_->compute(w, x, ldx, m, y, ldy, accumulate, b, slot);
+  if (!output_) return;
+  w.barrier();
+  if (w.id() == 0) output_(y, ldy, m);
+}
+
 CalibrationStream::CalibrationStream(const ModelFolder& folder,
-                                     const std::vector<std::vector<int32_t>>& samples,
-                                     ThreadTeam& team)
+                                     const std::vector<TokenBatch>& batches, ThreadTeam& team)
     : config_(one_layer(folder.config())),
       team_(team),
-      longest_(longest_of(samples)),
-      buffers_(config_, longest_),
-      cache_(std::make_unique<KvCache>(config_, blocks_for(longest_), kernels::FloatType::kF32)) {
-  OCTET_CHECK(cache_->allocate(blocks_for(longest_), blocks_));
+      buffers_(config_, largest_of(batches).rows),
+      cache_(
+          std::make_unique<KvCache>(config_, largest_of(batches).pages, kernels::FloatType::kF32)) {
+  OCTET_CHECK(cache_->allocate(largest_of(batches).pages, pages_));
   const Rope rope(folder.config());
   const size_t hidden = static_cast<size_t>(config_.hidden_size), half = rope.half();
   TensorView row = folder.tensors().get("model.embed_tokens.weight");
   row.expect_shape({static_cast<uint64_t>(config_.vocab_size), hidden});
   const auto all = row.data;
   const size_t row_bytes = hidden * dtype_size(row.dtype);
-  for (const auto& ids : samples) {
-    std::vector<float> x(ids.size() * hidden), cos(ids.size() * half), sin(ids.size() * half);
-    for (size_t t = 0; t < ids.size(); ++t) {
-      row.data = all.subspan(static_cast<size_t>(ids[t]) * row_bytes, row_bytes);
-      row.to_floats(x.data() + t * hidden);
-      rope.angles(t, cos.data() + t * half, sin.data() + t * half);
+  for (const TokenBatch& batch : batches) {
+    const size_t tokens = batch[0].size(), rows = batch.size() * tokens;
+    Batch b{tokens, std::vector<float>(rows * hidden), std::vector<float>(rows * half),
+            std::vector<float>(rows * half)};
+    for (size_t r = 0; r < rows; ++r) {
+      const std::vector<int32_t>& sequence = batch[r / tokens];
+      OCTET_CHECK(sequence.size() == tokens);
+      row.data = all.subspan(static_cast<size_t>(sequence[r % tokens]) * row_bytes, row_bytes);
+      row.to_floats(b.x.data() + r * hidden);
+      rope.angles(r % tokens, b.cos.data() + r * half, b.sin.data() + r * half);
     }
-    states_.push_back(std::move(x));
-    cos_.push_back(std::move(cos));
-    sin_.push_back(std::move(sin));
+    batches_.push_back(std::move(b));
   }
 }
 
@@ -111,25 +140,25 @@ CalibrationStream::~CalibrationStream() = default;
 
 void CalibrationStream::tap(const Norm& norm, const Tap& tap) {
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
-  std::vector<float> y(longest_ * hidden);
-  for (const std::vector<float>& x : states_) {
-    norm.rows(x.data(), 0, x.size() / hidden, y.data());
-    tap(y.data(), hidden, x.size() / hidden);
+  for (const Batch& b : batches_) {
+    norm.rows(b.x.data(), 0, b.x.size() / hidden, buffers_.h.data());
+    tap(buffers_.h.data(), hidden, b.x.size() / hidden);
   }
 }
 
 void CalibrationStream::run(const DecoderLayer& layer, const std::function<void()>& done) {
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
-  for (size_t s = 0; s < states_.size(); ++s) {
-    std::vector<float>& x = states_[s];
-    const size_t m = x.size() / hidden;
-    std::copy(x.begin(), x.end(), buffers_.x.data());
-    std::copy(cos_[s].begin(), cos_[s].end(), buffers_.cos.data());
-    std::copy(sin_[s].begin(), sin_[s].end(), buffers_.sin.data());
-    const std::vector<SequenceChunk> chunks = {{0, m, 0, blocks_.data()}};
+  for (Batch& b : batches_) {
+    const size_t m = b.x.size() / hidden;
+    std::copy(b.x.begin(), b.x.end(), buffers_.x.data());
+    std::copy(b.cos.begin(), b.cos.end(), buffers_.cos.data());
+    std::copy(b.sin.begin(), b.sin.end(), buffers_.sin.data());
+    std::vector<SequenceChunk> chunks;
+    for (size_t first = 0; first < m; first += b.tokens)
+      chunks.push_back({first, b.tokens, 0, pages_.data() + chunks.size() * blocks_for(b.tokens)});
     const KvView kv{cache_->k_pool(0), cache_->v_pool(0), cache_->page_elements(), cache_->type()};
     team_.run([&](Worker& w) { layer.forward(w, config_, chunks, m, kv, buffers_); });
-    std::copy(buffers_.x.data(), buffers_.x.data() + x.size(), x.begin());
+    std::copy(buffers_.x.data(), buffers_.x.data() + b.x.size(), b.x.begin());
   }
   if (done) done();
 }

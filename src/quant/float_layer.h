@@ -17,11 +17,25 @@ struct FloatWeight {
   std::vector<float> bias;  // [n] or empty
 };
 
+// The groups of linears that read the same input, in order of execution, and what makes that input:
+// a scale can be moved from there into the group.
+enum class InputSource { kInputNorm, kPostNorm, kV, kUp };  // the last two: rows of v_proj, up_proj
+struct InputGroup {
+  std::vector<LinearKind> kinds;
+  InputSource source;
+  bool after_norm() const {
+    return source == InputSource::kInputNorm || source == InputSource::kPostNorm;
+  }
+};
+const std::vector<InputGroup>& input_groups();
+
 struct FloatLayer {
   Norm input_norm, post_norm;
   std::array<FloatWeight, 7> linears;  // by LinearKind
   FloatWeight& at(LinearKind kind) { return linears[static_cast<size_t>(kind)]; }
   const FloatWeight& at(LinearKind kind) const { return linears[static_cast<size_t>(kind)]; }
+  std::vector<const FloatWeight*> weights_of(const InputGroup& group) const;
+  Norm& norm_of(const InputGroup& group);  // the norm that feeds the group
 };
 
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer);
@@ -30,21 +44,14 @@ FloatWeight load_float_head(const ModelFolder& folder);
 // Linears of one input as one packed float matrix; all or none have a bias.
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
 
-// The groups of linears that read the same input, in order of execution.
-struct InputGroup {
-  std::vector<LinearKind> kinds;
-  bool after_norm;  // fed by a norm, so smoothing can be fused there
-};
-const std::vector<InputGroup>& input_groups();
+// Called by worker 0 with the whole input [m, k] of a linear, or its output [m, n] (row stride ld).
+using Tap = std::function<void(const float* x, size_t ld, size_t m)>;
 
-// Called by worker 0 with the whole input [m, k] (row stride ldx) of a linear.
-using Tap = std::function<void(const float* x, size_t ldx, size_t m)>;
-
-// A linear that shows its input to `tap` before it computes.
+// A linear that shows its input before, and its output after it computes; taps may be empty.
 class TapLinear final : public Linear {
  public:
-  TapLinear(std::unique_ptr<Linear> inner, Tap tap)
-      : inner_(std::move(inner)), tap_(std::move(tap)) {}
+  TapLinear(std::unique_ptr<Linear> inner, Tap input, Tap output)
+      : inner_(std::move(inner)), input_(std::move(input)), output_(std::move(output)) {}
   size_t outputs() const override { return inner_->outputs(); }
   size_t inputs() const override { return inner_->inputs(); }
   uint64_t bytes() const override { return inner_->bytes(); }
@@ -53,38 +60,40 @@ class TapLinear final : public Linear {
     inner_->stage(w, x, ldx, m, b, slot);
   }
   void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-               bool accumulate, StageBuffer& b, size_t slot) override {
-    if (w.id() == 0) tap_(x, ldx, m);
-    inner_->compute(w, x, ldx, m, y, ldy, accumulate, b, slot);
-  }
+               bool accumulate, StageBuffer& b, size_t slot) override;
 
  private:
   std::unique_ptr<Linear> inner_;
-  Tap tap_;
+  Tap input_, output_;
 };
 
-// The hidden states of calibration samples on their way through the layers.
+// Token ids of sequences of one length [sequences][tokens], which statistics see as one tensor.
+using TokenBatch = std::vector<std::vector<int32_t>>;
+
+// The hidden states of calibration batches on their way through the layers.
 class CalibrationStream {
  public:
-  // Embeds the samples (ids checked against the vocabulary by the caller).
-  CalibrationStream(const ModelFolder& folder, const std::vector<std::vector<int32_t>>& samples,
+  // Embeds the batches (ids checked against the vocabulary by the caller).
+  CalibrationStream(const ModelFolder& folder, const std::vector<TokenBatch>& batches,
                     ThreadTeam& team);
   ~CalibrationStream();
-  // Runs sample after sample through one layer, in place. `done` is called while `layer` still
-  // lives.
+  // Runs batch after batch through one layer, in place; every sequence attends to itself only.
+  // `done` is called while `layer` still lives.
   void run(const DecoderLayer& layer, const std::function<void()>& done = {});
-  // Shows every sample's normalized state [tokens, hidden] to `tap`.
+  // Shows every batch's normalized state [sequences * tokens, hidden] to `tap`.
   void tap(const Norm& norm, const Tap& tap);
 
  private:
   ModelConfig config_;  // with one layer, for the cache
   ThreadTeam& team_;
-  size_t longest_;
-  std::vector<std::vector<float>> states_;
-  std::vector<std::vector<float>> cos_, sin_;  // per sample [tokens, head_dim / 2]
+  struct Batch {
+    size_t tokens = 0;               // of each sequence
+    std::vector<float> x, cos, sin;  // [rows, hidden], [rows, head_dim / 2]
+  };
+  std::vector<Batch> batches_;
   StepBuffers buffers_;
   std::unique_ptr<class KvCache> cache_;
-  std::vector<int32_t> blocks_;
+  std::vector<int32_t> pages_;
 };
 
 }  // namespace octet

@@ -3,49 +3,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <set>
 
 #include "src/base/error.h"
+#include "src/quant/model_type.h"
 
 namespace octet {
 namespace {
 
-// msModelSlim's defaults by --model_type (docs/quantization.md).
-struct ModelType {
-  const char* name;
-  bool all_down;           // every down_proj
-  bool first_layers_down;  // layers 0-4: down_proj
-  bool first_layers;       // layers 0-4: the other six linears
-  bool head;
-};
-constexpr std::array<ModelType, 10> kModelTypes = {{
-    {"llama", true, false, false, false},
-    {"llama2", true, false, false, false},
-    {"llama3", false, true, true, true},
-    {"llama3.1_bf", true, false, false, false},
-    {"llama3.1_fp", true, false, true, true},
-    {"llama3.1_instruct", true, false, true, true},
-    {"qwen1.5", true, false, false, true},
-    {"qwen2", true, false, false, true},
-    {"qwen2.5", true, false, false, true},
-    {"qwen3", true, false, false, true},
-}};
-constexpr int64_t kFirstLayers = 5;
-
-const ModelType& find_model_type(const std::string& name) {
-  std::string known;
-  for (const ModelType& t : kModelTypes) {
-    if (name == t.name) return t;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", t.name);
-  }
-  throw Error("unknown model type", ErrorKind::kUsage)
-      .field("--model_type")
-      .expected(known)
-      .found(name);
+// The layers that the default name lists cover.
+int64_t named_layers(const ModelConfig& config, const QuantizeOptions& options) {
+  return options.layer_count > 0 ? std::min(options.layer_count, config.layers) : config.layers;
 }
 
-void add_defaults(const ModelConfig& config, const ModelType& type, KeptInFloat& kept) {
+void add_defaults(const ModelConfig& config, const QuantizeOptions& options, KeptInFloat& kept) {
+  const ModelType& type = find_model_type(config, options);
+  // quant_llama.py has defaults for 8-bit activations only.
+  if (options.scheme == Scheme::kW8A16 && !type.qwen) return;
   const std::string reason = fmt::format("default of model type {}", type.name);
   if ((type.first_layers || type.first_layers_down) && config.layers < kFirstLayers)
     throw Error("this model type keeps layers 0 to 4 in float, but the model has fewer",
@@ -53,7 +27,7 @@ void add_defaults(const ModelConfig& config, const ModelType& type, KeptInFloat&
         .field("--model_type")
         .found(fmt::format("{} layers", config.layers))
         .remedy("name the linears with --disable_names");
-  for (int64_t layer = 0; layer < config.layers; ++layer)
+  for (int64_t layer = 0; layer < named_layers(config, options); ++layer)
     for (LinearKind kind : kLinearKinds) {
       const bool first = layer < kFirstLayers;
       const bool keep = kind == LinearKind::kDown
@@ -101,34 +75,49 @@ void complete_groups(const ModelConfig& config, KeptInFloat& kept) {
     }
 }
 
-}  // namespace
-
-std::string anti_method_name(AntiMethod method) {
-  switch (method) {
-    case AntiMethod::kNone:
-      return "";
-    case AntiMethod::kM1:
-      return "m1";
-    case AntiMethod::kM3:
-      return "m3";
-  }
-  OCTET_CHECK(false);
+// The last linear, and without compat_msmodelslim whole groups.
+void finish(const ModelConfig& config, const QuantizeOptions& options, KeptInFloat& kept) {
+  if (options.disable_last_linear) kept.emplace("lm_head", "--disable_last_linear");
+  if (!options.compat_msmodelslim) complete_groups(config, kept);
 }
 
-std::string disable_level_name(size_t level) { return fmt::format("L{}", level); }
+}  // namespace
 
 KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options) {
   KeptInFloat kept;
-  std::string type = options.model_type;
-  if (type.empty()) type = config.family == Family::kLlama ? "llama2" : "qwen2";
-  const ModelType& model_type = find_model_type(type);
+  find_model_type(config, options);  // refuses an unknown one, names or not
   if (options.disable_names) {
     add_names(config, *options.disable_names, kept);
   } else {
-    add_defaults(config, model_type, kept);
+    add_defaults(config, options, kept);
   }
-  if (options.disable_last_linear) kept.emplace("lm_head", "--disable_last_linear");
-  if (!options.compat_msmodelslim) complete_groups(config, kept);
+  finish(config, options, kept);
+  return kept;
+}
+
+std::vector<std::string> threshold_candidates(const ModelConfig& config,
+                                              const QuantizeOptions& options) {
+  const ModelType& type = find_model_type(config, options);
+  KeptInFloat candidates;
+  if (options.disable_names) {
+    add_names(config, *options.disable_names, candidates);
+  } else {
+    for (int64_t layer = 0; layer < named_layers(config, options); ++layer)
+      candidates.emplace(linear_name(layer, LinearKind::kDown), "");
+    if (type.qwen) candidates.emplace("lm_head", "");
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, unused] : candidates) names.push_back(name);
+  return names;
+}
+
+KeptInFloat choose_by_threshold(const ModelConfig& config, const QuantizeOptions& options,
+                                const std::vector<LinearScore>& scores) {
+  KeptInFloat kept;
+  for (const LinearScore& s : scores)
+    if (s.score > options.disable_threshold)
+      kept.emplace(s.name, fmt::format("--disable_threshold: score {:.2f}", s.score));
+  finish(config, options, kept);
   return kept;
 }
 

@@ -24,6 +24,14 @@ struct LinearScore {
 // name or model type.
 KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options);
 
+// With a disable_threshold: the linears that are scored, those of disable_names or every down_proj
+// (and lm_head, for Qwen types); and those of them that stay in float because their score, a
+// QuantileScore, is above the threshold, with the last linear and whole groups as above.
+std::vector<std::string> threshold_candidates(const ModelConfig& config,
+                                              const QuantizeOptions& options);
+KeptInFloat choose_by_threshold(const ModelConfig& config, const QuantizeOptions& options,
+                                const std::vector<LinearScore>& scores);
+
 // Adds the `count` linears with the highest scores (ties in order of execution), all if there are
 // fewer. `whole_groups`: q/k/v, and gate/up, go back together, so one more or two may be added;
 // loaders refuse a group of mixed types.

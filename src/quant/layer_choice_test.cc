@@ -198,11 +198,51 @@ TEST(ChooseByScore, GroupsStayWhole) {
             (std::set<std::string>{in_layer(0, "self_attn.o_proj")}));
 }
 
-TEST(FlagSpelling, OfMethodsAndLevels) {
-  EXPECT_EQ(anti_method_name(AntiMethod::kNone), "");
-  EXPECT_EQ(anti_method_name(AntiMethod::kM1), "m1");
-  EXPECT_EQ(anti_method_name(AntiMethod::kM3), "m3");
-  EXPECT_EQ(disable_level_name(12), "L12");
+TEST(ChooseByName, LayerCountShortensTheDefaults) {
+  QuantizeOptions o = of_type("qwen2");
+  o.layer_count = 2;
+  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), o)),
+            (std::set<std::string>{in_layer(0, "mlp.down_proj"), in_layer(1, "mlp.down_proj"),
+                                   "lm_head"}));
+  o.layer_count = 100;
+  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), o)), expected(kDefaults[7]));
+}
+
+// quant_llama.py has no defaults with 16-bit activations, quant_qwen.py has.
+TEST(ChooseByName, DefaultsWithFloatActivations) {
+  QuantizeOptions llama = of_type("llama2"), qwen = of_type("qwen2");
+  llama.scheme = qwen.scheme = Scheme::kW8A16;
+  EXPECT_TRUE(choose_by_name(model(), llama).empty());
+  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), qwen)), expected(kDefaults[7]));
+}
+
+TEST(ChooseByThreshold, CandidatesAreNamesOrDownProj) {
+  QuantizeOptions o = of_type("llama3");
+  EXPECT_EQ(threshold_candidates(model(Family::kLlama, 2), o),
+            (std::vector<std::string>{in_layer(0, "mlp.down_proj"), in_layer(1, "mlp.down_proj")}));
+  o.model_type = "qwen2.5";
+  o.layer_count = 1;
+  EXPECT_EQ(threshold_candidates(model(Family::kQwen2, 2), o),
+            (std::vector<std::string>{"lm_head", in_layer(0, "mlp.down_proj")}));
+  o.disable_names = {{in_layer(1, "mlp.up_proj")}};
+  EXPECT_EQ(threshold_candidates(model(Family::kQwen2, 2), o), *o.disable_names);
+  o.disable_names = {{"nothing"}};
+  expect_usage_error([&] { threshold_candidates(model(), o); }, "--disable_names", "nothing");
+}
+
+TEST(ChooseByThreshold, KeepsWhatScoresHigher) {
+  const std::vector<LinearScore> scores = {{in_layer(0, "mlp.down_proj"), 1.5},
+                                           {in_layer(1, "mlp.down_proj"), 1},
+                                           {in_layer(2, "mlp.up_proj"), 7}};
+  QuantizeOptions o = of_type("llama2", true);
+  o.disable_threshold = 1;
+  EXPECT_EQ(names(choose_by_threshold(model(), o, scores)),
+            (std::set<std::string>{in_layer(0, "mlp.down_proj"), in_layer(2, "mlp.up_proj"),
+                                   in_layer(2, "mlp.gate_proj"), "lm_head"}));
+  o.compat_msmodelslim = true;
+  o.disable_last_linear = false;
+  EXPECT_EQ(names(choose_by_threshold(model(), o, scores)),
+            (std::set<std::string>{in_layer(0, "mlp.down_proj"), in_layer(2, "mlp.up_proj")}));
 }
 
 }  // namespace

@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "src/base/error.h"
 #include "src/quant/encode.h"
 
 namespace octet {
 namespace {
-
-constexpr float kEps = 1.1920929e-07f;
 
 Range extremes(std::span<const float> x) {
   OCTET_CHECK(!x.empty());
@@ -44,13 +43,18 @@ using Bins = std::vector<float>;   // [kBins]
 
 class HistogramObserver final : public Observer {
  public:
+  explicit HistogramObserver(bool as_msmodelslim) : as_msmodelslim_(as_msmodelslim) {}
+
   void observe(std::span<const float> x) override {
     const Range r = extremes(x);
     const bool first = bins_.empty();
     Range wide = first ? r : Range{std::min(r.min, seen_.min), std::max(r.max, seen_.max)};
-    if (first || seen_.min == seen_.max) {  // nothing to merge: no sample yet, or a constant one
+    if (first || seen_.min == seen_.max) {  // nothing to merge but, perhaps, one value
+      const float constant = seen_.min;
+      const float mass = std::accumulate(bins_.begin(), bins_.end(), 0.0f);
       seen_ = wide;
       bins_ = histogram(x, wide);
+      if (!first && !as_msmodelslim_) bins_[bin_of(constant, edges(x, wide))] += mass;
       return;
     }
     // The old bins, cut into kUpsample parts, fall on the new ones' edges when the new range is
@@ -59,8 +63,7 @@ class HistogramObserver final : public Observer {
     const float whole = part * static_cast<float>(kBins);
     const size_t d = static_cast<size_t>(std::ceil((wide.max - wide.min) / whole));
     wide.max += whole * static_cast<float>(d) - (wide.max - wide.min);
-    const size_t start =
-        static_cast<size_t>(std::nearbyint((seen_.min - wide.min) / part));
+    const size_t start = static_cast<size_t>(std::nearbyint((seen_.min - wide.min) / part));
     Bins next = histogram(x, wide);
     if (wide.min == seen_.min && wide.max == seen_.max)
       for (size_t i = 0; i < kBins; ++i) next[i] += bins_[i];
@@ -73,24 +76,24 @@ class HistogramObserver final : public Observer {
   Range range() const override { return search(); }
 
  private:
-  static Bins histogram(std::span<const float> x, Range r) {
-    float lo = std::trunc(r.min), hi = std::trunc(r.max);
-    if (lo == hi) {
-      const Range own = extremes(x);
-      lo = own.min;
-      hi = own.max;
+  // The outer edges of the bins into which x is counted, for the range r.
+  Range edges(std::span<const float> x, Range r) const {
+    if (as_msmodelslim_) {
+      r = {std::trunc(r.min), std::trunc(r.max)};
+      if (r.min == r.max) r = extremes(x);
     }
-    if (lo == hi) {
-      lo -= 1;
-      hi += 1;
-    }
+    if (r.min == r.max) return {r.min - 1, r.max + 1};
+    return r;
+  }
+  static size_t bin_of(float v, Range e) {
+    const float at = (v - e.min) * static_cast<float>(kBins) / (e.max - e.min);
+    return std::min(static_cast<size_t>(at), kBins - 1);
+  }
+  Bins histogram(std::span<const float> x, Range r) const {
+    const Range e = edges(x, r);
     Bins h(kBins, 0.0f);
-    for (float v : x) {
-      if (!(v >= lo && v <= hi)) continue;
-      const size_t bin =
-          static_cast<size_t>((v - lo) * static_cast<float>(kBins) / (hi - lo));
-      h[std::min(bin, kBins - 1)] += 1;
-    }
+    for (float v : x)
+      if (v >= e.min && v <= e.max) h[bin_of(v, e)] += 1;
     return h;
   }
 
@@ -104,9 +107,8 @@ class HistogramObserver final : public Observer {
       if (part <= start) return 0.0;
       const size_t p = std::min(part - start, kBins * kUpsample);
       const size_t bin = p / kUpsample;
-      const double rest = bin < kBins ? static_cast<double>(bins_[bin]) *
-                                            static_cast<double>(p % kUpsample)
-                                      : 0.0;
+      const double rest =
+          bin < kBins ? static_cast<double>(bins_[bin]) * static_cast<double>(p % kUpsample) : 0.0;
       return cumulative[bin] + rest;
     };
     double before = 0;
@@ -174,6 +176,7 @@ class HistogramObserver final : public Observer {
     return {seen_.min + bin * static_cast<float>(a), seen_.min + bin * static_cast<float>(b + 1)};
   }
 
+  bool as_msmodelslim_;
   Range seen_;
   Bins bins_;
 };
@@ -184,15 +187,15 @@ QuantParams params_of(Range r, DType stored) {
   r.min = std::min(r.min, 0.0f);
   r.max = std::max(r.max, 0.0f);
   QuantParams p;
-  p.scale = std::max((r.max - r.min) / 255.0f, kEps);
+  p.scale = std::max((r.max - r.min) / 255.0f, kMinQuantScale);
   if (stored != DType::kF32) p.scale = round_to(p.scale, stored);
   p.offset = std::clamp(std::nearbyint(-r.min / p.scale) - 128.0f, -128.0f, 127.0f);
   return p;
 }
 
 std::unique_ptr<Observer> make_minmax_observer() { return std::make_unique<MinMaxObserver>(); }
-std::unique_ptr<Observer> make_histogram_observer() {
-  return std::make_unique<HistogramObserver>();
+std::unique_ptr<Observer> make_histogram_observer(bool as_msmodelslim) {
+  return std::make_unique<HistogramObserver>(as_msmodelslim);
 }
 
 }  // namespace octet

@@ -10,6 +10,8 @@
 
 namespace octet {
 
+inline constexpr float kMinQuantScale = 1.1920929e-07f;  // of any scale: float32's epsilon
+
 struct Range {
   float min = 0, max = 0;
 };
@@ -18,8 +20,8 @@ struct QuantParams {
   float scale = 1;
   float offset = 0;  // an integer from -128 to 127
 };
-// scale = max((max - min) / 255, eps) rounded to `stored` (the dtype it is written in), then
-// offset = rne(-min / scale) - 128, with min <= 0 <= max.
+// scale = max((max - min) / 255, kMinQuantScale) rounded to `stored` (the dtype it is written in),
+// then offset = rne(-min / scale) - 128, with min <= 0 <= max.
 QuantParams params_of(Range range, DType stored);
 
 class Observer {
@@ -34,7 +36,8 @@ class Observer {
 // act_method 1: the arithmetic means, over samples, of each sample's minimum and maximum.
 std::unique_ptr<Observer> make_minmax_observer();
 // act_method 2: a histogram of 2048 bins, merged sample by sample, and a search for the range with
-// the least squared error. The edges of a sample's bins are cut to integers, as msModelSlim does.
-std::unique_ptr<Observer> make_histogram_observer();
+// the least squared error. `as_msmodelslim`: the outer edges of a sample's bins are cut to
+// integers, and constant samples before the first other one are forgotten.
+std::unique_ptr<Observer> make_histogram_observer(bool as_msmodelslim);
 
 }  // namespace octet

@@ -9,6 +9,9 @@
 #include <cmath>
 #include <random>
 
+#include "src/base/file.h"
+#include "src/base/json.h"
+
 namespace octet {
 namespace {
 
@@ -134,7 +137,7 @@ class LongHistogram {
 // float on one side, which the width of a bin outweighs by far.
 void expect_same_range(const std::vector<std::vector<float>>& samples, size_t values) {
   LongHistogram want;
-  const auto got = make_histogram_observer();
+  const auto got = make_histogram_observer(true);
   for (const auto& x : samples) {
     want.observe(x);
     got->observe(x);
@@ -159,7 +162,7 @@ TEST(MinMaxObserver, TakesTheMeanOfTheExtremes) {
 }
 
 TEST(HistogramObserver, UniformDataKeepsItsRange) {
-  const auto o = make_histogram_observer();
+  const auto o = make_histogram_observer(true);
   const float bin = 16.0f / kBins;
   for (uint32_t seed : {1, 2}) {
     o->observe(uniform(100000, -8, 8, seed));
@@ -175,7 +178,7 @@ TEST(HistogramObserver, UniformDataKeepsItsRange) {
 TEST(HistogramObserver, TrimsFarOutliers) {
   std::vector<float> x = uniform(100000, -4, 4, 3);
   x.push_back(1000);
-  const auto o = make_histogram_observer();
+  const auto o = make_histogram_observer(true);
   o->observe(x);
   EXPECT_LE(o->range().min, -3.5);
   EXPECT_GE(o->range().max, 3.5);
@@ -184,7 +187,7 @@ TEST(HistogramObserver, TrimsFarOutliers) {
 
 // Were the old values lost at the merge, the new one would be all there is.
 TEST(HistogramObserver, KeepsOldMassWhenTheRangeWidens) {
-  const auto o = make_histogram_observer();
+  const auto o = make_histogram_observer(true);
   o->observe(uniform(100000, -8, 8, 4));
   o->observe(std::vector<float>{200});
   EXPECT_LE(o->range().min, -7.5);
@@ -213,13 +216,40 @@ TEST(HistogramObserver, EqualsTheLongWay) {
 
 // Edges are cut toward zero; values between the cut edge and the true one are not counted.
 TEST(HistogramObserver, EqualsTheLongWayWithBrokenEdges) {
-  const auto got = make_histogram_observer();
+  const auto got = make_histogram_observer(true);
   LongHistogram want;
   for (const auto& x : {uniform(5000, -2.75f, 3.6f, 9), uniform(5000, -5.3f, 2.2f, 10)}) {
     got->observe(x);
     want.observe(x);
     EXPECT_NEAR(got->range().min, want.range().min, want.width() / 4);
     EXPECT_NEAR(got->range().max, want.range().max, want.width() / 4);
+  }
+}
+
+// Octet's own mode against numpy (tools/histogram_golden.py), on values that stand clear of bin
+// borders: true edges, and constant samples count once others come.
+TEST(HistogramObserver, EqualsNumpyWithTrueEdges) {
+  const fs::path file = fs::path(OCTET_SOURCE_DIR) / "src/quant/testdata/histogram.json";
+  const json golden = parse_json(read_text(file), file.string());
+  ASSERT_EQ(golden.size(), 3u);
+  for (const auto& [name, samples] : golden.items()) {
+    const auto o = make_histogram_observer(/*as_msmodelslim=*/false);
+    const auto other = make_histogram_observer(/*as_msmodelslim=*/true);
+    for (const json& sample : samples) {
+      SCOPED_TRACE(name);
+      std::vector<float> x;
+      for (const json& value : sample.at("values"))
+        x.insert(x.end(), value[1].get<size_t>(), value[0].get<float>());
+      o->observe(x);
+      other->observe(x);
+      const double low = sample.at("range")[0], high = sample.at("range")[1];
+      // A bin is a 2048th of more than this; range ends are sums in float.
+      EXPECT_NEAR(o->range().min, low, (high - low) / 1e5);
+      EXPECT_NEAR(o->range().max, high, (high - low) / 1e5);
+    }
+    EXPECT_GT(std::fabs(o->range().min - other->range().min) +
+                  std::fabs(o->range().max - other->range().max),
+              (o->range().max - o->range().min) / 1e3);  // it does matter
   }
 }
 
@@ -239,9 +269,9 @@ void expect_usable(const Observer& o, float value) {
 
 TEST(Observers, ConstantSamplesGiveUsableParameters) {
   for (float value : {0.0f, 3.0f, -0.37f, 1e-30f})
-    for (const auto& make : {make_minmax_observer, make_histogram_observer}) {
+    for (int kind = 0; kind < 3; ++kind) {
       SCOPED_TRACE(value);
-      const auto o = make();
+      const auto o = kind == 0 ? make_minmax_observer() : make_histogram_observer(kind == 1);
       for (int sample = 0; sample < 3; ++sample) {
         o->observe(std::vector<float>(100, value));
         expect_usable(*o, value);
@@ -251,7 +281,7 @@ TEST(Observers, ConstantSamplesGiveUsableParameters) {
 
 TEST(HistogramObserver, GoesOnAfterAConstantSample) {
   for (float value : {0.0f, 3.0f}) {
-    const auto o = make_histogram_observer();
+    const auto o = make_histogram_observer(true);
     o->observe(std::vector<float>(10, value));
     o->observe(uniform(100000, -8, 8, 11));
     expect_usable(*o, value);

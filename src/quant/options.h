@@ -1,26 +1,43 @@
-// What to quantize and how: the flags of msModelSlim's quant_llama.py that this program takes.
+// What to quantize and how: the flags of msModelSlim's quant_llama.py and quant_qwen.py that this
+// program takes.
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "src/checkpoint/model_config.h"
+#include "src/checkpoint/quant_description.h"
 
 namespace octet {
 
 enum class ActMethod { kMinMax = 1, kHistogram = 2, kAuto = 3 };
-enum class AntiMethod { kNone, kM1, kM3 };
+enum class AntiMethod { kNone, kM1, kM2, kM3, kM4, kM5, kM6 };
+
+// m6: scale = input amplitude ^ alpha / weight amplitude ^ beta.
+struct FlexSmooth {
+  std::optional<std::pair<float, float>> exponents;  // alpha, beta; nothing = searched per group
+  // o_proj of layers below this keep their inputs (nothing moves from v into o); the scripts name
+  // the o_proj of all layers.
+  int64_t o_kept_below = 0;
+};
 
 struct QuantizeOptions {
+  Scheme scheme = Scheme::kW8A8;    // of the linears that are quantized; not kFloat
+  bool asymmetric_weights = false;  // with kW8A16 only
+  bool quantize_kv_cache = false;   // "C8": static int8 keys and values
   ActMethod act_method = ActMethod::kMinMax;
   AntiMethod anti_method = AntiMethod::kNone;
-  size_t disable_level = 0;  // N of LN: linears that go back to float
+  std::optional<FlexSmooth> flex;  // nothing = what the tool's script does for the model type
+  size_t disable_level = 0;        // N of LN: linears that go back to float
+  // Above zero: of the linears that would stay in float by name, only those with a higher score
+  // (QuantileScore) do.
+  double disable_threshold = 0;
   // Linears kept in float, by full name; nothing = the model type's defaults.
   std::optional<std::vector<std::string>> disable_names;
   std::string model_type;           // "" = from config.json
+  int64_t layer_count = 0;          // layers that the default name lists cover; 0 = all
   bool disable_last_linear = true;  // lm_head stays in float
   bool compat_msmodelslim = false;  // the tool's own files and arithmetic
   bool mindie_format = false;       // with compat: its older layout
@@ -31,7 +48,13 @@ struct QuantizeOptions {
 
 // The values as the flags spell them: "m1" ("" for none), "L5".
 std::string anti_method_name(AntiMethod method);
+std::optional<AntiMethod> parse_anti_method(const std::string& name);
 std::string disable_level_name(size_t level);
+
+// Whether a linear of this type has a static range of its input, learnt by calibration.
+inline bool has_static_input(Scheme scheme) {
+  return scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Mix;
+}
 
 // The dtype in which float tensors and input scales are written: the model's own, or float32 as
 // msModelSlim does on a CPU.

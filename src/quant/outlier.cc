@@ -4,118 +4,138 @@
 #include <cmath>
 
 #include "src/base/error.h"
-#include "src/kernels/kernels.h"
-#include "src/quant/weight_rounding.h"
+#include "src/quant/outlier_methods.h"
 
 namespace octet {
 namespace {
 
-constexpr float kMinScale = 1e-5f;
+// Enough for scales that do not hang on one text; all of fifty cost 60 % more time for the whole
+// run.
+constexpr size_t kM3Batches = 8;
 
-// m1: sqrt of the activation's amplitude over the weight's.
-std::vector<float> smooth_quant(const OutlierStats& stats,
-                                const std::vector<const FloatWeight*>& targets) {
-  const size_t k = stats.amplitude().size();
-  std::vector<float> w(k, 0.0f), s(k);
-  for (const FloatWeight* t : targets)
-    for (size_t i = 0; i < t->w.size(); ++i) w[i % k] = std::max(w[i % k], std::fabs(t->w[i]));
-  for (size_t i = 0; i < k; ++i)
-    s[i] =
-        std::max(kMinScale, std::sqrt(stats.amplitude()[i]) / std::sqrt(std::max(kMinScale, w[i])));
-  return s;
-}
-
-// Mean squared output error on x [m, k] when `weight` is rounded after its columns were scaled by
-// s.
-double scaled_rounding_error(const std::vector<float>& x, size_t m, const FloatWeight& weight,
-                             const std::vector<float>& s, ThreadTeam& team) {
-  const auto& t = kernels::table();
-  const size_t n = weight.shape.n, k = weight.shape.k, panel = t.float_panel;
-  std::vector<double> sums(team.size());
-  team.run([&](Worker& worker) {
-    // A panel of rows at a time: the difference that rounding makes, then its product with x.
-    std::vector<float> scaled(k), difference(panel * k), packed(panel * k), y(m * panel);
-    double sum = 0;
-    const auto [begin, end] = worker.share(n, panel);
-    for (size_t j0 = begin; j0 < end; j0 += panel) {
-      const size_t rows = std::min(panel, end - j0);
-      for (size_t j = 0; j < rows; ++j) {
-        const float* w = weight.w.data() + (j0 + j) * k;
-        for (size_t i = 0; i < k; ++i) scaled[i] = w[i] * s[i];
-        const float scale = row_scale(scaled.data(), k);
-        for (size_t i = 0; i < k; ++i)
-          difference[j * k + i] = round_to_grid(scaled[i], scale) * scale / s[i] - w[i];
-      }
-      t.float_pack(difference.data(), kernels::FloatType::kF32, rows, k, 0, 1, packed.data());
-      t.float_gemm({x.data(), k, m, packed.data(), kernels::FloatType::kF32, k, rows, 0, 1, nullptr,
-                    y.data(), rows, false});
-      for (size_t i = 0; i < m * rows; ++i) sum += double{y[i]} * y[i];
+// Every value of `heads` in a group replaced by combine(values of the group) / divisor.
+template <typename Combine>
+void combine_heads(const SmoothTarget& t, std::vector<float>& values, float divisor,
+                   Combine combine) {
+  const size_t width = values.size() / t.heads;
+  for (size_t group = 0; group < t.heads; group += t.group_heads)
+    for (size_t i = 0; i < width; ++i) {
+      float all = values[group * width + i];
+      for (size_t h = 1; h < t.group_heads; ++h)
+        all = combine(all, values[(group + h) * width + i]);
+      for (size_t h = 0; h < t.group_heads; ++h) values[(group + h) * width + i] = all / divisor;
     }
-    sums[worker.id()] = sum;
-  });
-  double total = 0;
-  for (double v : sums) total += v;
-  return total / static_cast<double>(m * n);
-}
-
-// m3: powers of the mean amplitude of the first sample, the one with the least output error.
-std::vector<float> awq(const OutlierStats& stats, const std::vector<const FloatWeight*>& targets,
-                       ThreadTeam& team) {
-  const size_t k = stats.amplitude().size(), m = stats.first().size() / k;
-  std::vector<float> mean(k, 0.0f), best;
-  for (size_t i = 0; i < stats.first().size(); ++i) mean[i % k] += std::fabs(stats.first()[i]);
-  for (float& v : mean) v /= static_cast<float>(m);
-  double best_loss = INFINITY;
-  for (int step = 0; step < 20; ++step) {
-    std::vector<float> s(k);
-    for (size_t i = 0; i < k; ++i)
-      s[i] = std::max(1e-4f, std::pow(mean[i], static_cast<float>(step) / 20.0f));
-    const auto [lo, hi] = std::minmax_element(s.begin(), s.end());
-    const float middle = std::sqrt(*hi * *lo);
-    for (float& v : s) v /= middle;
-    double loss = 0;
-    for (const FloatWeight* t : targets)
-      loss += scaled_rounding_error(stats.first(), m, *t, s, team);
-    if (loss < best_loss) {
-      best_loss = loss;
-      best = std::move(s);
-    }
-  }
-  OCTET_CHECK(!best.empty());
-  return best;
 }
 
 }  // namespace
 
-void OutlierStats::observe(const float* x, size_t ldx, size_t m) {
-  const size_t k = amplitude_.size();
-  if (first_.empty())
-    for (size_t r = 0; r < m; ++r) first_.insert(first_.end(), x + r * ldx, x + r * ldx + k);
-  for (size_t r = 0; r < m; ++r)
-    for (size_t i = 0; i < k; ++i)
-      amplitude_[i] = std::max(amplitude_[i], std::fabs(x[r * ldx + i]));
+OutlierNeeds outlier_needs(const QuantizeOptions& options, const FlexSmooth& flex) {
+  switch (options.anti_method) {
+    case AntiMethod::kNone:
+    case AntiMethod::kM1:
+    case AntiMethod::kM4:
+    case AntiMethod::kM5:
+      return {};
+    case AntiMethod::kM2:
+      return {.keep = KeepInputs::kFirstBatch, .deviation = true};
+    case AntiMethod::kM3:
+      if (options.compat_msmodelslim) return {.batches = 1, .keep = KeepInputs::kFirstBatch};
+      return {.batches = kM3Batches, .keep = KeepInputs::kSpread};
+    case AntiMethod::kM6:
+      return {.keep = flex.exponents ? KeepInputs::kNone : KeepInputs::kAll};
+  }
+  OCTET_CHECK(false);
 }
 
-std::vector<float> smoothing_scale(AntiMethod method, const OutlierStats& stats,
-                                   const std::vector<const FloatWeight*>& targets,
-                                   ThreadTeam& team) {
-  switch (method) {
+bool smooths(AntiMethod method, const FlexSmooth& flex, const InputGroup& group, int64_t layer) {
+  if (method == AntiMethod::kNone) return false;
+  if (group.after_norm()) return true;
+  if (method == AntiMethod::kM6)
+    return group.source != InputSource::kV || layer >= flex.o_kept_below;
+  return method == AntiMethod::kM4;
+}
+
+std::vector<float> weight_amplitude(const SmoothTarget& target) {
+  const size_t k = target.stats.channels();
+  std::vector<float> w(k, 0.0f);
+  for (const FloatWeight* t : target.weights)
+    for (size_t j = 0; j < t->shape.n; ++j)
+      for (size_t i = 0; i < k; ++i) w[i] = std::max(w[i], std::fabs(t->w[j * k + i]));
+  return w;
+}
+
+std::vector<float> power_scale(const std::vector<float>& a, const std::vector<float>& w,
+                               float alpha, float beta) {
+  std::vector<float> s(a.size());
+  for (size_t i = 0; i < s.size(); ++i)
+    s[i] = std::max(kMinScale, std::pow(a[i], alpha) / std::pow(std::max(kMinScale, w[i]), beta));
+  return s;
+}
+
+void average_heads(const SmoothTarget& target, std::vector<float>& values) {
+  combine_heads(target, values, static_cast<float>(target.group_heads),
+                [](float a, float b) { return a + b; });
+}
+
+void maximize_heads(const SmoothTarget& target, std::vector<float>& values) {
+  combine_heads(target, values, 1, [](float a, float b) { return std::max(a, b); });
+}
+
+std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOptions& options,
+                                   const FlexSmooth& flex, ThreadTeam& team) {
+  switch (options.anti_method) {
     case AntiMethod::kM1:
-      return smooth_quant(stats, targets);
+      return power_scale(target.stats.amplitude(), weight_amplitude(target), 0.5f, 0.5f);
+    case AntiMethod::kM2:
+      return scale_m2(target, team);
     case AntiMethod::kM3:
-      return awq(stats, targets, team);
+      return scale_m3(target, options.asymmetric_weights, team);
+    case AntiMethod::kM4: {
+      std::vector<float> s =
+          power_scale(target.stats.amplitude(), weight_amplitude(target), 0.9f, 1 - 0.9f);
+      average_heads(target, s);
+      return s;
+    }
+    case AntiMethod::kM5:
+      return scale_m5(target.stats);
+    case AntiMethod::kM6:
+      return scale_m6(target, flex, team);
     case AntiMethod::kNone:
       break;
   }
   OCTET_CHECK(false);
 }
 
-void fuse(const std::vector<float>& scale, Norm& norm, const std::vector<FloatWeight*>& targets) {
+std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
+                                const ModelConfig& config) {
+  if (scale.size() == rows || scale.empty()) return scale;
+  const size_t width = static_cast<size_t>(config.head_dim), repeat = scale.size() / rows;
+  std::vector<float> s(rows);
+  for (size_t j = 0; j < rows; ++j) s[j] = scale[j / width * repeat * width + j % width];
+  return s;
+}
+
+void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelConfig& config,
+          FloatLayer& layer) {
   const size_t k = scale.size();
-  for (size_t i = 0; i < k; ++i) norm.weight[i] /= scale[i];
-  for (size_t i = 0; i < norm.bias.size(); ++i) norm.bias[i] /= scale[i];
-  for (FloatWeight* t : targets)
-    for (size_t i = 0; i < t->w.size(); ++i) t->w[i] *= scale[i % k];
+  for (LinearKind kind : group.kinds) {
+    FloatWeight& t = layer.at(kind);
+    for (size_t j = 0; j < t.shape.n; ++j)
+      for (size_t i = 0; i < k; ++i) t.w[j * k + i] *= scale[i];
+  }
+  if (group.after_norm()) {
+    Norm& norm = layer.norm_of(group);
+    for (size_t i = 0; i < k; ++i) norm.weight[i] /= scale[i];
+    for (size_t i = 0; i < norm.bias.size(); ++i) norm.bias[i] /= scale[i];
+    return;
+  }
+  FloatWeight& source =
+      layer.at(group.source == InputSource::kV ? LinearKind::kV : LinearKind::kUp);
+  const std::vector<float> rows = source_scale(scale, source.shape.n, config);
+  for (size_t j = 0; j < source.shape.n; ++j) {
+    for (size_t i = 0; i < source.shape.k; ++i) source.w[j * source.shape.k + i] /= rows[j];
+    if (!source.bias.empty()) source.bias[j] /= rows[j];
+  }
 }
 
 }  // namespace octet

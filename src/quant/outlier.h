@@ -1,34 +1,48 @@
-// Outlier suppression: per-channel scales moved from a linear's input into its weights, fused into
-// the norm before it. Methods m1 (SmoothQuant) and m3 (AWQ) of msModelSlim v0.
+// Outlier suppression: per-channel scales moved from a group's input into its weights, fused into
+// what makes that input. Methods m1 to m6 of msModelSlim v0 ("Outlier suppression" in
+// docs/quantization.md).
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "src/machine/thread_team.h"
 #include "src/quant/float_layer.h"
 #include "src/quant/options.h"
+#include "src/quant/outlier_stats.h"
 
 namespace octet {
 
-// What the methods need of a group's inputs, gathered sample by sample.
-class OutlierStats {
- public:
-  explicit OutlierStats(size_t k) : amplitude_(k) {}
-  void observe(const float* x, size_t ldx, size_t m);                 // x [m, k]
-  const std::vector<float>& amplitude() const { return amplitude_; }  // [k] max |x|
-  const std::vector<float>& first() const { return first_; }          // the first sample [m, k]
-
- private:
-  std::vector<float> amplitude_, first_;
+// What a method takes its statistics from.
+struct OutlierNeeds {
+  size_t batches = SIZE_MAX;  // so many at most, spread evenly from the first on
+  KeepInputs keep = KeepInputs::kNone;
+  bool deviation = false;
 };
+OutlierNeeds outlier_needs(const QuantizeOptions& options, const FlexSmooth& flex);
 
-// The scale [k] of a group: inputs are divided by it, weight columns multiplied.
-std::vector<float> smoothing_scale(AntiMethod method, const OutlierStats& stats,
-                                   const std::vector<const FloatWeight*>& targets,
-                                   ThreadTeam& team);
+// Whether the method moves anything into the group of linears of `layer`.
+bool smooths(AntiMethod method, const FlexSmooth& flex, const InputGroup& group, int64_t layer);
 
-// norm.weight and norm.bias / s; target columns * s.
-void fuse(const std::vector<float>& scale, Norm& norm, const std::vector<FloatWeight*>& targets);
+// A group to be smoothed.
+struct SmoothTarget {
+  const OutlierStats& stats;
+  std::vector<const FloatWeight*> weights;
+  // Neighbouring heads of the input [heads, k / heads] that one head of the source feeds: they get
+  // one scale. 1 for groups fed by a norm or by up_proj.
+  size_t heads = 1, group_heads = 1;
+};
+// The scale [k] of the group's input: inputs are divided by it, weight columns multiplied.
+std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOptions& options,
+                                   const FlexSmooth& flex, ThreadTeam& team);
+
+// The scales [rows] of the rows of v_proj or up_proj, whose outputs become an input with `scale`
+// [k]: heads of the input that share a head of the source have equal scales. Empty for none.
+std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
+                                const ModelConfig& config);
+
+// The group's weight columns * s and its source / s: norm.weight and norm.bias, or the rows of the
+// linear before.
+void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelConfig& config,
+          FloatLayer& layer);
 
 }  // namespace octet

@@ -11,68 +11,106 @@
 #include "src/quant/calibration_linear.h"
 #include "src/quant/encode.h"
 #include "src/quant/export.h"
+#include "src/quant/model_type.h"
 
 namespace octet {
 namespace {
 
 constexpr double kHistogramBelow = 50;  // act_method 3: the score up to which it takes histograms
 
-void check_samples(const std::vector<std::vector<int32_t>>& samples, const ModelConfig& config) {
-  if (samples.empty())
-    throw usage_error("no calibration samples: static W8A8 needs them to learn input ranges");
-  for (size_t i = 0; i < samples.size(); ++i) {
-    if (samples[i].empty() || samples[i].size() > static_cast<size_t>(config.max_position))
-      throw Error("a calibration sample of the wrong length", ErrorKind::kUsage)
-          .field(fmt::format("sample {}", i))
-          .expected(fmt::format("1 to {} tokens", config.max_position))
-          .found(std::to_string(samples[i].size()));
-    for (int32_t id : samples[i])
-      if (id < 0 || id >= config.vocab_size)
-        throw Error("a calibration token is outside the vocabulary", ErrorKind::kUsage)
+void check_batches(const std::vector<TokenBatch>& batches, const ModelConfig& config,
+                   size_t max_tokens) {
+  for (size_t i = 0; i < batches.size(); ++i)
+    for (const std::vector<int32_t>& sequence : batches[i]) {
+      if (sequence.empty() || sequence.size() > max_tokens)
+        throw Error("a calibration sample of the wrong length", ErrorKind::kUsage)
             .field(fmt::format("sample {}", i))
-            .expected(fmt::format("0 to {}", config.vocab_size - 1))
-            .found(std::to_string(id));
+            .expected(fmt::format("1 to {} tokens", max_tokens))
+            .found(std::to_string(sequence.size()));
+      for (int32_t id : sequence)
+        if (id < 0 || id >= config.vocab_size)
+          throw Error("a calibration token is outside the vocabulary", ErrorKind::kUsage)
+              .field(fmt::format("sample {}", i))
+              .expected(fmt::format("0 to {}", config.vocab_size - 1))
+              .found(std::to_string(id));
+    }
+}
+
+// What the tool refuses too, in one line each.
+void check_types(const ModelConfig& config, const QuantizeOptions& o) {
+  if (o.asymmetric_weights && o.scheme != Scheme::kW8A16)
+    throw usage_error("asymmetric weights (--w_sym False) go with --a_bit 16 only");
+  if (o.scheme == Scheme::kW8A16 && o.anti_method == AntiMethod::kM6 &&
+      std::string(find_model_type(config, o).name) == "qwen3")
+    throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
+  if (o.mindie_format && !o.compat_msmodelslim)
+    throw usage_error(
+        "--mindie_format is a layout of --compat msmodelslim; without that option the output is "
+        "what MindIE and vLLM-Ascend both load");
+}
+
+void check_data(const CalibrationData& data, const ModelConfig& config, const QuantizeOptions& o) {
+  if (data.samples.empty()) {
+    if (has_static_input(o.scheme))
+      throw usage_error(
+          "no calibration samples: static ranges of activations are learnt from them");
+    if (o.quantize_kv_cache)
+      throw usage_error("no calibration samples: the KV cache's scales are learnt from them");
+    if (data.outlier.empty() && (o.anti_method != AntiMethod::kNone || o.disable_threshold > 0))
+      throw usage_error(
+          "no calibration samples: outlier suppression and --disable_threshold learn from them");
   }
+  // The tool takes lines of any length.
+  const size_t longest = o.compat_msmodelslim ? SIZE_MAX : static_cast<size_t>(config.max_position);
+  check_batches(data.samples, config, longest);
+  check_batches(data.outlier, config, longest);
 }
 
 class Quantizer {
  public:
-  Quantizer(const fs::path& model, const std::vector<std::vector<int32_t>>& samples,
-            const QuantizeOptions& options)
-      : folder_(model), samples_(samples), options_(options) {
+  Quantizer(const fs::path& model, const CalibrationData& data, const QuantizeOptions& options)
+      : folder_(model), data_(data), options_(options) {
+    if (data.samples.empty()) options_.disable_level = 0;
     if (folder_.quantized())
       throw Error("the model is quantized already", ErrorKind::kUsage)
           .file(model.string())
           .remedy("start from the float checkpoint");
-    check_samples(samples, folder_.config());
+    check_types(folder_.config(), options_);
+    check_data(data, folder_.config(), options_);
   }
 
   QuantizeSummary run(const fs::path& target) {
     QuantizeSummary summary;
-    summary.kept = choose_by_name(folder_.config(), options_);
+    const ModelConfig& config = folder_.config();
+    // Both before the output folder, so that a wrong name leaves nothing behind.
+    summary.kept = choose_by_name(config, options_);
+    if (options_.disable_threshold > 0) threshold_candidates(config, options_);
     OutputFolder output(target, options_.overwrite);
-    const int64_t layers = folder_.config().layers;
     const bool measured = needs_analysis(options_);
-    Progress progress("quantize", "layer", layers * (measured ? 2 : 1), options_.quiet);
+    Progress progress("quantize", "layer", config.layers * (measured ? 2 : 1), options_.quiet);
     if (measured) {
-      analysis_ = analyze(folder_, samples_, options_, team_, progress);
+      analysis_ = analyze(folder_, data_, options_, team_, progress);
+      if (options_.disable_threshold > 0)
+        summary.kept = choose_by_threshold(config, options_, analysis_.threshold_scores);
       choose_by_score(analysis_.scores, options_.disable_level, !options_.compat_msmodelslim,
                       summary.kept);
     }
     kept_ = &summary.kept;
     Exporter exporter(output.path(), folder_, summary.kept, options_);
     exporter.write_embedding();
-    CalibrationStream stream(folder_, samples_, team_);
-    for (int64_t layer = 0; layer < layers; ++layer) {
-      progress.update(layer + (measured ? layers : 0), fmt::format("quantizing layer {}", layer));
-      quantize_layer(layer, stream, exporter);
+    if (has_static_input(options_.scheme))
+      stream_ = std::make_unique<CalibrationStream>(folder_, data_.samples, team_);
+    for (int64_t layer = 0; layer < config.layers; ++layer) {
+      progress.update(layer + (measured ? config.layers : 0),
+                      fmt::format("quantizing layer {}", layer));
+      quantize_layer(layer, exporter);
     }
     const Norm norm = load_norm(folder_, "model.norm");
     exporter.write_final_norm(norm);
-    exporter.write_head(quantize_head(norm, stream));
+    exporter.write_head(quantize_head(norm));
     exporter.finish();
     output.commit();
-    progress.update(layers * (measured ? 2 : 1));
+    progress.update(config.layers * (measured ? 2 : 1));
     progress.finish();
     summary.seconds = progress.elapsed_seconds();
     return summary;
@@ -85,12 +123,18 @@ class Quantizer {
     bool histogram = options_.act_method == ActMethod::kHistogram;
     if (options_.act_method == ActMethod::kAuto)
       histogram = analysis_.score(linear) <= kHistogramBelow;
-    return histogram ? make_histogram_observer() : make_minmax_observer();
+    return histogram ? make_histogram_observer(options_.compat_msmodelslim)
+                     : make_minmax_observer();
   }
 
-  void quantize_layer(int64_t layer, CalibrationStream& stream, Exporter& exporter) {
+  RoundedWeight round(const FloatWeight& w) {
+    return round_weight(w.w, w.shape.n, w.shape.k, options_.asymmetric_weights, team_);
+  }
+
+  void quantize_layer(int64_t layer, Exporter& exporter) {
     FloatLayer weights = load_float_layer(folder_, layer);
-    if (!analysis_.smoothing.empty()) smooth_layer(analysis_, layer, stored(), weights);
+    if (!analysis_.smoothing.empty())
+      smooth_layer(analysis_, layer, folder_.config(), stored(), weights);
     QuantizedLayer linears;
     for (LinearKind kind : kLinearKinds) {
       FloatWeight& w = weights.at(kind);
@@ -98,19 +142,24 @@ class Quantizer {
         for (float& v : w.w) v = round_to(v, stored());  // as it will be stored
         continue;
       }
-      linears[static_cast<size_t>(kind)].rounded = round_weight(w.w, w.shape.n, w.shape.k, team_);
+      linears.at(kind).rounded = round(w);
     }
+    if (!analysis_.kv.empty()) linears.kv = &analysis_.kv[static_cast<size_t>(layer)];
+    if (stream_) calibrate(layer, weights, linears);
+    exporter.write_layer(layer, weights, linears);
+  }
+
+  void calibrate(int64_t layer, const FloatLayer& weights, QuantizedLayer& linears) {
     calibrating_.clear();
     std::vector<std::unique_ptr<Linear>> groups;
     for (const InputGroup& group : input_groups())
       groups.push_back(build_group(layer, group, weights, linears));
-    stream.run(DecoderLayer{weights.input_norm, weights.post_norm, std::move(groups[0]),
-                            std::move(groups[1]), std::move(groups[2]), std::move(groups[3])},
-               [&] {
-                 for (const auto& [kind, linear] : calibrating_)
-                   linears[static_cast<size_t>(kind)].input = linear->params();
-               });
-    exporter.write_layer(layer, weights, linears);
+    stream_->run(DecoderLayer{weights.input_norm, weights.post_norm, std::move(groups[0]),
+                              std::move(groups[1]), std::move(groups[2]), std::move(groups[3])},
+                 [&] {
+                   for (const auto& [kind, linear] : calibrating_)
+                     linears.at(kind).input = linear->params();
+                 });
   }
 
   // The linears of a group side by side: neighbours that are all int8, or all float, as one.
@@ -119,7 +168,7 @@ class Quantizer {
     std::vector<std::unique_ptr<Linear>> parts;
     for (size_t i = 0; i < group.kinds.size();) {
       const auto rounded = [&](size_t at) -> const std::optional<RoundedWeight>& {
-        return linears[static_cast<size_t>(group.kinds[at])].rounded;
+        return linears.at(group.kinds[at]).rounded;
       };
       const size_t first = i;
       while (i < group.kinds.size() && rounded(i).has_value() == rounded(first).has_value()) ++i;
@@ -143,13 +192,14 @@ class Quantizer {
     return std::make_unique<LinearGroup>(std::move(parts));
   }
 
-  QuantizedLinear quantize_head(const Norm& norm, CalibrationStream& stream) {
+  QuantizedLinear quantize_head(const Norm& norm) {
     QuantizedLinear head;
     if (kept_->contains("lm_head")) return head;
     const FloatWeight w = load_float_head(folder_);
-    head.rounded = round_weight(w.w, w.shape.n, w.shape.k, team_);
+    head.rounded = round(w);
+    if (!stream_) return head;
     const std::unique_ptr<Observer> observer = make_observer("lm_head");
-    stream.tap(norm, [&](const float* x, size_t, size_t m) {
+    stream_->tap(norm, [&](const float* x, size_t, size_t m) {
       observer->observe({x, m * w.shape.k});
     });
     head.input = params_of(observer->range(), stored());
@@ -157,11 +207,12 @@ class Quantizer {
   }
 
   ModelFolder folder_;
-  const std::vector<std::vector<int32_t>>& samples_;
-  const QuantizeOptions& options_;
+  const CalibrationData& data_;
+  QuantizeOptions options_;
   ThreadTeam team_;
   Analysis analysis_;
   const KeptInFloat* kept_ = nullptr;
+  std::unique_ptr<CalibrationStream> stream_;  // none for types without static ranges
   std::vector<std::pair<LinearKind, const CalibrationLinear*>> calibrating_;
 };
 
@@ -197,12 +248,11 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
 
 }  // namespace
 
-QuantizeSummary quantize(const fs::path& model, const fs::path& target,
-                         const std::vector<std::vector<int32_t>>& samples,
+QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
                          const QuantizeOptions& options) {
   refuse_overlap(model, target);
   const fs::path place = fs::weakly_canonical(fs::absolute(target));
-  QuantizeSummary summary = Quantizer(model, samples, options).run(place);
+  QuantizeSummary summary = Quantizer(model, data, options).run(place);
   summarize(ModelFolder(model), ModelFolder(place), summary);
   return summary;
 }

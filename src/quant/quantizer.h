@@ -1,9 +1,10 @@
-// Streaming quantization of a float model folder to a W8A8 folder.
+// Streaming quantization of a float model folder to an int8 folder.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "src/quant/analysis.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
 
@@ -23,11 +24,10 @@ struct QuantizeSummary {
   double seconds = 0;
 };
 
-// Quantizes `model` into the folder `target`, which appears whole or not at all. `samples`:
-// calibration token ids, one list a sample, in order; ids must be in the vocabulary. One layer's
-// weights are in memory at a time. Throws Error.
-QuantizeSummary quantize(const fs::path& model, const fs::path& target,
-                         const std::vector<std::vector<int32_t>>& samples,
+// Quantizes `model` into the folder `target`, which appears whole or not at all. Token ids must be
+// in the vocabulary. Without samples only types without static ranges work, no level, and no KV
+// cache. One layer's weights are in memory at a time. Throws Error.
+QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
                          const QuantizeOptions& options);
 
 }  // namespace octet

@@ -128,16 +128,82 @@ class Quantize(Verbs):
         self.bad(code, words, "quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", CALIB, *more)
         self.nothing_left()
 
-    def test_what_is_not_supported_yet(self):
+    def test_what_is_outside(self):
         self.refuse(2, ["npu", "--device_type", "cpu"], "--device_type", "npu")
-        self.refuse(2, ["m6", "--anti_method"], "--anti_method", "m6")
-        self.refuse(2, "--pdmix", "--pdmix", "True")
-        self.refuse(2, "--w-bit", "--w_bit", "4")
-        self.refuse(2, "--is-dynamic", "--is_dynamic", "True")
-        self.refuse(2, "--use-kvcache-quant", "--use_kvcache_quant", "True")
-        self.refuse(2, "--w-method", "--w_method", "GPTQ")
+        for flag, value in (("--w-bit", "4"), ("--co-sparse", "True"), ("--is-lowbit", "True"), ("--use-fa-quant", "True"),
+                            ("--w-method", "GPTQ"), ("--fraction", "0.011"), ("--use-reduce-quant", "True")):
+            self.refuse(2, [flag, "outside of what Octet does"], flag, value)
         self.refuse(2, "tokenizer_args", "--tokenizer_args", '{"max_length": 3}')
         self.refuse(2, "--mindie_format", "--mindie_format")
+
+    def test_what_does_not_go_together(self):
+        self.refuse(2, "exclude each other", "--pdmix", "True", "--is_dynamic", "True")
+        self.refuse(2, "exclude each other", "--pdmix", "True", "--a_bit", "16")
+        self.refuse(2, ["--w_sym", "--a_bit 16"], "--w_sym", "False")
+        self.refuse(2, "qwen3", "--a_bit", "16", "--anti_method", "m6", "--model_type", "qwen3")
+        self.refuse(2, "--calib_tokens", "--calib_tokens", "x.json")
+        for more in [], ["--a_bit", "16", "--use_kvcache_quant", "True"], ["--is_dynamic", "True", "--anti_method", "m4"]:
+            self.bad(2, "no calibration samples", "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out",
+                     "--calib_file", "none", *more)
+        self.nothing_left()
+
+    def types_of(self, out):
+        self.good("check", out)
+        return json.loads((out / "quant_model_description.json").read_text())
+
+    def test_types(self):
+        for name, flags in {"W8A8_DYNAMIC": ["--is_dynamic", "True"], "W8A8_MIX": ["--pdmix", "True"],
+                            "W8A16": ["--a_bit", "16", "--w_sym", "False"]}.items():
+            out = self.dir / name
+            self.quantize(QWEN, out, *flags, "--use_kvcache_quant", "True", "--anti_method", "m1")
+            types = self.types_of(out)
+            self.assertEqual(types["model_quant_type"], name)
+            self.assertEqual(types["kv_cache_type"], "C8")
+            self.assertEqual(types["model.layers.0.self_attn.q_proj.weight_scale"], name)
+            self.assertEqual(types["model.layers.0.self_attn.k_proj.kv_cache_scale"], "C8")
+            self.assertEqual(json.loads((out / "config.json").read_text())["quantize"], name.lower())
+            self.assertTrue((out / f"quant_model_weight_{name.lower()}.safetensors").exists())
+
+    def test_without_calibration(self):
+        for flags in ["--is_dynamic", "True"], ["--a_bit", "16"]:
+            out = self.dir / flags[0]
+            run = octet("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", "None", *flags, "--disable_level", "L3")
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertIn("note: --disable_level has no effect", run.stderr)
+            self.assertNotIn("model.layers.0.mlp.up_proj.input_scale", self.types_of(out))
+
+    def test_outlier_suppression(self):
+        anti = self.dir / "anti.jsonl"
+        anti.write_text("".join(json.dumps({"inputs_pretokenized": f"Rain falls {i} times."}) + "\n" for i in range(6)))
+        lists = self.dir / "anti.json"
+        lists.write_text('[["Rain falls.", "It is wet outside."], ["Deep learning"]]')
+        for method in "m2", "m4", "m5", "m6":
+            for compat in [], ["--compat", "msmodelslim"]:
+                out = self.dir / (method + "".join(compat))
+                self.quantize(LLAMA, out, "--anti_method", method, "--anti_calib_file", lists if compat else anti, *compat)
+                self.good("check", out)
+        self.refuse_file(1, ["anti.json", "item 1"], '[["Rain"], [7]]')
+        self.bad(2, ["m7", "m6"], "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "x", "--anti_method", "m7")
+
+    def refuse_file(self, code, words, text):
+        (self.dir / "anti.json").write_text(text)
+        self.bad(code, words, "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out", "--calib_file", CALIB,
+                 "--anti_method", "m1", "--anti_calib_file", self.dir / "anti.json")
+
+    def test_disable_threshold_and_layer_count(self):
+        out = self.dir / "out"
+        self.quantize(LLAMA, out, "--disable_threshold", "1000")
+        self.assertEqual(self.types_of(out)["model.layers.0.mlp.down_proj.weight"], "W8A8")
+        self.quantize(LLAMA, out, "--overwrite", "--disable_threshold", "0.0001")
+        self.assertEqual(self.types_of(out)["model.layers.0.mlp.down_proj.weight"], "FLOAT")
+        self.quantize(LLAMA, out, "--overwrite", "--layer_count", "2")
+        types = self.types_of(out)
+        self.assertEqual([types[f"model.layers.{i}.mlp.down_proj.weight"] for i in (0, 1, 2)], ["FLOAT", "FLOAT", "W8A8"])
+
+    def test_a_line_without_its_key(self):
+        calib = self.dir / "calib.jsonl"
+        calib.write_text('{"other": "key"}\n')
+        self.good("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out", "--calib_file", calib, "--compat", "msmodelslim")
 
     def test_wrong_values(self):
         self.refuse(2, ["--disable_level", "L05"], "--disable_level", "L05")
@@ -145,6 +211,9 @@ class Quantize(Verbs):
         self.refuse(2, ["--disable_names", "model.layers.99.mlp.up_proj"], "--disable_names", "model.layers.99.mlp.up_proj")
         self.refuse(2, ["--model_type", "gpt"], "--model_type", "gpt")
         self.refuse(2, "--part_file_size", "--part_file_size", "-1")
+        self.refuse(2, "--disable_threshold", "--disable_threshold", "-1")
+        self.refuse(2, "--layer_count", "--layer_count", "-1")
+        self.refuse(2, "--a-bit", "--a_bit", "4")
         self.refuse(2, "--disable-last-linear", "--disable_last_linear", "maybe")
         self.refuse(2, "--no-such-flag", "--no_such_flag")
 
@@ -224,8 +293,11 @@ class Quantize(Verbs):
         self.good("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", "", "--calib_texts", "a b c",
                   "It rains.", "--disable_names", "--anti_method", "", "--w_bit", "8", "--a_bit", "8", "--mm_tensor", "False")
         self.assertEqual(json.loads((out / "quant_model_description.json").read_text())["model.layers.0.mlp.down_proj.weight"], "FLOAT")
-        self.bad(2, "--calib_texts", "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "x", "--calib_file", CALIB,
-                 "--calib_texts", "a")
+        run = octet("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "x", "--calib_file", CALIB, "--calib_texts", "a",
+                    "--model_name", "llama", "--w_method", "MinMax")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        for flag in "--calib_texts", "--model_name":
+            self.assertIn(f"note: {flag} has no effect", run.stderr)
 
     def test_dtype_of_a_config_without_one(self):
         for key in None, "dtype":

@@ -1,0 +1,37 @@
+#include "src/quant/options.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "src/base/error.h"
+
+namespace octet {
+namespace {
+
+constexpr std::array<std::pair<AntiMethod, const char*>, 7> kAntiMethods = {
+    {{AntiMethod::kNone, ""},
+     {AntiMethod::kM1, "m1"},
+     {AntiMethod::kM2, "m2"},
+     {AntiMethod::kM3, "m3"},
+     {AntiMethod::kM4, "m4"},
+     {AntiMethod::kM5, "m5"},
+     {AntiMethod::kM6, "m6"}}};
+
+}  // namespace
+
+std::string anti_method_name(AntiMethod method) {
+  for (const auto& [value, name] : kAntiMethods)
+    if (value == method) return name;
+  OCTET_CHECK(false);
+}
+
+std::optional<AntiMethod> parse_anti_method(const std::string& name) {
+  for (const auto& [value, known] : kAntiMethods)
+    if (name == known) return value;
+  return std::nullopt;
+}
+
+std::string disable_level_name(size_t level) { return fmt::format("L{}", level); }
+
+}  // namespace octet
