@@ -73,8 +73,8 @@ class GroupProbe {
     std::vector<float>& copy = scored.emplace_back();
     for (size_t r = 0; r < m; ++r) copy.insert(copy.end(), x + r * ldx, x + r * ldx + k);
   }
-  double score(const std::vector<float>& scale) const {
-    Sensitivity s;
+  double score(const std::vector<float>& scale, bool as_msmodelslim) const {
+    Sensitivity s(as_msmodelslim);
     for (const auto& x : scored)
       s.observe(x.data(), k, x.size() / k, k, scale.empty() ? nullptr : scale.data());
     return s.score();
@@ -210,7 +210,7 @@ class Analyzer {
 
   void report(int64_t layer, const InputGroup& group, const GroupProbe& probe,
               const std::vector<float>& scale) {
-    const double score = !plan_.score.empty() ? probe.score(scale) : 0;
+    const double score = !plan_.score.empty() ? probe.score(scale, options_.compat_msmodelslim) : 0;
     const double threshold = probe.quantiles ? probe.quantiles->score() : 0;
     for (LinearKind kind : group.kinds) {
       const std::string name = linear_name(layer, kind);
@@ -231,7 +231,8 @@ class Analyzer {
         probe.observe(x, ldx, m, plan_, p.numbers[index++], p.outlier, p.samples);
       });
     }
-    if (!plan_.score.empty()) result_.scores.push_back({"lm_head", probe.score({})});
+    if (!plan_.score.empty())
+      result_.scores.push_back({"lm_head", probe.score({}, options_.compat_msmodelslim)});
     if (candidate) result_.threshold_scores.push_back({"lm_head", probe.quantiles->score()});
   }
 

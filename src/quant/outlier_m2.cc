@@ -5,6 +5,7 @@
 
 #include "src/quant/observer.h"
 #include "src/quant/outlier_methods.h"
+#include "src/quant/weight_rounding.h"
 
 namespace octet {
 namespace {
@@ -68,14 +69,17 @@ class GroupOutput {
   }
 
   // Rows of s [m, m] to softmax(s * scale).
-  static void soften(std::vector<float>& s, size_t m, float scale) {
-    for (size_t r = 0; r < m; ++r) {
-      float* row = s.data() + r * m;
-      const float top = *std::max_element(row, row + m);
-      float sum = 0;
-      for (size_t i = 0; i < m; ++i) sum += row[i] = std::exp((row[i] - top) * scale);
-      for (size_t i = 0; i < m; ++i) row[i] /= sum;
-    }
+  void soften(std::vector<float>& s, size_t m, float scale) {
+    team_.run([&](Worker& w) {
+      const auto [begin, end] = w.share(m);
+      for (size_t r = begin; r < end; ++r) {
+        float* row = s.data() + r * m;
+        const float top = *std::max_element(row, row + m);
+        float sum = 0;
+        for (size_t i = 0; i < m; ++i) sum += row[i] = std::exp((row[i] - top) * scale);
+        for (size_t i = 0; i < m; ++i) row[i] /= sum;
+      }
+    });
   }
 
   ThreadTeam& team_;
@@ -87,23 +91,33 @@ class GroupOutput {
 
 // x [m, k] shifted, scaled and rounded to one static range, and back.
 void round_input(const std::vector<float>& x, const std::vector<float>& shift,
-                 const std::vector<float>& s, std::vector<float>& out) {
+                 const std::vector<float>& s, std::vector<float>& out, ThreadTeam& team) {
   const size_t k = s.size(), m = x.size() / k;
   out.resize(x.size());
-  Range range;  // with zero in it, as params_of wants it
-  for (size_t r = 0; r < m; ++r)
-    for (size_t i = 0; i < k; ++i) {
-      const float v = out[r * k + i] = (x[r * k + i] - shift[i]) / s[i];
-      range.min = std::min(range.min, v);
-      range.max = std::max(range.max, v);
+  std::vector<Range> ranges(team.size());  // with zero in them, as params_of wants it
+  team.run([&](Worker& w) {
+    const auto [begin, end] = w.share(m);
+    Range range;
+    for (size_t r = begin; r < end; ++r)
+      for (size_t i = 0; i < k; ++i) {
+        const float v = out[r * k + i] = (x[r * k + i] - shift[i]) / s[i];
+        range.min = std::min(range.min, v);
+        range.max = std::max(range.max, v);
+      }
+    ranges[w.id()] = range;
+    w.barrier();
+    for (const Range& other : ranges) {
+      range.min = std::min(range.min, other.min);
+      range.max = std::max(range.max, other.max);
     }
-  const QuantParams p = params_of(range, DType::kF32);
-  for (size_t r = 0; r < m; ++r)
-    for (size_t i = 0; i < k; ++i) {
-      float& v = out[r * k + i];
-      const float level = std::clamp(std::nearbyint(v / p.scale + p.offset), -128.0f, 127.0f);
-      v = (level - p.offset) * p.scale * s[i] + shift[i];
-    }
+    const QuantParams p = params_of(range, DType::kF32);
+    for (size_t r = begin; r < end; ++r)
+      for (size_t i = 0; i < k; ++i) {
+        float& v = out[r * k + i];
+        const float level = std::min(std::max(round_even(v / p.scale + p.offset), -128.0f), 127.0f);
+        v = (level - p.offset) * p.scale * s[i] + shift[i];
+      }
+  });
 }
 
 double mean_squared_difference(const std::vector<float>& a, const std::vector<float>& b) {
@@ -136,7 +150,7 @@ std::vector<float> scale_m2(const SmoothTarget& target, ThreadTeam& team) {
                  ? 1
                  : std::max(kMinScale, std::sqrt(above * t) / std::sqrt(std::max(kMinScale, w[c])));
     }
-    round_input(stats.inputs(), shift, s, rounded);
+    round_input(stats.inputs(), shift, s, rounded, team);
     const double loss = mean_squared_difference(output.compute(rounded), want);
     if (loss < best_loss) {
       best_loss = loss;

@@ -11,6 +11,7 @@
 #include "src/base/json.h"
 #include "src/checkpoint/check.h"
 #include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/testing.h"
 
 namespace octet {
 namespace {
@@ -260,8 +261,6 @@ INSTANTIATE_TEST_SUITE_P(Cases, Golden, ::testing::ValuesIn(cases()), [](const a
 // readable by the rules of `octet check`.
 class Types : public ::testing::Test {
  protected:
-  void TearDown() override { fs::remove_all(target_); }
-
   const ModelFolder& quantized(const char* model, QuantizeOptions o, bool with_data = true) {
     o.quiet = true;
     o.overwrite = true;
@@ -280,7 +279,8 @@ class Types : public ::testing::Test {
     return parts;
   }
 
-  fs::path target_ = fs::path(::testing::TempDir()) / "octet_quantizer_types";
+  octet::testing::TempFolder place_{"quantizer_types"};
+  fs::path target_ = place_ / "out";
   std::optional<ModelFolder> folder_;
 };
 

@@ -25,11 +25,11 @@ void Sensitivity::observe(const float* x, size_t ldx, size_t m, size_t k, const 
   double sum = 0, squares = 0;
   const double count = static_cast<double>(m * k);
   for (size_t r = 0; r < m; ++r)
-    for (size_t i = 0; i < k; ++i) sum += at(r, i) - (hi[i] + lo[i]);
+    for (size_t i = 0; i < k; ++i) sum += at(r, i) - (hi[i] + lo[i]) * shift_;
   const double mean = sum / count;
   for (size_t r = 0; r < m; ++r)
     for (size_t i = 0; i < k; ++i) {
-      const double d = at(r, i) - (hi[i] + lo[i]) - mean;
+      const double d = at(r, i) - (hi[i] + lo[i]) * shift_ - mean;
       squares += d * d;
     }
   if (count > 1) std_ = std::max(std_, std::sqrt(squares / (count - 1)));

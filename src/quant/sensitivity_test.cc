@@ -16,28 +16,35 @@ const std::vector<float> kX = {1, 2, 3, -2};
 const double kStd = std::sqrt(14.0 / 3);
 
 TEST(Sensitivity, ScoreByHand) {
-  Sensitivity s;
+  Sensitivity s(/*as_msmodelslim=*/true);
   s.observe(kX.data(), 2, 2, 2, nullptr);
   EXPECT_NEAR(s.score(), 3 / kStd, kClose);
 }
 
+// Half of it: (1, 3) less 2 and (2, -2), so -1, 2, 1, -2, with mean 0 and squares 10.
+TEST(Sensitivity, AroundTheMiddleOfEachChannel) {
+  Sensitivity s(/*as_msmodelslim=*/false);
+  s.observe(kX.data(), 2, 2, 2, nullptr);
+  EXPECT_NEAR(s.score(), 3 / std::sqrt(10.0 / 3), kClose);
+}
+
 TEST(Sensitivity, ReadsRowsByTheirStride) {
   const std::vector<float> x = {1, 2, 99, 3, -2, -99};
-  Sensitivity s;
+  Sensitivity s(/*as_msmodelslim=*/true);
   s.observe(x.data(), 3, 2, 2, nullptr);
   EXPECT_NEAR(s.score(), 3 / kStd, kClose);
 }
 
 TEST(Sensitivity, DividesByTheScale) {
   const std::vector<float> x = {2, 0.5f, 6, -0.5f}, scale = {2, 0.25f};
-  Sensitivity s;
+  Sensitivity s(/*as_msmodelslim=*/true);
   s.observe(x.data(), 2, 2, 2, scale.data());
   EXPECT_NEAR(s.score(), 3 / kStd, kClose);
 }
 
 // The largest amplitude, of either sign, and the largest spread, of whichever samples.
 TEST(Sensitivity, TakesTheLargestOverSamples) {
-  Sensitivity s;
+  Sensitivity s(/*as_msmodelslim=*/true);
   s.observe(kX.data(), 2, 2, 2, nullptr);
   // hi + lo = -14: less that 6 and 8, spread sqrt(2).
   const std::vector<float> narrow = {-8, -6};
@@ -52,7 +59,7 @@ TEST(Sensitivity, TakesTheLargestOverSamples) {
 // With one token hi = lo = x, so x - 2 x is what spreads.
 TEST(Sensitivity, OneToken) {
   const std::vector<float> x = {5, -1, 2};
-  Sensitivity s;
+  Sensitivity s(/*as_msmodelslim=*/true);
   s.observe(x.data(), 3, 1, 3, nullptr);
   EXPECT_NEAR(s.score(), 5 / 3.0, kClose);  // of 5, -1, 2: mean 2, squares 9 + 9 + 0, over 2: 9
 }
@@ -60,7 +67,7 @@ TEST(Sensitivity, OneToken) {
 TEST(Sensitivity, ConstantInputIsNoNumberToSortBy) {
   for (float value : {0.0f, 4.0f}) {
     const std::vector<float> x(6, value);
-    Sensitivity s;
+    Sensitivity s(/*as_msmodelslim=*/true);
     s.observe(x.data(), 2, 3, 2, nullptr);
     EXPECT_EQ(s.score(), 0);
   }
