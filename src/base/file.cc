@@ -132,8 +132,7 @@ OutputFolder::OutputFolder(const fs::path& target, bool overwrite)
   partial_ += fmt::format(".partial-{}", ::getpid());
   fs::create_directories(partial_, ec);
   if (ec) {
-    const Error error =
-        Error("cannot create the folder: " + ec.message()).file(partial_.string());
+    const Error error = Error("cannot create the folder: " + ec.message()).file(partial_.string());
     remove();
     throw error;
   }

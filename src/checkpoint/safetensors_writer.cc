@@ -67,14 +67,24 @@ void SafetensorsWriter::open_shard(size_t shard) {
 }
 
 void SafetensorsWriter::write(const std::string& name, std::span<const std::byte> data) {
+  OCTET_CHECK(next_ < tensors_.size() && appended_ == 0);
+  OCTET_CHECK(tensors_[next_].bytes() == data.size());
+  append(name, data);
+}
+
+void SafetensorsWriter::append(const std::string& name, std::span<const std::byte> data) {
   OCTET_CHECK(next_ < tensors_.size());
   OCTET_CHECK(tensors_[next_].name == name);
-  OCTET_CHECK(tensors_[next_].bytes() == data.size());
-  if (next_ == 0 || shard_of_[next_] != shard_of_[next_ - 1]) {
+  const uint64_t size = tensors_[next_].bytes();
+  OCTET_CHECK(data.size() <= size - appended_);
+  if (appended_ == 0 && (next_ == 0 || shard_of_[next_] != shard_of_[next_ - 1])) {
     if (file_) file_->close();
     open_shard(shard_of_[next_]);
   }
   file_->write(data);
+  appended_ += data.size();
+  if (appended_ < size) return;
+  appended_ = 0;
   ++next_;
 }
 

@@ -41,6 +41,8 @@ class SafetensorsWriter {
 
   // The next tensor's data, in the declared order; name and size must match the declaration.
   void write(const std::string& name, std::span<const std::byte> data);
+  // The next bytes of the next tensor, which is done when all are there: for large ones.
+  void append(const std::string& name, std::span<const std::byte> data);
   template <typename T>
   void write(const std::string& name, const std::vector<T>& data) {
     write(name, std::as_bytes(std::span(data)));
@@ -60,6 +62,7 @@ class SafetensorsWriter {
   std::vector<size_t> shard_of_;  // per tensor
   WriterOptions options_;
   size_t next_ = 0;
+  uint64_t appended_ = 0;  // bytes of tensor next_ that are written
   std::unique_ptr<OutputFile> file_;
 };
 

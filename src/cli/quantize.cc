@@ -1,4 +1,5 @@
-// `octet quantize`: msModelSlim's quant_llama.py and quant_qwen.py, flag by flag.
+// `octet quantize`: by a recipe, or as msModelSlim's quant_llama.py and quant_qwen.py, flag by
+// flag.
 #include <fmt/format.h>
 
 #include <array>
@@ -19,7 +20,11 @@ namespace {
 
 // The flags as they were written.
 struct Flags {
+  std::string model, out;  // positional
   std::string model_path, save_directory;
+  std::string recipe;
+  std::optional<size_t> float_budget, dynamic_budget;
+  std::string of_the_tool;  // a flag that chooses msModelSlim's methods, when one was given
   std::string calib_file, calib_tokens, device_type = "cpu", anti_method, disable_level = "L0";
   std::vector<std::string> calib_texts, disable_names;
   int act_method = 1;
@@ -153,7 +158,47 @@ void note_flags_without_effect(const Flags& f) {
     notice("--trust_remote_code has no effect: no code of a model folder is ever run");
 }
 
-QuantizeOptions options_of(const Flags& f) {
+// The flags that choose how msModelSlim's way of quantizing works.
+constexpr std::array kToolFlags = {
+    "--act-method",    "--anti-method",       "--anti-calib-file", "--a-bit",
+    "--w-sym",         "--is-dynamic",        "--pdmix",           "--use-kvcache-quant",
+    "--disable-level", "--disable-threshold", "--layer-count",     "--model-type",
+    "--compat",        "--mindie-format"};
+
+// MODEL OUT, or the tool's --model_path and --save_directory.
+void settle_paths(Flags& f) {
+  const auto settle = [](const std::string& positional, std::string& flag, const char* names) {
+    if (positional.empty() == flag.empty()) throw usage_error(fmt::format("give one of {}", names));
+    if (flag.empty()) flag = positional;
+  };
+  settle(f.model, f.model_path, "MODEL and --model_path");
+  settle(f.out, f.save_directory, "OUT and --save_directory");
+}
+
+// `octet quantize MODEL OUT` takes the recipe octet; the tool's flags take the tool's way.
+void choose_recipe(Flags& f, QuantizeOptions& o) {
+  const bool budgets = f.float_budget || f.dynamic_budget;
+  std::string name = f.recipe;
+  if (name.empty() && (budgets || (!f.model.empty() && f.of_the_tool.empty()))) name = "octet";
+  if (name.empty()) return;
+  if (!f.of_the_tool.empty())
+    throw usage_error(
+        fmt::format("{} belongs to msModelSlim's way of quantizing, and a recipe "
+                    "says itself what to do: give one of them",
+                    f.of_the_tool));
+  if (name == "mindie") {
+    if (budgets) throw usage_error("--float_budget and --dynamic_budget: not of the recipe mindie");
+    o.act_method = ActMethod::kAuto;
+    o.anti_method = AntiMethod::kM3;
+    o.disable_level = 5;
+    return;
+  }
+  o.recipe = load_recipe(name);
+  if (f.float_budget) o.recipe->float_budget = *f.float_budget;
+  if (f.dynamic_budget) o.recipe->dynamic_budget = f.dynamic_budget;
+}
+
+QuantizeOptions options_of(Flags& f) {
   check_device(f.device_type);
   check_tokenizer_args(f.tokenizer_args);
   note_flags_without_effect(f);
@@ -182,6 +227,7 @@ QuantizeOptions options_of(const Flags& f) {
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
   o.overwrite = f.overwrite;
   o.quiet = f.quiet;
+  choose_recipe(f, o);
   return o;
 }
 
@@ -259,9 +305,17 @@ void report(const QuantizeSummary& s, const std::string& target) {
 void add_quantize(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("quantize", "float checkpoint -> int8 checkpoint");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--model-path", f->model_path, "folder of the float16 or bfloat16 checkpoint")
-      ->required();
-  sub->add_option("--save-directory", f->save_directory, "folder to write")->required();
+  sub->add_option("MODEL", f->model, "folder of the float16 or bfloat16 checkpoint");
+  sub->add_option("OUT", f->out, "folder to write");
+  sub->add_option("--model-path", f->model_path, "MODEL, as msModelSlim spells it");
+  sub->add_option("--save-directory", f->save_directory, "OUT, as msModelSlim spells it");
+  sub->add_option("--recipe", f->recipe,
+                  "octet (the default of MODEL OUT), octet-fast, mindie, or a YAML file");
+  sub->add_option("--float-budget", f->float_budget,
+                  "recipe: at most so many linears in float beside the head");
+  sub->add_option("--dynamic-budget", f->dynamic_budget,
+                  "recipe: at most so many linears with scales per token; by itself: wherever it "
+                  "pays");
   sub->add_option(
          "--calib-file", f->calib_file,
          "calibration text: one JSON object a line with `inputs_pretokenized`; `none` = no "
@@ -325,7 +379,10 @@ void add_quantize(CLI::App& app) {
   add_bool(sub, "--trust-remote-code", f->trust_remote_code,
            "accepted; no code of a model folder is ever run");
   add_outside(sub);
-  sub->callback([f] {
+  sub->callback([f, sub] {
+    settle_paths(*f);
+    for (const char* flag : kToolFlags)
+      if (sub->count(flag) > 0) f->of_the_tool = flag;
     const QuantizeOptions options = options_of(*f);
     const QuantizeSummary summary =
         quantize(f->model_path, f->save_directory, calibration_data(*f, options), options);

@@ -29,7 +29,7 @@ struct Analysis {
   std::vector<std::vector<std::vector<float>>> smoothing;
   std::vector<LinearScore> scores;  // of every linear, in order of execution; empty if not needed
   std::vector<LinearScore> threshold_scores;  // QuantileScore of the threshold's candidates
-  std::vector<KvCacheScales> kv;                   // empty if not needed
+  std::vector<KvCacheScales> kv;              // empty if not needed
 
   double score(const std::string& name) const;
 };

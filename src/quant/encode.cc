@@ -1,5 +1,7 @@
 #include "src/quant/encode.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -50,6 +52,32 @@ std::vector<std::byte> encode(std::span<const float> values, DType dtype) {
     default:
       OCTET_CHECK(false);
   }
+}
+
+std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input) {
+  std::vector<float> d(w.scale.size());
+  for (size_t j = 0; j < d.size(); ++j) d[j] = input.scale * w.scale[j];
+  return d;
+}
+
+std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input,
+                                const std::vector<float>& bias, bool in_float32) {
+  const std::vector<float> d = deq_scale(w, input);
+  std::vector<int32_t> q(d.size());
+  for (size_t j = 0; j < q.size(); ++j) {
+    const float b = bias.empty() ? 0.0f : bias[j];
+    const double value =
+        in_float32 ? double{std::nearbyint(b / d[j] - static_cast<float>(w.sum[j]) * input.offset)}
+                   : std::nearbyint(double{b} / d[j]) -
+                         static_cast<double>(w.sum[j]) * double{input.offset};
+    if (!(std::fabs(value) < 2147483648.0))
+      throw Error("quant_bias does not fit 32 bits")
+          .field(fmt::format("output {}", j))
+          .found(std::to_string(value))
+          .remedy("keep this linear in float: --disable_names");
+    q[j] = static_cast<int32_t>(value);
+  }
+  return q;
 }
 
 }  // namespace octet

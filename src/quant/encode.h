@@ -1,4 +1,4 @@
-// Float values to the dtypes in which a checkpoint stores them.
+// From what was computed to what a checkpoint stores.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "src/checkpoint/dtype.h"
+#include "src/quant/observer.h"
+#include "src/quant/weight_rounding.h"
 
 namespace octet {
 
@@ -13,5 +15,13 @@ namespace octet {
 float round_to(float v, DType dtype);
 // The stored bytes of `values` in F16, BF16 or F32. Throws Error when a finite value overflows.
 std::vector<std::byte> encode(std::span<const float> values, DType dtype);
+
+// deq_scale [n] = input scale * weight scale, each product rounded once to float32.
+std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input);
+// rne(bias / deq_scale - offset * row sum) [n]: in float32 as msModelSlim does, or rne(bias /
+// deq_scale) in double and the rest in exact integers. `bias` [n] or empty. Throws Error when it
+// does not fit 32 bits.
+std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input,
+                                const std::vector<float>& bias, bool in_float32);
 
 }  // namespace octet

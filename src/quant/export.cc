@@ -16,45 +16,17 @@ namespace {
 constexpr const char* kFloat = "FLOAT";
 constexpr const char* kKvCache = "C8";
 
-// deq_scale [n], each product rounded once to float32.
-std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input) {
-  std::vector<float> d(w.scale.size());
-  for (size_t j = 0; j < d.size(); ++j) d[j] = input.scale * w.scale[j];
-  return d;
-}
-
-// rne(bias / deq_scale - offset * row sum): in float32 as msModelSlim does, or exactly.
-std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input,
-                                const std::vector<float>& bias, const std::vector<float>& d,
-                                bool in_float32) {
-  std::vector<int32_t> q(d.size());
-  for (size_t j = 0; j < q.size(); ++j) {
-    const float b = bias.empty() ? 0.0f : bias[j];
-    const double value =
-        in_float32 ? double{std::nearbyint(b / d[j] - static_cast<float>(w.sum[j]) * input.offset)}
-                   : std::nearbyint(double{b} / d[j]) -
-                         static_cast<double>(w.sum[j]) * double{input.offset};
-    if (!(std::fabs(value) < 2147483648.0))
-      throw Error("quant_bias does not fit 32 bits")
-          .field(fmt::format("output {}", j))
-          .found(std::to_string(value))
-          .remedy("keep this linear in float: --disable_names");
-    q[j] = static_cast<int32_t>(value);
-  }
-  return q;
-}
-
 }  // namespace
 
-Exporter::Exporter(const fs::path& target, const ModelFolder& source, const KeptInFloat& kept,
+Exporter::Exporter(const fs::path& target, const ModelFolder& source, ExportLayout layout,
                    const QuantizeOptions& options)
     : target_(target),
       source_(source),
-      kept_(kept),
+      layout_(std::move(layout)),
       options_(options),
       float_type_(stored_dtype(source.config(), options)),
       deq_type_(source.config().dtype == DType::kBF16 ? DType::kF32 : DType::kI64),
-      description_(type_word(), !options.mindie_format) {
+      description_(word(layout_.model_type()), !options.mindie_format) {
   plan();
   writer_ = std::make_unique<SafetensorsWriter>(
       target_, specs_,
@@ -62,21 +34,27 @@ Exporter::Exporter(const fs::path& target, const ModelFolder& source, const Kept
                     /*metadata=*/!options_.compat_msmodelslim});
 }
 
-Scheme Exporter::scheme(const std::string& linear) const {
-  return kept_.contains(linear) ? Scheme::kFloat : options_.scheme;
+Scheme ExportLayout::model_type() const {
+  // The order of msModelSlim v1, highest last.
+  constexpr std::array kRank = {Scheme::kFloat, Scheme::kW8A16, Scheme::kW8A8Dynamic,
+                                Scheme::kW8A8Mix, Scheme::kW8A8};
+  auto best = kRank.begin();
+  for (const auto& [name, scheme] : types)
+    best = std::max(best, std::find(kRank.begin(), kRank.end(), scheme));
+  return *best;
 }
 
-// The model's type in the description. The older layout has no word for W8A8_MIX.
-std::string Exporter::type_word() const {
-  const bool mix_as_static = options_.mindie_format && options_.scheme == Scheme::kW8A8Mix;
-  return scheme_name(mix_as_static ? Scheme::kW8A8 : options_.scheme);
+// The word for a type. The older layout has none for W8A8_MIX.
+std::string Exporter::word(Scheme scheme) const {
+  const bool mix_as_static = options_.mindie_format && scheme == Scheme::kW8A8Mix;
+  return scheme_name(mix_as_static ? Scheme::kW8A8 : scheme);
 }
 
 // The type in names of files: "w8a8".
 std::string Exporter::type_suffix() const {
-  std::string word = type_word();
-  for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return word;
+  std::string suffix = word(layout_.model_type());
+  for (char& c : suffix) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return suffix;
 }
 
 // Static W8A8 needs none: deq_scale holds it.
@@ -92,8 +70,9 @@ bool Exporter::norm_bias() const {
 
 // A tied head is stored by itself only where it differs from the embedding, or as the tool does.
 bool Exporter::stores_head() const {
-  return !source_.config().tie_word_embeddings || options_.compat_msmodelslim ||
-         !kept_.contains("lm_head") || source_.tensors().find("lm_head.weight") != nullptr;
+  return !layout_.config.tie_word_embeddings || options_.compat_msmodelslim ||
+         layout_.types.at("lm_head") != Scheme::kFloat ||
+         source_.tensors().find("lm_head.weight") != nullptr;
 }
 
 void Exporter::plan_tensor(const std::string& name, DType dtype, Shape shape,
@@ -107,24 +86,24 @@ void Exporter::plan_float(const std::string& name, Shape shape) {
 }
 
 void Exporter::plan_norm(const std::string& prefix) {
-  const Shape shape = {static_cast<uint64_t>(source_.config().hidden_size)};
+  const Shape shape = {static_cast<uint64_t>(layout_.config.hidden_size)};
   plan_float(prefix + ".weight", shape);
   if (!norm_bias()) return;
   plan_float(prefix + ".bias", shape);
   if (!options_.mindie_format) return;
   for (const char* part : {".module.weight", ".module.bias"})
-    plan_tensor(prefix + part, float_type_, shape, type_word());
+    plan_tensor(prefix + part, float_type_, shape, word(layout_.model_type()));
 }
 
 void Exporter::plan_linear(const std::string& name, const LinearShape& s) {
-  const Scheme type = scheme(name);
+  const Scheme type = layout_.types.at(name);
   if (type == Scheme::kFloat) {
     plan_float(name + ".weight", {s.n, s.k});
     if (s.bias) plan_float(name + ".bias", {s.n});
     return;
   }
   const auto add = [&](const char* part, DType dtype, Shape shape) {
-    plan_tensor(name + part, dtype, std::move(shape), type_word());
+    plan_tensor(name + part, dtype, std::move(shape), word(type));
   };
   add(".weight", DType::kI8, {s.n, s.k});
   if (s.bias) plan_float(name + ".bias", {s.n});
@@ -146,7 +125,7 @@ void Exporter::plan_kv(const std::string& name, uint64_t channels) {
 }
 
 void Exporter::plan() {
-  const ModelConfig& c = source_.config();
+  const ModelConfig& c = layout_.config;
   if (options_.quantize_kv_cache)
     for (const char* key : {"kv_cache_type", "kv_quant_type"}) description_.add(key, kKvCache);
   const Shape vocab = {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)};
@@ -174,14 +153,12 @@ void Exporter::write_float(const std::string& name, std::span<const float> value
   writer_->write(name, encode(values, float_type_));
 }
 
-void Exporter::write_view(const std::string& name, const TensorView& view) {
-  view.expect_finite();
-  if (view.dtype == float_type_) {
-    writer_->write(name, view.data);
-  } else {
-    write_float(name, view.floats());
-  }
-  view.release();
+// A table [rows, hidden] in parts.
+void Exporter::write_rows(const std::string& name, const RowSource& rows) {
+  constexpr size_t kPart = 1024;
+  const size_t count = static_cast<size_t>(layout_.config.vocab_size);
+  for (size_t first = 0; first < count; first += kPart)
+    writer_->append(name, encode(rows(first, std::min(kPart, count - first)), float_type_));
 }
 
 void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
@@ -197,24 +174,25 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
 
 void Exporter::write_linear(const std::string& name, const std::vector<float>& bias,
                             const QuantizedLinear& linear) {
-  const Scheme type = scheme(name);
+  const Scheme type = layout_.types.at(name);
   writer_->write(name + ".weight", linear.rounded->q);
   if (!bias.empty()) write_float(name + ".bias", bias);
   if (stores_weight_scale(type)) {
     writer_->write(name + ".weight_scale", linear.rounded->scale);
     writer_->write(name + ".weight_offset", linear.rounded->offset);
   }
-  if (has_static_input(type)) write_static(name, bias, linear);
+  if (has_static_input(type))
+    write_static(name, linear.corrected_bias.empty() ? bias : linear.corrected_bias, linear);
 }
 
 void Exporter::write_static(const std::string& name, const std::vector<float>& bias,
                             const QuantizedLinear& linear) {
   const RoundedWeight& w = *linear.rounded;
-  const std::vector<float> d = deq_scale(w, linear.input);
   write_float(name + ".input_scale", std::span(&linear.input.scale, 1));
   write_float(name + ".input_offset", std::span(&linear.input.offset, 1));
   writer_->write(name + ".quant_bias",
-                 quant_bias(w, linear.input, bias, d, options_.compat_msmodelslim));
+                 quant_bias(w, linear.input, bias, options_.compat_msmodelslim));
+  const std::vector<float> d = deq_scale(w, linear.input);
   if (deq_type_ == DType::kF32) {
     writer_->write(name + ".deq_scale", d);
   } else {
@@ -229,9 +207,8 @@ void Exporter::write_kv(const std::string& name, const std::vector<float>& scale
   writer_->write(name + ".kv_cache_offset", std::vector<float>(scale.size(), 0.0f));
 }
 
-void Exporter::write_embedding() {
-  const std::string name = "model.embed_tokens.weight";
-  write_view(name, source_.tensors().get(name));
+void Exporter::write_embedding(const RowSource& rows) {
+  write_rows("model.embed_tokens.weight", rows);
 }
 
 void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
@@ -255,11 +232,11 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
 
 void Exporter::write_final_norm(const Norm& norm) { write_norm("model.norm", norm); }
 
-void Exporter::write_head(const QuantizedLinear& linear) {
+void Exporter::write_head(const QuantizedLinear& linear, const RowSource& rows) {
   if (linear.rounded) {
     write_linear("lm_head", {}, linear);
   } else if (stores_head()) {
-    write_view("lm_head.weight", source_.head_weight());
+    write_rows("lm_head.weight", rows);
   }
 }
 
@@ -276,7 +253,10 @@ void Exporter::finish() {
 void Exporter::write_config() const {
   ordered_json c = source_.config().raw;
   if (!c.contains("torch_dtype")) c["torch_dtype"] = config_dtype_name(source_.config().dtype);
-  if (!kept_.contains("lm_head")) c["tie_word_embeddings"] = false;
+  c["intermediate_size"] = layout_.config.intermediate_size;
+  if (source_.config().tie_word_embeddings &&
+      (!layout_.config.tie_word_embeddings || layout_.types.at("lm_head") != Scheme::kFloat))
+    c["tie_word_embeddings"] = false;
   if (!options_.compat_msmodelslim) {
     c["quantize"] = type_suffix();  // what MindIE's ATB backend reads
     c["quantization_config"] = description_.json();

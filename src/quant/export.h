@@ -2,13 +2,14 @@
 #pragma once
 
 #include <array>
+#include <functional>
+#include <map>
 #include <optional>
 #include <vector>
 
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/quant/analysis.h"
 #include "src/quant/float_layer.h"
-#include "src/quant/layer_choice.h"
 #include "src/quant/observer.h"
 #include "src/quant/options.h"
 #include "src/quant/weight_rounding.h"
@@ -20,25 +21,38 @@ namespace octet {
 struct QuantizedLinear {
   std::optional<RoundedWeight> rounded;
   QuantParams input;
+  std::vector<float> corrected_bias;  // [n] for quant_bias, in place of the float bias; or empty
 };
 struct QuantizedLayer {
   std::array<QuantizedLinear, 7> linears;  // by LinearKind
-  const KvCacheScales* kv = nullptr;            // of a quantized KV cache
+  const KvCacheScales* kv = nullptr;       // of a quantized KV cache
   QuantizedLinear& at(LinearKind kind) { return linears[static_cast<size_t>(kind)]; }
   const QuantizedLinear& at(LinearKind kind) const { return linears[static_cast<size_t>(kind)]; }
 };
 
+// What the output holds: its shapes, and the type of every linear (lm_head among them).
+struct ExportLayout {
+  ModelConfig config;
+  std::map<std::string, Scheme> types;
+  // The type that stands for the model: the highest of its linears'.
+  Scheme model_type() const;
+};
+
+// Rows [first, first + count) of a table [vocab, hidden].
+using RowSource = std::function<std::vector<float>(size_t first, size_t count)>;
+
 class Exporter {
  public:
-  // Plans all tensors of the output in `target` (an existing folder); `kept` stay in float.
-  Exporter(const fs::path& target, const ModelFolder& source, const KeptInFloat& kept,
+  // Plans all tensors of the output in `target` (an existing folder).
+  Exporter(const fs::path& target, const ModelFolder& source, ExportLayout layout,
            const QuantizeOptions& options);
 
   // To be called in this order.
-  void write_embedding();
+  void write_embedding(const RowSource& rows);
   void write_layer(int64_t layer, const FloatLayer& weights, const QuantizedLayer& linears);
   void write_final_norm(const Norm& norm);
-  void write_head(const QuantizedLinear& linear);  // nothing to do for a tied head
+  // `rows`: of a head in float; nothing is written for a tied one.
+  void write_head(const QuantizedLinear& linear, const RowSource& rows);
   // Closes the weights, writes description and config, copies the other files.
   void finish();
 
@@ -52,7 +66,7 @@ class Exporter {
   void plan_linear(const std::string& name, const LinearShape& shape);
   void plan_kv(const std::string& name, uint64_t channels);
   void write_float(const std::string& name, std::span<const float> values);
-  void write_view(const std::string& name, const TensorView& view);
+  void write_rows(const std::string& name, const RowSource& rows);
   void write_norm(const std::string& prefix, const Norm& norm);
   void write_linear(const std::string& name, const std::vector<float>& bias,
                     const QuantizedLinear& linear);
@@ -62,8 +76,7 @@ class Exporter {
   void write_config() const;
   void copy_side_files() const;
 
-  Scheme scheme(const std::string& linear) const;
-  std::string type_word() const;
+  std::string word(Scheme scheme) const;
   std::string type_suffix() const;
   bool stores_weight_scale(Scheme scheme) const;
   bool norm_bias() const;
@@ -71,7 +84,7 @@ class Exporter {
 
   fs::path target_;
   const ModelFolder& source_;
-  const KeptInFloat& kept_;
+  ExportLayout layout_;
   const QuantizeOptions& options_;
   DType float_type_, deq_type_;
   std::vector<TensorSpec> specs_;

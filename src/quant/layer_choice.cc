@@ -142,4 +142,16 @@ void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool 
                    fmt::format("--disable_level: same group, score {:.1f}", candidates[i].score));
 }
 
+std::map<std::string, Scheme> types_of(const ModelConfig& config, const KeptInFloat& kept,
+                                       Scheme scheme) {
+  std::map<std::string, Scheme> types;
+  const auto add = [&](const std::string& name) {
+    types[name] = kept.contains(name) ? Scheme::kFloat : scheme;
+  };
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    for (LinearKind kind : kLinearKinds) add(linear_name(layer, kind));
+  add("lm_head");
+  return types;
+}
+
 }  // namespace octet

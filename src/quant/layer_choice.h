@@ -38,4 +38,8 @@ KeptInFloat choose_by_threshold(const ModelConfig& config, const QuantizeOptions
 void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool whole_groups,
                      KeptInFloat& kept);
 
+// The type of every linear and of lm_head: kFloat for what is kept, else `scheme`.
+std::map<std::string, Scheme> types_of(const ModelConfig& config, const KeptInFloat& kept,
+                                       Scheme scheme);
+
 }  // namespace octet

@@ -9,6 +9,7 @@
 
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/quant_description.h"
+#include "src/quant/recipe.h"
 
 namespace octet {
 
@@ -24,6 +25,9 @@ struct FlexSmooth {
 };
 
 struct QuantizeOptions {
+  // Octet's own quantization; nothing = msModelSlim's, by the members below. With a recipe only
+  // disable_names, disable_last_linear and those that concern files count.
+  std::optional<Recipe> recipe;
   Scheme scheme = Scheme::kW8A8;    // of the linears that are quantized; not kFloat
   bool asymmetric_weights = false;  // with kW8A16 only
   bool quantize_kv_cache = false;   // "C8": static int8 keys and values

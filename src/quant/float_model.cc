@@ -1,0 +1,75 @@
+#include "src/quant/float_model.h"
+
+#include <algorithm>
+
+#include "src/base/checked.h"
+#include "src/model/weights.h"
+#include "src/quant/exact.h"
+
+namespace octet {
+namespace {
+
+std::vector<float> rows_of(const TensorView& table, size_t columns, size_t first, size_t count) {
+  TensorView part = table;
+  const size_t bytes = columns * dtype_size(table.dtype);
+  part.data = table.data.subspan(first * bytes, count * bytes);
+  part.expect_finite();
+  std::vector<float> rows(count * columns);
+  part.to_floats(rows.data());
+  part.release();
+  return rows;
+}
+
+}  // namespace
+
+FloatModel::FloatModel(const ModelFolder& folder, const RotationOptions& options, ThreadTeam& team)
+    : folder_(folder),
+      team_(team),
+      config_(folder.config()),
+      final_norm_(load_norm(folder, "model.norm")) {
+  const uint64_t vocab = static_cast<uint64_t>(config_.vocab_size);
+  const size_t hidden = as_size(config_.hidden_size);
+  folder.tensors().get("model.embed_tokens.weight").expect_shape({vocab, hidden});
+  folder.head_weight().expect_shape({vocab, hidden});
+  if (options.residual) {
+    residual_.emplace(hidden, *options.residual);
+    config_.tie_word_embeddings = false;
+  }
+  if (options.values) values_.emplace(as_size(config_.head_dim), *options.values);
+}
+
+FloatLayer FloatModel::layer(int64_t layer) const {
+  FloatLayer l = load_float_layer(folder_, layer);
+  if (residual_) {
+    fuse_norm(l.input_norm, {&l.at(LinearKind::kQ), &l.at(LinearKind::kK), &l.at(LinearKind::kV)});
+    fuse_norm(l.post_norm, {&l.at(LinearKind::kGate), &l.at(LinearKind::kUp)});
+    rotate_residual(*residual_, l, team_);
+  }
+  if (values_) rotate_values(*values_, config_, l, team_);
+  return l;
+}
+
+std::vector<float> FloatModel::embedding(size_t first, size_t count) const {
+  std::vector<float> rows = rows_of(folder_.tensors().get("model.embed_tokens.weight"),
+                                    as_size(config_.hidden_size), first, count);
+  if (residual_) residual_->apply_rows(rows.data(), count, team_);
+  return rows;
+}
+
+std::vector<float> FloatModel::head(size_t first, size_t count) const {
+  const size_t hidden = as_size(config_.hidden_size);
+  std::vector<float> rows = rows_of(folder_.head_weight(), hidden, first, count);
+  if (!residual_) return rows;
+  for (size_t r = 0; r < count; ++r)
+    for (size_t i = 0; i < hidden; ++i) rows[r * hidden + i] *= final_norm_.weight[i];
+  residual_->apply_rows(rows.data(), count, team_);
+  return rows;
+}
+
+Norm FloatModel::final_norm() const {
+  Norm n = final_norm_;
+  if (residual_) std::fill(n.weight.begin(), n.weight.end(), 1.0f);
+  return n;
+}
+
+}  // namespace octet

@@ -1,0 +1,38 @@
+// The float model as the quantizer sees it: read from the folder layer by layer, with the exact
+// changes that concern the whole model (fused norms, rotations) merged into what it returns.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "src/checkpoint/model_folder.h"
+#include "src/quant/float_layer.h"
+#include "src/quant/rotation.h"
+
+namespace octet {
+
+struct RotationOptions {
+  std::optional<uint64_t> residual;  // R1 with this seed: fuses the norms, unties the head
+  std::optional<uint64_t> values;    // R2 with this seed
+};
+
+class FloatModel {
+ public:
+  FloatModel(const ModelFolder& folder, const RotationOptions& options, ThreadTeam& team);
+
+  const ModelConfig& config() const { return config_; }  // untied when rotated
+  FloatLayer layer(int64_t layer) const;
+  // `count` rows of the embedding, or of the head, from row `first`: [count, hidden].
+  std::vector<float> embedding(size_t first, size_t count) const;
+  std::vector<float> head(size_t first, size_t count) const;
+  Norm final_norm() const;
+
+ private:
+  const ModelFolder& folder_;
+  ThreadTeam& team_;
+  ModelConfig config_;
+  std::optional<Rotation> residual_, values_;
+  Norm final_norm_;
+};
+
+}  // namespace octet

@@ -1,0 +1,220 @@
+#include "src/quant/gptq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "src/base/error.h"
+#include "src/kernels/kernels.h"
+
+namespace octet {
+namespace {
+
+using kernels::FloatType;
+
+// y [m, ldy] += a [m, lda] b^T with b [n, ldb] given row by row, all of k columns; `sign` -1
+// subtracts. For the blocks of a factorization: small k, so packing b costs little.
+class SmallGemm {
+ public:
+  void pack(const float* b, size_t ldb, size_t n, size_t k, float sign) {
+    const auto& t = kernels::table();
+    n_ = n;
+    k_ = k;
+    const size_t panels = kernels::float_panels(t, n);
+    dense_.resize(n * k);
+    for (size_t j = 0; j < n; ++j)
+      for (size_t i = 0; i < k; ++i) dense_[j * k + i] = sign * b[j * ldb + i];
+    packed_.resize(panels * t.float_panel * k);
+    t.float_pack(dense_.data(), FloatType::kF32, n, k, 0, panels, packed_.data());
+  }
+  void add(const float* a, size_t lda, size_t m, float* y, size_t ldy) const {
+    const auto& t = kernels::table();
+    t.float_gemm({a, lda, m, packed_.data(), FloatType::kF32, k_, n_, 0,
+                  kernels::float_panels(t, n_), nullptr, y, ldy, true});
+  }
+
+ private:
+  size_t n_ = 0, k_ = 0;
+  std::vector<float> dense_, packed_;
+};
+
+constexpr size_t kBlock = 128;  // of factorization and rounding
+
+// a [k, k] symmetric -> upper A with a = A A^T, in place (the lower triangle is left as it was).
+// From the last row up: A[j][j]^2 = a[j][j] - sum_{l > j} A[j][l]^2.
+void cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
+  const size_t blocks = (k + kBlock - 1) / kBlock;
+  for (size_t b = blocks; b-- > 0;) {
+    const size_t first = b * kBlock, last = std::min(k, first + kBlock);
+    // The diagonal block, in double.
+    for (size_t j = last; j-- > first;) {
+      double d = a[j * k + j];
+      for (size_t l = j + 1; l < last; ++l) d -= double{a[j * k + l]} * a[j * k + l];
+      OCTET_CHECK(d > 0);
+      const double root = std::sqrt(d);
+      a[j * k + j] = static_cast<float>(root);
+      for (size_t i = first; i < j; ++i) {
+        double v = a[i * k + j];
+        for (size_t l = j + 1; l < last; ++l) v -= double{a[i * k + l]} * a[j * k + l];
+        a[i * k + j] = static_cast<float>(v / root);
+      }
+    }
+    if (first == 0) break;
+    // The rows above it: the same recurrence, rows are independent. Then the trailing update
+    // a[0:first, 0:first] -= P P^T with P [first, width].
+    const size_t width = last - first;
+    team.run([&](Worker& worker) {
+      {
+        const auto [begin, end] = worker.share(first);
+        for (size_t i = begin; i < end; ++i)
+          for (size_t j = last; j-- > first;) {
+            double v = a[i * k + j];
+            for (size_t l = j + 1; l < last; ++l) v -= double{a[i * k + l]} * a[j * k + l];
+            a[i * k + j] = static_cast<float>(v / double{a[j * k + j]});
+          }
+      }
+      worker.barrier();
+      SmallGemm gemm;
+      // Column blocks, dealt out in turn; rows up to the block's end (upper triangle only).
+      for (size_t c = 0; c * kBlock < first; ++c) {
+        if (c % worker.count() != worker.id()) continue;
+        const size_t column = c * kBlock, end = std::min(first, column + kBlock);
+        gemm.pack(a.data() + column * k + first, k, end - column, width, -1);
+        gemm.add(a.data() + first, k, end, a.data() + column, k);
+      }
+    });
+  }
+}
+
+}  // namespace
+
+Hessian::Hessian(size_t k, ThreadTeam& team) : k_(k), team_(team), h_(k * k, 0.0f) {}
+
+void Hessian::add(const float* x, size_t ldx, size_t m, const float* weight) {
+  OCTET_CHECK(!mirrored_);
+  constexpr size_t kTokens = 512;
+  const auto& t = kernels::table();
+  const size_t panels = kernels::float_panels(t, k_);
+  std::vector<float> columns(k_ * kTokens), scaled(k_ * kTokens),
+      packed(panels * t.float_panel * kTokens);
+  for (size_t first = 0; first < m; first += kTokens) {
+    const size_t count = std::min(kTokens, m - first);
+    team_.run([&](Worker& worker) {
+      {
+        const auto [begin, end] = worker.share(k_, 16);
+        for (size_t r = 0; r < count; ++r) {
+          const float* row = x + (first + r) * ldx;
+          const float w = weight[first + r];
+          for (size_t i = begin; i < end; ++i) {
+            columns[i * count + r] = row[i];
+            scaled[i * count + r] = w * row[i];
+          }
+        }
+      }
+      worker.barrier();
+      {
+        const auto [begin, end] = worker.share(panels);
+        t.float_pack(scaled.data(), FloatType::kF32, k_, count, begin, end, packed.data());
+      }
+      worker.barrier();
+      // Panel by panel, rows up to the panel's last column: the upper triangle.
+      for (size_t p = 0; p < panels; ++p) {
+        if (p % worker.count() != worker.id()) continue;
+        const size_t rows = std::min(k_, (p + 1) * t.float_panel);
+        t.float_gemm({columns.data(), count, rows, packed.data(), FloatType::kF32, count, k_, p,
+                      p + 1, nullptr, h_.data(), k_, true});
+      }
+    });
+  }
+}
+
+const std::vector<float>& Hessian::matrix() {
+  if (!mirrored_)
+    for (size_t i = 0; i < k_; ++i)
+      for (size_t j = 0; j < i; ++j) h_[i * k_ + j] = h_[j * k_ + i];
+  mirrored_ = true;
+  return h_;
+}
+
+RoundingPlan plan_rounding(Hessian& hessian, double damping, ThreadTeam& team) {
+  const size_t k = hessian.size();
+  const std::vector<float>& h = hessian.matrix();
+  RoundingPlan plan;
+  plan.order.resize(k);
+  std::iota(plan.order.begin(), plan.order.end(), size_t{0});
+  std::stable_sort(plan.order.begin(), plan.order.end(),
+                   [&](size_t a, size_t b) { return h[a * k + a] > h[b * k + b]; });
+  double mean = 0;
+  for (size_t i = 0; i < k; ++i) mean += h[i * k + i];
+  mean /= static_cast<double>(k);
+  const float ridge = static_cast<float>(mean > 0 ? mean * damping : 1.0);
+  plan.factor.resize(k * k);
+  team.run([&](Worker& worker) {
+    const auto [begin, end] = worker.share(k);
+    for (size_t i = begin; i < end; ++i)
+      for (size_t j = 0; j < k; ++j) plan.factor[i * k + j] = h[plan.order[i] * k + plan.order[j]];
+  });
+  for (size_t i = 0; i < k; ++i) plan.factor[i * k + i] += ridge;
+  cholesky_upper(plan.factor, k, team);
+  team.run([&](Worker& worker) {
+    std::vector<float> inverse(k);
+    for (size_t j = 0; j < k; ++j) inverse[j] = 1.0f / plan.factor[j * k + j];
+    worker.barrier();
+    for (size_t i = worker.id(); i < k; i += worker.count())
+      for (size_t j = 0; j < k; ++j)
+        plan.factor[i * k + j] =
+            j < i ? 0.0f : (j == i ? 1.0f : plan.factor[i * k + j] * inverse[j]);
+  });
+  return plan;
+}
+
+RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
+                                const RoundingPlan& plan, std::vector<float> scale,
+                                ThreadTeam& team) {
+  RoundedWeight r{std::vector<int8_t>(n * k), std::move(scale), std::vector<float>(n, 0.0f),
+                  std::vector<int64_t>(n)};
+  if (r.scale.empty()) {
+    r.scale.resize(n);
+    for (size_t j = 0; j < n; ++j) r.scale[j] = row_grid(w.data() + j * k, k, false).scale;
+  }
+  constexpr size_t kRows = 256;  // at a time
+  team.run([&](Worker& worker) {
+    const auto [begin, end] = worker.share(n, 16);
+    std::vector<float> ordered(kRows * k), target, error(kRows * k), block(kBlock * k);
+    SmallGemm gemm;
+    for (size_t j0 = begin; j0 < end; j0 += kRows) {
+      const size_t rows = std::min(kRows, end - j0);
+      for (size_t j = 0; j < rows; ++j)
+        for (size_t i = 0; i < k; ++i) ordered[j * k + i] = w[(j0 + j) * k + plan.order[i]];
+      target = ordered;
+      for (size_t first = 0; first < k; first += kBlock) {
+        const size_t last = std::min(k, first + kBlock), width = last - first;
+        if (first > 0) {  // target[:, J] = w[:, J] + error[:, <J] B[<J, J]
+          for (size_t i = 0; i < first; ++i)
+            for (size_t c = 0; c < width; ++c)
+              block[c * first + i] = plan.factor[i * k + first + c];
+          gemm.pack(block.data(), first, width, first, 1);
+          gemm.add(error.data(), k, rows, target.data() + first, k);
+        }
+        for (size_t j = 0; j < rows; ++j) {
+          float* t = target.data() + j * k;
+          const RowGrid grid{r.scale[j0 + j], 0, -127};
+          const float s = grid.scale;
+          for (size_t i = first; i < last; ++i) {
+            const float q = round_to_grid(t[i], grid);
+            r.q[(j0 + j) * k + plan.order[i]] = static_cast<int8_t>(q);
+            const float e = ordered[j * k + i] - q * s;
+            error[j * k + i] = e;
+            const float* b = plan.factor.data() + i * k;
+            for (size_t l = i + 1; l < last; ++l) t[l] += e * b[l];
+          }
+        }
+      }
+      for (size_t j = j0; j < j0 + rows; ++j)
+        for (size_t i = 0; i < k; ++i) r.sum[j] += r.q[j * k + i];
+    }
+  });
+  return r;
+}
+
+}  // namespace octet

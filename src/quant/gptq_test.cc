@@ -1,0 +1,113 @@
+#include "src/quant/gptq.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+namespace octet {
+namespace {
+
+std::vector<float> random(size_t n, uint32_t seed) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> v(n);
+  for (float& x : v) x = normal(engine);
+  return v;
+}
+
+// Correlated inputs [m, k].
+std::vector<float> inputs(size_t m, size_t k) {
+  std::vector<float> x = random(m * k, 1);
+  for (size_t t = 0; t < m; ++t)
+    for (size_t i = 1; i < k; ++i) x[t * k + i] = 0.9f * x[t * k + i - 1] + 0.4f * x[t * k + i];
+  return x;
+}
+
+double output_error(const std::vector<float>& x, const std::vector<float>& w,
+                    const RoundedWeight& r, size_t m, size_t n, size_t k) {
+  double sum = 0;
+  for (size_t t = 0; t < m; ++t)
+    for (size_t j = 0; j < n; ++j) {
+      double d = 0;
+      for (size_t i = 0; i < k; ++i)
+        d += double{x[t * k + i]} * (double{w[j * k + i]} - double{r.scale[j]} * r.q[j * k + i]);
+      sum += d * d;
+    }
+  return sum;
+}
+
+TEST(Gptq, TheHessianIsTheWeightedSecondMoment) {
+  const size_t m = 700, k = 45;
+  ThreadTeam team(2);
+  const std::vector<float> x = inputs(m, k), weight(m, 0.5f);
+  Hessian h(k, team);
+  h.add(x.data(), k, m, weight.data());
+  for (size_t i = 0; i < k; ++i)
+    for (size_t j = 0; j < k; ++j) {
+      double sum = 0;
+      for (size_t t = 0; t < m; ++t) sum += 0.5 * double{x[t * k + i]} * x[t * k + j];
+      EXPECT_NEAR(h.matrix()[i * k + j], sum, 1e-2);
+    }
+}
+
+TEST(Gptq, ThePlanFactorsTheHessian) {
+  const size_t m = 900, k = 300;  // more than two blocks
+  ThreadTeam team(2);
+  const std::vector<float> x = inputs(m, k), ones(m, 1.0f);
+  Hessian h(k, team);
+  h.add(x.data(), k, m, ones.data());
+  const RoundingPlan plan = plan_rounding(h, 0.01, team);
+  double mean = 0;
+  for (size_t i = 0; i < k; ++i) mean += h.matrix()[i * k + i] / static_cast<double>(k);
+  // B diag(d) B^T = H + damping; the last column of B gives d from the last diagonal entry on.
+  std::vector<double> d(k);
+  for (size_t i = k; i-- > 0;) {
+    const size_t c = plan.order[i];
+    double v = h.matrix()[c * k + c] + 0.01 * mean;
+    for (size_t j = i + 1; j < k; ++j) v -= d[j] * plan.factor[i * k + j] * plan.factor[i * k + j];
+    d[i] = v;
+    EXPECT_GT(v, 0);
+    EXPECT_EQ(plan.factor[i * k + i], 1.0f);
+  }
+  for (size_t i = 0; i < k; i += 7)
+    for (size_t l = 0; l < i; l += 5) {
+      double v = 0;
+      for (size_t j = i; j < k; ++j) v += d[j] * plan.factor[i * k + j] * plan.factor[l * k + j];
+      EXPECT_NEAR(v, h.matrix()[plan.order[i] * k + plan.order[l]], 1e-4 * mean);
+    }
+}
+
+TEST(Gptq, IndependentChannelsRoundToNearest) {
+  const size_t n = 19, k = 130;
+  ThreadTeam team(2);
+  std::vector<float> x(k * k, 0.0f);
+  for (size_t i = 0; i < k; ++i) x[i * k + i] = 1 + static_cast<float>(i);
+  const std::vector<float> ones(k, 1.0f), w = random(n * k, 2);
+  Hessian h(k, team);
+  h.add(x.data(), k, k, ones.data());
+  const RoundedWeight a = round_weight(w, n, k, false, team);
+  const RoundedWeight b = round_weight_gptq(w, n, k, plan_rounding(h, 0, team), {}, team);
+  EXPECT_EQ(a.q, b.q);
+  EXPECT_EQ(a.scale, b.scale);
+  EXPECT_EQ(a.sum, b.sum);
+}
+
+TEST(Gptq, HalvesTheErrorOnCorrelatedInputs) {
+  const size_t m = 1200, n = 40, k = 290;
+  ThreadTeam team(2);
+  const std::vector<float> x = inputs(m, k), ones(m, 1.0f), w = random(n * k, 2);
+  Hessian h(k, team);
+  h.add(x.data(), k, m, ones.data());
+  const RoundedWeight nearest = round_weight(w, n, k, false, team);
+  const RoundedWeight r = round_weight_gptq(w, n, k, plan_rounding(h, 0.01, team), {}, team);
+  for (size_t j = 0; j < n; ++j) {
+    int64_t sum = 0;
+    for (size_t i = 0; i < k; ++i) sum += r.q[j * k + i];
+    EXPECT_EQ(r.sum[j], sum);
+  }
+  EXPECT_LT(output_error(x, w, r, m, n, k), 0.5 * output_error(x, w, nearest, m, n, k));
+}
+
+}  // namespace
+}  // namespace octet

@@ -1,0 +1,53 @@
+// All calibration tokens on their way through the layers, part of a layer by part of a layer: the
+// inputs of all tokens of a linear are known before its outputs are computed.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "src/machine/memory.h"
+#include "src/model/kv_cache.h"
+#include "src/model/layer.h"
+
+namespace octet {
+
+class LayerStream {
+ public:
+  // Samples of the given lengths; the states start as zero.
+  LayerStream(const ModelConfig& config, std::vector<size_t> lengths, ThreadTeam& team);
+
+  size_t tokens() const { return tokens_; }
+  size_t hidden() const { return static_cast<size_t>(config_.hidden_size); }
+  float* states() { return states_.data(); }  // [tokens, hidden] the residual stream
+
+  // norm(states) [tokens, hidden], valid until the next call.
+  const float* normalized(const Norm& norm);
+  const float* attended() const { return attended_.data(); }    // [tokens, q]
+  const float* activated() const { return activated_.data(); }  // [tokens, intermediate()]
+  size_t intermediate() const { return static_cast<size_t>(config_.intermediate_size); }
+
+  // The parts of DecoderLayer, for all tokens. `layer` may have another intermediate size than the
+  // model's: set_intermediate() before mlp().
+  void attention(const DecoderLayer& layer);
+  void attention_output(const DecoderLayer& layer);
+  void mlp(const DecoderLayer& layer);
+  void mlp_output(const DecoderLayer& layer);
+  void set_intermediate(size_t size);
+
+ private:
+  struct Batch {
+    size_t first_row = 0, rows = 0;  // of the whole
+    std::vector<size_t> lengths;
+  };
+
+  ModelConfig config_;
+  ThreadTeam& team_;
+  size_t tokens_ = 0;
+  std::vector<Batch> batches_;
+  Buffer<float> states_, normalized_, attended_, activated_;
+  std::unique_ptr<StepBuffers> buffers_;  // for one batch
+  std::unique_ptr<KvCache> cache_;
+  std::vector<float> cos_, sin_;  // [longest sample, head_dim / 2]
+};
+
+}  // namespace octet

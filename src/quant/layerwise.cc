@@ -1,0 +1,376 @@
+#include "src/quant/layerwise.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/base/checked.h"
+#include "src/base/error.h"
+#include "src/base/progress.h"
+#include "src/quant/encode.h"
+#include "src/quant/exact.h"
+#include "src/quant/export.h"
+#include "src/quant/float_model.h"
+#include "src/quant/group_quantizer.h"
+#include "src/quant/layer_stream.h"
+#include "src/quant/mlp_channels.h"
+#include "src/quant/type_choice.h"
+
+namespace octet {
+namespace {
+
+constexpr size_t kGranule = 64;  // intermediate sizes are multiples of it
+
+RotationOptions rotation_of(const Recipe& r) { return {r.rotate_residual, r.rotate_values}; }
+
+// A layer after its exact changes, and what the float stream saw in it.
+struct LayerWork {
+  FloatLayer weights;
+  std::vector<float> o_weight, down_weight;      // [tokens] of errors of o and down
+  std::vector<double> qkv_input, gate_up_input;  // mean inputs [hidden]
+  std::vector<double> middle, end;               // mean states after attention, after MLP
+  std::optional<float> down_range;
+  std::vector<GroupCost> costs;  // when measured, one a group
+};
+
+class Layerwise {
+ public:
+  Layerwise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
+            ThreadTeam& team)
+      : folder_(folder),
+        options_(options),
+        recipe_(*options.recipe),
+        team_(team),
+        stored_(folder.config().dtype),
+        model_(folder, rotation_of(recipe_), team),
+        groups_(recipe_, stored_, team) {
+    for (const TokenBatch& batch : data.samples)
+      for (const std::vector<int32_t>& ids : batch) {
+        lengths_.push_back(ids.size());
+        ids_.insert(ids_.end(), ids.begin(), ids.end());
+      }
+    // Neighbouring texts in one fold: text of one kind often stands together.
+    for (size_t i = 0; i < lengths_.size(); ++i)
+      fold_.insert(fold_.end(), lengths_[i], static_cast<uint8_t>(i * kFolds / lengths_.size()));
+    ones_.assign(ids_.size(), 1.0f);
+    start(float_);
+  }
+
+  KeptInFloat run(OutputFolder& output) {
+    const ModelConfig& config = model_.config();
+    QuantizeOptions names = options_;
+    if (!names.disable_names) names.disable_names.emplace();  // none by default
+    kept_ = choose_by_name(config, names);
+    types_ = types_of(config, kept_, Scheme::kW8A8);
+    plan_copies();
+    const bool measured =
+        recipe_.dynamic_budget != std::optional<size_t>(0) || recipe_.float_budget > 0;
+    Progress progress("quantize", "layer", config.layers * (measured ? 2 : 1), options_.quiet);
+    if (measured) {
+      std::vector<GroupCost> costs;
+      for (int64_t layer = 0; layer < config.layers; ++layer) {
+        progress.update(layer, fmt::format("measuring layer {}", layer));
+        const LayerWork work = prepare(layer, true);
+        costs.insert(costs.end(), work.costs.begin(), work.costs.end());
+      }
+      choose_types(costs, recipe_.dynamic_budget, recipe_.float_budget, types_, kept_);
+      start(float_);
+    }
+    ExportLayout layout{config, types_};
+    layout.config.intermediate_size += static_cast<int64_t>(copies_);
+    Exporter exporter(output.path(), folder_, layout, options_);
+    exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
+    start(quant_);
+    for (int64_t layer = 0; layer < config.layers; ++layer) {
+      progress.update(layer + (measured ? config.layers : 0),
+                      fmt::format("quantizing layer {}", layer));
+      quantize_layer(layer, exporter);
+    }
+    exporter.write_final_norm(model_.final_norm());
+    exporter.write_head(quantize_head(),
+                        [&](size_t first, size_t n) { return model_.head(first, n); });
+    exporter.finish();
+    write_text(output.path() / "octet_recipe.yaml", to_yaml(recipe_));
+    progress.update(config.layers * (measured ? 2 : 1));
+    progress.finish();
+    return kept_;
+  }
+
+ private:
+  size_t tokens() const { return ids_.size(); }
+  size_t hidden() const { return as_size(model_.config().hidden_size); }
+  Scheme type(int64_t layer, LinearKind kind) const { return types_.at(linear_name(layer, kind)); }
+
+  // A stream at the embedding.
+  void start(std::unique_ptr<LayerStream>& stream) {
+    stream = std::make_unique<LayerStream>(model_.config(), lengths_, team_);
+    for (size_t t = 0; t < tokens(); ++t) {
+      const std::vector<float> row = model_.embedding(as_size(ids_[t]), 1);
+      for (size_t i = 0; i < hidden(); ++i)
+        stream->states()[t * hidden() + i] = round_to(row[i], stored_);
+    }
+  }
+
+  // How many channels every MLP gains; none when every down_proj stays in float.
+  void plan_copies() {
+    if (!recipe_.equalize_mlp || recipe_.equalize_mlp->copies == 0) return;
+    bool any = false;
+    for (int64_t layer = 0; layer < model_.config().layers; ++layer)
+      any = any || type(layer, LinearKind::kDown) != Scheme::kFloat;
+    if (!any) return;
+    const size_t now = as_size(model_.config().intermediate_size);
+    const double wanted = static_cast<double>(now) * (1 + recipe_.equalize_mlp->copies);
+    copies_ = static_cast<size_t>(std::ceil(wanted / kGranule)) * kGranule - now;
+  }
+
+  // Runs the float stream through the layer and makes the recipe's exact changes. `measure`: also
+  // the cost of every type, on the float stream's inputs.
+  LayerWork prepare(int64_t index, bool measure) {
+    LayerWork work;
+    FloatLayer& w = work.weights = model_.layer(index);
+    const auto pack = [&](size_t group) {
+      return pack_float(std::as_const(w).weights_of(input_groups()[group]), team_);
+    };
+    const DecoderLayer layer{w.input_norm, w.post_norm, pack(0), pack(1), pack(2), pack(3)};
+    LayerStream& s = *float_;
+    s.set_intermediate(w.at(LinearKind::kUp).shape.n);
+    std::vector<float> before;
+    InputError error[2];
+    const auto see_input = [&](size_t group, const Norm& norm, std::vector<double>& mean) {
+      const float* x = s.normalized(norm);
+      mean = weighted_mean(x, tokens(), hidden(), ones_);
+      if (!measure) return;
+      error[group / 2] = groups_.input_error({x, tokens(), hidden(), ones_, {}},
+                                             std::as_const(w).weights_of(input_groups()[group]));
+      before.assign(s.states(), s.states() + tokens() * hidden());
+    };
+    const auto see_output = [&](std::vector<float>& weight, std::vector<double>& mean) {
+      weight = token_weights();
+      mean = weighted_mean(s.states(), tokens(), hidden(), weight);
+    };
+
+    see_input(0, layer.input_norm, work.qkv_input);
+    s.attention(layer);
+    const std::vector<float> value_scale = scale_of_values(w);
+    s.attention_output(layer);
+    see_output(work.o_weight, work.middle);
+    if (!value_scale.empty()) scale_values(value_scale, model_.config(), w);
+    if (measure) {
+      add_cost(work, index, 0, error[0], change(before, work.o_weight) / error[0].signal);
+      add_cost(work, index, 1, attended_error(w, value_scale, work.o_weight),
+               1 / change({}, work.o_weight));
+    }
+
+    see_input(2, layer.post_norm, work.gate_up_input);
+    s.mlp(layer);
+    s.mlp_output(layer);
+    see_output(work.down_weight, work.end);
+    const std::optional<MlpPlan> plan = plan_mlp(work);
+    if (plan) {
+      scale_up(plan->scale, w);
+      split_channels(plan->split, w);
+      work.down_range = plan->range * static_cast<float>(recipe_.equalize_mlp->margin);
+    }
+    if (measure) {
+      add_cost(work, index, 2, error[1], change(before, work.down_weight) / error[1].signal);
+      add_cost(work, index, 3, activated_error(work, plan), 1 / change({}, work.down_weight));
+    }
+    return work;
+  }
+
+  // sum_t weight |state - before|^2, relative to sum_t weight |state|^2; without `before`: the
+  // latter.
+  double change(const std::vector<float>& before, const std::vector<float>& weight) const {
+    double moved = 0, whole = 0;
+    for (size_t t = 0; t < tokens(); ++t)
+      for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i) {
+        const double v = double{float_->states()[i]};
+        const double d = before.empty() ? 0 : v - double{before[i]};
+        moved += double{weight[t]} * d * d;
+        whole += double{weight[t]} * v * v;
+      }
+    return before.empty() ? whole : moved / whole;
+  }
+
+  void add_cost(LayerWork& work, int64_t layer, size_t group, const InputError& e, double factor) {
+    GroupCost cost;
+    cost.fixed = e.fixed * factor;
+    cost.per_token = e.per_token * factor;
+    for (LinearKind kind : input_groups()[group].kinds) {
+      cost.linears.push_back(linear_name(layer, kind));
+      cost.bytes += work.weights.at(kind).w.size();
+    }
+    work.costs.push_back(std::move(cost));
+  }
+
+  InputError attended_error(const FloatLayer& w, const std::vector<float>& scale,
+                            const std::vector<float>& weight) {
+    const size_t q = w.at(LinearKind::kO).shape.k;
+    std::vector<float> x(float_->attended(), float_->attended() + tokens() * q);
+    if (!scale.empty())
+      for (size_t i = 0; i < x.size(); ++i) x[i] /= scale[value_channel(i % q)];
+    return groups_.input_error({x.data(), tokens(), q, weight, {}},
+                               w.weights_of(input_groups()[1]));
+  }
+
+  InputError activated_error(const LayerWork& work, const std::optional<MlpPlan>& plan) {
+    const size_t from = float_->intermediate(), k = work.weights.at(LinearKind::kDown).shape.k;
+    std::vector<float> x(tokens() * k);
+    for (size_t t = 0; t < tokens(); ++t)
+      for (size_t i = 0; i < k; ++i) {
+        const size_t c = plan ? plan->split.source[i] : i;
+        x[t * k + i] = float_->activated()[t * from + c] *
+                       (plan ? plan->split.share[i] / plan->scale[c] : 1.0f);
+      }
+    return groups_.input_error({x.data(), tokens(), k, work.down_weight, work.down_range},
+                               work.weights.weights_of(input_groups()[3]));
+  }
+
+  // What an error of one unit in a token's state counts: the inverse of its mean square, 1 on
+  // average.
+  std::vector<float> token_weights() const {
+    std::vector<float> w(tokens());
+    double total = 0;
+    for (size_t t = 0; t < tokens(); ++t) {
+      double sum = 0;
+      for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i)
+        sum += double{float_->states()[i]} * double{float_->states()[i]};
+      w[t] = static_cast<float>(1 / (sum / static_cast<double>(hidden()) + 1e-12));
+      total += double{w[t]};
+    }
+    for (float& v : w) v *= static_cast<float>(static_cast<double>(tokens()) / total);
+    return w;
+  }
+
+  // The KV channel that column i of o reads.
+  size_t value_channel(size_t i) const {
+    const ModelConfig& c = model_.config();
+    const size_t dim = as_size(c.head_dim), group = as_size(c.heads / c.kv_heads);
+    return i / dim / group * dim + i % dim;
+  }
+
+  // max|x|^alpha / max|W_o|^(1 - alpha) per KV channel, geometric mean 1; empty without the step.
+  std::vector<float> scale_of_values(const FloatLayer& w) const {
+    if (recipe_.value_alpha == 0) return {};
+    const FloatWeight& o = w.at(LinearKind::kO);
+    const size_t q = o.shape.k, kv = as_size(model_.config().kv_size());
+    std::vector<float> input(kv, 0.0f), weight(kv, 0.0f), s(kv);
+    const auto raise = [&](std::vector<float>& top, size_t i, float v) {
+      top[value_channel(i)] = std::max(top[value_channel(i)], std::fabs(v));
+    };
+    for (size_t i = 0; i < tokens() * q; ++i) raise(input, i % q, float_->attended()[i]);
+    for (size_t i = 0; i < o.w.size(); ++i) raise(weight, i % q, o.w[i]);
+    const float alpha = static_cast<float>(recipe_.value_alpha);
+    double logs = 0;
+    for (size_t i = 0; i < kv; ++i) {
+      s[i] = std::pow(std::max(input[i], 1e-6f), alpha) /
+             std::pow(std::max(weight[i], 1e-6f), 1 - alpha);
+      logs += std::log(double{s[i]});
+    }
+    const float middle = static_cast<float>(std::exp(logs / static_cast<double>(kv)));
+    for (float& v : s) v /= middle;
+    return s;
+  }
+
+  std::optional<MlpPlan> plan_mlp(const LayerWork& work) {
+    if (!recipe_.equalize_mlp) return std::nullopt;
+    const FloatWeight& down = work.weights.at(LinearKind::kDown);
+    return plan_mlp_channels(
+        {float_->activated(), tokens(), float_->intermediate(), work.down_weight, fold_, &down},
+        {copies_, recipe_.gptq_damping ? recipe_.equalize_mlp->weight_noise : 1,
+         recipe_.equalize_mlp->spread},
+        team_);
+  }
+
+  void quantize_layer(int64_t index, Exporter& exporter) {
+    LayerWork work = prepare(index, false);
+    FloatLayer& w = work.weights;
+    QuantizedLayer out;
+    LayerStream& s = *quant_;
+    s.set_intermediate(w.at(LinearKind::kUp).shape.n);
+    DecoderLayer layer{w.input_norm, w.post_norm, nullptr, nullptr, nullptr, nullptr};
+    const size_t q = w.at(LinearKind::kO).shape.k;
+    layer.qkv =
+        quantize(index, 0, w, out, {s.normalized(layer.input_norm), tokens(), hidden(), ones_, {}},
+                 &work.qkv_input, nullptr);
+    s.attention(layer);
+    std::vector<double> target = missing(work.middle, work.o_weight);
+    layer.o = quantize(index, 1, w, out, {s.attended(), tokens(), q, work.o_weight, {}}, nullptr,
+                       &target);
+    s.attention_output(layer);
+    layer.gate_up =
+        quantize(index, 2, w, out, {s.normalized(layer.post_norm), tokens(), hidden(), ones_, {}},
+                 &work.gate_up_input, nullptr);
+    s.mlp(layer);
+    target = missing(work.end, work.down_weight);
+    layer.down =
+        quantize(index, 3, w, out,
+                 {s.activated(), tokens(), s.intermediate(), work.down_weight, work.down_range},
+                 nullptr, &target);
+    s.mlp_output(layer);
+    exporter.write_layer(index, w, out);
+  }
+
+  // What the quantized stream's mean state still lacks of the float stream's.
+  std::vector<double> missing(const std::vector<double>& wanted,
+                              const std::vector<float>& weight) const {
+    std::vector<double> m = weighted_mean(quant_->states(), tokens(), hidden(), weight);
+    for (size_t i = 0; i < m.size(); ++i) m[i] = wanted[i] - m[i];
+    return m;
+  }
+
+  std::unique_ptr<Linear> quantize(int64_t layer, size_t group, FloatLayer& w, QuantizedLayer& out,
+                                   const GroupInput& in, const std::vector<double>* mean_input,
+                                   const std::vector<double>* mean_output) {
+    const InputGroup& g = input_groups()[group];
+    const Scheme scheme = type(layer, g.kinds[0]);
+    std::vector<QuantizedLinear> linears;
+    if (scheme == Scheme::kFloat) {
+      for (LinearKind kind : g.kinds)
+        for (float& v : w.at(kind).w) v = round_to(v, stored_);  // as it will be stored
+    } else {
+      linears =
+          groups_.quantize(in, std::as_const(w).weights_of(g), scheme, mean_input, mean_output);
+    }
+    std::unique_ptr<Linear> linear =
+        build_linear(std::as_const(w).weights_of(g), linears, scheme, team_);
+    for (size_t i = 0; i < linears.size(); ++i) out.at(g.kinds[i]) = std::move(linears[i]);
+    return linear;
+  }
+
+  QuantizedLinear quantize_head() {
+    if (types_.at("lm_head") == Scheme::kFloat) return {};
+    FloatWeight head;
+    head.shape = {static_cast<uint64_t>(model_.config().vocab_size), hidden(), false};
+    head.w = model_.head(0, head.shape.n);
+    const GroupInput in{quant_->normalized(model_.final_norm()), tokens(), hidden(), ones_, {}};
+    return std::move(groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr)[0]);
+  }
+
+  const ModelFolder& folder_;
+  const QuantizeOptions& options_;
+  const Recipe& recipe_;
+  ThreadTeam& team_;
+  DType stored_;
+  FloatModel model_;
+  GroupQuantizer groups_;
+  std::vector<int32_t> ids_;
+  std::vector<size_t> lengths_;
+  std::vector<uint8_t> fold_;
+  std::vector<float> ones_;
+  std::unique_ptr<LayerStream> float_, quant_;
+  KeptInFloat kept_;
+  std::map<std::string, Scheme> types_;
+  size_t copies_ = 0;
+};
+
+}  // namespace
+
+KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
+                               const QuantizeOptions& options, OutputFolder& output,
+                               ThreadTeam& team) {
+  return Layerwise(folder, data, options, team).run(output);
+}
+
+}  // namespace octet

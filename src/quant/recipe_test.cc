@@ -1,0 +1,66 @@
+#include "src/quant/recipe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "src/base/error.h"
+
+namespace octet {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string error_of(const std::string& yaml) {
+  try {
+    parse_recipe(yaml, "r.yaml");
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kUsage);
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(Recipe, ShippedOnesComeBackFromWhatIsWritten) {
+  for (const char* name : {"octet", "octet-fast"}) {
+    const Recipe r = load_recipe(name);
+    EXPECT_EQ(r.name, name);
+    EXPECT_EQ(to_yaml(parse_recipe(to_yaml(r), "again")), to_yaml(r));
+  }
+  EXPECT_TRUE(load_recipe("octet").gptq_damping);
+  EXPECT_FALSE(load_recipe("octet-fast").gptq_damping);
+}
+
+TEST(Recipe, StepsSetWhatTheyName) {
+  const Recipe r = parse_recipe(
+      "recipe: mine\nsteps:\n  - rotate_residual: {seed: 7}\n  - scale_values\n"
+      "  - choose_types: {float_budget: 3, dynamic_budget: 2}\n  - find_ranges: {method: minmax}\n"
+      "  - round_weights: {method: nearest}\n",
+      "r.yaml");
+  EXPECT_EQ(r.name, "mine");
+  EXPECT_EQ(r.rotate_residual, 7u);
+  EXPECT_FALSE(r.rotate_values);
+  EXPECT_EQ(r.value_alpha, 0.5);
+  EXPECT_FALSE(r.equalize_mlp);
+  EXPECT_EQ(r.float_budget, 3u);
+  EXPECT_EQ(r.dynamic_budget, 2u);
+  EXPECT_EQ(r.ranges, RangeMethod::kMinMax);
+  EXPECT_FALSE(r.gptq_damping);
+  EXPECT_EQ(r.bias, BiasTarget::kNone);
+}
+
+TEST(Recipe, RefusesWithLineAndField) {
+  EXPECT_THAT(error_of("steps: [\n"), HasSubstr("r.yaml, line 2"));
+  EXPECT_THAT(error_of("recipe: a\n"), HasSubstr("no list of steps"));
+  EXPECT_THAT(error_of("steps:\n  - find_ranges\n  - turn: {}\n"), HasSubstr("line 3"));
+  EXPECT_THAT(error_of("steps:\n  - turn: {}\n"), HasSubstr("rotate_residual"));
+  EXPECT_THAT(error_of("steps:\n  - scale_values: {alpha: 2}\n"), HasSubstr("scale_values.alpha"));
+  EXPECT_THAT(error_of("steps:\n  - scale_values: {alpha: high}\n"), HasSubstr("high"));
+  EXPECT_THAT(error_of("steps:\n  - scale_values: {beta: 1}\n"), HasSubstr("scale_values.beta"));
+  EXPECT_THAT(error_of("steps:\n  - find_ranges: {method: magic}\n"), HasSubstr("minmax, search"));
+  EXPECT_THAT(error_of("steps:\n  - find_ranges\n  - find_ranges\n"), HasSubstr("twice"));
+  EXPECT_THAT(error_of("steps:\n  - [1, 2]\n"), HasSubstr("no name"));
+  EXPECT_THROW(load_recipe("no/such/recipe.yaml"), Error);
+}
+
+}  // namespace
+}  // namespace octet

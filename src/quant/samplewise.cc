@@ -1,0 +1,184 @@
+#include "src/quant/samplewise.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/base/error.h"
+#include "src/model/weights.h"
+#include "src/quant/calibration_linear.h"
+#include "src/quant/encode.h"
+#include "src/quant/export.h"
+#include "src/quant/float_model.h"
+#include "src/quant/model_type.h"
+
+namespace octet {
+namespace {
+
+constexpr double kHistogramBelow = 50;  // act_method 3: the score up to which it takes histograms
+
+// What the tool refuses too, in one line each.
+void check_types(const ModelConfig& config, const QuantizeOptions& o) {
+  if (o.asymmetric_weights && o.scheme != Scheme::kW8A16)
+    throw usage_error("asymmetric weights (--w_sym False) go with --a_bit 16 only");
+  if (o.scheme == Scheme::kW8A16 && o.anti_method == AntiMethod::kM6 &&
+      std::string(find_model_type(config, o).name) == "qwen3")
+    throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
+  if (o.mindie_format && !o.compat_msmodelslim)
+    throw usage_error(
+        "--mindie_format is a layout of --compat msmodelslim; without that option the output is "
+        "what MindIE and vLLM-Ascend both load");
+}
+
+class Samplewise {
+ public:
+  Samplewise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
+             ThreadTeam& team)
+      : folder_(folder), data_(data), options_(options), team_(team), model_(folder, {}, team) {
+    if (data.samples.empty()) options_.disable_level = 0;
+    check_types(folder_.config(), options_);
+  }
+
+  KeptInFloat run(OutputFolder& output) {
+    const ModelConfig& config = folder_.config();
+    kept_ = choose_by_name(config, options_);
+    if (options_.disable_threshold > 0) threshold_candidates(config, options_);  // refuses names
+    const bool measured = needs_analysis(options_);
+    Progress progress("quantize", "layer", config.layers * (measured ? 2 : 1), options_.quiet);
+    if (measured) {
+      analysis_ = analyze(folder_, data_, options_, team_, progress);
+      if (options_.disable_threshold > 0)
+        kept_ = choose_by_threshold(config, options_, analysis_.threshold_scores);
+      choose_by_score(analysis_.scores, options_.disable_level, !options_.compat_msmodelslim,
+                      kept_);
+    }
+    Exporter exporter(output.path(), folder_, {config, types_of(config, kept_, options_.scheme)},
+                      options_);
+    exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
+    if (has_static_input(options_.scheme))
+      stream_ = std::make_unique<CalibrationStream>(folder_, data_.samples, team_);
+    for (int64_t layer = 0; layer < config.layers; ++layer) {
+      progress.update(layer + (measured ? config.layers : 0),
+                      fmt::format("quantizing layer {}", layer));
+      quantize_layer(layer, exporter);
+    }
+    const Norm norm = model_.final_norm();
+    exporter.write_final_norm(norm);
+    exporter.write_head(quantize_head(norm),
+                        [&](size_t first, size_t n) { return model_.head(first, n); });
+    exporter.finish();
+    progress.update(config.layers * (measured ? 2 : 1));
+    progress.finish();
+    return kept_;
+  }
+
+ private:
+  DType stored() const { return stored_dtype(folder_.config(), options_); }
+
+  std::unique_ptr<Observer> make_observer(const std::string& linear) const {
+    bool histogram = options_.act_method == ActMethod::kHistogram;
+    if (options_.act_method == ActMethod::kAuto)
+      histogram = analysis_.score(linear) <= kHistogramBelow;
+    return histogram ? make_histogram_observer(options_.compat_msmodelslim)
+                     : make_minmax_observer();
+  }
+
+  RoundedWeight round(const FloatWeight& w) {
+    return round_weight(w.w, w.shape.n, w.shape.k, options_.asymmetric_weights, team_);
+  }
+
+  void quantize_layer(int64_t layer, Exporter& exporter) {
+    FloatLayer weights = load_float_layer(folder_, layer);
+    if (!analysis_.smoothing.empty())
+      smooth_layer(analysis_, layer, folder_.config(), stored(), weights);
+    QuantizedLayer linears;
+    for (LinearKind kind : kLinearKinds) {
+      FloatWeight& w = weights.at(kind);
+      if (kept_.contains(linear_name(layer, kind))) {
+        for (float& v : w.w) v = round_to(v, stored());  // as it will be stored
+        continue;
+      }
+      linears.at(kind).rounded = round(w);
+    }
+    if (!analysis_.kv.empty()) linears.kv = &analysis_.kv[static_cast<size_t>(layer)];
+    if (stream_) calibrate(layer, weights, linears);
+    exporter.write_layer(layer, weights, linears);
+  }
+
+  void calibrate(int64_t layer, const FloatLayer& weights, QuantizedLayer& linears) {
+    calibrating_.clear();
+    std::vector<std::unique_ptr<Linear>> groups;
+    for (const InputGroup& group : input_groups())
+      groups.push_back(build_group(layer, group, weights, linears));
+    stream_->run(DecoderLayer{weights.input_norm, weights.post_norm, std::move(groups[0]),
+                              std::move(groups[1]), std::move(groups[2]), std::move(groups[3])},
+                 [&] {
+                   for (const auto& [kind, linear] : calibrating_)
+                     linears.at(kind).input = linear->params();
+                 });
+  }
+
+  // The linears of a group side by side: neighbours that are all int8, or all float, as one.
+  std::unique_ptr<Linear> build_group(int64_t layer, const InputGroup& group,
+                                      const FloatLayer& weights, const QuantizedLayer& linears) {
+    std::vector<std::unique_ptr<Linear>> parts;
+    for (size_t i = 0; i < group.kinds.size();) {
+      const auto rounded = [&](size_t at) -> const std::optional<RoundedWeight>& {
+        return linears.at(group.kinds[at]).rounded;
+      };
+      const size_t first = i;
+      while (i < group.kinds.size() && rounded(i).has_value() == rounded(first).has_value()) ++i;
+      if (!rounded(first)) {
+        std::vector<const FloatWeight*> run;
+        for (size_t at = first; at < i; ++at) run.push_back(&weights.at(group.kinds[at]));
+        parts.push_back(pack_float(run, team_));
+        continue;
+      }
+      std::vector<CalibrationLinear::Part> run;
+      for (size_t at = first; at < i; ++at)
+        run.push_back({&*rounded(at), &weights.at(group.kinds[at]).bias});
+      auto linear = std::make_unique<CalibrationLinear>(
+          run, weights.at(group.kinds[first]).shape.k,
+          make_observer(linear_name(layer, group.kinds[first])), stored(), team_);
+      for (size_t at = first; at < i; ++at)
+        calibrating_.emplace_back(group.kinds[at], linear.get());
+      parts.push_back(std::move(linear));
+    }
+    if (parts.size() == 1) return std::move(parts[0]);
+    return std::make_unique<LinearGroup>(std::move(parts));
+  }
+
+  QuantizedLinear quantize_head(const Norm& norm) {
+    QuantizedLinear head;
+    if (kept_.contains("lm_head")) return head;
+    const FloatWeight w = load_float_head(folder_);
+    head.rounded = round(w);
+    if (!stream_) return head;
+    const std::unique_ptr<Observer> observer = make_observer("lm_head");
+    stream_->tap(norm, [&](const float* x, size_t, size_t m) {
+      observer->observe({x, m * w.shape.k});
+    });
+    head.input = params_of(observer->range(), stored());
+    return head;
+  }
+
+  const ModelFolder& folder_;
+  const CalibrationData& data_;
+  QuantizeOptions options_;
+  ThreadTeam& team_;
+  FloatModel model_;  // as it is, nothing merged
+  Analysis analysis_;
+  KeptInFloat kept_;
+  std::unique_ptr<CalibrationStream> stream_;  // none for types without static ranges
+  std::vector<std::pair<LinearKind, const CalibrationLinear*>> calibrating_;
+};
+
+}  // namespace
+
+KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
+                                const QuantizeOptions& options, OutputFolder& output,
+                                ThreadTeam& team) {
+  return Samplewise(folder, data, options, team).run(output);
+}
+
+}  // namespace octet

@@ -1,0 +1,57 @@
+#include "src/quant/type_choice.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace octet {
+namespace {
+
+constexpr double kPays = 0.005;  // of the whole error
+
+double cost_of(const GroupCost& g, Scheme scheme) {
+  return scheme == Scheme::kFloat ? 0 : scheme == Scheme::kW8A8 ? g.fixed : g.per_token;
+}
+
+}  // namespace
+
+void choose_types(const std::vector<GroupCost>& costs, std::optional<size_t> dynamic_budget,
+                  size_t float_budget, std::map<std::string, Scheme>& types, KeptInFloat& kept) {
+  std::vector<const GroupCost*> order;
+  double whole = 0;
+  for (const GroupCost& g : costs) {
+    if (types.at(g.linears[0]) == Scheme::kFloat) continue;
+    order.push_back(&g);
+    whole += g.fixed;
+  }
+  const auto by_gain = [](const GroupCost* a, const GroupCost* b) {
+    return a->fixed - a->per_token > b->fixed - b->per_token;
+  };
+  std::stable_sort(order.begin(), order.end(), by_gain);
+  size_t left = dynamic_budget.value_or(SIZE_MAX);
+  for (const GroupCost* g : order) {
+    const double gain = g->fixed - g->per_token;
+    if (gain <= (dynamic_budget ? 0 : kPays * whole)) break;
+    if (g->linears.size() > left) continue;
+    left -= g->linears.size();
+    for (const std::string& name : g->linears) types[name] = Scheme::kW8A8Dynamic;
+  }
+  const auto gain_a_byte = [&](const GroupCost* g) {
+    return cost_of(*g, types.at(g->linears[0])) / static_cast<double>(g->bytes);
+  };
+  std::stable_sort(order.begin(), order.end(), [&](const GroupCost* a, const GroupCost* b) {
+    return gain_a_byte(a) > gain_a_byte(b);
+  });
+  left = float_budget;
+  for (const GroupCost* g : order) {
+    if (g->linears.size() > left) continue;
+    left -= g->linears.size();
+    const double error = cost_of(*g, types.at(g->linears[0]));
+    for (const std::string& name : g->linears) {
+      types[name] = Scheme::kFloat;
+      kept.emplace(name, fmt::format("--float-budget: relative error {:.1e} in int8", error));
+    }
+  }
+}
+
+}  // namespace octet

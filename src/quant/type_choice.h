@@ -1,0 +1,30 @@
+// Which linears get one scale for all tokens, which one per token, and which stay in float: by the
+// error that each choice costs the residual stream, measured on calibration text.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/checkpoint/model_folder.h"
+#include "src/quant/layer_choice.h"
+
+namespace octet {
+
+// A group of linears that share an input, and the error that each type would add to the residual
+// stream, relative to it.
+struct GroupCost {
+  std::vector<std::string> linears;
+  double fixed = 0, per_token = 0;
+  uint64_t bytes = 0;  // that float weights take more
+};
+
+// Starts from `types` (kFloat for what is kept, kW8A8 for the rest). At most `dynamic_budget`
+// linears become kW8A8Dynamic, largest gain first (nothing: wherever the gain is above half a
+// percent of the whole error); then at most `float_budget` become kFloat, largest gain a byte
+// first, with their reason in `kept`.
+void choose_types(const std::vector<GroupCost>& costs, std::optional<size_t> dynamic_budget,
+                  size_t float_budget, std::map<std::string, Scheme>& types, KeptInFloat& kept);
+
+}  // namespace octet
