@@ -98,6 +98,30 @@ class Quantize(Verbs):
         self.assertEqual(files[1], files[2])
         self.assertEqual(files[0], files[1])
 
+    def test_recipes(self):
+        for model in (LLAMA, QWEN):
+            out = self.dir / "by_recipe"
+            table = self.good("quantize", model, out, "--calib_file", CALIB, "--dynamic-budget", "1", "--overwrite")
+            self.assertIn("W8A8", table)
+            self.good("check", out)
+            self.assertIn("recipe: octet", (out / "octet_recipe.yaml").read_text())
+            words = self.good("generate", out, "-p", "The", "--max-tokens", "4")
+            self.assertTrue(words.strip())
+        self.good("quantize", LLAMA, self.dir / "fast", "--calib_file", CALIB, "--recipe", "octet-fast")
+        self.good("quantize", LLAMA, self.dir / "mindie", "--calib_file", CALIB, "--recipe", "mindie")
+        self.good("quantize", LLAMA, self.dir / "tool", "--calib_file", CALIB, "--anti_method", "m1")
+        self.assertFalse((self.dir / "tool" / "octet_recipe.yaml").exists())
+        recipe = self.dir / "mine.yaml"
+        recipe.write_text("recipe: mine\nsteps:\n  - find_ranges: {method: guess}\n")
+        x = self.dir / "x"
+        self.bad(2, ["mine.yaml", "find_ranges.method", "guess"], "quantize", LLAMA, x, "--calib_file", CALIB, "--recipe", recipe)
+        self.bad(2, ["no such recipe", "octet-fast"], "quantize", LLAMA, x, "--calib_file", CALIB, "--recipe", "slow")
+        self.bad(2, ["--anti-method", "recipe"], "quantize", LLAMA, x, "--calib_file", CALIB, "--recipe", "octet", "--anti_method", "m1")
+        self.bad(2, ["MODEL", "--model_path"], "quantize", "--calib_file", CALIB)
+        self.bad(2, ["OUT", "--save_directory"], "quantize", LLAMA, x, "--save_directory", x)
+        self.bad(2, "no calibration samples", "quantize", LLAMA, x, "--calib_file", "none")
+        self.assertFalse(x.exists())
+
     def test_shards_and_names_and_dashes(self):
         out = self.dir / "w8a8"
         self.quantize(QWEN, out, "--part-file-size", "0.002", "--disable-names", "none", "--anti-method", "m1", "--act-method", "2")
