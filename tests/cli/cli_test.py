@@ -378,7 +378,7 @@ class Checkpoints(Verbs):
 
     def test_missing_things(self):
         self.bad(1, "nowhere", "inspect", self.dir / "nowhere")
-        self.bad(2, "required", "quantize")
+        self.bad(2, ["MODEL", "--model_path"], "quantize")
         self.bad(2, "nothing to evaluate", "eval", LLAMA)
         self.bad(2, ["--max-tokens", "2048"], "eval", LLAMA, "--text", ROOT / "models/text.jsonl", "--max-tokens", 100000000)
         self.bad(2, "vocabular", "eval", LLAMA, QWEN, "--text", ROOT / "models/text.jsonl")
