@@ -9,6 +9,7 @@
 #include "src/base/error.h"
 #include "src/model/weights.h"
 #include "src/quant/encode.h"
+#include "src/quant/exact.h"
 #include "src/quant/kv_range.h"
 #include "src/quant/model_type.h"
 #include "src/quant/outlier.h"

@@ -6,13 +6,44 @@
 
 namespace octet {
 
-void fuse_norm(Norm& norm, const std::vector<FloatWeight*>& targets) {
+std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
+                                const ModelConfig& config) {
+  if (scale.size() == rows || scale.empty()) return scale;
+  const size_t width = static_cast<size_t>(config.head_dim), repeat = scale.size() / rows;
+  std::vector<float> s(rows);
+  for (size_t j = 0; j < rows; ++j) s[j] = scale[j / width * repeat * width + j % width];
+  return s;
+}
+
+void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelConfig& config,
+          FloatLayer& layer) {
+  const size_t k = scale.size();
+  for (LinearKind kind : group.kinds) {
+    FloatWeight& t = layer.at(kind);
+    for (size_t j = 0; j < t.shape.n; ++j)
+      for (size_t i = 0; i < k; ++i) t.w[j * k + i] *= scale[i];
+  }
+  if (group.after_norm()) {
+    Norm& norm = layer.norm_of(group);
+    for (size_t i = 0; i < k; ++i) norm.weight[i] /= scale[i];
+    for (size_t i = 0; i < norm.bias.size(); ++i) norm.bias[i] /= scale[i];
+    return;
+  }
+  FloatWeight& source =
+      layer.at(group.source == InputSource::kV ? LinearKind::kV : LinearKind::kUp);
+  const std::vector<float> rows = source_scale(scale, source.shape.n, config);
+  for (size_t j = 0; j < source.shape.n; ++j) {
+    for (size_t i = 0; i < source.shape.k; ++i) source.w[j * source.shape.k + i] /= rows[j];
+    if (!source.bias.empty()) source.bias[j] /= rows[j];
+  }
+}
+
+void fuse_norm(const InputGroup& group, const ModelConfig& config, FloatLayer& layer) {
+  Norm& norm = layer.norm_of(group);
   OCTET_CHECK(norm.bias.empty());
-  const size_t k = norm.weight.size();
-  for (FloatWeight* t : targets)
-    for (size_t j = 0; j < t->shape.n; ++j)
-      for (size_t i = 0; i < k; ++i) t->w[j * k + i] *= norm.weight[i];
-  std::fill(norm.weight.begin(), norm.weight.end(), 1.0f);
+  const std::vector<float> scale = norm.weight;
+  fuse(scale, group, config, layer);
+  std::fill(norm.weight.begin(), norm.weight.end(), 1.0f);  // also where it was zero
 }
 
 void rotate_residual(const Rotation& r, FloatLayer& layer, ThreadTeam& team) {
@@ -36,31 +67,6 @@ void rotate_values(const Rotation& r, const ModelConfig& c, FloatLayer& layer, T
   }
   FloatWeight& o = layer.at(LinearKind::kO);
   r.apply_rows(o.w.data(), o.w.size() / hd, team);  // every head's part of every row
-}
-
-void scale_values(std::span<const float> s, const ModelConfig& c, FloatLayer& layer) {
-  const size_t hd = static_cast<size_t>(c.head_dim);
-  const size_t group = static_cast<size_t>(c.heads / c.kv_heads);
-  FloatWeight& v = layer.at(LinearKind::kV);
-  OCTET_CHECK(s.size() == v.shape.n);
-  for (size_t row = 0; row < v.shape.n; ++row) {
-    for (size_t i = 0; i < v.shape.k; ++i) v.w[row * v.shape.k + i] /= s[row];
-    if (!v.bias.empty()) v.bias[row] /= s[row];
-  }
-  FloatWeight& o = layer.at(LinearKind::kO);
-  for (size_t j = 0; j < o.shape.n; ++j)
-    for (size_t i = 0; i < o.shape.k; ++i)
-      o.w[j * o.shape.k + i] *= s[i / hd / group * hd + i % hd];
-}
-
-void scale_up(std::span<const float> s, FloatLayer& layer) {
-  FloatWeight& up = layer.at(LinearKind::kUp);
-  FloatWeight& down = layer.at(LinearKind::kDown);
-  OCTET_CHECK(s.size() == up.shape.n && up.bias.empty());
-  for (size_t row = 0; row < up.shape.n; ++row)
-    for (size_t i = 0; i < up.shape.k; ++i) up.w[row * up.shape.k + i] /= s[row];
-  for (size_t j = 0; j < down.shape.n; ++j)
-    for (size_t i = 0; i < down.shape.k; ++i) down.w[j * down.shape.k + i] *= s[i];
 }
 
 void split_channels(const ChannelSplit& split, FloatLayer& layer) {

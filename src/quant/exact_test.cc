@@ -7,9 +7,12 @@
 #include <random>
 
 #include "src/quant/layer_stream.h"
+#include "src/quant/outlier_testing.h"
 
 namespace octet {
 namespace {
+
+using testing::weight;
 
 ModelConfig config() {
   ModelConfig c;
@@ -85,8 +88,8 @@ class Exact : public ::testing::Test {
 TEST_F(Exact, FusedNormsAndRotations) {
   const std::vector<float> want = run(layer_, states_);
   FloatLayer l = layer_;
-  fuse_norm(l.input_norm, {&l.at(LinearKind::kQ), &l.at(LinearKind::kK), &l.at(LinearKind::kV)});
-  fuse_norm(l.post_norm, {&l.at(LinearKind::kGate), &l.at(LinearKind::kUp)});
+  for (const InputGroup& group : input_groups())
+    if (group.after_norm()) fuse_norm(group, config(), l);
   expect_same(want, run(l, states_));
   rotate_values(Rotation(12, 5), config(), l, team_);
   expect_same(want, run(l, states_));
@@ -103,8 +106,10 @@ TEST_F(Exact, ScaledValuesAndUp) {
   FloatLayer l = layer_;
   std::vector<float> s(80);
   for (size_t i = 0; i < s.size(); ++i) s[i] = 0.5f + 0.1f * static_cast<float>(i % 13);
-  scale_values(std::span(s).first(24), config(), l);
-  scale_up(s, l);
+  std::vector<float> of_values(48);  // two query heads of 12 share a KV head
+  for (size_t i = 0; i < 48; ++i) of_values[i] = s[i / 24 * 12 + i % 12];
+  fuse(of_values, input_groups()[1], config(), l);
+  fuse(s, input_groups()[3], config(), l);
   EXPECT_NE(l.at(LinearKind::kO).w, layer_.at(LinearKind::kO).w);
   expect_same(want, run(l, states_));
 }
@@ -123,6 +128,55 @@ TEST_F(Exact, SplitChannels) {
   split_channels(split, l);
   EXPECT_EQ(l.at(LinearKind::kDown).shape.k, 85u);
   expect_same(want, run(l, states_));
+}
+
+struct Layer {
+  ModelConfig config;
+  FloatLayer weights;
+};
+
+// Two heads on one head of keys and values, head_dim 2, hidden 3, intermediate 2.
+Layer small_layer() {
+  Layer l;
+  l.config.heads = 2;
+  l.config.kv_heads = 1;
+  l.config.head_dim = 2;
+  l.weights.input_norm.weight = {1, 3, -8};
+  l.weights.input_norm.bias = {2, 0, 4};
+  l.weights.at(LinearKind::kQ) = weight(4, 3, std::vector<float>(12, 1));
+  l.weights.at(LinearKind::kK) = weight(2, 3, {1, 2, 3, 4, 5, 6});
+  l.weights.at(LinearKind::kV) = weight(2, 3, {1, 2, 3, 4, 5, 6});
+  l.weights.at(LinearKind::kV).bias = {8, 9};
+  l.weights.at(LinearKind::kO) = weight(1, 4, {1, 2, 3, 4});
+  l.weights.at(LinearKind::kUp) = weight(2, 3, {2, 4, 6, 3, 6, 9});
+  l.weights.at(LinearKind::kDown) = weight(1, 2, {5, 7});
+  return l;
+}
+
+TEST(Fuse, MovesTheScaleFromTheNormIntoTheWeights) {
+  Layer l = small_layer();
+  fuse({2, 0.5f, 4}, input_groups()[0], l.config, l.weights);
+  EXPECT_EQ(l.weights.input_norm.weight, (std::vector<float>{0.5f, 6, -2}));
+  EXPECT_EQ(l.weights.input_norm.bias, (std::vector<float>{1, 0, 1}));
+  EXPECT_EQ(l.weights.at(LinearKind::kK).w, (std::vector<float>{2, 1, 12, 8, 2.5f, 24}));
+  EXPECT_EQ(l.weights.at(LinearKind::kV).bias, (std::vector<float>{8, 9}));
+}
+
+TEST(Fuse, MovesTheScaleFromValuesIntoTheOutput) {
+  Layer l = small_layer();
+  const std::vector<float> scale = {2, 4, 2, 4};  // both heads read the one head of values
+  fuse(scale, input_groups()[1], l.config, l.weights);
+  EXPECT_EQ(source_scale(scale, 2, l.config), (std::vector<float>{2, 4}));
+  EXPECT_EQ(l.weights.at(LinearKind::kO).w, (std::vector<float>{2, 8, 6, 16}));
+  EXPECT_EQ(l.weights.at(LinearKind::kV).w, (std::vector<float>{0.5f, 1, 1.5f, 1, 1.25f, 1.5f}));
+  EXPECT_EQ(l.weights.at(LinearKind::kV).bias, (std::vector<float>{4, 2.25f}));
+}
+
+TEST(Fuse, MovesTheScaleFromUpIntoDown) {
+  Layer l = small_layer();
+  fuse({2, 3}, input_groups()[3], l.config, l.weights);
+  EXPECT_EQ(l.weights.at(LinearKind::kDown).w, (std::vector<float>{10, 21}));
+  EXPECT_EQ(l.weights.at(LinearKind::kUp).w, (std::vector<float>{1, 2, 3, 1, 2, 3}));
 }
 
 }  // namespace

@@ -56,17 +56,6 @@ FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer) {
   return f;
 }
 
-FloatWeight load_float_head(const ModelFolder& folder) {
-  FloatWeight w;
-  w.shape = {static_cast<uint64_t>(folder.config().vocab_size),
-             static_cast<uint64_t>(folder.config().hidden_size), false};
-  const TensorView& t = folder.head_weight();
-  t.expect_shape({w.shape.n, w.shape.k});
-  t.expect_finite();
-  w.w = t.floats();
-  return w;
-}
-
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team) {
   std::vector<float> w, bias;
   for (const FloatWeight* p : parts) {

@@ -39,8 +39,6 @@ struct FloatLayer {
 };
 
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer);
-// The output head's weights [vocab, hidden] (the embedding's when tied).
-FloatWeight load_float_head(const ModelFolder& folder);
 // Linears of one input as one packed float matrix; all or none have a bias.
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
 

@@ -4,6 +4,7 @@
 
 #include "src/base/checked.h"
 #include "src/model/weights.h"
+#include "src/quant/encode.h"
 #include "src/quant/exact.h"
 
 namespace octet {
@@ -41,8 +42,8 @@ FloatModel::FloatModel(const ModelFolder& folder, const RotationOptions& options
 FloatLayer FloatModel::layer(int64_t layer) const {
   FloatLayer l = load_float_layer(folder_, layer);
   if (residual_) {
-    fuse_norm(l.input_norm, {&l.at(LinearKind::kQ), &l.at(LinearKind::kK), &l.at(LinearKind::kV)});
-    fuse_norm(l.post_norm, {&l.at(LinearKind::kGate), &l.at(LinearKind::kUp)});
+    for (const InputGroup& group : input_groups())
+      if (group.after_norm()) fuse_norm(group, config_, l);
     rotate_residual(*residual_, l, team_);
   }
   if (values_) rotate_values(*values_, config_, l, team_);
@@ -54,6 +55,27 @@ std::vector<float> FloatModel::embedding(size_t first, size_t count) const {
                                     as_size(config_.hidden_size), first, count);
   if (residual_) residual_->apply_rows(rows.data(), count, team_);
   return rows;
+}
+
+std::vector<float> FloatModel::embed(const std::vector<int32_t>& ids, DType stored) const {
+  const size_t hidden = as_size(config_.hidden_size);
+  const TensorView& table = folder_.tensors().get("model.embed_tokens.weight");
+  std::vector<float> x;
+  x.reserve(ids.size() * hidden);
+  for (int32_t id : ids) {
+    const std::vector<float> row = rows_of(table, hidden, as_size(id), 1);
+    x.insert(x.end(), row.begin(), row.end());
+  }
+  if (residual_) residual_->apply_rows(x.data(), ids.size(), team_);
+  for (float& v : x) v = round_to(v, stored);
+  return x;
+}
+
+FloatWeight FloatModel::head() const {
+  FloatWeight w;
+  w.shape = {static_cast<uint64_t>(config_.vocab_size), as_size(config_.hidden_size), false};
+  w.w = head(0, w.shape.n);
+  return w;
 }
 
 std::vector<float> FloatModel::head(size_t first, size_t count) const {

@@ -25,6 +25,9 @@ class FloatModel {
   // `count` rows of the embedding, or of the head, from row `first`: [count, hidden].
   std::vector<float> embedding(size_t first, size_t count) const;
   std::vector<float> head(size_t first, size_t count) const;
+  FloatWeight head() const;  // all of it
+  // The states [ids, hidden] of tokens, from an embedding stored in `stored`.
+  std::vector<float> embed(const std::vector<int32_t>& ids, DType stored) const;
   Norm final_norm() const;
 
  private:

@@ -169,14 +169,9 @@ RoundingPlan plan_rounding(Hessian& hessian, double damping, ThreadTeam& team) {
 }
 
 RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
-                                const RoundingPlan& plan, std::vector<float> scale,
-                                ThreadTeam& team) {
-  RoundedWeight r{std::vector<int8_t>(n * k), std::move(scale), std::vector<float>(n, 0.0f),
+                                const RoundingPlan& plan, ThreadTeam& team) {
+  RoundedWeight r{std::vector<int8_t>(n * k), std::vector<float>(n), std::vector<float>(n, 0.0f),
                   std::vector<int64_t>(n)};
-  if (r.scale.empty()) {
-    r.scale.resize(n);
-    for (size_t j = 0; j < n; ++j) r.scale[j] = row_grid(w.data() + j * k, k, false).scale;
-  }
   constexpr size_t kRows = 256;  // at a time
   team.run([&](Worker& worker) {
     const auto [begin, end] = worker.share(n, 16);
@@ -198,8 +193,8 @@ RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
         }
         for (size_t j = 0; j < rows; ++j) {
           float* t = target.data() + j * k;
-          const RowGrid grid{r.scale[j0 + j], 0, -127};
-          const float s = grid.scale;
+          const RowGrid grid = row_grid(w.data() + (j0 + j) * k, k, false);
+          const float s = r.scale[j0 + j] = grid.scale;
           for (size_t i = first; i < last; ++i) {
             const float q = round_to_grid(t[i], grid);
             r.q[(j0 + j) * k + plan.order[i]] = static_cast<int8_t>(q);

@@ -36,10 +36,8 @@ struct RoundingPlan {
 // `damping`: share of the mean diagonal that is added to it.
 RoundingPlan plan_rounding(Hessian& hessian, double damping, ThreadTeam& team);
 
-// q = grid nearest to w [n, k] in the norm of H, row by row, with the row scales given (empty: row
-// maximum / 127).
+// q = grid nearest to w [n, k] in the norm of H, row by row, with the symmetric row_grid().
 RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
-                                const RoundingPlan& plan, std::vector<float> scale,
-                                ThreadTeam& team);
+                                const RoundingPlan& plan, ThreadTeam& team);
 
 }  // namespace octet

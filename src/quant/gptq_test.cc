@@ -87,7 +87,7 @@ TEST(Gptq, IndependentChannelsRoundToNearest) {
   Hessian h(k, team);
   h.add(x.data(), k, k, ones.data());
   const RoundedWeight a = round_weight(w, n, k, false, team);
-  const RoundedWeight b = round_weight_gptq(w, n, k, plan_rounding(h, 0, team), {}, team);
+  const RoundedWeight b = round_weight_gptq(w, n, k, plan_rounding(h, 0, team), team);
   EXPECT_EQ(a.q, b.q);
   EXPECT_EQ(a.scale, b.scale);
   EXPECT_EQ(a.sum, b.sum);
@@ -100,7 +100,7 @@ TEST(Gptq, HalvesTheErrorOnCorrelatedInputs) {
   Hessian h(k, team);
   h.add(x.data(), k, m, ones.data());
   const RoundedWeight nearest = round_weight(w, n, k, false, team);
-  const RoundedWeight r = round_weight_gptq(w, n, k, plan_rounding(h, 0.01, team), {}, team);
+  const RoundedWeight r = round_weight_gptq(w, n, k, plan_rounding(h, 0.01, team), team);
   for (size_t j = 0; j < n; ++j) {
     int64_t sum = 0;
     for (size_t i = 0; i < k; ++i) sum += r.q[j * k + i];

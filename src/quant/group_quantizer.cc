@@ -122,7 +122,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
   size_t row = 0;
   for (const FloatWeight* w : weights) {
     QuantizedLinear& q = all.emplace_back();
-    q.rounded = plan ? round_weight_gptq(w->w, w->shape.n, in.k, *plan, {}, team_)
+    q.rounded = plan ? round_weight_gptq(w->w, w->shape.n, in.k, *plan, team_)
                      : round_weight(w->w, w->shape.n, in.k, false, team_);
     q.input = params;
     // Per token the bias is a tensor of the model, which only some linears have.

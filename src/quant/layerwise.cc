@@ -105,11 +105,8 @@ class Layerwise {
   // A stream at the embedding.
   void start(std::unique_ptr<LayerStream>& stream) {
     stream = std::make_unique<LayerStream>(model_.config(), lengths_, team_);
-    for (size_t t = 0; t < tokens(); ++t) {
-      const std::vector<float> row = model_.embedding(as_size(ids_[t]), 1);
-      for (size_t i = 0; i < hidden(); ++i)
-        stream->states()[t * hidden() + i] = round_to(row[i], stored_);
-    }
+    const std::vector<float> states = model_.embed(ids_, stored_);
+    std::copy(states.begin(), states.end(), stream->states());
   }
 
   // How many channels every MLP gains; none when every down_proj stays in float.
@@ -155,7 +152,7 @@ class Layerwise {
     const std::vector<float> value_scale = scale_of_values(w);
     s.attention_output(layer);
     see_output(work.o_weight, work.middle);
-    if (!value_scale.empty()) scale_values(value_scale, model_.config(), w);
+    if (!value_scale.empty()) fuse(value_scale, input_groups()[1], model_.config(), w);
     if (measure) {
       add_cost(work, index, 0, error[0], change(before, work.o_weight) / error[0].signal);
       add_cost(work, index, 1, attended_error(w, value_scale, work.o_weight),
@@ -166,9 +163,9 @@ class Layerwise {
     s.mlp(layer);
     s.mlp_output(layer);
     see_output(work.down_weight, work.end);
-    const std::optional<MlpPlan> plan = plan_mlp(work);
+    const std::optional<MlpPlan> plan = plan_mlp(index, work);
     if (plan) {
-      scale_up(plan->scale, w);
+      fuse(plan->scale, input_groups()[3], model_.config(), w);
       split_channels(plan->split, w);
       work.down_range = plan->range * static_cast<float>(recipe_.equalize_mlp->margin);
     }
@@ -209,7 +206,7 @@ class Layerwise {
     const size_t q = w.at(LinearKind::kO).shape.k;
     std::vector<float> x(float_->attended(), float_->attended() + tokens() * q);
     if (!scale.empty())
-      for (size_t i = 0; i < x.size(); ++i) x[i] /= scale[value_channel(i % q)];
+      for (size_t i = 0; i < x.size(); ++i) x[i] /= scale[i % q];
     return groups_.input_error({x.data(), tokens(), q, weight, {}},
                                w.weights_of(input_groups()[1]));
   }
@@ -250,7 +247,8 @@ class Layerwise {
     return i / dim / group * dim + i % dim;
   }
 
-  // max|x|^alpha / max|W_o|^(1 - alpha) per KV channel, geometric mean 1; empty without the step.
+  // max|x|^alpha / max|W_o|^(1 - alpha) per KV channel, geometric mean 1, for every column of o;
+  // empty without the step.
   std::vector<float> scale_of_values(const FloatLayer& w) const {
     if (recipe_.value_alpha == 0) return {};
     const FloatWeight& o = w.at(LinearKind::kO);
@@ -269,12 +267,15 @@ class Layerwise {
       logs += std::log(double{s[i]});
     }
     const float middle = static_cast<float>(std::exp(logs / static_cast<double>(kv)));
-    for (float& v : s) v /= middle;
-    return s;
+    std::vector<float> columns(q);
+    for (size_t i = 0; i < q; ++i) columns[i] = s[value_channel(i)] / middle;
+    return columns;
   }
 
-  std::optional<MlpPlan> plan_mlp(const LayerWork& work) {
-    if (!recipe_.equalize_mlp) return std::nullopt;
+  // Nothing for a down_proj in float that need not grow.
+  std::optional<MlpPlan> plan_mlp(int64_t index, const LayerWork& work) {
+    const bool needed = copies_ > 0 || type(index, LinearKind::kDown) != Scheme::kFloat;
+    if (!recipe_.equalize_mlp || !needed) return std::nullopt;
     const FloatWeight& down = work.weights.at(LinearKind::kDown);
     return plan_mlp_channels(
         {float_->activated(), tokens(), float_->intermediate(), work.down_weight, fold_, &down},
@@ -341,9 +342,7 @@ class Layerwise {
 
   QuantizedLinear quantize_head() {
     if (types_.at("lm_head") == Scheme::kFloat) return {};
-    FloatWeight head;
-    head.shape = {static_cast<uint64_t>(model_.config().vocab_size), hidden(), false};
-    head.w = model_.head(0, head.shape.n);
+    const FloatWeight head = model_.head();
     const GroupInput in{quant_->normalized(model_.final_norm()), tokens(), hidden(), ones_, {}};
     return std::move(groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr)[0]);
   }

@@ -32,7 +32,7 @@ struct MlpInputs {
 };
 
 struct MlpPlan {
-  std::vector<float> scale;  // [channels] for scale_up()
+  std::vector<float> scale;  // [channels] for fuse() into down
   ChannelSplit split;        // of the scaled channels, for split_channels()
   float range = 0;           // of down's input after both: [-range, range]
   double margin = 1;         // range over the largest value seen

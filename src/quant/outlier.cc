@@ -106,36 +106,4 @@ std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOpt
   OCTET_CHECK(false);
 }
 
-std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
-                                const ModelConfig& config) {
-  if (scale.size() == rows || scale.empty()) return scale;
-  const size_t width = static_cast<size_t>(config.head_dim), repeat = scale.size() / rows;
-  std::vector<float> s(rows);
-  for (size_t j = 0; j < rows; ++j) s[j] = scale[j / width * repeat * width + j % width];
-  return s;
-}
-
-void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelConfig& config,
-          FloatLayer& layer) {
-  const size_t k = scale.size();
-  for (LinearKind kind : group.kinds) {
-    FloatWeight& t = layer.at(kind);
-    for (size_t j = 0; j < t.shape.n; ++j)
-      for (size_t i = 0; i < k; ++i) t.w[j * k + i] *= scale[i];
-  }
-  if (group.after_norm()) {
-    Norm& norm = layer.norm_of(group);
-    for (size_t i = 0; i < k; ++i) norm.weight[i] /= scale[i];
-    for (size_t i = 0; i < norm.bias.size(); ++i) norm.bias[i] /= scale[i];
-    return;
-  }
-  FloatWeight& source =
-      layer.at(group.source == InputSource::kV ? LinearKind::kV : LinearKind::kUp);
-  const std::vector<float> rows = source_scale(scale, source.shape.n, config);
-  for (size_t j = 0; j < source.shape.n; ++j) {
-    for (size_t i = 0; i < source.shape.k; ++i) source.w[j * source.shape.k + i] /= rows[j];
-    if (!source.bias.empty()) source.bias[j] /= rows[j];
-  }
-}
-
 }  // namespace octet

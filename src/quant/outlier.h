@@ -35,14 +35,4 @@ struct SmoothTarget {
 std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOptions& options,
                                    const FlexSmooth& flex, ThreadTeam& team);
 
-// The scales [rows] of the rows of v_proj or up_proj, whose outputs become an input with `scale`
-// [k]: heads of the input that share a head of the source have equal scales. Empty for none.
-std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
-                                const ModelConfig& config);
-
-// The group's weight columns * s and its source / s: norm.weight and norm.bias, or the rows of the
-// linear before.
-void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelConfig& config,
-          FloatLayer& layer);
-
 }  // namespace octet

@@ -86,54 +86,5 @@ TEST(Smooths, WhatEachMethodTouches) {
   EXPECT_EQ(touched(AntiMethod::kM6, 2), "1111");
 }
 
-struct Layer {
-  ModelConfig config;
-  FloatLayer weights;
-};
-
-// Two heads on one head of keys and values, head_dim 2, hidden 3, intermediate 2.
-Layer small_layer() {
-  Layer l;
-  l.config.heads = 2;
-  l.config.kv_heads = 1;
-  l.config.head_dim = 2;
-  l.weights.input_norm.weight = {1, 3, -8};
-  l.weights.input_norm.bias = {2, 0, 4};
-  l.weights.at(LinearKind::kQ) = weight(4, 3, std::vector<float>(12, 1));
-  l.weights.at(LinearKind::kK) = weight(2, 3, {1, 2, 3, 4, 5, 6});
-  l.weights.at(LinearKind::kV) = weight(2, 3, {1, 2, 3, 4, 5, 6});
-  l.weights.at(LinearKind::kV).bias = {8, 9};
-  l.weights.at(LinearKind::kO) = weight(1, 4, {1, 2, 3, 4});
-  l.weights.at(LinearKind::kUp) = weight(2, 3, {2, 4, 6, 3, 6, 9});
-  l.weights.at(LinearKind::kDown) = weight(1, 2, {5, 7});
-  return l;
-}
-
-TEST(Fuse, MovesTheScaleFromTheNormIntoTheWeights) {
-  Layer l = small_layer();
-  fuse({2, 0.5f, 4}, input_groups()[0], l.config, l.weights);
-  EXPECT_EQ(l.weights.input_norm.weight, (std::vector<float>{0.5f, 6, -2}));
-  EXPECT_EQ(l.weights.input_norm.bias, (std::vector<float>{1, 0, 1}));
-  EXPECT_EQ(l.weights.at(LinearKind::kK).w, (std::vector<float>{2, 1, 12, 8, 2.5f, 24}));
-  EXPECT_EQ(l.weights.at(LinearKind::kV).bias, (std::vector<float>{8, 9}));
-}
-
-TEST(Fuse, MovesTheScaleFromValuesIntoTheOutput) {
-  Layer l = small_layer();
-  const std::vector<float> scale = {2, 4, 2, 4};  // both heads read the one head of values
-  fuse(scale, input_groups()[1], l.config, l.weights);
-  EXPECT_EQ(source_scale(scale, 2, l.config), (std::vector<float>{2, 4}));
-  EXPECT_EQ(l.weights.at(LinearKind::kO).w, (std::vector<float>{2, 8, 6, 16}));
-  EXPECT_EQ(l.weights.at(LinearKind::kV).w, (std::vector<float>{0.5f, 1, 1.5f, 1, 1.25f, 1.5f}));
-  EXPECT_EQ(l.weights.at(LinearKind::kV).bias, (std::vector<float>{4, 2.25f}));
-}
-
-TEST(Fuse, MovesTheScaleFromUpIntoDown) {
-  Layer l = small_layer();
-  fuse({2, 3}, input_groups()[3], l.config, l.weights);
-  EXPECT_EQ(l.weights.at(LinearKind::kDown).w, (std::vector<float>{10, 21}));
-  EXPECT_EQ(l.weights.at(LinearKind::kUp).w, (std::vector<float>{1, 2, 3, 1, 2, 3}));
-}
-
 }  // namespace
 }  // namespace octet

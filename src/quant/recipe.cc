@@ -25,7 +25,6 @@ class Parameters {
     if (map_.IsDefined() && !map_.IsNull() && !map_.IsMap())
       throw error("", "a map of parameters", "something else");
   }
-  ~Parameters() = default;
 
   template <typename T>
   T get(const std::string& name, T fallback, const std::string& expected,

@@ -151,7 +151,7 @@ class Samplewise {
   QuantizedLinear quantize_head(const Norm& norm) {
     QuantizedLinear head;
     if (kept_.contains("lm_head")) return head;
-    const FloatWeight w = load_float_head(folder_);
+    const FloatWeight w = model_.head();
     head.rounded = round(w);
     if (!stream_) return head;
     const std::unique_ptr<Observer> observer = make_observer("lm_head");
