@@ -66,10 +66,7 @@ std::vector<double> weighted_mean(const float* x, size_t tokens, size_t k,
 
 QuantParams GroupQuantizer::find_range(const GroupInput& in,
                                        const std::vector<const FloatWeight*>& weights) {
-  if (in.range) {
-    const float step = *in.range / 127.5f;  // offset 0
-    return params_of({-128 * step, 127 * step}, stored_);
-  }
+  if (in.params) return *in.params;
   const std::vector<float> channel = channel_weights(weights, in.k, team_);
   if (recipe_.ranges == RangeMethod::kMinMax)
     return full_range({in.x, in.k, in.tokens, in.k, in.weight.data(), channel.data()}, stored_,
@@ -96,6 +93,7 @@ InputError GroupQuantizer::input_error(const GroupInput& in,
     e.per_token += double{in.weight[t]} * error;
     e.signal += double{in.weight[t]} * signal;
   }
+  for (double* sum : {&e.fixed, &e.per_token, &e.signal}) *sum *= static_cast<double>(stride);
   return e;
 }
 

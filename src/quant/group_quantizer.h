@@ -15,8 +15,7 @@ struct GroupInput {
   const float* x;  // [tokens, k]
   size_t tokens, k;
   std::span<const float> weight;  // [tokens]: how much an error of the output counts
-  // Where the range is known beforehand: [-range, range].
-  std::optional<float> range;
+  std::optional<QuantParams> params;  // of a static range that is known beforehand
 };
 
 // Expected squared error of the outputs from the rounding (and clipping) of the input:

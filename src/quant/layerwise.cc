@@ -30,7 +30,7 @@ struct LayerWork {
   std::vector<float> o_weight, down_weight;      // [tokens] of errors of o and down
   std::vector<double> qkv_input, gate_up_input;  // mean inputs [hidden]
   std::vector<double> middle, end;               // mean states after attention, after MLP
-  std::optional<float> down_range;
+  std::optional<QuantParams> down_params;
   std::vector<GroupCost> costs;  // when measured, one a group
 };
 
@@ -163,15 +163,14 @@ class Layerwise {
     s.mlp(layer);
     s.mlp_output(layer);
     see_output(work.down_weight, work.end);
-    const std::optional<MlpPlan> plan = plan_mlp(index, work);
-    if (plan) {
-      fuse(plan->scale, input_groups()[3], model_.config(), w);
-      split_channels(plan->split, w);
-      work.down_range = plan->range * static_cast<float>(recipe_.equalize_mlp->margin);
-    }
     if (measure) {
       add_cost(work, index, 2, error[1], change(before, work.down_weight) / error[1].signal);
-      add_cost(work, index, 3, activated_error(work, plan), 1 / change({}, work.down_weight));
+      add_cost(work, index, 3, activated_error(work), 1 / change({}, work.down_weight));
+    } else if (const std::optional<MlpPlan> plan =
+                   plan_mlp(work, type(index, LinearKind::kDown))) {
+      fuse(plan->scale, input_groups()[3], model_.config(), w);
+      split_channels(plan->split, w);
+      work.down_params = plan->params;
     }
     return work;
   }
@@ -211,17 +210,12 @@ class Layerwise {
                                w.weights_of(input_groups()[1]));
   }
 
-  InputError activated_error(const LayerWork& work, const std::optional<MlpPlan>& plan) {
-    const size_t from = float_->intermediate(), k = work.weights.at(LinearKind::kDown).shape.k;
-    std::vector<float> x(tokens() * k);
-    for (size_t t = 0; t < tokens(); ++t)
-      for (size_t i = 0; i < k; ++i) {
-        const size_t c = plan ? plan->split.source[i] : i;
-        x[t * k + i] = float_->activated()[t * from + c] *
-                       (plan ? plan->split.share[i] / plan->scale[c] : 1.0f);
-      }
-    return groups_.input_error({x.data(), tokens(), k, work.down_weight, work.down_range},
-                               work.weights.weights_of(input_groups()[3]));
+  InputError activated_error(const LayerWork& work) {
+    if (recipe_.equalize_mlp)
+      return {plan_mlp(work, Scheme::kW8A8)->error, plan_mlp(work, Scheme::kW8A8Dynamic)->error, 0};
+    return groups_.input_error(
+        {float_->activated(), tokens(), float_->intermediate(), work.down_weight, {}},
+        work.weights.weights_of(input_groups()[3]));
   }
 
   // What an error of one unit in a token's state counts: the inverse of its mean square, 1 on
@@ -273,15 +267,15 @@ class Layerwise {
   }
 
   // Nothing for a down_proj in float that need not grow.
-  std::optional<MlpPlan> plan_mlp(int64_t index, const LayerWork& work) {
-    const bool needed = copies_ > 0 || type(index, LinearKind::kDown) != Scheme::kFloat;
-    if (!recipe_.equalize_mlp || !needed) return std::nullopt;
-    const FloatWeight& down = work.weights.at(LinearKind::kDown);
-    return plan_mlp_channels(
-        {float_->activated(), tokens(), float_->intermediate(), work.down_weight, fold_, &down},
-        {copies_, recipe_.gptq_damping ? recipe_.equalize_mlp->weight_noise : 1,
-         recipe_.equalize_mlp->spread},
-        team_);
+  std::optional<MlpPlan> plan_mlp(const LayerWork& work, Scheme scheme) {
+    if (!recipe_.equalize_mlp || (copies_ == 0 && scheme == Scheme::kFloat)) return std::nullopt;
+    const Recipe::EqualizeMlp& e = *recipe_.equalize_mlp;
+    const MlpInputs in{float_->activated(), tokens(), float_->intermediate(),
+                       work.down_weight,    fold_,    &work.weights.at(LinearKind::kDown)};
+    const MlpChannelOptions options{copies_, recipe_.gptq_damping ? e.weight_noise : 1, e.spread,
+                                    e.margin};
+    return scheme == Scheme::kW8A8 ? plan_static_mlp(in, options, stored_, team_)
+                                   : plan_dynamic_mlp(in, options, team_);
   }
 
   void quantize_layer(int64_t index, Exporter& exporter) {
@@ -307,7 +301,7 @@ class Layerwise {
     target = missing(work.end, work.down_weight);
     layer.down =
         quantize(index, 3, w, out,
-                 {s.activated(), tokens(), s.intermediate(), work.down_weight, work.down_range},
+                 {s.activated(), tokens(), s.intermediate(), work.down_weight, work.down_params},
                  nullptr, &target);
     s.mlp_output(layer);
     exporter.write_layer(index, w, out);

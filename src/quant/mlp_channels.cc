@@ -5,188 +5,235 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/quant/channel_copies.h"
+#include "src/quant/channel_histogram.h"
+#include "src/quant/encode.h"
 
 namespace octet {
 namespace {
 
-struct Moments {
-  std::array<std::vector<double>, kFolds> amplitude;  // largest |x| of a channel in a fold
-  std::vector<double> mean_square;                    // weighted
-};
+constexpr std::array kTails = {1.0, 1.15, 1.3, 1.5, 1.75, 2.1, 2.6};
+constexpr std::array kPositiveShares = {0.5, 0.57, 0.64, 0.71};
+constexpr std::array kPowers = {2.0, 4.0, 8.0, 16.0};
+constexpr size_t kBlock = 16;  // channels whose histograms are made together
 
-Moments moments_of(const MlpInputs& in, ThreadTeam& team) {
-  Moments m;
-  for (auto& a : m.amplitude) a.assign(in.channels, 0.0);
-  m.mean_square.assign(in.channels, 0.0);
+std::vector<double> column_norms(const FloatWeight& w) {
+  std::vector<double> norm(w.shape.k, 0.0);
+  for (size_t i = 0; i < w.w.size(); ++i) norm[i % w.shape.k] += double{w.w[i]} * w.w[i];
+  return norm;
+}
+
+std::vector<double> mean_squares(const MlpInputs& in, ThreadTeam& team) {
+  std::vector<double> m(in.channels, 0.0);
   team.run([&](Worker& w) {
-    const auto [begin, end] = w.share(in.channels, 16);
-    for (size_t t = 0; t < in.tokens; ++t) {
-      std::vector<double>& a = m.amplitude[in.fold[t]];
-      const double weight = in.token_weight[t];
+    const auto [begin, end] = w.share(in.channels, kBlock);
+    for (size_t t = 0; t < in.tokens; ++t)
       for (size_t c = begin; c < end; ++c) {
-        const double v = std::fabs(double{in.x[t * in.channels + c]});
-        a[c] = std::max(a[c], v);
-        m.mean_square[c] += weight * v * v;
+        const double v = double{in.x[t * in.channels + c]};
+        m[c] += double{in.token_weight[t]} * v * v;
       }
-    }
   });
-  for (double& v : m.mean_square) v /= static_cast<double>(in.tokens);
+  for (double& v : m) v /= static_cast<double>(in.tokens);
   return m;
 }
 
-// Channels that hardly move get an amplitude that keeps their weights in bounds.
-void raise_small(std::vector<double>& amplitude) {
-  std::vector<double> sorted = amplitude;
+struct Statistics {
+  std::vector<ChannelHistogram> channels;
+  // Error that steps chosen on the other folds make on each fold, by the tail they allow for.
+  std::array<double, kTails.size()> validation{};
+};
+
+Statistics gather(const MlpInputs& in, const std::vector<double>& norm, ThreadTeam& team) {
+  Statistics s;
+  s.channels.resize(in.channels);
+  std::vector<std::array<double, kTails.size()>> validation(team.size());
+  team.run([&](Worker& w) {
+    auto& sums = validation[w.id()];
+    sums.fill(0);
+    const auto [begin, end] = w.share(in.channels, kBlock);
+    for (size_t first = begin; first < end; first += kBlock) {
+      const size_t n = std::min(kBlock, end - first);
+      std::vector<float> top(n, 0.0f);
+      for (size_t t = 0; t < in.tokens; ++t)
+        for (size_t i = 0; i < n; ++i)
+          top[i] = std::max(top[i], std::fabs(in.x[t * in.channels + first + i]));
+      std::vector<ChannelHistogram> folds;
+      for (size_t i = 0; i < n; ++i) {
+        folds.insert(folds.end(), kFolds, ChannelHistogram(top[i]));
+        s.channels[first + i] = ChannelHistogram(top[i]);
+      }
+      for (size_t t = 0; t < in.tokens; ++t)
+        for (size_t i = 0; i < n; ++i) {
+          const float x = in.x[t * in.channels + first + i];
+          folds[i * kFolds + in.fold[t]].add(x, in.token_weight[t]);
+          s.channels[first + i].add(x, in.token_weight[t]);
+        }
+      for (ChannelHistogram& h : folds) h.accumulate();
+      for (size_t i = 0; i < n; ++i) {
+        ChannelHistogram& all = s.channels[first + i];
+        all.accumulate();
+        for (size_t f = 0; f < kFolds; ++f) {
+          const ChannelHistogram& fold = folds[i * kFolds + f];
+          const ChannelHistogram others = fold.missing_from(all);
+          for (size_t k = 0; k < kTails.size(); ++k) {
+            const double step = rough_step(others, kTails[k]);
+            sums[k] += norm[first + i] * fold.error(step, {127, 127}, 1, 1);
+          }
+        }
+      }
+    }
+  });
+  for (const auto& sums : validation)
+    for (size_t k = 0; k < kTails.size(); ++k) s.validation[k] += sums[k];
+  return s;
+}
+
+// Every channel's steps become `unit`; each of its copies has the whole channel's step, and a share
+// of its values.
+void fill(const std::vector<double>& step, const std::vector<size_t>& copies, double unit,
+          double spread, MlpPlan& plan) {
+  for (size_t c = 0; c < step.size(); ++c) {
+    const double m = static_cast<double>(copies[c]);
+    plan.scale.push_back(static_cast<float>(step[c] / unit / m));
+    for (size_t i = 0; i < copies[c]; ++i) {
+      const double at = copies[c] > 1 ? 2 * static_cast<double>(i) / (m - 1) - 1 : 0;
+      plan.split.source.push_back(c);
+      plan.split.share.push_back(static_cast<float>((1 + spread * at) / m));
+    }
+  }
+}
+
+double geometric_mean(const std::vector<double>& v) {
+  double logs = 0;
+  for (double x : v) logs += std::log(x);
+  return std::exp(logs / static_cast<double>(v.size()));
+}
+
+// Channels that hardly move get a step that keeps their weights in bounds.
+void raise_small(std::vector<double>& step) {
+  std::vector<double> sorted = step;
   const auto middle = sorted.begin() + static_cast<ptrdiff_t>(sorted.size() / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());
   const double floor = std::max(*middle * 1e-3, 1e-12);
-  for (double& a : amplitude) a = std::max(a, floor);
+  for (double& v : step) v = std::max(v, floor);
 }
 
-// The two largest |w| u of a row of down.
-struct TopTwo {
-  size_t channel = 0;
-  double first = 0, second = 0;
-  size_t second_channel = 0;
-};
-TopTwo top_two(const float* row, const std::vector<double>& u) {
-  TopTwo t;
-  for (size_t c = 0; c < u.size(); ++c) {
-    const double v = std::fabs(double{row[c]}) * u[c];
-    if (v > t.first) {
-      t.second = t.first;
-      t.second_channel = t.channel;
-      t.first = v;
-      t.channel = c;
-    } else if (v > t.second) {
-      t.second = v;
-      t.second_channel = c;
-    }
-  }
-  return t;
-}
-
-// Copies of every channel, given one by one to where the expected error falls most. `u`: amplitude
-// of one copy, updated.
-std::vector<size_t> give_copies(const MlpInputs& in, const MlpChannelOptions& options,
-                                const Moments& moments, const std::vector<double>& norm,
-                                std::vector<double>& u, ThreadTeam& team) {
-  const size_t n = in.down->shape.n;
-  std::vector<size_t> copies(in.channels, 1);
-  double crest = 0;  // sum over channels of their mean square at amplitude one
-  for (size_t c = 0; c < in.channels; ++c) crest += moments.mean_square[c] / (u[c] * u[c]);
-  std::vector<TopTwo> top(n);
-  const auto refresh = [&](size_t changed, bool all) {
-    team.run([&](Worker& w) {
-      const auto [begin, end] = w.share(n);
-      for (size_t j = begin; j < end; ++j)
-        if (all || top[j].channel == changed || top[j].second_channel == changed)
-          top[j] = top_two(in.down->w.data() + j * in.channels, u);
-    });
+// The split of the levels between the signs that costs least without copies.
+Levels choose_levels(const std::vector<ChannelHistogram>& channels, const std::vector<double>& norm,
+                     double tail, ThreadTeam& team) {
+  const auto levels_of = [](double share) {
+    const double positive = std::round(255 * share);
+    return Levels{positive, 255 - positive};
   };
-  refresh(0, true);
-  std::vector<double> gain(in.channels);
-  for (size_t given = 0; given < options.copies; ++given) {
-    std::fill(gain.begin(), gain.end(), 0.0);
-    for (const TopTwo& t : top) {
-      const double m = static_cast<double>(copies[t.channel]);
-      const double then = std::max(t.second, t.first * m / (m + 1));
-      gain[t.channel] += options.weight_noise * crest * (t.first * t.first - then * then);
-    }
-    size_t best = 0;
-    for (size_t c = 0; c < in.channels; ++c) {
-      const double m = static_cast<double>(copies[c]), whole = u[c] * m;
-      gain[c] += norm[c] * whole * whole * (1 / m - 1 / (m + 1));
-      if (gain[c] > gain[best]) best = c;
-    }
-    const double m = static_cast<double>(copies[best]);
-    crest += moments.mean_square[best] / (u[best] * u[best] * m * m);
-    u[best] *= m / (m + 1);
-    ++copies[best];
-    refresh(best, false);
-  }
-  return copies;
-}
-
-// Expected squared error of down's output from the rounding and the clipping of its input, on the
-// tokens of one fold, when channel c holds up to limit[c].
-double input_error(const MlpInputs& in, size_t fold, const std::vector<double>& limit,
-                   const std::vector<double>& norm, const std::vector<size_t>& copies,
-                   ThreadTeam& team) {
-  std::vector<double> parts(team.size());
+  std::vector<std::array<double, kPositiveShares.size()>> parts(team.size());
   team.run([&](Worker& w) {
-    double sum = 0;
-    const auto [begin, end] = w.share(in.tokens);
-    for (size_t t = begin; t < end; ++t) {
-      if (in.fold[t] != fold) continue;
-      double row = 0;
-      for (size_t c = 0; c < in.channels; ++c) {
-        const double over = std::fabs(double{in.x[t * in.channels + c]}) - limit[c];
-        if (over > 0) row += norm[c] * over * over;
-      }
-      sum += double{in.token_weight[t]} * row;
-    }
-    parts[w.id()] = sum;
+    parts[w.id()].fill(0);
+    const auto [begin, end] = w.share(channels.size());
+    for (size_t c = begin; c < end; ++c)
+      for (size_t k = 0; k < kPositiveShares.size(); ++k)
+        parts[w.id()][k] +=
+            norm[c] * best_step(channels[c], levels_of(kPositiveShares[k]), 1, tail).error;
   });
-  double clipped = 0, weight = 0, rounding = 0;
-  for (double v : parts) clipped += v;
-  for (size_t t = 0; t < in.tokens; ++t)
-    if (in.fold[t] == fold) weight += double{in.token_weight[t]};
-  for (size_t c = 0; c < in.channels; ++c)
-    rounding += norm[c] * limit[c] * limit[c] / static_cast<double>(copies[c]);
-  return clipped + weight * rounding / (12.0 * 127 * 127);
-}
-
-double best_margin(const MlpInputs& in, const Moments& moments, const std::vector<double>& norm,
-                   const std::vector<size_t>& copies, ThreadTeam& team) {
-  double best = 1, least = INFINITY;
-  for (double margin = 0.7; margin < 4; margin *= 1.1) {
-    double error = 0;
-    for (size_t fold = 0; fold < kFolds; ++fold) {
-      std::vector<double> limit(in.channels, 0.0);
-      for (size_t other = 0; other < kFolds; ++other)
-        for (size_t c = 0; other != fold && c < in.channels; ++c)
-          limit[c] = std::max(limit[c], moments.amplitude[other][c]);
-      raise_small(limit);
-      for (double& v : limit) v *= margin;
-      error += input_error(in, fold, limit, norm, copies, team);
-    }
-    if (error < least) {
-      least = error;
-      best = margin;
-    }
-  }
-  return best;
+  std::array<double, kPositiveShares.size()> errors{};
+  for (const auto& part : parts)
+    for (size_t k = 0; k < errors.size(); ++k) errors[k] += part[k];
+  const size_t best =
+      static_cast<size_t>(std::min_element(errors.begin(), errors.end()) - errors.begin());
+  return levels_of(kPositiveShares[best]);
 }
 
 }  // namespace
 
-MlpPlan plan_mlp_channels(const MlpInputs& in, const MlpChannelOptions& options, ThreadTeam& team) {
+MlpPlan plan_static_mlp(const MlpInputs& in, const MlpChannelOptions& options, DType stored,
+                        ThreadTeam& team) {
   OCTET_CHECK(in.down->shape.k == in.channels && in.fold.size() == in.tokens);
-  const Moments moments = moments_of(in, team);
-  std::vector<double> norm(in.channels, 0.0), u(in.channels, 0.0);
-  for (size_t i = 0; i < in.down->w.size(); ++i)
-    norm[i % in.channels] += double{in.down->w[i]} * in.down->w[i];
-  for (size_t c = 0; c < in.channels; ++c)
-    for (const auto& a : moments.amplitude) u[c] = std::max(u[c], a[c]);
-  raise_small(u);
-  const std::vector<size_t> copies = give_copies(in, options, moments, norm, u, team);
+  const std::vector<double> norm = column_norms(*in.down);
+  const Statistics s = gather(in, norm, team);
+  const size_t best = static_cast<size_t>(
+      std::min_element(s.validation.begin(), s.validation.end()) - s.validation.begin());
+  const double tail = kTails[best] * options.margin;
 
+  const Levels levels = choose_levels(s.channels, norm, tail, team);
+  const auto cost = [&](size_t c, double copies) {
+    const StepChoice choice = best_step(s.channels[c], levels, copies, tail);
+    return ChannelCost{choice.step, norm[c] * choice.error};
+  };
+  const ChannelCopies given = give_copies(*in.down, mean_squares(in, team), in.tokens, cost,
+                                          options.copies, options.weight_noise, team);
   MlpPlan plan;
-  plan.margin = best_margin(in, moments, norm, copies, team);
-  double logs = 0;
-  for (double v : u) logs += std::log(v);
-  const double middle = std::exp(logs / static_cast<double>(in.channels));
-  plan.range = static_cast<float>(middle * plan.margin);
+  std::vector<double> step = given.step;
+  raise_small(step);
+  const double unit = double{round_to(static_cast<float>(geometric_mean(step)), stored)};
   for (size_t c = 0; c < in.channels; ++c) {
-    plan.scale.push_back(static_cast<float>(u[c] / middle));
-    const double m = static_cast<double>(copies[c]);
-    for (size_t i = 0; i < copies[c]; ++i) {
-      const double at = copies[c] > 1 ? 2 * static_cast<double>(i) / (m - 1) - 1 : 0;
-      plan.split.source.push_back(c);
-      plan.split.share.push_back(static_cast<float>((1 + options.spread * at) / m));
+    const double m = static_cast<double>(given.copies[c]);
+    if (best_step(s.channels[c], levels, m, tail).flipped) step[c] = -step[c];
+  }
+  plan.params = QuantParams{static_cast<float>(unit), static_cast<float>(127 - levels.positive)};
+  plan.error = given.error;
+  fill(step, given.copies, unit, options.spread, plan);
+  return plan;
+}
+
+MlpPlan plan_dynamic_mlp(const MlpInputs& in, const MlpChannelOptions& options, ThreadTeam& team) {
+  OCTET_CHECK(in.down->shape.k == in.channels);
+  const std::vector<double> norm = column_norms(*in.down);
+  // Moments of the powers.
+  std::array<std::vector<double>, kPowers.size()> amplitude;
+  for (auto& a : amplitude) a.assign(in.channels, 0.0);
+  team.run([&](Worker& w) {
+    const auto [begin, end] = w.share(in.channels, kBlock);
+    for (size_t t = 0; t < in.tokens; ++t)
+      for (size_t c = begin; c < end; ++c) {
+        double v = double{in.x[t * in.channels + c]};
+        for (auto& a : amplitude) {
+          v *= v;
+          a[c] += double{in.token_weight[t]} * v;
+        }
+      }
+  });
+  for (size_t k = 0; k < kPowers.size(); ++k) {
+    for (size_t c = 0; c < in.channels; ++c)
+      amplitude[k][c] = std::pow(amplitude[k][c] / static_cast<double>(in.tokens) /
+                                     std::max(norm[c], 1e-30),
+                                 1 / (kPowers[k] + 2));
+    raise_small(amplitude[k]);
+  }
+  // sum_t weight max_c (x / a)^2 of each.
+  std::vector<std::array<double, kPowers.size()>> parts(team.size());
+  team.run([&](Worker& w) {
+    auto& sums = parts[w.id()];
+    sums.fill(0);
+    const auto [begin, end] = w.share(in.tokens);
+    for (size_t t = begin; t < end; ++t)
+      for (size_t k = 0; k < kPowers.size(); ++k) {
+        double top = 0;
+        for (size_t c = 0; c < in.channels; ++c)
+          top = std::max(top, std::fabs(double{in.x[t * in.channels + c]}) / amplitude[k][c]);
+        sums[k] += double{in.token_weight[t]} * top * top;
+      }
+  });
+  size_t best = 0;
+  double least = INFINITY, rounding = 0;
+  for (size_t k = 0; k < kPowers.size(); ++k) {
+    double tops = 0, weights = 0;
+    for (const auto& sums : parts) tops += sums[k];
+    for (size_t c = 0; c < in.channels; ++c) weights += norm[c] * amplitude[k][c] * amplitude[k][c];
+    const double error = tops * weights / (12 * 127 * 127);
+    if (error < least) {
+      least = error;
+      best = k;
+      rounding = tops / (12 * 127 * 127);
     }
   }
+  const std::vector<double>& a = amplitude[best];
+  const auto cost = [&](size_t c, double copies) {
+    return ChannelCost{a[c], norm[c] * a[c] * a[c] * rounding / copies};
+  };
+  const ChannelCopies given = give_copies(*in.down, mean_squares(in, team), in.tokens, cost,
+                                          options.copies, options.weight_noise, team);
+  MlpPlan plan;
+  plan.error = given.error;
+  fill(a, given.copies, geometric_mean(a), options.spread, plan);
   return plan;
 }
 

@@ -1,13 +1,16 @@
-// How the channels between up and down are scaled and split so that one static scale can hold them
-// all: the input of down has a few channels, and in them a few tokens, far above the rest.
+// How the channels between up and down are scaled, turned and split so that int8 holds them all:
+// the input of down has a few channels, and in them a few tokens, far above the rest.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "src/checkpoint/dtype.h"
 #include "src/machine/thread_team.h"
 #include "src/quant/exact.h"
+#include "src/quant/observer.h"
 
 namespace octet {
 
@@ -18,9 +21,10 @@ struct MlpChannelOptions {
   // Copies of a channel take unequal parts of it, from 1 - spread to 1 + spread of an equal share:
   // their rounding errors do not add up then.
   double spread = 0.15;
+  double margin = 1;  // on the tail that cross-validation finds
 };
 
-inline constexpr size_t kFolds = 8;
+inline constexpr size_t kFolds = 4;
 
 // The inputs of down on calibration tokens, and down itself.
 struct MlpInputs {
@@ -32,16 +36,24 @@ struct MlpInputs {
 };
 
 struct MlpPlan {
-  std::vector<float> scale;  // [channels] for fuse() into down
+  std::vector<float> scale;  // [channels] for fuse() into down; negative where a sign is turned
   ChannelSplit split;        // of the scaled channels, for split_channels()
-  float range = 0;           // of down's input after both: [-range, range]
-  double margin = 1;         // range over the largest value seen
+  std::optional<QuantParams> params;  // of down's input after both; none per token
+  // Expected error of down's output from rounding its input: sum_t weight sum_c |W_c|^2 e_tc^2.
+  double error = 0;
 };
 
-// Channels are brought to one amplitude, and copies given where they lower the expected error of
-// down's output most: its input's rounding, sum_c |W_c|^2 a_c^2 / m_c, plus its weights' rounding,
-// which follows the largest column of every row. The margin is the one that is best for tokens of
-// one fold when the amplitudes come from the others.
-MlpPlan plan_mlp_channels(const MlpInputs& in, const MlpChannelOptions& options, ThreadTeam& team);
+// For one static scale (rounded to `stored`). Every channel gets the step, in proportion to the
+// common one, that costs least: rounding against clipping, measured on the tokens. Text that was
+// not seen has longer tails; by how much comes from cross-validation over the folds. Signs and
+// offset are chosen so that long tails have more levels. Copies go where they lower the expected
+// error of down's output most: that of its input, and that of its weights, which follows the
+// largest column of every row.
+MlpPlan plan_static_mlp(const MlpInputs& in, const MlpChannelOptions& options, DType stored,
+                        ThreadTeam& team);
+
+// For a scale per token, max_c |x_tc / a_c|: the amplitudes a_c = (E|x_c|^p / |W_c|^2)^(1/(p+2))
+// minimize a bound of the error; of several p the one of least error is taken.
+MlpPlan plan_dynamic_mlp(const MlpInputs& in, const MlpChannelOptions& options, ThreadTeam& team);
 
 }  // namespace octet
