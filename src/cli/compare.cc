@@ -59,6 +59,13 @@ void print_layers(const Comparison& c) {
 void run(const Flags& f) {
   const ModelFolder a(f.a), b(f.b);
   const Comparison c = compare_folders(a, b);
+  const auto by_recipe = [](const std::string& folder) {
+    return fs::exists(fs::path(folder) / "octet_recipe.yaml");
+  };
+  if (by_recipe(f.a) != by_recipe(f.b))
+    notice(
+        "a recipe may rotate weights: they differ everywhere and compute the same; octet eval "
+        "--layers compares what they compute");
   if (f.as_json) {
     fmt::print("{}\n", to_json(c).dump(2));
   } else {

@@ -174,7 +174,8 @@ void print_table(const std::vector<ComparedModel>& models,
   if (!texts.empty()) {
     notes.push_back(fmt::format("{} predicted tokens in {} passages",
                                 summarize(texts[0], texts[0]).tokens, texts[0].size()));
-    if (models.size() > 1) notes.push_back("KL and all below it against the first model");
+    if (models.size() > 1)
+      notes.push_back("ratio, KL, agreement and logit error: against the first model");
   }
   notes.push_back("[low, high]: 95 % of 1000 bootstrap draws");
   fmt::print("{}\n", fmt::join(notes, "; "));

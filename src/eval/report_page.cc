@@ -41,9 +41,10 @@ std::string tiles(const ordered_json& r) {
   const uint64_t before = r.at("size").at("before").get<uint64_t>();
   const uint64_t after = r.at("size").at("after").get<uint64_t>();
   std::string out = "<dl class=\"tiles\">\n";
-  out += tile("size", page::bytes(after),
-              fmt::format("from {}: {} of it", page::bytes(before),
-                          percent(static_cast<double>(after) / static_cast<double>(before), 0)));
+  out += tile(
+      "size", page::bytes(after),
+      fmt::format("{} of {}", percent(static_cast<double>(after) / static_cast<double>(before), 0),
+                  page::bytes(before)));
   size_t all = 0, quantized = 0;
   for (const auto& [type, n] : type_counts(r)) {
     all += n;
@@ -71,7 +72,7 @@ std::string figure_cell(const ordered_json& m, const char* key, int digits, doub
   if (!v) return "–";
   std::string out = number(factor * *v, digits);
   if (const auto it = m.find(std::string(key) + "_interval"); it != m.end())
-    out += fmt::format(" <span class=\"soft\">[{}, {}]</span>",
+    out += fmt::format("<br><small class=\"soft\">[{}, {}]</small>",
                        number(factor * it->at(0).get<double>(), digits),
                        number(factor * it->at(1).get<double>(), digits));
   return out;
@@ -83,7 +84,8 @@ std::string cost(const ordered_json& r) {
     return out +
            "<p>Not measured yet. The figures further down look at single matrices; what counts in "
            "the end is how far the answers of the whole model moved. Measure that on text that was "
-           "not used for calibration, and this page will show it:</p>\n<pre>octet report FOLDER "
+           "not used for calibration, and this page will show it:</p>\n<pre class=\"wrap\">octet "
+           "report FOLDER "
            "--float FLOAT_FOLDER --text TEXT.jsonl</pre>\n";
   const ordered_json& m = r.at("measured");
   const ordered_json &f = m.at("models").at(0), &q = m.at("models").at(1);
@@ -92,23 +94,22 @@ std::string cost(const ordered_json& r) {
       "they hold every possible next token. In brackets: 95 % confidence, from drawing the "
       "passages anew.</p>\n",
       page::count(q.at("tokens").get<uint64_t>()), text_of(m, "text"));
-  const auto row = [&](const char* what, const char* key, int digits, double factor,
-                       const char* words, bool both) {
-    return std::vector<std::string>{what, both ? figure_cell(f, key, digits, factor) : "–",
-                                    figure_cell(q, key, digits, factor),
-                                    fmt::format("<span class=\"left soft\">{}</span>", words)};
+  const auto row = [&](const char* what, const char* words, const char* key, int digits,
+                       double factor = 1) {
+    const bool both = std::string(key) == "perplexity";
+    return std::vector<std::string>{
+        fmt::format("{}<br><small class=\"soft\">{}</small>", what, words),
+        both ? figure_cell(f, key, digits, factor) : "–", figure_cell(q, key, digits, factor)};
   };
   return out +
          page::table(
-             "", {"figure", "float", "quantized", ""},
-             {row("perplexity", "perplexity", 3, 1, "how surprised the model is; lower is better",
-                  true),
-              row("... relative", "perplexity_ratio", 4, 1, "1 = no worse", false),
-              row("KL per token", "kl", 5, 1, "how far whole distributions moved, nats", false),
-              row("same likeliest token, %", "top1", 1, 100, "both would say the same next", false),
-              row("same likeliest five, %", "top5", 1, 100, "share in common", false),
-              row("largest logit error", "largest_logit_error", 3, 1, "the worst single number",
-                  false)});
+             {"figure", "float", "quantized"},
+             {row("perplexity", "how surprised the model is; lower is better", "perplexity", 3),
+              row("perplexity, relative", "1 is no worse", "perplexity_ratio", 4),
+              row("KL per token", "how far the whole forecast moved, in nats", "kl", 5),
+              row("same likeliest token, %", "both would say the same next", "top1", 1, 100),
+              row("same likeliest five, %", "what their five favourites share", "top5", 1, 100),
+              row("largest logit error", "the worst single number", "largest_logit_error", 3)});
 }
 
 // Shades for the share of clipped values: none is best.
@@ -168,36 +169,38 @@ std::string maps(const ordered_json& r) {
     inputs = inputs || page::input_value(l, "snr");
     clipped = clipped || page::input_value(l, "clipped");
   }
-  out += page::decibel_key();
+  out += page::decibel_key() + "<div class=\"maps\">\n";
   if (outputs)
     out += page::heat_map(
-        "Output: the int8 matrix beside the float one on the same inputs, dB", linears,
+        "Output, dB", "the int8 matrix beside the float one on the same inputs", linears,
         [](const ordered_json& l) { return decibel_cell(l, page::value(l, "output_snr")); });
   if (inputs)
-    out += page::heat_map("Input: rounded to int8, dB", linears, [](const ordered_json& l) {
+    out += page::heat_map("Input, dB", "rounded to int8", linears, [](const ordered_json& l) {
       return decibel_cell(l, page::input_value(l, "snr"));
     });
   if (!outputs)
-    out += page::heat_map("Weights: rounded to int8, dB", linears, [](const ordered_json& l) {
+    out += page::heat_map("Weights, dB", "rounded to int8", linears, [](const ordered_json& l) {
       return decibel_cell(l, page::value(l, "weight_snr"));
     });
   if (clipped)
-    out += page::heat_map("Clipped: share of inputs outside of the range, in millionths", linears,
-                          [](const ordered_json& l) -> page::HeatCell {
+    out += page::heat_map("Clipped", "millionths of the inputs that lie outside of the range",
+                          linears, [](const ordered_json& l) -> page::HeatCell {
                             const auto v = page::input_value(l, "clipped");
                             if (!v) return {-1, l.at("type") == "FLOAT" ? "float" : "", hint(l)};
                             return {clipped_shade(*v), number(1e6 * *v, 0), hint(l)};
                           });
-  out += page::heat_map("Type: static = one scale for all inputs, token = one scale for each token",
+  out += page::heat_map("Type", "static: one scale for all inputs; token: one for each token",
                         linears, [](const ordered_json& l) -> page::HeatCell {
                           const std::string word = type_word(l.at("type").get<std::string>());
                           return {word == "float" ? -1 : word == "static" ? 6 : 5, word, hint(l)};
                         });
+  out += "</div>\n";
   if (const std::string curve = page::state_curve(r.at("layers")); !curve.empty())
     out +=
         "<h3>Along the model</h3>\n<p>The stream of numbers between the layers, quantized beside "
-        "float, after every layer. Errors add up, so it falls; a step down points at the layer "
-        "that caused it.</p>\n" +
+        "float, after every layer. Errors add up, so it tends to fall; a step down points at "
+        "the layer that caused it. It rises where a layer makes a few values so large that they "
+        "outweigh all errors, which most models do.</p>\n" +
         curve;
   return out;
 }
@@ -211,8 +214,7 @@ std::string all_linears(const ordered_json& r) {
                     db(page::value(l, "weight_snr")), db(page::value(l, "output_snr"))});
   }
   return fmt::format("<details><summary>All {} matrices as a table</summary>\n", rows.size()) +
-         page::table("",
-                     {"linear", "type", "inputs seen", "range", "clipped", "input, dB",
+         page::table({"linear", "type", "inputs seen", "range", "clipped", "input, dB",
                       "weights, dB", "output, dB"},
                      rows) +
          "</details>\n";
@@ -248,24 +250,41 @@ std::string histograms(const ordered_json& r) {
   return out + "</div>\n";
 }
 
+// The reason that the quantizer notes, in words for people who do not know its flags.
+std::string explain(const std::string& reason) {
+  constexpr std::pair<const char*, const char*> kWhy[] = {
+      {"--disable_last_linear", "the head, whose errors go straight into the answer"},
+      {"--disable_names", "named by whoever quantized"},
+      {"--disable_level", "among the hardest inputs by score"},
+      {"--disable_threshold", "harder than the threshold that was set"},
+      {"--float-budget", "where float gains most for the bytes it takes"},
+      {"default of model type", "known to be hard in this kind of model"},
+      {"same group as", "reads the same input, and linears of one input have one type"}};
+  for (const auto& [start, why] : kWhy)
+    if (reason.starts_with(start)) return fmt::format("{} ({})", why, escape(reason));
+  return escape(reason);
+}
+
 std::string kept(const ordered_json& r) {
-  std::map<std::string, std::vector<const ordered_json*>> reasons;
-  for (const ordered_json& l : r.at("linears"))
-    if (l.at("type") == "FLOAT")
-      reasons[l.contains("reason") ? l.at("reason").get<std::string>() : "no reason given"]
-          .push_back(&l);
-  std::string out = "<h2 id=\"kept\">What stayed in float, and why</h2>\n";
-  if (reasons.empty()) return out + "<p>Nothing: every matrix is in int8.</p>\n";
-  out += "<ul>\n";
-  for (const auto& [reason, linears] : reasons) {
-    out += "<li>" + escape(reason) + ":";
-    for (size_t i = 0; i < linears.size(); ++i) {
-      const auto v = page::input_value(*linears[i], "snr_if_static");
-      out += fmt::format("{} <code>{}</code>{}", i == 0 ? "" : ",", text_of(*linears[i], "name"),
-                         v ? fmt::format(" (one range for all inputs: {} dB)", number(*v, 1)) : "");
-    }
-    out += "</li>\n";
+  // "--disable_level: score 31.5": what comes before the colon is shared.
+  std::map<std::string, std::string> items;
+  for (const ordered_json& l : r.at("linears")) {
+    if (l.at("type") != "FLOAT") continue;
+    const std::string reason = l.contains("reason") ? l.at("reason").get<std::string>() : "";
+    const size_t colon = reason.find(": ");
+    std::vector<std::string> details;
+    if (colon != std::string::npos) details.push_back(escape(reason.substr(colon + 2)));
+    if (const auto v = page::input_value(l, "snr_if_static"))
+      details.push_back("one range for all inputs: " + number(*v, 1) + " dB");
+    std::string& item = items[reason.substr(0, colon)];
+    item += fmt::format("{} <code>{}</code>", item.empty() ? "" : ",", text_of(l, "name"));
+    if (!details.empty()) item += fmt::format(" ({})", fmt::join(details, "; "));
   }
+  std::string out = "<h2 id=\"kept\">What stayed in float, and why</h2>\n";
+  if (items.empty()) return out + "<p>Nothing: every matrix is in int8.</p>\n";
+  out += "<ul>\n";
+  for (const auto& [reason, item] : items)
+    out += fmt::format("<li>{}:{}</li>\n", explain(reason), item);
   return out + "</ul>\n<p class=\"soft small\">Embedding and norms always stay as they are.</p>\n";
 }
 
@@ -277,7 +296,7 @@ std::string sizes(const ordered_json& r) {
                     std::to_string(s.at("count").get<uint64_t>()),
                     size(s.at("before").get<uint64_t>()), size(s.at("after").get<uint64_t>())});
   return "<h2 id=\"size\">Where the bytes are</h2>\n" +
-         page::table("", {"tensors", "type", "count", "before", "after"}, rows);
+         page::table({"tensors", "type", "count", "before", "after"}, rows);
 }
 
 std::string how(const ordered_json& r) {
@@ -292,7 +311,7 @@ std::string how(const ordered_json& r) {
     for (const auto& [key, value] : m.at("settings").items())
       rows.push_back(
           {escape(key), escape(value.is_string() ? value.get<std::string>() : value.dump())});
-  out += page::table("", {"setting", "value"}, rows);
+  out += page::table({"setting", "value"}, rows);
   if (m.contains("recipe"))
     out +=
         "<p>The recipe; <code>octet quantize MODEL OUT --recipe FILE</code> with it makes the "

@@ -61,8 +61,8 @@ TEST(ReportPage, ShowsWhatWasMeasured) {
                       {"top5", 0.95},
                       {"largest_logit_error", 1.5}}}}};
   const std::string page = report_page(r, "test");
-  EXPECT_TRUE(holds(page, "0.01230 <span class=\"soft\">[0.01000, 0.02000]</span>"));
-  EXPECT_TRUE(holds(page, "<td>90.0</td>"));
+  EXPECT_TRUE(holds(page, "0.01230<br><small class=\"soft\">[0.01000, 0.02000]</small>"));
+  EXPECT_TRUE(holds(page, "90.0</td>"));
   EXPECT_FALSE(holds(page, "Not measured yet"));
 }
 

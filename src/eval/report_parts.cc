@@ -72,10 +72,9 @@ std::optional<double> input_value(const ordered_json& linear, const char* key) {
   return it == linear.end() ? std::nullopt : value(*it, key);
 }
 
-std::string table(const std::string& caption, const std::vector<std::string>& header,
+std::string table(const std::vector<std::string>& header,
                   const std::vector<std::vector<std::string>>& rows) {
   std::string out = "<div class=\"scroll\" tabindex=\"0\"><table class=\"rows\">";
-  if (!caption.empty()) out += "<caption>" + caption + "</caption>";
   out += "<thead><tr>";
   for (const std::string& h : header) out += "<th scope=\"col\">" + h + "</th>";
   out += "</tr></thead><tbody>\n";
@@ -87,15 +86,17 @@ std::string table(const std::string& caption, const std::vector<std::string>& he
   return out + "</tbody></table></div>\n";
 }
 
-std::string heat_map(const std::string& caption, const ordered_json& linears,
+std::string heat_map(const std::string& title, const std::string& note, const ordered_json& linears,
                      const std::function<HeatCell(const ordered_json&)>& cell) {
   std::map<int64_t, std::map<std::string, const ordered_json*>> layers;
   for (const ordered_json& l : linears) {
     const std::string name = l.at("name").get<std::string>();
     if (layer_of(name) >= 0) layers[layer_of(name)][last_name(name)] = &l;
   }
-  std::string out = "<div class=\"scroll\" tabindex=\"0\"><table class=\"heat\"><caption>" +
-                    caption + "</caption><thead><tr><th scope=\"col\">layer</th>";
+  std::string out = fmt::format(
+      "<section><h3>{}</h3><p class=\"soft small\">{}</p>\n<div class=\"scroll\" tabindex=\"0\">"
+      "<table class=\"heat\"><thead><tr><th scope=\"col\">layer</th>",
+      title, note);
   for (const char* column : kColumns) {
     const std::string_view word = column;
     out += fmt::format("<th scope=\"col\">{}</th>", word.substr(0, word.find('_')));
@@ -113,7 +114,7 @@ std::string heat_map(const std::string& caption, const ordered_json& linears,
     }
     out += "</tr>\n";
   }
-  return out + "</tbody></table></div>\n";
+  return out + "</tbody></table></div></section>\n";
 }
 
 int shade_of(double decibels) {

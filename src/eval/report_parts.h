@@ -20,7 +20,7 @@ std::optional<double> value(const ordered_json& object, const char* key);
 std::optional<double> input_value(const ordered_json& linear, const char* key);
 
 // A table with its header in a box of its own that scrolls; all cells are HTML already.
-std::string table(const std::string& caption, const std::vector<std::string>& header,
+std::string table(const std::vector<std::string>& header,
                   const std::vector<std::vector<std::string>>& rows);
 
 // Layers down, linears across, a colour and a word for every linear of the report.
@@ -28,7 +28,7 @@ struct HeatCell {
   int shade = -1;  // 0 worst to 7 best; -1 for none
   std::string text, hint;
 };
-std::string heat_map(const std::string& caption, const ordered_json& linears,
+std::string heat_map(const std::string& title, const std::string& note, const ordered_json& linears,
                      const std::function<HeatCell(const ordered_json&)>& cell);
 // The shade of decibels, and the key that explains all shades.
 int shade_of(double decibels);
