@@ -25,11 +25,12 @@ def tearDownModule():
 
 
 @functools.cache
-def by_recipe(model):
-    """The model quantized by the default recipe, once for all tests."""
-    run = octet("quantize", model, MADE / model.name, "--calib_file", CALIB)
+def made(model, *flags):
+    """The model quantized by the default recipe, or with flags of msModelSlim's way; once for all tests."""
+    out = MADE / "_".join([model.name, *flags])
+    run = octet("quantize", model, out, "--calib_file", CALIB, *flags)
     assert run.returncode == 0, run.stderr
-    return MADE / model.name
+    return out
 
 
 class Page(html.parser.HTMLParser):
@@ -90,7 +91,7 @@ class Report(Verbs):
 
     def test_of_a_recipe(self):
         out = self.dir / "out"
-        shutil.copytree(by_recipe(LLAMA), out)
+        shutil.copytree(made(LLAMA), out)
         report, text = self.check_page(out)
         self.assertEqual(report["method"]["name"], "octet")
         self.assertEqual(len(report["linears"]), 6 * 7 + 1)
@@ -116,16 +117,16 @@ class Report(Verbs):
 
     def test_of_the_tools_way(self):
         out = self.dir / "out"
-        self.quantize(QWEN, out, "--anti_method", "m2", "--disable_level", "L2")
+        self.quantize(QWEN, out, "--anti_method", "m1", "--disable_level", "L2")
         report, text = self.check_page(out)
-        self.assertEqual(report["method"]["settings"]["anti_method"], "m2")
+        self.assertEqual(report["method"]["settings"]["anti_method"], "m1")
         self.assertIn("What stayed in float", text)
         for linear in report["linears"]:
             self.assertEqual("output_snr" in linear, linear["type"] == "W8A8", linear)
 
         # The same again, but for the time; and measured at once.
         again = self.dir / "again"
-        self.quantize(QWEN, again, "--anti_method", "m2", "--disable_level", "L2", "--report_text", TEXT,
+        self.quantize(QWEN, again, "--anti_method", "m1", "--disable_level", "L2", "--report_text", TEXT,
                       "--report_passages", 4)
         other, text = self.check_page(again)
         self.assertIn(f"{other['measured']['models'][1]['kl']:.5f}", text)
@@ -151,13 +152,12 @@ class Report(Verbs):
 
 class Eval(Verbs):
     def test_json(self):
-        out = self.dir / "out"
-        self.quantize(LLAMA, out)
+        out = made(LLAMA, "--act_method", "1")
         choices = self.dir / "choices.jsonl"
         questions = json.loads((ROOT / "src/eval/testdata/eval.json").read_text())["questions"]
         choices.write_text("".join(json.dumps(q) + "\n" for q in questions))
         yes_no = self.dir / "yesno.jsonl"
-        yes_no.write_text("".join((ROOT / "models/yesno.jsonl").open().readlines()[:10]))
+        yes_no.write_text("".join((ROOT / "models/yesno.jsonl").read_text().splitlines(True)[:10]))
         flags = ["--text", TEXT, "--passages", 5, "--yes-no", yes_no, "--choices", choices, "--layers", "--quiet"]
         result = json.loads(self.good("eval", LLAMA, out, LLAMA, *flags, "--json"))
         reference, quantized, same = result
@@ -183,7 +183,7 @@ class Eval(Verbs):
     def test_layers_of_a_rotated_model(self):
         """Channels that a recipe rotates, scales and copies are brought back to those of the float model."""
         for model in LLAMA, QWEN:
-            layers = json.loads(self.good("eval", model, by_recipe(model), "--text", TEXT, "--passages", 4, "--layers", "--json",
+            layers = json.loads(self.good("eval", model, made(model), "--text", TEXT, "--passages", 4, "--layers", "--json",
                                           "--quiet"))[1]["layers"]
             self.assertEqual(len(layers), 7 * json.loads((model / "config.json").read_text())["num_hidden_layers"])
             for linear in layers:
@@ -225,8 +225,7 @@ class Eval(Verbs):
 
 class Compare(Verbs):
     def test_same_and_different(self):
-        out = self.dir / "out"
-        self.quantize(LLAMA, out)
+        out = made(LLAMA, "--act_method", "1")
         self.assertIn("the same", self.good("compare", LLAMA, LLAMA))
         run = octet("compare", LLAMA, out)
         self.assertEqual(run.returncode, 1, run.stderr)
