@@ -139,20 +139,21 @@ double ReportData::weight_snr(const FloatWeight& weight, const RoundedWeight& ro
 std::vector<std::optional<double>> ReportData::output_snr(
     const InputSample& seen, const std::vector<const FloatWeight*>& weights, Linear& linear) {
   const std::vector<float> got = outputs_of(linear, seen, team_);
-  const std::vector<float> wanted = outputs_of(*pack_float(weights, team_), seen, team_);
-  const size_t n = linear.outputs();
+  const size_t ld = linear.outputs();
   std::vector<std::optional<double>> all;
   size_t begin = 0;
-  for (const FloatWeight* w : weights) {
+  for (const FloatWeight* w : weights) {  // one by one: float copies are large
+    const size_t n = w->shape.n;
+    const std::vector<float> wanted = outputs_of(*pack_float({w}, team_), seen, team_);
     double signal = 0, noise = 0;
     for (size_t r = 0; r < seen.rows(); ++r)
-      for (size_t j = r * n + begin; j < r * n + begin + w->shape.n; ++j) {
-        const double d = double{got[j]} - double{wanted[j]};
-        signal += double{wanted[j]} * double{wanted[j]};
+      for (size_t j = 0; j < n; ++j) {
+        const double v = double{wanted[r * n + j]}, d = double{got[r * ld + begin + j]} - v;
+        signal += v * v;
         noise += d * d;
       }
     all.push_back(decibels(signal, noise));
-    begin += w->shape.n;
+    begin += n;
   }
   return all;
 }
