@@ -87,7 +87,8 @@ ordered_json measure(const std::string& reference, const std::string& model, con
   const std::vector<ComparedModel> models = load_models({reference, model}, f, team);
   const text::Tokenizer tokenizer = text::Tokenizer::load(reference);
   const auto texts = encode_texts(f, tokenizer);
-  Progress progress("measure", "passage", static_cast<int64_t>(texts.size()), quiet);
+  Progress progress("measure", "passage",
+                    static_cast<int64_t>(count_windows(texts, f.size(), f.step())), quiet);
   int64_t done = 0;
   const auto scores = score_texts({models[0].scorer.get(), models[1].scorer.get()}, texts, f.size(),
                                   f.step(), [&] { progress.update(++done); });

@@ -214,7 +214,8 @@ void run(const Flags& f) {
   if (!f.choices.empty()) choices = encode_choices(f.choices, tokenizer, longest);
 
   Progress progress("eval", "passage",
-                    static_cast<int64_t>(texts.size() + questions.size() + choices.size()),
+                    static_cast<int64_t>(count_windows(texts, f.text.size(), f.text.step()) +
+                                         questions.size() + choices.size()),
                     f.quiet);
   int64_t done = 0;
   const auto step = [&] { progress.update(++done); };

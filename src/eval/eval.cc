@@ -132,18 +132,23 @@ std::vector<TextScore> score_window(const std::vector<Scorer*>& models,
   return scores;
 }
 
+size_t count_windows(const std::vector<std::vector<int32_t>>& texts, size_t size, size_t stride) {
+  size_t count = 0;
+  for (const std::vector<int32_t>& text : texts) count += windows(text.size(), size, stride).size();
+  return count;
+}
+
 std::vector<std::vector<TextScore>> score_texts(const std::vector<Scorer*>& models,
                                                 const std::vector<std::vector<int32_t>>& texts,
                                                 size_t size, size_t stride,
                                                 const std::function<void()>& step) {
   std::vector<std::vector<TextScore>> scores(models.size());
-  for (const std::vector<int32_t>& text : texts) {
+  for (const std::vector<int32_t>& text : texts)
     for (const Window& window : windows(text.size(), size, stride)) {
       const std::vector<TextScore> of_window = score_window(models, text, window);
       for (size_t k = 0; k < models.size(); ++k) scores[k].push_back(of_window[k]);
+      step();
     }
-    step();
-  }
   return scores;
 }
 

@@ -64,8 +64,9 @@ class Scorer {
 std::vector<TextScore> score_window(const std::vector<Scorer*>& models,
                                     std::span<const int32_t> text, const Window& window);
 
+size_t count_windows(const std::vector<std::vector<int32_t>>& texts, size_t size, size_t stride);
 // The windows of all texts, one after another: a score of each, by model. `step` is called after
-// every text.
+// every window.
 std::vector<std::vector<TextScore>> score_texts(const std::vector<Scorer*>& models,
                                                 const std::vector<std::vector<int32_t>>& texts,
                                                 size_t size, size_t stride,
