@@ -23,9 +23,12 @@ find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/levels_test.py)
 set_tests_properties(levels PROPERTIES LABELS fast)
 
-# What a user types, right and wrong.
-add_test(NAME cli COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/cli_test.py
-                          $<TARGET_FILE:octet>)
+# What a user types, right and wrong; and what quantization cost, on a page and in figures.
+foreach(name cli report)
+  add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/${name}_test.py
+                                $<TARGET_FILE:octet>)
+  set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
+endforeach()
 # The official OpenAI client; scripts/test installs it into .venv (tests/requirements.txt).
 set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)
 foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
@@ -34,7 +37,6 @@ foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
                    $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})
   set_tests_properties(openai_client_${model} PROPERTIES LABELS fast TIMEOUT 300)
 endforeach()
-set_tests_properties(cli PROPERTIES LABELS fast TIMEOUT 600)
 
 # Fuzz targets (fuzz/README.md): libFuzzer with clang, a small driver with g++. A moment of each is a test.
 function(octet_fuzz name level)

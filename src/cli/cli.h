@@ -20,6 +20,8 @@ void add_serve(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_report(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_check(CLI::App& app);
 void add_convert(CLI::App& app);
@@ -29,8 +31,8 @@ void add_completion(CLI::App& app);
 // Arguments with `_` in the names of long options turned into `-`: `--model_path=a_b` becomes
 // `--model-path=a_b`; `-tp 2` becomes `--tp 2`. Words after `--` are left alone.
 std::vector<std::string> fold_names(int argc, const char* const* argv);
-// vLLM's other spellings of serve's options, written out in `args` (already folded): beginnings that
-// fit one option only, and -asc. kUsage Error naming the candidates when several fit.
+// vLLM's other spellings of serve's options, written out in `args` (already folded): beginnings
+// that fit one option only, and -asc. kUsage Error naming the candidates when several fit.
 void expand_serve_names(const CLI::App& app, std::vector<std::string>& args);
 
 // A one-line remark on stderr.

@@ -10,30 +10,40 @@
 #include "src/base/json.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
-#include "src/quant/calibration_data.h"
+#include "src/cli/compared_models.h"
+#include "src/eval/choices.h"
+#include "src/eval/layer_noise.h"
+#include "src/eval/summary.h"
 
 namespace octet::cli {
 namespace {
 
 struct Flags {
   std::vector<std::string> models;
-  std::string text, yes_no;
-  size_t passages = 0, max_tokens = 512;
-  bool as_json = false, quiet = false;
+  TextFlags text;
+  std::string yes_no, choices;
+  bool layers = false, as_json = false, quiet = false;
 };
 
+// A question to be answered by yes or no.
 struct Question {
   std::vector<int32_t> prompt;
   bool yes;
 };
 
-struct Evaluated {
-  std::string path;
-  std::shared_ptr<const ModelFolder> folder;
-  std::unique_ptr<Transformer> model;
-  std::unique_ptr<Scorer> scorer;
-  size_t right_answers = 0;
+// What one model scored.
+struct Scored {
+  std::vector<bool> yes_no, acc, acc_norm;  // one a question
+  std::vector<LinearNoise> layers;
 };
+
+void expect_short(size_t tokens, size_t max_tokens, const std::string& where) {
+  if (tokens > max_tokens)
+    throw Error("a question longer than --max-tokens")
+        .file(where)
+        .expected(fmt::format("at most {} tokens", max_tokens))
+        .found(std::to_string(tokens));
+}
 
 // One object a line: `inputs_pretokenized` and `answer`, "yes" or "no".
 std::vector<Question> read_questions(const std::string& path, const text::Tokenizer& tokenizer,
@@ -48,111 +58,186 @@ std::vector<Question> read_questions(const std::string& path, const text::Tokeni
     const std::string prompt = get_string_or(object, "inputs_pretokenized", "", where);
     if (prompt.empty()) throw Error("no question").file(where).field("inputs_pretokenized");
     questions.push_back({tokenizer.encode(prompt, true), answer == "yes"});
-    if (questions.back().prompt.size() > max_tokens)
-      throw Error("a question longer than --max-tokens").file(where);
+    expect_short(questions.back().prompt.size(), max_tokens, where);
   });
+  if (questions.empty()) throw Error("no questions").file(path);
   return questions;
 }
 
-int32_t first_token(const text::Tokenizer& tokenizer, const std::string& word) {
-  return tokenizer.encode(word, /*add_special_tokens=*/false).at(0);
-}
-
-std::vector<Evaluated> load(const Flags& f, ThreadTeam& team) {
-  std::vector<Evaluated> models;
-  for (const std::string& path : f.models) {
-    Evaluated& e = models.emplace_back();
-    e.path = path;
-    e.folder = std::make_shared<const ModelFolder>(path);
-    if (e.folder->config().vocab_size != models[0].folder->config().vocab_size)
-      throw Error("the models have different vocabularies", ErrorKind::kUsage)
-          .file(path)
-          .expected(std::to_string(models[0].folder->config().vocab_size))
-          .found(std::to_string(e.folder->config().vocab_size));
-    if (f.max_tokens > static_cast<size_t>(e.folder->config().max_position))
-      throw Error("passages longer than the model's context", ErrorKind::kUsage)
-          .file(path)
-          .field("--max-tokens")
-          .expected(fmt::format("at most {}", e.folder->config().max_position))
-          .found(std::to_string(f.max_tokens));
-    e.model = std::make_unique<Transformer>(e.folder, team, Scorer::kChunk);
-    e.scorer = std::make_unique<Scorer>(*e.model, f.max_tokens);
+std::vector<ChoiceQuestion> encode_choices(const std::string& path,
+                                           const text::Tokenizer& tokenizer, size_t max_tokens) {
+  std::vector<ChoiceQuestion> questions;
+  for (const ChoiceText& text : read_choices(path)) {
+    questions.push_back(encode(text, tokenizer));
+    expect_short(questions.back().longest(), max_tokens,
+                 fmt::format("{}, question {}", path, questions.size()));
   }
-  return models;
+  return questions;
 }
 
-std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+void answer_yes_no(const std::vector<Question>& questions, const text::Tokenizer& tokenizer,
+                   const std::vector<Scorer*>& models, std::vector<Scored>& scored,
+                   const std::function<void()>& step) {
+  const auto first_token = [&](const char* word) {
+    return tokenizer.encode(word, /*add_special_tokens=*/false).at(0);
+  };
+  const int32_t yes = first_token(" yes"), no = first_token(" no");
+  for (const Question& q : questions) {
+    for (size_t i = 0; i < models.size(); ++i)
+      scored[i].yes_no.push_back(prefers(*models[i], q.prompt, q.yes ? yes : no, q.yes ? no : yes));
+    step();
+  }
+}
 
-void print(const Flags& f, const std::vector<Evaluated>& models,
-           const std::vector<TextScore>& scores, size_t questions) {
-  if (f.as_json) {
-    ordered_json list = ordered_json::array();
+void answer_choices(const std::vector<ChoiceQuestion>& questions,
+                    const std::vector<Scorer*>& models, std::vector<Scored>& scored,
+                    const std::function<void()>& step) {
+  for (const ChoiceQuestion& q : questions) {
     for (size_t i = 0; i < models.size(); ++i) {
-      ordered_json m = {{"model", models[i].path},
-                        {"weight_bytes", models[i].folder->tensors().total_bytes()}};
-      if (scores[i].tokens > 0) {
-        m["tokens"] = scores[i].tokens;
-        m["perplexity"] = scores[i].perplexity();
-        m["kl"] = scores[i].mean_kl();
-        m["top1"] = scores[i].top1();
-      }
-      if (questions > 0)
-        m["yes_no"] = static_cast<double>(models[i].right_answers) / static_cast<double>(questions);
-      list.push_back(m);
+      const ChoiceResult result = judge(q, log_likelihoods(*models[i], q));
+      scored[i].acc.push_back(result.acc);
+      scored[i].acc_norm.push_back(result.acc_norm);
     }
-    fmt::print("{}\n", list.dump(2));
-    return;
+    step();
   }
-  std::vector<std::vector<std::string>> rows = {
-      {"model", "size", "perplexity", "KL per token", "same top-1", "yes/no"}};
+}
+
+void print_json(const std::vector<ComparedModel>& models,
+                const std::vector<std::vector<TextScore>>& texts,
+                const std::vector<Scored>& scored) {
+  ordered_json list = ordered_json::array();
   for (size_t i = 0; i < models.size(); ++i) {
-    const bool text = scores[i].tokens > 0;
-    rows.push_back({models[i].path, format_bytes(models[i].folder->tensors().total_bytes()),
-                    text ? fmt::format("{:.3f}", scores[i].perplexity()) : "-",
-                    i == 0 || !text ? "-" : fmt::format("{:.5f}", scores[i].mean_kl()),
-                    i == 0 || !text ? "-" : percent(scores[i].top1()),
-                    questions == 0 ? "-"
-                                   : percent(static_cast<double>(models[i].right_answers) /
-                                             static_cast<double>(questions))});
+    ordered_json m = {{"model", models[i].path},
+                      {"type", models[i].folder->type_words()},
+                      {"weight_bytes", models[i].folder->tensors().total_bytes()}};
+    if (!texts.empty()) add_text(m, summarize(texts[0], texts[i]), i == 0);
+    const Scored& s = scored[i];
+    if (!s.yes_no.empty()) {
+      m["yes_no_questions"] = s.yes_no.size();
+      add_figure(m, "yes_no", accuracy(s.yes_no));
+    }
+    if (!s.acc.empty()) {
+      m["choice_questions"] = s.acc.size();
+      add_figure(m, "acc", accuracy(s.acc));
+      add_figure(m, "acc_norm", accuracy(s.acc_norm));
+    }
+    if (!s.layers.empty()) m["layers"] = to_json(s.layers);
+    list.push_back(m);
   }
-  fmt::print("{}", format_table(rows, {false, true, true, true, true, true}));
-  if (scores[0].tokens > 0)
-    fmt::print("{} predicted tokens; KL and top-1 are against the first model\n", scores[0].tokens);
+  fmt::print("{}\n", list.dump(2));
+}
+
+// "12.345 [11.9, 12.8]".
+std::string cell(const Figure& f, int digits, double factor = 1) {
+  std::string s = fmt::format("{:.{}f}", factor * f.value, digits);
+  if (f.interval)
+    s += fmt::format(" [{:.{}f}, {:.{}f}]", factor * f.interval->low, digits,
+                     factor * f.interval->high, digits);
+  return s;
+}
+std::string percent(const Figure& f) { return cell(f, 1, 100); }
+
+// Figures below each other, models side by side.
+void print_table(const std::vector<ComparedModel>& models,
+                 const std::vector<std::vector<TextScore>>& texts,
+                 const std::vector<Scored>& scored) {
+  std::vector<std::vector<std::string>> rows;
+  const auto row = [&](const char* name, const std::function<std::string(size_t)>& of) {
+    auto& cells = rows.emplace_back(std::vector<std::string>{name});
+    for (size_t i = 0; i < models.size(); ++i) cells.push_back(of(i));
+  };
+  row("model", [&](size_t i) { return models[i].path; });
+  row("type", [&](size_t i) { return models[i].folder->type_words(); });
+  row("size", [&](size_t i) { return format_bytes(models[i].folder->tensors().total_bytes()); });
+  if (!texts.empty()) {
+    std::vector<TextSummary> sums;
+    for (const auto& scores : texts) sums.push_back(summarize(texts[0], scores));
+    const auto against = [&](const char* name, const std::function<std::string(size_t)>& of) {
+      row(name, [&](size_t i) { return i == 0 ? "-" : of(i); });
+    };
+    row("perplexity", [&](size_t i) { return cell(sums[i].perplexity, 3); });
+    against("... / the first's", [&](size_t i) { return cell(sums[i].ratio, 4); });
+    against("KL per token", [&](size_t i) { return cell(sums[i].kl, 5); });
+    against("same top-1, %", [&](size_t i) { return percent(sums[i].top1); });
+    against("same top-5, %", [&](size_t i) { return percent(sums[i].top5); });
+    against("largest logit error",
+            [&](size_t i) { return fmt::format("{:.3f}", sums[i].largest_error); });
+  }
+  if (!scored[0].yes_no.empty())
+    row("yes/no right, %", [&](size_t i) { return percent(accuracy(scored[i].yes_no)); });
+  if (!scored[0].acc.empty()) {
+    row("choices acc, %", [&](size_t i) { return percent(accuracy(scored[i].acc)); });
+    row("choices acc_norm, %", [&](size_t i) { return percent(accuracy(scored[i].acc_norm)); });
+  }
+  fmt::print("{}", format_table(rows, std::vector<bool>(models.size() + 1, false)));
+  std::vector<std::string> notes;
+  if (!texts.empty()) {
+    notes.push_back(fmt::format("{} predicted tokens in {} passages",
+                                summarize(texts[0], texts[0]).tokens, texts[0].size()));
+    if (models.size() > 1)
+      notes.push_back("ratio, KL, agreement and logit error: against the first model");
+  }
+  notes.push_back("[low, high]: 95 % of 1000 bootstrap draws");
+  fmt::print("{}\n", fmt::join(notes, "; "));
+}
+
+void print_layers(const std::vector<ComparedModel>& models, const std::vector<Scored>& scored) {
+  const auto db = [](const std::optional<double>& v) {
+    return v ? fmt::format("{:.1f}", *v) : "-";
+  };
+  for (size_t i = 1; i < models.size(); ++i) {
+    fmt::print("\nsignal-to-noise in dB, {} against {}\n", models[i].path, models[0].path);
+    std::vector<std::vector<std::string>> rows = {
+        {"linear", "type", "rounding of input", "input", "output"}};
+    for (const LinearNoise& l : scored[i].layers)
+      rows.push_back({l.name, l.type, db(l.rounding), db(l.input), db(l.output)});
+    fmt::print("{}", format_table(rows, {false, false, true, true, true}));
+  }
 }
 
 void run(const Flags& f) {
-  if (f.text.empty() && f.yes_no.empty())
-    throw usage_error("nothing to evaluate on: give --text FILE or --yes-no FILE");
-  if (f.max_tokens < 2) throw usage_error("--max-tokens: expected 2 or more");
+  if (f.text.file.empty() && f.yes_no.empty() && f.choices.empty())
+    throw usage_error("nothing to evaluate on: give --text, --yes-no or --choices FILE");
+  if (f.layers && (f.text.file.empty() || f.models.size() < 2))
+    throw usage_error("--layers compares models on --text: give that and two models or more");
   ThreadTeam team;
-  std::vector<Evaluated> models = load(f, team);
-  const text::Tokenizer tokenizer = text::Tokenizer::load(f.models[0]);
-  std::vector<std::string> texts;
-  if (!f.text.empty()) texts = read_calibration_texts(f.text);
-  if (f.passages > 0 && texts.size() > f.passages) texts.resize(f.passages);
-  std::vector<Question> questions;
-  if (!f.yes_no.empty()) questions = read_questions(f.yes_no, tokenizer, f.max_tokens);
-
+  std::vector<ComparedModel> models = load_models(f.models, f.text, team);
   std::vector<Scorer*> scorers;
-  for (Evaluated& m : models) scorers.push_back(m.scorer.get());
-  std::vector<TextScore> scores(models.size());
-  Progress progress("eval", "passage", static_cast<int64_t>(texts.size() + questions.size()),
+  for (ComparedModel& m : models) scorers.push_back(m.scorer.get());
+  const text::Tokenizer tokenizer = text::Tokenizer::load(f.models[0]);
+  const size_t longest = f.text.max_tokens;
+  std::vector<std::vector<int32_t>> texts;
+  if (!f.text.file.empty()) texts = encode_texts(f.text, tokenizer);
+  std::vector<Question> questions;
+  if (!f.yes_no.empty()) questions = read_questions(f.yes_no, tokenizer, longest);
+  std::vector<ChoiceQuestion> choices;
+  if (!f.choices.empty()) choices = encode_choices(f.choices, tokenizer, longest);
+
+  Progress progress("eval", "passage",
+                    static_cast<int64_t>(count_windows(texts, f.text.size(), f.text.step()) +
+                                         questions.size() + choices.size()),
                     f.quiet);
   int64_t done = 0;
-  for (const auto& ids : tokenize(texts, tokenizer, f.max_tokens)) {
-    if (ids.size() >= 2) score_passage(scorers, ids, scores);
-    progress.update(++done);
-  }
-  if (!questions.empty()) {
-    const int32_t yes = first_token(tokenizer, " yes"), no = first_token(tokenizer, " no");
-    for (const Question& q : questions) {
-      for (Evaluated& m : models)
-        m.right_answers += prefers(*m.scorer, q.prompt, q.yes ? yes : no, q.yes ? no : yes);
-      progress.update(++done);
+  const auto step = [&] { progress.update(++done); };
+  std::vector<Scored> scored(models.size());
+  std::vector<std::vector<TextScore>> text_scores;
+  std::optional<LayerNoise> noise;
+  if (!texts.empty()) {
+    if (f.layers) {
+      std::vector<Transformer*> watched;
+      for (ComparedModel& m : models) watched.push_back(m.model.get());
+      noise.emplace(watched);
     }
+    text_scores = score_texts(scorers, texts, f.text.size(), f.text.step(), step);
+    if (noise) noise->stop();
+    for (size_t i = 1; noise && i < models.size(); ++i) scored[i].layers = noise->of(i);
   }
+  answer_yes_no(questions, tokenizer, scorers, scored, step);
+  answer_choices(choices, scorers, scored, step);
   progress.finish();
-  print(f, models, scores, questions.size());
+  if (f.as_json) return print_json(models, text_scores, scored);
+  print_table(models, text_scores, scored);
+  if (f.layers) print_layers(models, scored);
 }
 
 }  // namespace
@@ -164,15 +249,15 @@ void add_eval(CLI::App& app) {
       ->required()
       ->expected(1, -1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  sub->add_option("--text", f->text,
-                  "passages for perplexity, KL and top-1: .jsonl with "
-                  "`inputs_pretokenized` or `text`")
-      ->type_name("FILE");
-  sub->add_option("--passages", f->passages, "use only the first ones; 0 = all");
-  sub->add_option("--max-tokens", f->max_tokens, "cut passages to this length")
-      ->capture_default_str();
+  add_text_flags(sub, f->text);
+  sub->add_flag("--layers", f->layers,
+                "also the signal-to-noise at the input and output of every linear, on --text");
   sub->add_option("--yes-no", f->yes_no,
                   "questions: .jsonl with `inputs_pretokenized` and `answer` (yes or no)")
+      ->type_name("FILE");
+  sub->add_option("--choices", f->choices,
+                  "multiple choice: .jsonl with a question, its answers and the right one, as "
+                  "lm-eval's tasks have them")
       ->type_name("FILE");
   sub->add_flag("--json", f->as_json, "machine-readable");
   sub->add_flag("--quiet", f->quiet, "no progress");

@@ -25,6 +25,8 @@ int run(int argc, char** argv) {
   cli::add_chat(app);
   cli::add_generate(app);
   cli::add_eval(app);
+  cli::add_report(app);
+  cli::add_compare(app);
   cli::add_inspect(app);
   cli::add_check(app);
   cli::add_convert(app);

@@ -12,8 +12,11 @@
 #include "src/base/json.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
+#include "src/cli/compared_models.h"
+#include "src/eval/report_page.h"
 #include "src/quant/calibration_data.h"
 #include "src/quant/quantizer.h"
+#include "src/quant/report_file.h"
 
 namespace octet::cli {
 namespace {
@@ -24,6 +27,7 @@ struct Flags {
   std::string model_path, save_directory;
   std::string recipe;
   std::optional<size_t> float_budget, dynamic_budget;
+  TextFlags report_text{.flag = "--report-text"};
   std::string of_the_tool;  // a flag that chooses msModelSlim's methods, when one was given
   std::string calib_file, calib_tokens, device_type = "cpu", anti_method, disable_level = "L0";
   std::vector<std::string> calib_texts, disable_names;
@@ -326,6 +330,12 @@ void add_quantize(CLI::App& app) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   sub->add_option("--calib-tokens", f->calib_tokens, "token ids in place of text: [[1, 2], [3]]")
       ->type_name("FILE");
+  sub->add_option("--report-text", f->report_text.file,
+                  "measure KL and perplexity against MODEL on this text, for the report; both "
+                  "models are in memory then")
+      ->type_name("FILE");
+  sub->add_option("--report-passages", f->report_text.passages,
+                  "... on its first passages only; 0 = all");
   sub->add_option("--act-method", f->act_method,
                   "ranges of activations: 1 min-max, 2 histogram, 3 automatic")
       ->check(CLI::IsMember({1, 2, 3}))
@@ -384,8 +394,20 @@ void add_quantize(CLI::App& app) {
     for (const char* flag : kToolFlags)
       if (sub->count(flag) > 0) f->of_the_tool = flag;
     const QuantizeOptions options = options_of(*f);
+    if (!f->report_text.file.empty()) {
+      if (options.compat_msmodelslim)
+        throw usage_error("--report_text: --compat msmodelslim writes no report");
+      // What is wrong with the text is to show before the work.
+      encode_texts(f->report_text, text::Tokenizer::load(f->model_path));
+    }
     const QuantizeSummary summary =
-        quantize(f->model_path, f->save_directory, calibration_data(*f, options), options);
+        quantize(f->model_path, f->save_directory, calibration_data(*f, options), options,
+                 [&](const fs::path& folder, ordered_json& report) {
+                   if (!f->report_text.file.empty())
+                     report["measured"] =
+                         measure(f->model_path, folder.string(), f->report_text, options.quiet);
+                   write_text(folder / kReportPage, report_page(report, kReportFile));
+                 });
     if (!options.quiet) report(summary, f->save_directory);
   });
 }

@@ -1,6 +1,7 @@
 #include "src/eval/eval.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "src/base/error.h"
@@ -8,12 +9,22 @@
 namespace octet {
 namespace {
 
-size_t argmax(const float* logits, size_t n) {
-  return static_cast<size_t>(std::max_element(logits, logits + n) - logits);
+// The kTop largest, largest first; of equal ones the earlier.
+std::array<size_t, kTop> largest(const float* logits, size_t n) {
+  std::array<size_t, kTop> top{};
+  size_t filled = 0;
+  for (size_t i = 0; i < n; ++i) {
+    if (filled == kTop && logits[i] <= logits[top[kTop - 1]]) continue;
+    size_t at = filled < kTop ? filled++ : kTop - 1;
+    for (; at > 0 && logits[top[at - 1]] < logits[i]; --at) top[at] = top[at - 1];
+    top[at] = i;
+  }
+  return top;
 }
 
-// ln of the sum of exp(logits[i]). Single exponentials are float (relative error 1e-7, averaged
-// over the vocabulary), sums double.
+}  // namespace
+
+// Single exponentials are float (relative error 1e-7, averaged over the vocabulary), sums double.
 double log_sum_exp(const float* logits, size_t n) {
   const float top = *std::max_element(logits, logits + n);
   double sum = 0;
@@ -21,14 +32,14 @@ double log_sum_exp(const float* logits, size_t n) {
   return static_cast<double>(top) + std::log(sum);
 }
 
-}  // namespace
-
 void TextScore::add(const float* reference, const float* model, size_t vocab, int32_t next) {
+  OCTET_CHECK(vocab >= kTop);
   const double zm = log_sum_exp(model, vocab);
   tokens += 1;
   log_loss += zm - static_cast<double>(model[next]);
   if (model == reference) {
     same_top1 += 1;
+    shared_top += kTop;
     return;
   }
   const double zr = log_sum_exp(reference, vocab);
@@ -36,11 +47,36 @@ void TextScore::add(const float* reference, const float* model, size_t vocab, in
     const double r = static_cast<double>(reference[i]) - zr;  // ln p, and ln q below
     kl += static_cast<double>(std::exp(static_cast<float>(r))) *
           (r - (static_cast<double>(model[i]) - zm));
+    largest_error = std::max(largest_error, std::fabs(model[i] - reference[i]));
   }
-  same_top1 += argmax(reference, vocab) == argmax(model, vocab);
+  const auto of_reference = largest(reference, vocab), of_model = largest(model, vocab);
+  same_top1 += of_reference[0] == of_model[0];
+  for (size_t i : of_reference)
+    shared_top += std::find(of_model.begin(), of_model.end(), i) != of_model.end();
 }
 
-double TextScore::perplexity() const { return std::exp(log_loss / static_cast<double>(tokens)); }
+TextScore& TextScore::operator+=(const TextScore& other) {
+  tokens += other.tokens;
+  log_loss += other.log_loss;
+  kl += other.kl;
+  same_top1 += other.same_top1;
+  shared_top += other.shared_top;
+  largest_error = std::max(largest_error, other.largest_error);
+  return *this;
+}
+
+std::vector<Window> windows(size_t tokens, size_t size, size_t stride) {
+  OCTET_CHECK(size >= 2 && stride >= 1 && stride <= size);
+  std::vector<Window> all;
+  size_t done = 1;  // the first token has nothing before it
+  for (size_t begin = 0; done < tokens; begin += stride) {
+    const size_t end = std::min(begin + size, tokens);
+    done = std::max(done, begin + 1);
+    if (done < end) all.push_back({begin, end, done});
+    done = end;
+  }
+  return all;
+}
 
 Scorer::Scorer(Transformer& model, size_t max_tokens)
     : model_(model),
@@ -50,51 +86,75 @@ Scorer::Scorer(Transformer& model, size_t max_tokens)
   OCTET_CHECK(cache_.allocate(cache_.blocks(), blocks_));
 }
 
-std::span<const float> Scorer::next(std::span<const int32_t> ids) {
+std::span<const float> Scorer::next(std::span<const int32_t> ids, size_t from) {
   OCTET_CHECK(!ids.empty() && ids.size() <= kChunk);
   OCTET_CHECK(position_ + ids.size() <= blocks_.size() * kBlockTokens);
   Batch batch;
   batch.add(ids, position_, blocks_.data());
-  for (size_t i = 0; i < ids.size(); ++i) batch.logit_rows.push_back(i);
+  for (size_t i = from; i < ids.size(); ++i) batch.logit_rows.push_back(i);
   position_ += ids.size();
   return model_.forward(batch, cache_);
 }
 
-void score_passage(const std::vector<Scorer*>& models, std::span<const int32_t> ids,
-                   std::vector<TextScore>& scores) {
-  OCTET_CHECK(ids.size() >= 2 && scores.size() == models.size());
+const float* Scorer::last_logits(std::span<const int32_t> ids) {
+  OCTET_CHECK(!ids.empty());
+  while (ids.size() > kChunk) {
+    next(ids.first(kChunk), kChunk);
+    ids = ids.subspan(kChunk);
+  }
+  return next(ids, ids.size() - 1).data();
+}
+
+std::vector<TextScore> score_window(const std::vector<Scorer*>& models,
+                                    std::span<const int32_t> text, const Window& window) {
+  OCTET_CHECK(window.begin < window.scored && window.scored < window.end);
+  OCTET_CHECK(window.end <= text.size());
+  std::vector<TextScore> scores(models.size());
   const size_t vocab = models[0]->vocab();
-  for (Scorer* m : models) m->restart();
-  for (size_t begin = 0; begin + 1 < ids.size(); begin += Scorer::kChunk) {
-    const size_t count = std::min(Scorer::kChunk, ids.size() - 1 - begin);
+  for (Scorer* m : models) m->rewind(0);
+  for (size_t begin = window.begin; begin + 1 < window.end; begin += Scorer::kChunk) {
+    const size_t count = std::min(Scorer::kChunk, window.end - 1 - begin);
+    // Row r predicts token r + 1.
+    const size_t from = std::min(count, std::max(window.scored - 1, begin) - begin);
     std::vector<const float*> logits;
-    for (Scorer* m : models) logits.push_back(m->next(ids.subspan(begin, count)).data());
+    for (Scorer* m : models) logits.push_back(m->next(text.subspan(begin, count), from).data());
     for (size_t k = 0; k < models.size(); ++k) {
       std::vector<TextScore> parts(models[0]->team().size());
       models[0]->team().run([&](Worker& w) {
-        const auto [first, last] = w.share(count);
+        const auto [first, last] = w.share(count - from);
         for (size_t r = first; r < last; ++r)
           parts[w.id()].add(logits[0] + r * vocab, logits[k] + r * vocab, vocab,
-                            ids[begin + r + 1]);
+                            text[begin + from + r + 1]);
       });
-      for (const TextScore& p : parts) {
-        scores[k].tokens += p.tokens;
-        scores[k].log_loss += p.log_loss;
-        scores[k].kl += p.kl;
-        scores[k].same_top1 += p.same_top1;
-      }
+      for (const TextScore& p : parts) scores[k] += p;
     }
   }
+  return scores;
+}
+
+size_t count_windows(const std::vector<std::vector<int32_t>>& texts, size_t size, size_t stride) {
+  size_t count = 0;
+  for (const std::vector<int32_t>& text : texts) count += windows(text.size(), size, stride).size();
+  return count;
+}
+
+std::vector<std::vector<TextScore>> score_texts(const std::vector<Scorer*>& models,
+                                                const std::vector<std::vector<int32_t>>& texts,
+                                                size_t size, size_t stride,
+                                                const std::function<void()>& step) {
+  std::vector<std::vector<TextScore>> scores(models.size());
+  for (const std::vector<int32_t>& text : texts)
+    for (const Window& window : windows(text.size(), size, stride)) {
+      const std::vector<TextScore> of_window = score_window(models, text, window);
+      for (size_t k = 0; k < models.size(); ++k) scores[k].push_back(of_window[k]);
+      step();
+    }
+  return scores;
 }
 
 bool prefers(Scorer& model, std::span<const int32_t> prompt, int32_t right, int32_t wrong) {
-  model.restart();
-  const float* last = nullptr;
-  for (size_t begin = 0; begin < prompt.size(); begin += Scorer::kChunk) {
-    const size_t count = std::min(Scorer::kChunk, prompt.size() - begin);
-    last = model.next(prompt.subspan(begin, count)).data() + (count - 1) * model.vocab();
-  }
-  OCTET_CHECK(last != nullptr);
+  model.rewind(0);
+  const float* last = model.last_logits(prompt);
   return last[right] > last[wrong];
 }
 

@@ -71,6 +71,16 @@ uint64_t Transformer::weight_bytes() const {
   return bytes;
 }
 
+void Transformer::wrap_linears(const Wrap& wrap) {
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    DecoderLayer& layer = layers_[l];
+    layer.qkv = wrap(l, Part::kQkv, std::move(layer.qkv));
+    layer.o = wrap(l, Part::kO, std::move(layer.o));
+    layer.gate_up = wrap(l, Part::kGateUp, std::move(layer.gate_up));
+    layer.down = wrap(l, Part::kDown, std::move(layer.down));
+  }
+}
+
 void Transformer::embed(Worker& w, const Batch& batch) {
   const size_t hidden = as_size(config().hidden_size), half = rope_.half();
   const size_t row_bytes = hidden * dtype_size(embedding_->dtype);

@@ -1,6 +1,7 @@
 // The whole model: embedding, layers, final norm, head, on a paged KV cache.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -35,9 +36,15 @@ class Transformer {
   size_t max_rows() const { return buffers_.rows; }
   uint64_t weight_bytes() const;  // read once per decode step
 
+  // Puts wrap(layer, part, linear) in place of every linear of the layers: a TapLinear, to watch
+  // what goes through it.
+  enum class Part { kQkv, kO, kGateUp, kDown };
+  using Wrap =
+      std::function<std::unique_ptr<Linear>(size_t layer, Part part, std::unique_ptr<Linear>)>;
+  void wrap_linears(const Wrap& wrap);
+
   // Runs the batch; the KV pages of its chunks are filled. The cache is of kv_type(folder()).
-  // Returns logits
-  // [logit_rows.size(), vocab], valid until the next call.
+  // Returns logits [logit_rows.size(), vocab], valid until the next call.
   std::span<const float> forward(const Batch& batch, KvCache& cache);
 
  private:

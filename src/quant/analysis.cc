@@ -257,6 +257,13 @@ double Analysis::score(const std::string& name) const {
   OCTET_CHECK(false);
 }
 
+size_t calibration_tokens(const CalibrationData& data) {
+  size_t tokens = 0;
+  for (const TokenBatch& batch : data.samples)
+    for (const std::vector<int32_t>& ids : batch) tokens += ids.size();
+  return tokens;
+}
+
 bool needs_analysis(const QuantizeOptions& o) {
   return o.anti_method != AntiMethod::kNone || needs_scores(o) || o.disable_threshold > 0 ||
          o.quantize_kv_cache;

@@ -17,6 +17,8 @@ namespace octet {
 struct CalibrationData {
   std::vector<TokenBatch> samples, outlier;
 };
+// Tokens of the samples.
+size_t calibration_tokens(const CalibrationData& data);
 
 // Per layer: the scales of an int8 KV cache [kv_size].
 struct KvCacheScales {

@@ -10,17 +10,19 @@
 namespace octet {
 namespace {
 
+constexpr const char* kNoun = "calibration text";
 constexpr const char* kTextKeys[] = {"inputs_pretokenized", "prompt", "text"};
 
-std::string text_of(const json& object, const std::string& where) {
+// `noun`: what errors call such a text.
+std::string text_of(const json& object, const std::string& where, const std::string& noun) {
   if (object.is_object())
     for (const char* key : kTextKeys)
       if (const auto it = object.find(key); it != object.end() && it->is_string()) {
         std::string text = it->get<std::string>();
-        if (text.empty()) throw Error("an empty calibration text").file(where).field(key);
+        if (text.empty()) throw Error("an empty " + noun).file(where).field(key);
         return text;
       }
-  throw Error("no calibration text")
+  throw Error("no " + noun)
       .file(where)
       .expected("an object with the string `inputs_pretokenized` (or `prompt`, or `text`)")
       .found(object.is_object() ? "an object without one" : object.type_name());
@@ -41,15 +43,17 @@ json read_list(const fs::path& path, const char* expected) {
   return list;
 }
 
-void expect_texts(const std::vector<std::string>& texts, const fs::path& path) {
-  if (texts.empty()) throw Error("the calibration file is empty").file(path.string());
+void expect_texts(const std::vector<std::string>& texts, const fs::path& path,
+                  const std::string& noun) {
+  if (texts.empty()) throw Error("the file is empty: no " + noun).file(path.string());
 }
 
-std::vector<std::string> texts_of_lines(std::string_view all, const std::string& name) {
+std::vector<std::string> texts_of_lines(std::string_view all, const std::string& name,
+                                        const std::string& noun) {
   std::vector<std::string> texts;
   for_each_line(all, [&](size_t number, std::string_view line) {
     const std::string where = fmt::format("{}, line {}", name, number);
-    texts.push_back(text_of(parse_json(line, where), where));
+    texts.push_back(text_of(parse_json(line, where), where, noun));
   });
   return texts;
 }
@@ -59,18 +63,22 @@ std::vector<std::string> texts_of_lines(std::string_view all, const std::string&
 extern const char kBuiltinCalibration[];  // made by CMake from models/calibration/calib.jsonl
 
 std::vector<std::string> builtin_calibration_texts() {
-  return texts_of_lines(kBuiltinCalibration, "the built-in calibration text");
+  return texts_of_lines(kBuiltinCalibration, "the built-in calibration text", kNoun);
 }
 
 std::vector<std::string> read_calibration_texts(const fs::path& path) {
+  return read_texts(path, kNoun);
+}
+
+std::vector<std::string> read_texts(const fs::path& path, const std::string& noun) {
   std::vector<std::string> texts;
   if (path.extension() == ".json") {
     for (const json& item : read_list(path, "a JSON list of objects"))
-      texts.push_back(text_of(item, fmt::format("{}, item {}", path.string(), texts.size())));
+      texts.push_back(text_of(item, fmt::format("{}, item {}", path.string(), texts.size()), noun));
   } else {
-    texts = texts_of_lines(read_text(path), path.string());
+    texts = texts_of_lines(read_text(path), path.string(), noun);
   }
-  expect_texts(texts, path);
+  expect_texts(texts, path, noun);
   return texts;
 }
 
@@ -94,7 +102,7 @@ std::vector<std::string> read_calibration_texts_as_msmodelslim(const fs::path& p
       begin = end;
     }
   }
-  expect_texts(texts, path);
+  expect_texts(texts, path, kNoun);
   return texts;
 }
 
@@ -121,7 +129,7 @@ OutlierTexts read_outlier_texts(const fs::path& path, bool as_msmodelslim) {
     const std::string where = fmt::format("{}, item {}", path.string(), result.groups.size());
     std::vector<std::string>& group = result.groups.emplace_back();
     if (!item.is_array()) {
-      group.push_back(text_of(item, where));
+      group.push_back(text_of(item, where, kNoun));
       continue;
     }
     for (const json& text : item) {
@@ -131,7 +139,7 @@ OutlierTexts read_outlier_texts(const fs::path& path, bool as_msmodelslim) {
     }
     if (group.empty()) throw Error("no calibration text").file(where).expected("a list of texts");
   }
-  expect_texts(result.all(), path);
+  expect_texts(result.all(), path, kNoun);
   return result;
 }
 

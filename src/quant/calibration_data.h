@@ -14,6 +14,8 @@ namespace octet {
 // of objects). A text stands under `inputs_pretokenized`, else `prompt`, else `text`. Throws Error
 // naming file and line.
 std::vector<std::string> read_calibration_texts(const fs::path& path);
+// The same of a file of other texts, which errors call `noun`.
+std::vector<std::string> read_texts(const fs::path& path, const std::string& noun);
 
 // The texts as msModelSlim reads them: a line without `inputs_pretokenized` is itself the text,
 // with its newline; a blank line is an error; objects of a .json file have a `prompt`.

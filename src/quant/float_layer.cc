@@ -87,13 +87,10 @@ const std::vector<InputGroup>& input_groups() {
   return groups;
 }
 
-void TapLinear::compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-                        bool accumulate, StageBuffer& b, size_t slot) {
-  if (input_ && w.id() == 0) input_(x, ldx, m);
-  inner_->compute(w, x, ldx, m, y, ldy, accumulate, b, slot);
-  if (!output_) return;
-  w.barrier();
-  if (w.id() == 0) output_(y, ldy, m);
+std::vector<std::string> linear_names(int64_t layer, const InputGroup& group) {
+  std::vector<std::string> names;
+  for (LinearKind kind : group.kinds) names.push_back(linear_name(layer, kind));
+  return names;
 }
 
 CalibrationStream::CalibrationStream(const ModelFolder& folder,

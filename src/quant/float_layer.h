@@ -4,10 +4,12 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "src/checkpoint/model_folder.h"
 #include "src/model/layer.h"
+#include "src/model/tap_linear.h"
 
 namespace octet {
 
@@ -28,6 +30,7 @@ struct InputGroup {
   }
 };
 const std::vector<InputGroup>& input_groups();
+std::vector<std::string> linear_names(int64_t layer, const InputGroup& group);
 
 struct FloatLayer {
   Norm input_norm, post_norm;
@@ -41,29 +44,6 @@ struct FloatLayer {
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer);
 // Linears of one input as one packed float matrix; all or none have a bias.
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
-
-// Called by worker 0 with the whole input [m, k] of a linear, or its output [m, n] (row stride ld).
-using Tap = std::function<void(const float* x, size_t ld, size_t m)>;
-
-// A linear that shows its input before, and its output after it computes; taps may be empty.
-class TapLinear final : public Linear {
- public:
-  TapLinear(std::unique_ptr<Linear> inner, Tap input, Tap output)
-      : inner_(std::move(inner)), input_(std::move(input)), output_(std::move(output)) {}
-  size_t outputs() const override { return inner_->outputs(); }
-  size_t inputs() const override { return inner_->inputs(); }
-  uint64_t bytes() const override { return inner_->bytes(); }
-  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& b,
-             size_t slot) override {
-    inner_->stage(w, x, ldx, m, b, slot);
-  }
-  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-               bool accumulate, StageBuffer& b, size_t slot) override;
-
- private:
-  std::unique_ptr<Linear> inner_;
-  Tap input_, output_;
-};
 
 // Token ids of sequences of one length [sequences][tokens], which statistics see as one tensor.
 using TokenBatch = std::vector<std::vector<int32_t>>;

@@ -37,10 +37,11 @@ struct LayerWork {
 class Layerwise {
  public:
   Layerwise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
-            ThreadTeam& team)
+            ReportData* report, ThreadTeam& team)
       : folder_(folder),
         options_(options),
         recipe_(*options.recipe),
+        report_(report),
         team_(team),
         stored_(folder.config().dtype),
         model_(folder, rotation_of(recipe_), team),
@@ -304,6 +305,8 @@ class Layerwise {
                  {s.activated(), tokens(), s.intermediate(), work.down_weight, work.down_params},
                  nullptr, &target);
     s.mlp_output(layer);
+    if (report_ != nullptr)
+      report_->add_states(index, float_->states(), s.states(), tokens() * hidden());
     exporter.write_layer(index, w, out);
   }
 
@@ -330,20 +333,35 @@ class Layerwise {
     }
     std::unique_ptr<Linear> linear =
         build_linear(std::as_const(w).weights_of(g), linears, scheme, team_);
+    if (report_ != nullptr)
+      tell(linear_names(layer, g), scheme, in, std::as_const(w).weights_of(g), linears,
+           linear.get());
     for (size_t i = 0; i < linears.size(); ++i) out.at(g.kinds[i]) = std::move(linears[i]);
     return linear;
+  }
+
+  void tell(const std::vector<std::string>& names, Scheme scheme, const GroupInput& in,
+            const std::vector<const FloatWeight*>& weights,
+            const std::vector<QuantizedLinear>& linears, Linear* linear) {
+    InputSample seen(in.k, in.tokens);
+    seen.add(in.x, in.k, in.tokens);
+    report_->add(names, scheme, &seen, weights, linears, linear);
   }
 
   QuantizedLinear quantize_head() {
     if (types_.at("lm_head") == Scheme::kFloat) return {};
     const FloatWeight head = model_.head();
     const GroupInput in{quant_->normalized(model_.final_norm()), tokens(), hidden(), ones_, {}};
-    return std::move(groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr)[0]);
+    std::vector<QuantizedLinear> linears =
+        groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr);
+    if (report_ != nullptr) tell({"lm_head"}, Scheme::kW8A8, in, {&head}, linears, nullptr);
+    return std::move(linears[0]);
   }
 
   const ModelFolder& folder_;
   const QuantizeOptions& options_;
   const Recipe& recipe_;
+  ReportData* report_;
   ThreadTeam& team_;
   DType stored_;
   FloatModel model_;
@@ -362,8 +380,8 @@ class Layerwise {
 
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
                                const QuantizeOptions& options, OutputFolder& output,
-                               ThreadTeam& team) {
-  return Layerwise(folder, data, options, team).run(output);
+                               ReportData* report, ThreadTeam& team) {
+  return Layerwise(folder, data, options, report, team).run(output);
 }
 
 }  // namespace octet

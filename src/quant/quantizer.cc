@@ -6,6 +6,7 @@
 
 #include "src/base/error.h"
 #include "src/quant/layerwise.h"
+#include "src/quant/report_file.h"
 #include "src/quant/samplewise.h"
 
 namespace octet {
@@ -79,7 +80,7 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
 }  // namespace
 
 QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
-                         const QuantizeOptions& options) {
+                         const QuantizeOptions& options, const Finish& finish) {
   const auto start = std::chrono::steady_clock::now();
   refuse_overlap(model, target);
   const ModelFolder folder(model);
@@ -91,11 +92,19 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   ThreadTeam team;
   OutputFolder output(target, options.overwrite);
   QuantizeSummary summary;
-  summary.kept = options.recipe ? quantize_layerwise(folder, data, options, output, team)
-                                : quantize_samplewise(folder, data, options, output, team);
-  output.commit();
-  summarize(folder, ModelFolder(output.target()), summary);
+  ReportData gathered(stored_dtype(folder.config(), options), team);
+  ReportData* report = options.compat_msmodelslim ? nullptr : &gathered;
+  summary.kept = options.recipe ? quantize_layerwise(folder, data, options, output, report, team)
+                                : quantize_samplewise(folder, data, options, output, report, team);
+  const ModelFolder written(output.path());
+  summarize(folder, written, summary);
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (report != nullptr) {
+    ordered_json all = report_json(folder, written, data, options, summary, *report);
+    if (finish) finish(output.path(), all);
+    write_text(output.path() / kReportFile, all.dump(1) + "\n");
+  }
+  output.commit();
   return summary;
 }
 

@@ -1,9 +1,11 @@
 // Streaming quantization of a float model folder to an int8 folder.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "src/base/json.h"
 #include "src/quant/analysis.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
@@ -26,8 +28,11 @@ struct QuantizeSummary {
 
 // Quantizes `model` into the folder `target`, which appears whole or not at all. Token ids must be
 // in the vocabulary. Without samples only types without static ranges work, no level, and no KV
-// cache. One layer's weights are in memory at a time. Throws Error.
+// cache. One layer's weights are in memory at a time. Throws Error. `finish` may add files to the
+// folder, which is complete but for the report, before it appears, and add to the report, which is
+// written then; it is not called with compat_msmodelslim, whose folders have none.
+using Finish = std::function<void(const fs::path& folder, ordered_json& report)>;
 QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
-                         const QuantizeOptions& options);
+                         const QuantizeOptions& options, const Finish& finish = {});
 
 }  // namespace octet

@@ -10,6 +10,7 @@
 #include "src/quant/encode.h"
 #include "src/quant/export.h"
 #include "src/quant/float_model.h"
+#include "src/quant/group_quantizer.h"
 #include "src/quant/model_type.h"
 
 namespace octet {
@@ -33,8 +34,13 @@ void check_types(const ModelConfig& config, const QuantizeOptions& o) {
 class Samplewise {
  public:
   Samplewise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
-             ThreadTeam& team)
-      : folder_(folder), data_(data), options_(options), team_(team), model_(folder, {}, team) {
+             ReportData* report, ThreadTeam& team)
+      : folder_(folder),
+        data_(data),
+        options_(options),
+        report_(report),
+        team_(team),
+        model_(folder, {}, team) {
     if (data.samples.empty()) options_.disable_level = 0;
     check_types(folder_.config(), options_);
   }
@@ -101,21 +107,51 @@ class Samplewise {
       linears.at(kind).rounded = round(w);
     }
     if (!analysis_.kv.empty()) linears.kv = &analysis_.kv[static_cast<size_t>(layer)];
-    if (stream_) calibrate(layer, weights, linears);
+    std::vector<InputSample> seen;  // by group
+    if (stream_) calibrate(layer, weights, linears, seen);
+    if (report_ != nullptr) report(layer, weights, linears, seen);
     exporter.write_layer(layer, weights, linears);
   }
 
-  void calibrate(int64_t layer, const FloatLayer& weights, QuantizedLayer& linears) {
+  // `seen`: filled for the report, if there is one.
+  void calibrate(int64_t layer, const FloatLayer& weights, QuantizedLayer& linears,
+                 std::vector<InputSample>& seen) {
     calibrating_.clear();
     std::vector<std::unique_ptr<Linear>> groups;
-    for (const InputGroup& group : input_groups())
+    if (report_ != nullptr)
+      for (const InputGroup& group : input_groups())
+        seen.emplace_back(weights.at(group.kinds[0]).shape.k, calibration_tokens(data_));
+    for (const InputGroup& group : input_groups()) {
       groups.push_back(build_group(layer, group, weights, linears));
+      if (report_ == nullptr) continue;
+      InputSample& sample = seen[groups.size() - 1];
+      groups.back() = std::make_unique<TapLinear>(
+          std::move(groups.back()),
+          [&sample](const float* x, size_t ld, size_t m) { sample.add(x, ld, m); }, Tap());
+    }
     stream_->run(DecoderLayer{weights.input_norm, weights.post_norm, std::move(groups[0]),
                               std::move(groups[1]), std::move(groups[2]), std::move(groups[3])},
                  [&] {
                    for (const auto& [kind, linear] : calibrating_)
                      linears.at(kind).input = linear->params();
                  });
+  }
+
+  // Without the tool's own layout the linears of a group have one type.
+  void report(int64_t layer, const FloatLayer& weights, const QuantizedLayer& linears,
+              const std::vector<InputSample>& seen) {
+    for (size_t g = 0; g < input_groups().size(); ++g) {
+      const InputGroup& group = input_groups()[g];
+      std::vector<QuantizedLinear> quantized;
+      for (LinearKind kind : group.kinds)
+        if (linears.at(kind).rounded) quantized.push_back(linears.at(kind));
+      const Scheme scheme = quantized.empty() ? Scheme::kFloat : options_.scheme;
+      std::unique_ptr<Linear> linear;  // of W8A8_MIX the static side
+      if (!seen.empty() && has_static_input(scheme))
+        linear = build_linear(weights.weights_of(group), quantized, Scheme::kW8A8, team_);
+      report_->add(linear_names(layer, group), scheme, seen.empty() ? nullptr : &seen[g],
+                   weights.weights_of(group), quantized, linear.get());
+    }
   }
 
   // The linears of a group side by side: neighbours that are all int8, or all float, as one.
@@ -153,18 +189,24 @@ class Samplewise {
     if (kept_.contains("lm_head")) return head;
     const FloatWeight w = model_.head();
     head.rounded = round(w);
-    if (!stream_) return head;
-    const std::unique_ptr<Observer> observer = make_observer("lm_head");
-    stream_->tap(norm, [&](const float* x, size_t, size_t m) {
-      observer->observe({x, m * w.shape.k});
-    });
-    head.input = params_of(observer->range(), stored());
+    InputSample seen(w.shape.k, calibration_tokens(data_));
+    if (stream_) {
+      const std::unique_ptr<Observer> observer = make_observer("lm_head");
+      stream_->tap(norm, [&](const float* x, size_t ld, size_t m) {
+        observer->observe({x, m * w.shape.k});
+        seen.add(x, ld, m);
+      });
+      head.input = params_of(observer->range(), stored());
+    }
+    if (report_ != nullptr)
+      report_->add({"lm_head"}, options_.scheme, stream_ ? &seen : nullptr, {&w}, {head}, nullptr);
     return head;
   }
 
   const ModelFolder& folder_;
   const CalibrationData& data_;
   QuantizeOptions options_;
+  ReportData* report_;
   ThreadTeam& team_;
   FloatModel model_;  // as it is, nothing merged
   Analysis analysis_;
@@ -177,8 +219,8 @@ class Samplewise {
 
 KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
                                 const QuantizeOptions& options, OutputFolder& output,
-                                ThreadTeam& team) {
-  return Samplewise(folder, data, options, team).run(output);
+                                ReportData* report, ThreadTeam& team) {
+  return Samplewise(folder, data, options, report, team).run(output);
 }
 
 }  // namespace octet

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/base/round.h"
 #include "src/machine/thread_team.h"
 
 namespace octet {
@@ -16,13 +17,6 @@ struct RoundedWeight {
   std::vector<float> offset;  // [n], integers; zeros when symmetric
   std::vector<int64_t> sum;   // [n] row sums of q
 };
-
-// Round to nearest, ties to even, for |x| < 2^22; larger values stay larger than that. One addition
-// and one subtraction, so that loops over it become vector code.
-inline float round_even(float x) {
-  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23
-  return (x + kMagic) - kMagic;
-}
 
 // The grid of one row: scale and offset.
 struct RowGrid {

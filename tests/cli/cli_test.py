@@ -8,53 +8,15 @@ code (2 for usage, 1 for failure) and nothing half-written.
 """
 import json
 import os
-import pathlib
 import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-OCTET = str(pathlib.Path(sys.argv[1]).resolve())
-LLAMA = ROOT / "models/llama3_tiny_bf16"
-QWEN = ROOT / "models/qwen2_tiny_fp16"
-CALIB = ROOT / "models/calib.jsonl"
-MINDIE = ["--device_type", "cpu", "--disable_level", "L5", "--anti_method", "m3", "--act_method", "3"]
-
-
-def octet(*args, stdin="", **options):
-    return subprocess.run([OCTET, *map(str, args)], input=stdin, capture_output=True, text=True, timeout=300, **options)
-
-
-class Verbs(unittest.TestCase):
-    def setUp(self):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="octet_cli_"))
-        self.addCleanup(shutil.rmtree, self.dir)
-
-    def good(self, *args, **options):
-        run = octet(*args, **options)
-        self.assertEqual(run.returncode, 0, f"{args}: {run.stderr}")
-        return run.stdout
-
-    def bad(self, code, words, *args, **options):
-        """Ends with `code` and one line on stderr that holds all `words`."""
-        run = octet(*args, **options)
-        self.assertEqual(run.returncode, code, f"{args}: {run.stdout}{run.stderr}")
-        lines = [line for line in run.stderr.splitlines()
-                 if not line.startswith(("octet: note:", "quantize:")) and "Run with --help" not in line]
-        self.assertEqual(len(lines), 1, run.stderr)
-        for word in [words] if isinstance(words, str) else words:
-            self.assertIn(word, lines[0])
-
-    def quantize(self, model, out, *more):
-        return self.good("quantize", "--model_path", model, "--save_directory", out, "--calib_file", CALIB, *more)
-
-    def nothing_left(self):
-        self.assertEqual(list(self.dir.iterdir()), [])
+from testing import CALIB, LLAMA, MINDIE, OCTET, QWEN, ROOT, Verbs, octet
 
 
 class Quantize(Verbs):
@@ -444,7 +406,7 @@ class Others(Verbs):
     def test_help_and_version(self):
         self.assertRegex(self.good("--version"), r"octet \d+\.\d+\.\d+")
         text = self.good("--help")
-        for verb in "quantize serve chat generate eval inspect check convert bench completion".split():
+        for verb in "quantize serve chat generate eval report compare inspect check convert bench completion".split():
             self.assertIn(verb, text)
             self.assertIn("--help", self.good(verb, "--help"))
         self.assertEqual(octet().returncode, 2)

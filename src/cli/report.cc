@@ -1,0 +1,50 @@
+// `octet report`: the page about a quantized checkpoint, made again.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "src/base/error.h"
+#include "src/cli/cli.h"
+#include "src/cli/compared_models.h"
+#include "src/eval/report_page.h"
+#include "src/quant/report_file.h"
+
+namespace octet::cli {
+namespace {
+
+struct Flags {
+  std::string folder, reference;
+  TextFlags text;
+  bool quiet = false;
+};
+
+void run(const Flags& f) {
+  if (f.reference.empty() != f.text.file.empty())
+    throw usage_error("--float and --text go together: the models are compared on text");
+  const fs::path file = fs::path(f.folder) / kReportFile;
+  if (!fs::exists(file))
+    throw Error("no report in this folder")
+        .file(file.string())
+        .remedy("octet quantize writes one, except with --compat msmodelslim");
+  ordered_json report = parse_ordered_json(read_text(file), file.string());
+  if (!f.reference.empty()) report["measured"] = measure(f.reference, f.folder, f.text, f.quiet);
+  const std::string page = report_page(report, file.string());
+  write_text(file, report.dump(1) + "\n");
+  write_text(fs::path(f.folder) / kReportPage, page);
+  fmt::print("{}\n", (fs::path(f.folder) / kReportPage).string());
+}
+
+}  // namespace
+
+void add_report(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("report", "the page about a quantized checkpoint");
+  auto f = std::make_shared<Flags>();
+  sub->add_option("folder", f->folder, "a folder that `octet quantize` wrote")->required();
+  sub->add_option("--float", f->reference,
+                  "the float model: measures what quantization cost, on --text");
+  add_text_flags(sub, f->text);
+  sub->add_flag("--quiet", f->quiet, "no progress");
+  sub->callback([f] { run(*f); });
+}
+
+}  // namespace octet::cli

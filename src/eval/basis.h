@@ -1,0 +1,50 @@
+// How the channels of a quantized model relate to those of its float model. Outlier suppression
+// scales them, recipes rotate them and give MLP channels copies; before the two can be compared,
+// both are brought to one basis.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "src/model/transformer.h"
+#include "src/quant/rotation.h"
+
+namespace octet {
+
+class Basis {
+ public:
+  // Learns what it can from the two folders: the rotations that octet_recipe.yaml names, the norms'
+  // weights, repeated gate rows; and whether embeddings and o_proj agree after that.
+  Basis(const ModelFolder& reference, const ModelFolder& model);
+
+  // Brings one row of each to common channels, in place; false when no relation is known.
+  // `reference` and `model` [k]: the input of the part of a layer.
+  bool input(size_t layer, Transformer::Part part, std::vector<float>& reference,
+             std::vector<float>& model) const;
+  // The output [n] of one linear.
+  bool output(size_t layer, LinearKind kind, std::vector<float>& reference,
+              std::vector<float>& model) const;
+  // Whether a channel may still have a scale of its own.
+  static bool scaled(Transformer::Part input) {
+    return input == Transformer::Part::kO || input == Transformer::Part::kDown;
+  }
+  static bool scaled(LinearKind output) {
+    return output == LinearKind::kV || output == LinearKind::kUp;
+  }
+
+ private:
+  struct NormPair {
+    std::vector<float> reference, model, bias;  // [hidden]
+  };
+  bool states_agree(const ModelFolder& reference, const ModelFolder& model) const;
+  bool values_agree(const ModelFolder& reference, const ModelFolder& model) const;
+  bool fold(size_t layer, size_t channels, bool mean, std::vector<float>& model) const;
+  bool rotate_heads(std::vector<float>& row) const;
+
+  std::optional<Rotation> residual_, values_;
+  bool states_known_ = false, values_known_ = false;
+  std::vector<NormPair> before_qkv_, before_gate_;  // by layer
+  std::vector<std::vector<size_t>> channel_of_;     // by layer: [intermediate], or empty
+};
+
+}  // namespace octet

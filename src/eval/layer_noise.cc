@@ -1,0 +1,206 @@
+#include "src/eval/layer_noise.h"
+
+#include <algorithm>
+
+#include "src/base/checked.h"
+#include "src/base/decibels.h"
+#include "src/eval/basis.h"
+#include "src/model/input_grid.h"
+#include "src/model/tap_linear.h"
+
+namespace octet {
+namespace {
+
+using Part = Transformer::Part;
+
+struct Slice {
+  LinearKind kind;
+  size_t begin, end;  // columns of the part's output
+};
+
+// The linears of a part, side by side.
+std::vector<Slice> slices(const ModelConfig& c, Part part) {
+  const size_t q = as_size(c.q_size()), kv = as_size(c.kv_size());
+  const size_t hidden = as_size(c.hidden_size), inter = as_size(c.intermediate_size);
+  switch (part) {
+    case Part::kQkv:
+      return {{LinearKind::kQ, 0, q},
+              {LinearKind::kK, q, q + kv},
+              {LinearKind::kV, q + kv, q + 2 * kv}};
+    case Part::kO:
+      return {{LinearKind::kO, 0, hidden}};
+    case Part::kGateUp:
+      return {{LinearKind::kGate, 0, inter}, {LinearKind::kUp, inter, 2 * inter}};
+    case Part::kDown:
+      return {{LinearKind::kDown, 0, hidden}};
+  }
+  OCTET_CHECK(false);
+}
+
+// Sums over tokens, by channel, of a reference's values, a model's, and their product.
+class ChannelSums {
+ public:
+  void add(const std::vector<float>& reference, const std::vector<float>& model) {
+    sums_.resize(reference.size());
+    for (size_t i = 0; i < reference.size(); ++i) {
+      const double r = double{reference[i]}, m = double{model[i]};
+      sums_[i].rr += r * r;
+      sums_[i].rm += r * m;
+      sums_[i].mm += m * m;
+    }
+  }
+  // The signal is the reference; where channels are scaled, its best multiple in each.
+  std::optional<double> snr(bool scaled) const {
+    double signal = 0, noise = 0;
+    for (const Sums& s : sums_) {
+      const double factor = !scaled ? 1 : s.rr > 0 ? s.rm / s.rr : 0;
+      signal += factor * factor * s.rr;
+      noise += s.mm - 2 * factor * s.rm + factor * factor * s.rr;
+    }
+    return decibels(signal, noise);
+  }
+
+ private:
+  struct Sums {
+    double rr = 0, rm = 0, mm = 0;
+  };
+  std::vector<Sums> sums_;
+};
+
+struct PartSums {
+  std::optional<InputGrid> grid;
+  double signal = 0, rounding = 0;
+  ChannelSums input;
+  std::vector<ChannelSums> outputs;  // by slice
+};
+
+}  // namespace
+
+struct LayerNoise::Watched {
+  const ModelFolder& folder;
+  Basis basis;
+  std::vector<std::array<PartSums, 4>> sums;  // by layer and part
+};
+
+LayerNoise::LayerNoise(const std::vector<Transformer*>& models)
+    : seen_(as_size(models[0]->config().layers)) {
+  for (size_t i = 0; i < models.size(); ++i) {
+    Watched* watched = nullptr;
+    if (i > 0) {
+      const ModelFolder& folder = models[i]->folder();
+      watched = models_
+                    .emplace_back(new Watched{
+                        folder, Basis(models[0]->folder(), folder),
+                        std::vector<std::array<PartSums, 4>>(as_size(folder.config().layers))})
+                    .get();
+    }
+    models[i]->wrap_linears([&](size_t layer, Part part, std::unique_ptr<Linear> linear) {
+      const size_t k = linear->inputs(), n = linear->outputs(), p = static_cast<size_t>(part);
+      Tap input, output;
+      if (watched == nullptr) {
+        const auto keep = [this](std::vector<float>& to, const float* v, size_t ld, size_t m,
+                                 size_t columns) {
+          to.clear();
+          for (size_t r = 0; watching_ && r < m; ++r)
+            to.insert(to.end(), v + r * ld, v + r * ld + columns);
+        };
+        Seen& seen = seen_[layer][p];
+        input = [=, &seen](const float* x, size_t ld, size_t m) { keep(seen.x, x, ld, m, k); };
+        output = [=, &seen](const float* y, size_t ld, size_t m) { keep(seen.y, y, ld, m, n); };
+      } else {
+        PartSums& sums = watched->sums[layer][p];
+        const std::vector<Slice> of = slices(watched->folder.config(), part);
+        sums.outputs.resize(of.size());
+        sums.grid =
+            input_grid(watched->folder, linear_name(static_cast<int64_t>(layer), of[0].kind));
+        input = [this, watched, layer, part](const float* x, size_t ld, size_t m) {
+          if (watching_) compare(*watched, layer, part, x, ld, m);
+        };
+        output = [this, watched, layer, part](const float* y, size_t ld, size_t m) {
+          if (watching_) compare_output(*watched, layer, part, y, ld, m);
+        };
+      }
+      return std::make_unique<TapLinear>(std::move(linear), std::move(input), std::move(output));
+    });
+  }
+}
+
+LayerNoise::~LayerNoise() = default;
+
+void LayerNoise::compare(Watched& model, size_t layer, Part part, const float* x, size_t ldx,
+                         size_t m) {
+  PartSums& sums = model.sums[layer][static_cast<size_t>(part)];
+  const std::vector<float>& seen = seen_[layer][static_cast<size_t>(part)].x;
+  const ModelConfig& c = model.folder.config();
+  const size_t k = part == Part::kO      ? as_size(c.q_size())
+                   : part == Part::kDown ? as_size(c.intermediate_size)
+                                         : as_size(c.hidden_size);
+  const size_t k_seen = seen.size() / m;
+  std::vector<float> rounded(k);
+  for (size_t r = 0; r < m; ++r) {
+    const float* row = x + r * ldx;
+    if (sums.grid) {
+      sums.grid->round(row, k, rounded.data());
+      for (size_t i = 0; i < k; ++i) {
+        const double d = double{rounded[i]} - double{row[i]};
+        sums.signal += double{row[i]} * double{row[i]};
+        sums.rounding += d * d;
+      }
+    }
+    std::vector<float> reference(seen.begin() + static_cast<ptrdiff_t>(r * k_seen),
+                                 seen.begin() + static_cast<ptrdiff_t>((r + 1) * k_seen));
+    std::vector<float> own(row, row + k);
+    if (model.basis.input(layer, part, reference, own)) sums.input.add(reference, own);
+  }
+}
+
+void LayerNoise::compare_output(Watched& model, size_t layer, Part part, const float* y, size_t ldy,
+                                size_t m) {
+  PartSums& sums = model.sums[layer][static_cast<size_t>(part)];
+  const std::vector<float>& seen = seen_[layer][static_cast<size_t>(part)].y;
+  const std::vector<Slice> of = slices(model.folder.config(), part);
+  const size_t n_seen = seen.size() / m;
+  for (size_t s = 0; s < of.size(); ++s) {
+    // The reference's columns: the same, but for gate and up with another number of channels.
+    const size_t width = part == Part::kGateUp ? n_seen / 2 : of[s].end - of[s].begin;
+    const size_t begin = part == Part::kGateUp ? s * width : of[s].begin;
+    if (begin + width > n_seen) continue;
+    for (size_t r = 0; r < m; ++r) {
+      const float* from = seen.data() + r * n_seen + begin;
+      std::vector<float> reference(from, from + width);
+      std::vector<float> own(y + r * ldy + of[s].begin, y + r * ldy + of[s].end);
+      if (model.basis.output(layer, of[s].kind, reference, own))
+        sums.outputs[s].add(reference, own);
+    }
+  }
+}
+
+std::vector<LinearNoise> LayerNoise::of(size_t model) const {
+  const Watched& watched = *models_.at(model - 1);
+  std::vector<LinearNoise> all;
+  for (size_t layer = 0; layer < watched.sums.size(); ++layer)
+    for (Part part : {Part::kQkv, Part::kO, Part::kGateUp, Part::kDown}) {
+      const PartSums& sums = watched.sums[layer][static_cast<size_t>(part)];
+      const std::vector<Slice> of = slices(watched.folder.config(), part);
+      for (size_t s = 0; s < of.size(); ++s) {
+        const std::string name = linear_name(static_cast<int64_t>(layer), of[s].kind);
+        all.push_back({name, scheme_name(watched.folder.scheme(name)),
+                       decibels(sums.signal, sums.rounding), sums.input.snr(Basis::scaled(part)),
+                       sums.outputs[s].snr(Basis::scaled(of[s].kind))});
+      }
+    }
+  return all;
+}
+
+ordered_json to_json(const std::vector<LinearNoise>& linears) {
+  ordered_json list = ordered_json::array();
+  for (const LinearNoise& l : linears) {
+    ordered_json& row = list.emplace_back(ordered_json{{"name", l.name}, {"type", l.type}});
+    if (l.rounding) row["rounding"] = *l.rounding;
+    if (l.input) row["input"] = *l.input;
+    if (l.output) row["output"] = *l.output;
+  }
+  return list;
+}
+
+}  // namespace octet

@@ -1,0 +1,65 @@
+#include "src/eval/tensor_rows.h"
+
+#include <algorithm>
+
+#include "src/base/error.h"
+#include "src/checkpoint/quant_tensors.h"
+
+namespace octet {
+
+TensorRows::TensorRows(const ModelFolder& folder, const TensorView& tensor)
+    : tensor_(tensor), columns_(tensor.elements()) {
+  if (tensor.shape.size() == 2) {
+    rows_ = tensor.shape[0];
+    columns_ = tensor.shape[1];
+  }
+  if (is_float(tensor.dtype)) return;
+  if (tensor.dtype == DType::kI32) {
+    for (int32_t v : tensor.values<int32_t>()) whole_.push_back(static_cast<float>(v));
+    return;
+  }
+  constexpr std::string_view kWeight = ".weight";
+  if (tensor.dtype != DType::kI8 || !tensor.name.ends_with(kWeight)) {
+    whole_ = quant_values(tensor);
+    return;
+  }
+  const std::string prefix = tensor.name.substr(0, tensor.name.size() - kWeight.size());
+  const Scheme scheme = folder.scheme(prefix);
+  expect_quant_tensors(folder, prefix, quant_tensors(scheme), rows_);
+  const auto values = [&](const char* suffix) {
+    return quant_values(folder.tensors().get(prefix + suffix));
+  };
+  if (scheme == Scheme::kW8A8) {
+    scale_ = values(".deq_scale");
+    const float input = values(".input_scale")[0];
+    for (float& s : scale_) s /= input;
+  } else {
+    scale_ = values(".weight_scale");
+    if (scheme == Scheme::kW8A16) offset_ = values(".weight_offset");
+  }
+}
+
+std::vector<float> TensorRows::read(size_t first, size_t count) const {
+  std::vector<float> out(count * columns_);
+  if (!whole_.empty()) {
+    std::copy_n(whole_.begin() + static_cast<ptrdiff_t>(first * columns_), out.size(), out.begin());
+    return out;
+  }
+  const size_t size = dtype_size(tensor_.dtype);
+  TensorView part = tensor_;
+  part.data = tensor_.data.subspan(first * columns_ * size, count * columns_ * size);
+  if (scale_.empty()) {
+    part.to_floats(out.data());
+  } else {
+    const int8_t* q = reinterpret_cast<const int8_t*>(part.data.data());
+    for (size_t r = 0; r < count; ++r) {
+      const float offset = offset_.empty() ? 0 : offset_[first + r];
+      for (size_t i = r * columns_; i < (r + 1) * columns_; ++i)
+        out[i] = (static_cast<float>(q[i]) - offset) * scale_[first + r];
+    }
+  }
+  part.release();
+  return out;
+}
+
+}  // namespace octet

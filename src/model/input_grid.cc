@@ -1,0 +1,34 @@
+#include "src/model/input_grid.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/base/round.h"
+#include "src/checkpoint/quant_tensors.h"
+
+namespace octet {
+
+void InputGrid::round(const float* x, size_t k, float* y) const {
+  float step = scale, zero = offset;
+  if (per_token) {
+    float top = 0;
+    for (size_t i = 0; i < k; ++i) top = std::max(top, std::fabs(x[i]));
+    step = std::max(top / 127.0f, 1e-30f);
+    zero = 0;
+  }
+  const float least = -128 - zero, most = 127 - zero;
+  for (size_t i = 0; i < k; ++i)
+    y[i] = std::min(std::max(round_even(x[i] / step), least), most) * step;
+}
+
+std::optional<InputGrid> input_grid(const ModelFolder& folder, const std::string& prefix) {
+  const Scheme scheme = folder.scheme(prefix);
+  if (scheme == Scheme::kW8A8Dynamic || scheme == Scheme::kW8A8Mix) return InputGrid{true, 1, 0};
+  if (scheme != Scheme::kW8A8) return std::nullopt;
+  const auto value = [&](const char* suffix) {
+    return quant_values(folder.tensors().get(prefix + suffix))[0];
+  };
+  return InputGrid{false, value(".input_scale"), value(".input_offset")};
+}
+
+}  // namespace octet

@@ -1,0 +1,37 @@
+// A linear that shows what goes through it: how statistics are gathered from a running model.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "src/model/linear.h"
+
+namespace octet {
+
+// Called by worker 0 with the whole input [m, k] of a linear, or its output [m, n] (row stride ld).
+using Tap = std::function<void(const float* x, size_t ld, size_t m)>;
+
+// Shows its input before, and its own output (without what it is added to) after it computes; taps
+// may be empty.
+class TapLinear final : public Linear {
+ public:
+  TapLinear(std::unique_ptr<Linear> inner, Tap input, Tap output)
+      : inner_(std::move(inner)), input_(std::move(input)), output_(std::move(output)) {}
+  size_t outputs() const override { return inner_->outputs(); }
+  size_t inputs() const override { return inner_->inputs(); }
+  uint64_t bytes() const override { return inner_->bytes(); }
+  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& b,
+             size_t slot) override {
+    inner_->stage(w, x, ldx, m, b, slot);
+  }
+  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
+               bool accumulate, StageBuffer& b, size_t slot) override;
+
+ private:
+  std::unique_ptr<Linear> inner_;
+  Tap input_, output_;
+  std::vector<float> own_;  // [m, n] where the output is added to something
+};
+
+}  // namespace octet

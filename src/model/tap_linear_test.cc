@@ -1,0 +1,39 @@
+#include "src/model/tap_linear.h"
+
+#include <gtest/gtest.h>
+
+namespace octet {
+namespace {
+
+// y = 1 + x W^T with W [2, 3]: what is shown is x and x W^T alone.
+TEST(TapLinear, ShowsInputAndOwnOutput) {
+  const std::vector<float> w = {1, 2, 3, 4, 5, 6}, x = {1, 0, -1, 2, 1, 0};
+  ThreadTeam team(2);
+  std::vector<float> seen_x, seen_y;
+  const auto keep = [](std::vector<float>& to, size_t columns) {
+    return [&to, columns](const float* v, size_t ld, size_t m) {
+      for (size_t r = 0; r < m; ++r) to.insert(to.end(), v + r * ld, v + r * ld + columns);
+    };
+  };
+  TapLinear tap(std::make_unique<FloatLinear>(w.data(), kernels::FloatType::kF32, 2, 3,
+                                              std::vector<float>(), team),
+                keep(seen_x, 3), keep(seen_y, 2));
+  StageBuffer buffer(2, 3, 1);
+  for (bool accumulate : {false, true}) {
+    seen_x.clear();
+    seen_y.clear();
+    std::vector<float> y(4, 1.0f);
+    team.run([&](Worker& worker) {
+      tap.stage(worker, x.data(), 3, 2, buffer, 0);
+      worker.barrier();
+      tap.compute(worker, x.data(), 3, 2, y.data(), 2, accumulate, buffer, 0);
+    });
+    const float one = accumulate ? 1 : 0;
+    EXPECT_EQ(y, (std::vector<float>{one - 2, one - 2, one + 4, one + 13}));
+    EXPECT_EQ(seen_x, x);
+    EXPECT_EQ(seen_y, (std::vector<float>{-2, -2, 4, 13}));
+  }
+}
+
+}  // namespace
+}  // namespace octet

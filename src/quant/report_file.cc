@@ -1,0 +1,61 @@
+#include "src/quant/report_file.h"
+
+#include <cmath>
+
+namespace octet {
+namespace {
+
+// How it was made: a recipe, or the settings of msModelSlim's way.
+ordered_json method_of(const QuantizeOptions& o) {
+  if (o.recipe) return {{"name", o.recipe->name}, {"recipe", to_yaml(*o.recipe)}};
+  return {{"name", "msmodelslim"},
+          {"settings",
+           {{"type", scheme_name(o.scheme)},
+            {"act_method", static_cast<int>(o.act_method)},
+            {"anti_method", anti_method_name(o.anti_method)},
+            {"disable_level", disable_level_name(o.disable_level)},
+            {"disable_threshold", o.disable_threshold},
+            {"w_sym", !o.asymmetric_weights},
+            {"use_kvcache_quant", o.quantize_kv_cache}}}};
+}
+
+ordered_json sizes_of(const QuantizeSummary& s) {
+  ordered_json rows = ordered_json::array();
+  for (const SummaryRow& r : s.rows)
+    rows.push_back({{"role", r.role},
+                    {"type", r.type},
+                    {"count", r.count},
+                    {"before", r.bytes_before},
+                    {"after", r.bytes_after}});
+  return {{"before", s.bytes_before}, {"after", s.bytes_after}, {"rows", rows}};
+}
+
+}  // namespace
+
+ordered_json report_json(const ModelFolder& source, const ModelFolder& output,
+                         const CalibrationData& data, const QuantizeOptions& options,
+                         const QuantizeSummary& summary, const ReportData& report) {
+  const ModelConfig& c = source.config();
+  const fs::path name = fs::absolute(source.path()).lexically_normal();
+  ordered_json out = {
+      {"version", 1},
+      {"model",
+       {{"name", (name.has_filename() ? name : name.parent_path()).filename().string()},
+        {"model_type", c.model_type()},
+        {"dtype", config_dtype_name(c.dtype)},
+        {"layers", c.layers},
+        {"hidden_size", c.hidden_size},
+        {"intermediate_size", c.intermediate_size},
+        {"heads", c.heads},
+        {"kv_heads", c.kv_heads},
+        {"vocab_size", c.vocab_size}}},
+      {"type", output.type_words()},
+      {"method", method_of(options)},
+      {"calibration", {{"samples", data.samples.size()}, {"tokens", calibration_tokens(data)}}},
+      {"seconds", std::round(summary.seconds * 10) / 10},
+      {"size", sizes_of(summary)}};
+  out.update(report.json(summary.kept));
+  return out;
+}
+
+}  // namespace octet
