@@ -68,8 +68,7 @@ double ChannelHistogram::error(double step, Levels levels, double copies, double
   for (size_t sign = 0; sign < 2; ++sign) {
     const double limit = step * (sign == 0 ? levels.positive : levels.negative) / tail;
     const Sums alive = above(sign, step / 2), beyond = above(sign, limit);
-    const double clipped =
-        beyond.second - 2 * limit * beyond.first + limit * limit * beyond.weight;
+    const double clipped = beyond.second - 2 * limit * beyond.first + limit * limit * beyond.weight;
     sum += sums_[sign].back().second - alive.second;
     sum += alive.weight * step * step / 12 / copies;
     sum += std::max(clipped, 0.0) * tail * tail;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/model/input_grid.h"
 #include "src/quant/encode.h"
 #include "src/quant/gptq.h"
 #include "src/quant/range_search.h"
@@ -36,16 +37,11 @@ std::vector<float> channel_weights(const std::vector<const FloatWeight*>& weight
 std::vector<float> on_grid(const GroupInput& in, Scheme scheme, QuantParams params,
                            ThreadTeam& team) {
   std::vector<float> grid(in.tokens * in.k);
+  const InputGrid levels{scheme != Scheme::kW8A8, params.scale, params.offset};
   team.run([&](Worker& w) {
     const auto [begin, end] = w.share(in.tokens);
-    for (size_t t = begin; t < end; ++t) {
-      const float* x = in.x + t * in.k;
-      const bool fixed = scheme == Scheme::kW8A8;
-      const float scale = fixed ? params.scale : token_scale(x, in.k);
-      const float low = -128 - (fixed ? params.offset : 0), high = low + 255;
-      for (size_t i = 0; i < in.k; ++i)
-        grid[t * in.k + i] = std::min(std::max(round_even(x[i] / scale), low), high) * scale;
-    }
+    for (size_t t = begin; t < end; ++t)
+      levels.round(in.x + t * in.k, in.k, grid.data() + t * in.k);
   });
   return grid;
 }

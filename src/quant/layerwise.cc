@@ -167,8 +167,7 @@ class Layerwise {
     if (measure) {
       add_cost(work, index, 2, error[1], change(before, work.down_weight) / error[1].signal);
       add_cost(work, index, 3, activated_error(work), 1 / change({}, work.down_weight));
-    } else if (const std::optional<MlpPlan> plan =
-                   plan_mlp(work, type(index, LinearKind::kDown))) {
+    } else if (const std::optional<MlpPlan> plan = plan_mlp(work, type(index, LinearKind::kDown))) {
       fuse(plan->scale, input_groups()[3], model_.config(), w);
       split_channels(plan->split, w);
       work.down_params = plan->params;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "src/base/error.h"
 #include "src/quant/channel_copies.h"
@@ -15,7 +16,8 @@ namespace {
 constexpr std::array kTails = {1.0, 1.15, 1.3, 1.5, 1.75, 2.1, 2.6};
 constexpr std::array kPositiveShares = {0.5, 0.57, 0.64, 0.71};
 constexpr std::array kPowers = {2.0, 4.0, 8.0, 16.0};
-constexpr size_t kBlock = 16;  // channels whose histograms are made together
+constexpr size_t kErrorTokens = 4096;  // a per-token error is measured on about so many
+constexpr size_t kBlock = 16;          // channels whose histograms are made together
 
 std::vector<double> column_norms(const FloatWeight& w) {
   std::vector<double> norm(w.shape.k, 0.0);
@@ -142,6 +144,39 @@ Levels choose_levels(const std::vector<ChannelHistogram>& channels, const std::v
   return levels_of(kPositiveShares[best]);
 }
 
+// sum_c norm (x - rounded x)^2 of one token under a plan with a scale per token.
+double token_error(const float* x, const MlpPlan& plan, const std::vector<double>& norm) {
+  const std::vector<size_t>& source = plan.split.source;
+  double top = 0, sum = 0;
+  for (size_t i = 0; i < source.size(); ++i)
+    top = std::max(
+        top, std::fabs(double{x[source[i]]} / plan.scale[source[i]]) * double{plan.split.share[i]});
+  if (top == 0) return 0;
+  for (size_t i = 0; i < source.size();) {
+    const size_t c = source[i];
+    const double step = top / 127;
+    double rounded = 0;
+    for (; i < source.size() && source[i] == c; ++i)
+      rounded += std::nearbyint(double{x[c]} / plan.scale[c] * plan.split.share[i] / step) * step;
+    const double e = rounded * plan.scale[c] - double{x[c]};
+    sum += norm[c] * e * e;
+  }
+  return sum;
+}
+
+// The same over all tokens, measured on some of them.
+double dynamic_error(const MlpInputs& in, const MlpPlan& plan, const std::vector<double>& norm,
+                     ThreadTeam& team) {
+  const size_t stride = std::max<size_t>(1, in.tokens / kErrorTokens);
+  std::vector<double> parts(team.size(), 0.0);
+  team.run([&](Worker& w) {
+    const auto [begin, end] = w.share(in.tokens / stride);
+    for (size_t t = begin * stride; t < end * stride; t += stride)
+      parts[w.id()] += double{in.token_weight[t]} * token_error(in.x + t * in.channels, plan, norm);
+  });
+  return std::accumulate(parts.begin(), parts.end(), 0.0) * static_cast<double>(stride);
+}
+
 }  // namespace
 
 MlpPlan plan_static_mlp(const MlpInputs& in, const MlpChannelOptions& options, DType stored,
@@ -154,8 +189,12 @@ MlpPlan plan_static_mlp(const MlpInputs& in, const MlpChannelOptions& options, D
   const double tail = kTails[best] * options.margin;
 
   const Levels levels = choose_levels(s.channels, norm, tail, team);
+  // The largest of several copies reaches the levels' end first.
+  const auto tail_of = [&](double copies) {
+    return copies > 1 ? tail * (1 + options.spread) : tail;
+  };
   const auto cost = [&](size_t c, double copies) {
-    const StepChoice choice = best_step(s.channels[c], levels, copies, tail);
+    const StepChoice choice = best_step(s.channels[c], levels, copies, tail_of(copies));
     return ChannelCost{choice.step, norm[c] * choice.error};
   };
   const ChannelCopies given = give_copies(*in.down, mean_squares(in, team), in.tokens, cost,
@@ -166,7 +205,7 @@ MlpPlan plan_static_mlp(const MlpInputs& in, const MlpChannelOptions& options, D
   const double unit = double{round_to(static_cast<float>(geometric_mean(step)), stored)};
   for (size_t c = 0; c < in.channels; ++c) {
     const double m = static_cast<double>(given.copies[c]);
-    if (best_step(s.channels[c], levels, m, tail).flipped) step[c] = -step[c];
+    if (best_step(s.channels[c], levels, m, tail_of(m)).flipped) step[c] = -step[c];
   }
   plan.params = QuantParams{static_cast<float>(unit), static_cast<float>(127 - levels.positive)};
   plan.error = given.error;
@@ -193,48 +232,40 @@ MlpPlan plan_dynamic_mlp(const MlpInputs& in, const MlpChannelOptions& options, 
   });
   for (size_t k = 0; k < kPowers.size(); ++k) {
     for (size_t c = 0; c < in.channels; ++c)
-      amplitude[k][c] = std::pow(amplitude[k][c] / static_cast<double>(in.tokens) /
-                                     std::max(norm[c], 1e-30),
-                                 1 / (kPowers[k] + 2));
+      amplitude[k][c] =
+          std::pow(amplitude[k][c] / static_cast<double>(in.tokens) / std::max(norm[c], 1e-30),
+                   1 / (kPowers[k] + 2));
     raise_small(amplitude[k]);
   }
-  // sum_t weight max_c (x / a)^2 of each.
-  std::vector<std::array<double, kPowers.size()>> parts(team.size());
-  team.run([&](Worker& w) {
-    auto& sums = parts[w.id()];
-    sums.fill(0);
-    const auto [begin, end] = w.share(in.tokens);
-    for (size_t t = begin; t < end; ++t)
-      for (size_t k = 0; k < kPowers.size(); ++k) {
-        double top = 0;
-        for (size_t c = 0; c < in.channels; ++c)
-          top = std::max(top, std::fabs(double{in.x[t * in.channels + c]}) / amplitude[k][c]);
-        sums[k] += double{in.token_weight[t]} * top * top;
-      }
-  });
-  size_t best = 0;
-  double least = INFINITY, rounding = 0;
-  for (size_t k = 0; k < kPowers.size(); ++k) {
-    double tops = 0, weights = 0;
-    for (const auto& sums : parts) tops += sums[k];
-    for (size_t c = 0; c < in.channels; ++c) weights += norm[c] * amplitude[k][c] * amplitude[k][c];
-    const double error = tops * weights / (12 * 127 * 127);
-    if (error < least) {
-      least = error;
-      best = k;
-      rounding = tops / (12 * 127 * 127);
-    }
-  }
-  const std::vector<double>& a = amplitude[best];
+  // Of several plans the one that errs least.
+  MlpPlan best;
+  best.error = INFINITY;
+  const auto offer = [&](const std::vector<double>& a, const std::vector<size_t>& copies,
+                         double spread) {
+    MlpPlan plan;
+    fill(a, copies, geometric_mean(a), spread, plan);
+    plan.error = dynamic_error(in, plan, norm, team);
+    if (plan.error >= best.error) return false;
+    best = std::move(plan);
+    return true;
+  };
+  const std::vector<double>* a = nullptr;
+  for (const std::vector<double>& candidate : amplitude)
+    if (offer(candidate, std::vector<size_t>(in.channels, 1), 0)) a = &candidate;
+  OCTET_CHECK(a != nullptr);
+  if (options.copies == 0) return best;
+  double weights = 0;
+  for (size_t c = 0; c < in.channels; ++c) weights += norm[c] * (*a)[c] * (*a)[c];
+  const double unit = best.error / weights;
   const auto cost = [&](size_t c, double copies) {
-    return ChannelCost{a[c], norm[c] * a[c] * a[c] * rounding / copies};
+    return ChannelCost{(*a)[c], unit * norm[c] * (*a)[c] * (*a)[c] / copies};
   };
   const ChannelCopies given = give_copies(*in.down, mean_squares(in, team), in.tokens, cost,
                                           options.copies, options.weight_noise, team);
-  MlpPlan plan;
-  plan.error = given.error;
-  fill(a, given.copies, geometric_mean(a), options.spread, plan);
-  return plan;
+  best.error = INFINITY;  // every layer has the copies
+  // Unequal copies err independently, but the largest raises the scale.
+  for (double share : {1.0, 0.3, 0.1, 0.0}) offer(*a, given.copies, share * options.spread);
+  return best;
 }
 
 }  // namespace octet
