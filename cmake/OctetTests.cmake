@@ -26,7 +26,8 @@ set_tests_properties(levels PROPERTIES LABELS fast)
 # What a user types, right and wrong.
 add_test(NAME cli COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/cli_test.py
                           $<TARGET_FILE:octet>)
-# The official OpenAI client; scripts/test installs it into .venv (tests/requirements.txt).
+# With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI
+# client, and numpy.
 set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)
 foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
   add_test(NAME openai_client_${model}
@@ -34,7 +35,10 @@ foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
                    $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})
   set_tests_properties(openai_client_${model} PROPERTIES LABELS fast TIMEOUT 300)
 endforeach()
-set_tests_properties(cli PROPERTIES LABELS fast TIMEOUT 600)
+# What other loaders make of our folders: a walk as Ascend's would.
+add_test(NAME loader_walk COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/loader_walk_test.py
+                                  $<TARGET_FILE:octet>)
+set_tests_properties(cli loader_walk PROPERTIES LABELS fast TIMEOUT 600)
 
 # Fuzz targets (fuzz/README.md): libFuzzer with clang, a small driver with g++. A moment of each is a test.
 function(octet_fuzz name level)
