@@ -222,6 +222,7 @@ QuantizeOptions options_of(Flags& f) {
   o.disable_last_linear = f.disable_last_linear;
   o.compat_msmodelslim = f.compat == "msmodelslim";
   o.mindie_format = f.mindie_format;
+  o.v1_files = f.compat == "msmodelslim_v1";
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
@@ -367,8 +368,9 @@ void add_quantize(CLI::App& app) {
   sub->add_option("--device-type", f->device_type, "cpu")->capture_default_str();
   sub->add_option("--part-file-size", f->part_file_size, "largest weight file in GB; 0 = one file");
   sub->add_option("--compat", f->compat,
-                  "msmodelslim: write exactly what msModelSlim writes on a CPU")
-      ->check(CLI::IsMember({"msmodelslim"}));
+                  "msmodelslim: write exactly what msModelSlim v0 writes on a CPU; msmodelslim_v1: "
+                  "files named and laid out as v1's")
+      ->check(CLI::IsMember({"msmodelslim", "msmodelslim_v1"}));
   sub->add_flag("--mindie-format", f->mindie_format, "with --compat: its older layout");
   sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
   sub->add_flag("--quiet", f->quiet, "no progress, no table");

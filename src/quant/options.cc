@@ -20,6 +20,12 @@ constexpr std::array<std::pair<AntiMethod, const char*>, 7> kAntiMethods = {
 
 }  // namespace
 
+Layout QuantizeOptions::layout() const {
+  if (v1_files) return Layout::kMsmodelslimV1;
+  if (!compat_msmodelslim) return Layout::kOctet;
+  return mindie_format ? Layout::kMindie : Layout::kMsmodelslim;
+}
+
 std::string anti_method_name(AntiMethod method) {
   for (const auto& [value, name] : kAntiMethods)
     if (value == method) return name;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "src/checkpoint/layout.h"
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/quant_description.h"
 #include "src/quant/recipe.h"
@@ -43,11 +44,14 @@ struct QuantizeOptions {
   std::string model_type;           // "" = from config.json
   int64_t layer_count = 0;          // layers that the default name lists cover; 0 = all
   bool disable_last_linear = true;  // lm_head stays in float
-  bool compat_msmodelslim = false;  // the tool's own files and arithmetic
+  bool compat_msmodelslim = false;  // the tool's own files and arithmetic (v0)
   bool mindie_format = false;       // with compat: its older layout
+  bool v1_files = false;            // msModelSlim v1's files
   uint64_t part_bytes = 0;          // shard size; 0 = one file
   bool overwrite = false;
   bool quiet = false;  // no progress on stderr
+
+  Layout layout() const;
 };
 
 // The values as the flags spell them: "m1" ("" for none), "L5".
