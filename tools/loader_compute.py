@@ -2,6 +2,7 @@
 tensors sliced as tensor parallelism slices them, and the whole model. Used by loader_walk.py; shares no code with Octet.
 """
 
+import json
 import math
 
 import numpy
@@ -88,8 +89,38 @@ class Linear:
         return xq @ self.weight.T * self.weight_scale * token_scale + bias
 
 
-def row_scale(x):
-    return numpy.maximum(numpy.abs(x).max(-1, keepdims=True) / 127, 1e-30)
+class CompressedLinear:
+    """A linear of compressed-tensors: int8 inputs per tensor or per token, a float bias added at the end."""
+
+    def __init__(self, folder, name, *unused, **also_unused):
+        def tensor(part):
+            stored = folder.tensors.get(f"{name}.{part}")
+            return None if stored is None else stored.values.astype(numpy.float64)
+        self.divisor = folder.divisor
+        self.weight, self.bias = tensor("weight"), tensor("bias")
+        self.weight_scale, self.scale, self.zero = tensor("weight_scale"), tensor("input_scale"), tensor("input_zero_point")
+
+    def __call__(self, x, token_scale=None):
+        bias = 0 if self.bias is None else self.bias
+        if self.weight_scale is None:
+            return x @ self.weight.T + bias
+        zero = 0 if self.zero is None else self.zero
+        scale = row_scale(x, self.divisor) if self.scale is None else self.scale
+        xq = numpy.clip(numpy.rint(x / scale) + zero, -128, 127) - zero
+        return xq @ self.weight.T * scale * self.weight_scale.reshape(-1) + bias
+
+
+class CompressedFolder:
+    """A folder of compressed-tensors as Model takes folders. `divisor`: of max|x|, for scales per token."""
+
+    def __init__(self, path, tensors, divisor=127):
+        self.config = json.loads((path / "config.json").read_text())
+        self.tensors, self.divisor, self.types, self.int8_kv = tensors, divisor, {}, False
+        self.linear = CompressedLinear
+
+
+def row_scale(x, divisor=127):
+    return numpy.maximum(numpy.abs(x).max(-1, keepdims=True) / divisor, 1e-30)
 
 
 class Norm:
@@ -129,7 +160,8 @@ class RankLayer:
     def __init__(self, folder, layer, tp=1, rank=0, prefill=True):
         shapes = self.shapes = Shapes(folder.config)
         name = f"model.layers.{layer}."
-        self.linears = {m: Linear(folder, name + m, tp, rank, prefill) for m in shapes.linears}
+        linear = getattr(folder, "linear", Linear)
+        self.linears = {m: linear(folder, name + m, tp, rank, prefill) for m in shapes.linears}
         self.heads, self.kv_heads = shapes.heads // tp, max(1, shapes.kv_heads // tp)
         self.cache = {}
         if folder.int8_kv:
@@ -198,7 +230,7 @@ class Model:
             x = Layer(folder, layer, prefill=self.prefill)(x, rope)
         x = Norm(folder, "model.norm")(x)
         if "lm_head.weight" in folder.tensors:
-            return Linear(folder, "lm_head", prefill=self.prefill)(x)
+            return getattr(folder, "linear", Linear)(folder, "lm_head", prefill=self.prefill)(x)
         return x @ embedding.astype(numpy.float64).T
 
 

@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import sys
 import tempfile
-import types
 import unittest
 
 import numpy
@@ -29,27 +28,6 @@ WRITTEN = {"octet": [], "msmodelslim": ["--compat", "msmodelslim", "--anti_metho
 KINDS = ("static", "all static", "dynamic", "recipe", "recipe, static")
 
 
-class CompressedLinear:
-    """A linear of compressed-tensors: inputs per tensor, or per token, a float bias at the end."""
-
-    def __init__(self, folder, name, *unused, **also_unused):
-        def tensor(part):
-            stored = folder.tensors.get(f"{name}.{part}")
-            return None if stored is None else stored.values.astype(numpy.float64)
-        self.weight, self.bias = tensor("weight"), tensor("bias")
-        self.quantized = folder.tensors[f"{name}.weight"].dtype == "I8"
-        self.weight_scale, self.scale, self.zero = tensor("weight_scale"), tensor("input_scale"), tensor("input_zero_point")
-
-    def __call__(self, x, token_scale=None):
-        bias = 0 if self.bias is None else self.bias
-        if not self.quantized:
-            return x @ self.weight.T + bias
-        zero = 0 if self.zero is None else self.zero
-        scale = loader_compute.row_scale(x) if self.scale is None else self.scale
-        xq = numpy.clip(numpy.rint(x / scale) + zero, -128, 127) - zero
-        return xq @ self.weight.T * scale * self.weight_scale.reshape(-1) + bias
-
-
 def outputs(folder, linear):
     """What every linear of the folder makes of the same random inputs: computed from equal int8 values, so no sum of
     floats can push one over a rounding tie."""
@@ -59,12 +37,6 @@ def outputs(folder, linear):
             name = f"model.layers.{layer}.{module}"
             all_outputs[name] = linear(folder, name)(rng.normal(size=(2, k)))
     return all_outputs
-
-
-def compressed(folder):
-    """A folder of compressed-tensors, as loader_compute takes folders."""
-    return types.SimpleNamespace(config=json.loads((folder / "config.json").read_text()), types={}, int8_kv=False,
-                                 tensors=loader_walk.read_weights(folder))
 
 
 class Convert(unittest.TestCase):
@@ -125,7 +97,7 @@ class Convert(unittest.TestCase):
                     with self.subTest(model=model, kind=kind, to=to):
                         there = self.there_and_back(folder, "octet", to)
                         if to == "compressed-tensors":
-                            got = outputs(compressed(there), CompressedLinear)
+                            got = outputs(loader_compute.CompressedFolder(there, loader_walk.read_weights(there)), loader_compute.CompressedLinear)
                         else:
                             self.assertEqual(folders.run(OCTET, "check", there).returncode, 0)
                             problems, walked = loader_walk.walk(there)
