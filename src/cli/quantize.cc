@@ -11,9 +11,8 @@
 #include "src/base/error.h"
 #include "src/base/json.h"
 #include "src/base/progress.h"
-#include "src/cli/cli.h"
+#include "src/cli/quantize.h"
 #include "src/quant/calibration_data.h"
-#include "src/quant/quantizer.h"
 
 namespace octet::cli {
 namespace {
@@ -117,17 +116,6 @@ size_t parse_level(const std::string& s) {
   return std::stoul(match[1]);
 }
 
-void check_device(const std::string& s) {
-  if (s == "cpu") return;
-  if (s == "npu")
-    throw Error("there is no NPU here: this program computes on CPUs", ErrorKind::kUsage)
-        .field("--device_type")
-        .expected("cpu")
-        .found(s)
-        .remedy("use --device_type cpu; the checkpoint is the same and loads on NPUs");
-  throw Error("unknown device", ErrorKind::kUsage).field("--device_type").expected("cpu").found(s);
-}
-
 // The tool's tokenizer arguments: those that change nothing for samples of one text are taken.
 void check_tokenizer_args(const std::string& s) {
   if (s.empty()) return;
@@ -154,8 +142,7 @@ void note_flags_without_effect(const Flags& f) {
     notice("--model_name has no effect: the only name that msModelSlim heeds is baichuan");
   if (data_free(f) && f.disable_level != "L0")
     notice("--disable_level has no effect without calibration text");
-  if (f.trust_remote_code)
-    notice("--trust_remote_code has no effect: no code of a model folder is ever run");
+  note_remote_code(f.trust_remote_code);
 }
 
 // The flags that choose how msModelSlim's way of quantizing works.
@@ -199,7 +186,7 @@ void choose_recipe(Flags& f, QuantizeOptions& o) {
 }
 
 QuantizeOptions options_of(Flags& f) {
-  check_device(f.device_type);
+  check_device("--device_type", f.device_type);
   check_tokenizer_args(f.tokenizer_args);
   note_flags_without_effect(f);
   QuantizeOptions o;
@@ -232,25 +219,13 @@ QuantizeOptions options_of(Flags& f) {
   return o;
 }
 
-std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
-  std::vector<TokenBatch> batches;
-  for (std::vector<int32_t>& ids : samples) batches.push_back({std::move(ids)});
-  return batches;
-}
-
 std::vector<std::string> calibration_texts(const Flags& f, bool as_msmodelslim) {
   if (!f.calib_file.empty()) {
     if (!f.calib_texts.empty()) notice("--calib_texts has no effect: there is a --calib_file");
     return as_msmodelslim ? read_calibration_texts_as_msmodelslim(f.calib_file)
                           : read_calibration_texts(f.calib_file);
   }
-  if (!f.calib_texts.empty()) return f.calib_texts;
-  std::vector<std::string> texts = builtin_calibration_texts();
-  notice(
-      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
-                  "model will read is better",
-                  texts.size()));
-  return texts;
+  return f.calib_texts.empty() ? builtin_texts() : f.calib_texts;
 }
 
 CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
@@ -282,6 +257,38 @@ CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
 
 std::string size_cell(uint64_t bytes) { return bytes == 0 ? "-" : format_bytes(bytes); }
 
+}  // namespace
+
+void check_device(const char* flag, const std::string& s) {
+  if (s == "cpu") return;
+  if (s.starts_with("npu"))
+    throw Error("there is no NPU here: this program computes on CPUs", ErrorKind::kUsage)
+        .field(flag)
+        .expected("cpu")
+        .found(s)
+        .remedy(fmt::format("use {} cpu; the checkpoint is the same and loads on NPUs", flag));
+  throw Error("unknown device", ErrorKind::kUsage).field(flag).expected("cpu").found(s);
+}
+
+void note_remote_code(bool trusted) {
+  if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
+}
+
+std::vector<std::string> builtin_texts() {
+  std::vector<std::string> texts = builtin_calibration_texts();
+  notice(
+      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
+                  "model will read is better",
+                  texts.size()));
+  return texts;
+}
+
+std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
+  std::vector<TokenBatch> batches;
+  for (std::vector<int32_t>& ids : samples) batches.push_back({std::move(ids)});
+  return batches;
+}
+
 void report(const QuantizeSummary& s, const std::string& target) {
   std::vector<std::vector<std::string>> rows = {{"tensors", "type", "count", "before", "after"}};
   for (const SummaryRow& r : s.rows)
@@ -300,8 +307,6 @@ void report(const QuantizeSummary& s, const std::string& target) {
   if (reasons.empty()) fmt::print("  nothing\n");
   fmt::print("\n{} in {}\n", target, format_seconds(s.seconds));
 }
-
-}  // namespace
 
 void add_quantize(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("quantize", "float checkpoint -> int8 checkpoint");
@@ -381,10 +386,14 @@ void add_quantize(CLI::App& app) {
   add_bool(sub, "--trust-remote-code", f->trust_remote_code,
            "accepted; no code of a model folder is ever run");
   add_outside(sub);
+  add_quantize_quant(sub);
   sub->callback([f, sub] {
+    if (!sub->get_subcommands().empty()) return;  // `quantize quant` has done it
     settle_paths(*f);
+    const bool files_only = f->compat == "msmodelslim_v1";  // a layout, which any recipe can have
     for (const char* flag : kToolFlags)
-      if (sub->count(flag) > 0) f->of_the_tool = flag;
+      if (sub->count(flag) > 0 && !(files_only && std::string(flag) == "--compat"))
+        f->of_the_tool = flag;
     const QuantizeOptions options = options_of(*f);
     const QuantizeSummary summary =
         quantize(f->model_path, f->save_directory, calibration_data(*f, options), options);

@@ -26,6 +26,13 @@ Layout QuantizeOptions::layout() const {
   return mindie_format ? Layout::kMindie : Layout::kMsmodelslim;
 }
 
+bool SmoothScope::takes(const std::string& source, InputSource kind) const {
+  const bool wanted = kind == InputSource::kV    ? from_v
+                      : kind == InputSource::kUp ? from_up
+                                                 : after_norm;
+  return wanted && sources.takes(source);
+}
+
 std::string anti_method_name(AntiMethod method) {
   for (const auto& [value, name] : kAntiMethods)
     if (value == method) return name;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,7 +11,10 @@
 #include "src/checkpoint/layout.h"
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/quant_description.h"
+#include "src/quant/float_layer.h"
+#include "src/quant/name_filter.h"
 #include "src/quant/recipe.h"
+#include "src/quant/rotation.h"
 
 namespace octet {
 
@@ -19,10 +23,32 @@ enum class AntiMethod { kNone, kM1, kM2, kM3, kM4, kM5, kM6 };
 
 // m6: scale = input amplitude ^ alpha / weight amplitude ^ beta.
 struct FlexSmooth {
+  // v1: searched with a scale per token, and heads of a group get their mean, not their maximum.
+  bool as_v1 = false;
   std::optional<std::pair<float, float>> exponents;  // alpha, beta; nothing = searched per group
   // o_proj of layers below this keep their inputs (nothing moves from v into o); the scripts name
   // the o_proj of all layers.
   int64_t o_kept_below = 0;
+};
+
+// Outlier suppression in the words of msModelSlim v1: where it works, and its exponents.
+struct SmoothScope {
+  bool after_norm = true, from_v = true, from_up = true;  // which sources give a scale away
+  NameFilter sources;                                     // of those, which by name
+  std::optional<float> alpha;  // input amplitude ^ alpha / weight amplitude ^ (1 - alpha)
+  bool takes(const std::string& source, InputSource kind) const;
+};
+
+// Ranges of static inputs: the mean of the samples' extremes, or the extremes of all; equal on both
+// sides or not.
+struct RangeRule {
+  bool extremes = false, symmetric = false;
+};
+
+// Keys are divided, and queries multiplied, by |key| ^ power per channel pair of rope.
+struct KeySmooth {
+  double power = 1;
+  NameFilter attention;
 };
 
 struct QuantizeOptions {
@@ -35,7 +61,14 @@ struct QuantizeOptions {
   ActMethod act_method = ActMethod::kMinMax;
   AntiMethod anti_method = AntiMethod::kNone;
   std::optional<FlexSmooth> flex;  // nothing = what the tool's script does for the model type
-  size_t disable_level = 0;        // N of LN: linears that go back to float
+  // Of msModelSlim v1. `types`: of every linear, lm_head among them, in place of `scheme` and the
+  // members that keep linears in float.
+  std::map<std::string, Scheme> types;
+  std::optional<SmoothScope> smooth;  // nothing = the method's own
+  RangeRule range_rule;
+  RotationOptions rotations;
+  std::optional<KeySmooth> key_smooth;
+  size_t disable_level = 0;  // N of LN: linears that go back to float
   // Above zero: of the linears that would stay in float by name, only those with a higher score
   // (QuantileScore) do.
   double disable_threshold = 0;
