@@ -35,10 +35,15 @@ foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
                    $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})
   set_tests_properties(openai_client_${model} PROPERTIES LABELS fast TIMEOUT 300)
 endforeach()
-# What other loaders make of our folders: a walk as Ascend's would.
-add_test(NAME loader_walk COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/loader_walk_test.py
-                                  $<TARGET_FILE:octet>)
-set_tests_properties(cli loader_walk PROPERTIES LABELS fast TIMEOUT 600)
+add_test(NAME cli_quantize_quant
+         COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/quantize_quant_test.py
+                 $<TARGET_FILE:octet>)
+# What other loaders make of our folders: a walk as Ascend's would, and other layouts.
+foreach(name loader_walk convert)
+  add_test(NAME ${name} COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/${name}_test.py
+                                $<TARGET_FILE:octet>)
+endforeach()
+set_tests_properties(cli cli_quantize_quant loader_walk convert PROPERTIES LABELS fast TIMEOUT 600)
 
 # Fuzz targets (fuzz/README.md): libFuzzer with clang, a small driver with g++. A moment of each is a test.
 function(octet_fuzz name level)
