@@ -8,7 +8,10 @@ Both folders are also computed by loader_compute.py (numpy, exact integers). The
 and inputs and multiplies floats; its scale per token is max|x| / 127.5, where vLLM's and Ascend's kernels take 127.
 Prints JSON: what from_pretrained missed or did not expect; then, against the compressed folder in numpy with the
 package's 127.5 ("formulas") and against the W8A8 folder ("w8a8"): the largest difference of logits relative to the
-largest logit, KL per token, and the share of positions with the same most likely token.
+largest logit, KL per token, and the share of positions with the same most likely token. An activation on a rounding tie
+may fall either way, and all after it then differ by as much as quantization makes; so "layers" compares layer by layer,
+each computed in numpy from the state that the package gave it: the median and the largest difference of a layer's
+output relative to its largest value, and how many layers have a tie in them (differ by more than 1e-6).
 """
 
 import argparse
@@ -37,6 +40,15 @@ def compare(wanted, got):
             "same_top1": float((p.argmax(-1) == q.argmax(-1)).mean())}
 
 
+def by_layer(folder, states):
+    """The last state is normalized already, so the last layer is left to the logits."""
+    rope = loader_compute.rope_table(folder.config, loader_compute.Shapes(folder.config).size, len(states[0]))
+    differences = [float(abs(loader_compute.Layer(folder, layer)(states[layer], rope) - states[layer + 1]).max()
+                         / abs(states[layer + 1]).max()) for layer in range(len(states) - 2)]
+    return {"median": float(numpy.median(differences)), "largest": max(differences),
+            "with_a_tie": sum(d > 1e-6 for d in differences), "all": len(differences)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("w8a8")
@@ -54,9 +66,11 @@ def main():
     compressed = pathlib.Path(args.compressed)
     compressed = loader_compute.CompressedFolder(compressed, loader_walk.read_weights(compressed), divisor=127.5)
     with torch.no_grad():
-        got = model(torch.tensor([tokens])).logits[0].double().numpy()
+        out = model(torch.tensor([tokens]), output_hidden_states=True)
+    got = out.logits[0].double().numpy()
     print(json.dumps({"class": type(model).__name__, "tokens": len(tokens), "missing": sorted(info["missing_keys"]),
                       "unexpected": sorted(info["unexpected_keys"]),
+                      "layers": by_layer(compressed, [state[0].double().numpy() for state in out.hidden_states]),
                       "formulas": compare(loader_compute.Model(compressed).logits(tokens), got),
                       "w8a8": compare(loader_compute.Model(folder).logits(tokens), got)}, indent=1))
 

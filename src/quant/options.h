@@ -23,12 +23,12 @@ enum class AntiMethod { kNone, kM1, kM2, kM3, kM4, kM5, kM6 };
 
 // m6: scale = input amplitude ^ alpha / weight amplitude ^ beta.
 struct FlexSmooth {
-  // v1: searched with a scale per token, and heads of a group get their mean, not their maximum.
-  bool as_v1 = false;
   std::optional<std::pair<float, float>> exponents;  // alpha, beta; nothing = searched per group
   // o_proj of layers below this keep their inputs (nothing moves from v into o); the scripts name
   // the o_proj of all layers.
   int64_t o_kept_below = 0;
+  // v1: searched with a scale per token, and heads of a group get their mean, not their maximum.
+  bool as_v1 = false;
 };
 
 // Outlier suppression in the words of msModelSlim v1: where it works, and its exponents.
