@@ -234,8 +234,9 @@ class Model:
         return x @ embedding.astype(numpy.float64).T
 
 
-def check_ranks(folder, sizes, tokens=8):
-    """{tp: {"error": the largest difference from one rank, relative; None where tp is impossible, "words"}}."""
+def check_ranks(folder, sizes, tokens=8, layers=None):
+    """{tp: {"error": the largest difference from one rank, relative; None where tp is impossible, "words"}}.
+    `layers`: so many of them, from the first on; None: all."""
     shapes, result = Shapes(folder.config), {}
     rng = numpy.random.default_rng(1)
     x = rng.normal(size=(tokens, shapes.hidden))
@@ -247,7 +248,7 @@ def check_ranks(folder, sizes, tokens=8):
             continue
         error = 0.0
         for prefill in sides:
-            for layer in range(folder.config["num_hidden_layers"]):
+            for layer in range(layers or folder.config["num_hidden_layers"]):
                 one = Layer(folder, layer, prefill=prefill)(x, rope)
                 error = max(error, numpy.abs(Layer(folder, layer, tp, prefill)(x, rope) - one).max() / numpy.abs(one).max())
         result[tp] = {"error": float(error), "words": f"largest difference from one rank {error:.1e}"}

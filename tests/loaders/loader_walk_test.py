@@ -183,7 +183,7 @@ class LoaderWalk(unittest.TestCase):
     def test_good_folders_of_every_type(self):
         for name, model in folders.MODELS.items():
             golden = loader_walk.read_safetensors(model / "golden/logits.safetensors")
-            tokens, wanted = golden["prompt0.ids"].values, golden["prompt0.logits"].values
+            tokens, wanted = golden["prompt0.ids"].values[:12], golden["prompt0.logits"].values[:12]
             for kind, flags in folders.TYPES.items():
                 with self.subTest(model=name, type=kind):
                     out = self.dir / f"{name} {kind}"
@@ -191,7 +191,7 @@ class LoaderWalk(unittest.TestCase):
                     errors, problems, walked = self.verdicts(out)
                     self.assertEqual((errors, problems), ([], []))
                     # Sliced for 2, 4 and 8 ranks it is computed as by one; 6 heads cannot be shared by 4 or 8.
-                    ranks = loader_compute.check_ranks(walked, [2, 4, 8], tokens=3)
+                    ranks = loader_compute.check_ranks(walked, [2, 4, 8], tokens=2, layers=1)
                     for tp, entry in ranks.items():
                         if entry["error"] is None:
                             self.assertTrue(name == "llama" and tp > 2)
