@@ -120,7 +120,7 @@ TEST_F(Exact, ScaledKeys) {
   std::vector<float> s(24);  // two KV heads of 12; channels i and i + 6 turn together
   for (size_t i = 0; i < s.size(); ++i) s[i] = 0.5f + 0.3f * static_cast<float>(i / 12 * 6 + i % 6);
   scale_keys(s, config(), l);
-  EXPECT_EQ(l.at(LinearKind::kK).bias[3], layer_.at(LinearKind::kK).bias[3] / s[3]);
+  EXPECT_FLOAT_EQ(l.at(LinearKind::kK).bias[3], layer_.at(LinearKind::kK).bias[3] / s[3]);
   expect_same(want, run(l, states_));
 }
 
