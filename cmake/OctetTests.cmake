@@ -24,18 +24,25 @@ add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/lev
 set_tests_properties(levels PROPERTIES LABELS fast)
 
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
-foreach(name cli report)
+foreach(name cli report quantize_quant)
   add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/${name}_test.py
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
-# The official OpenAI client; scripts/test installs it into .venv (tests/requirements.txt).
+# With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI
+# client, and numpy.
 set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)
 foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
   add_test(NAME openai_client_${model}
            COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/server/openai_client_test.py --octet
                    $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})
   set_tests_properties(openai_client_${model} PROPERTIES LABELS fast TIMEOUT 300)
+endforeach()
+# What other loaders make of our folders: a walk as Ascend's would, and other layouts.
+foreach(name loader_walk convert)
+  add_test(NAME ${name} COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/${name}_test.py
+                                $<TARGET_FILE:octet>)
+  set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
 
 # Fuzz targets (fuzz/README.md): libFuzzer with clang, a small driver with g++. A moment of each is a test.

@@ -303,6 +303,11 @@ class Checker {
       }
       return;
     }
+    if (const std::vector<fs::path> files = description_files(path_); files.size() > 1) {
+      Finding& f = error("", "more than one quantization description");
+      f.found = files[0].filename().string() + " and " + files[1].filename().string();
+      f.remedy = "MindIE refuses it; keep the one that belongs to the weights";
+    }
     const fs::path file = path_ / "quant_model_description.json";
     if (!fs::exists(file)) {
       Finding& f = warning("", "no quant_model_description.json");

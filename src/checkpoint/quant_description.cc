@@ -69,6 +69,18 @@ std::optional<Scheme> parse_scheme(const std::string& name) {
   return std::nullopt;
 }
 
+std::vector<fs::path> description_files(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(folder, ec))
+    for (const char* suffix : kSuffixes)
+      if (entry.path().filename().string().ends_with(suffix)) {
+        found.push_back(entry.path());
+        break;
+      }
+  return found;
+}
+
 std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
                                                        const ordered_json& config) {
   if (const auto it = config.find("quantization_config"); it != config.end() && it->is_object()) {
@@ -81,16 +93,11 @@ std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
           .field("quantization_config.quant_method")
           .expected("an Ascend description (no quant_method)")
           .found(it->at("quant_method").get<std::string>())
-          .remedy("start from the float checkpoint: octet quantize");
+          .remedy(
+              "octet convert --to octet takes compressed-tensors; for others start from the float "
+              "checkpoint: octet quantize");
   }
-  std::vector<fs::path> found;
-  std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(folder, ec))
-    for (const char* suffix : kSuffixes)
-      if (entry.path().filename().string().ends_with(suffix)) {
-        found.push_back(entry.path());
-        break;
-      }
+  const std::vector<fs::path> found = description_files(folder);
   if (found.empty()) return std::nullopt;
   if (found.size() > 1)
     throw Error("more than one quantization description")

@@ -35,6 +35,9 @@ struct QuantDescription {
   const std::string* find(const std::string& tensor) const;
 };
 
+// The files of a model folder that are descriptions by their names.
+std::vector<fs::path> description_files(const fs::path& folder);
+
 // The description a writer puts beside the weights.
 class DescriptionBuilder {
  public:

@@ -1,52 +1,100 @@
-// `octet convert`: other formats to a float checkpoint folder.
+// `octet convert`: a GGUF file to a float checkpoint folder; a quantized folder to another layout.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <functional>
 #include <memory>
 
 #include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
+#include "src/quant/relayout.h"
 #include "src/text/gguf_convert.h"
 
 namespace octet::cli {
 namespace {
 
 struct Flags {
-  std::string from_gguf, out, dtype = "bfloat16";
+  std::string folder, out_folder;  // positional
+  std::string to, from_gguf, out, dtype;
   double part_file_size = 5;
   bool overwrite = false, quiet = false;
 };
 
-void run(const Flags& f) {
+uint64_t part_bytes(const Flags& f) {
+  if (!(f.part_file_size > 0 && f.part_file_size < 1e6))
+    throw usage_error("--part_file_size: expected a size in GB, more than 0");
+  return static_cast<uint64_t>(f.part_file_size * (1 << 30));
+}
+
+// Shows a bar from the first call on.
+class Shown {
+ public:
+  explicit Shown(bool quiet) : quiet_(quiet) {}
+  void operator()(int64_t done, int64_t total, const std::string& name) {
+    if (!progress_) progress_ = std::make_unique<Progress>("convert", "tensor", total, quiet_);
+    progress_->update(done, name);
+  }
+  void finish() {
+    if (progress_) progress_->finish();
+  }
+
+ private:
+  bool quiet_;
+  std::unique_ptr<Progress> progress_;
+};
+
+void from_gguf(const Flags& f) {
+  if (!f.to.empty()) throw usage_error("--from_gguf gives a float checkpoint: leave --to out");
   text::GgufConvertOptions options;
   options.dtype = f.dtype == "float16" ? DType::kF16 : DType::kBF16;
   options.overwrite = f.overwrite;
-  if (!(f.part_file_size > 0 && f.part_file_size < 1e6))
-    throw usage_error("--part_file_size: expected a size in GB, more than 0");
-  options.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
+  options.part_bytes = part_bytes(f);
   refuse_overlap(f.from_gguf, f.out);
-  std::unique_ptr<Progress> progress;
-  text::convert_gguf(f.from_gguf, f.out, options,
-                     [&](int64_t done, int64_t total, const std::string& name) {
-                       if (!progress)
-                         progress = std::make_unique<Progress>("convert", "tensor", total, f.quiet);
-                       progress->update(done, name);
-                     });
-  if (progress) progress->finish();
+  Shown shown(f.quiet);
+  text::convert_gguf(f.from_gguf, f.out, options, std::ref(shown));
+  shown.finish();
+}
+
+void to_layout(const Flags& f) {
+  if (f.to.empty())
+    throw Error("say which layout is wanted", ErrorKind::kUsage)
+        .field("--to")
+        .expected(fmt::format("{}", fmt::join(layout_names(), ", ")));
+  if (!f.dtype.empty()) throw usage_error("--dtype goes with --from_gguf");
+  Shown shown(f.quiet);
+  const RelayoutResult result =
+      relayout(f.folder, f.out, {*parse_layout(f.to), part_bytes(f), f.overwrite}, std::ref(shown));
+  shown.finish();
+  for (const std::string& note : result.notes) notice(note);
+  if (result.way_back)
+    notice(fmt::format("{} was made from a folder in the layout {}: this is it again", f.folder,
+                       f.to));
+}
+
+void run(Flags& f) {
+  if (f.folder.empty() == f.from_gguf.empty())
+    throw usage_error("give one of FOLDER (a quantized checkpoint) and --from_gguf FILE");
+  if (f.out_folder.empty() == f.out.empty()) throw usage_error("give one of OUT and --out");
+  if (f.out.empty()) f.out = f.out_folder;
+  f.from_gguf.empty() ? to_layout(f) : from_gguf(f);
   if (!f.quiet) fmt::print("{}\n", f.out);
 }
 
 }  // namespace
 
 void add_convert(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("convert", "GGUF -> float checkpoint folder");
+  CLI::App* sub = app.add_subcommand(
+      "convert", "GGUF -> float checkpoint; quantized checkpoint -> another layout");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--from-gguf", f->from_gguf, "the file to read")->required()->type_name("FILE");
-  sub->add_option("--out", f->out, "the folder to write")->required()->type_name("DIR");
-  sub->add_option("--dtype", f->dtype, "of the tensors written")
-      ->check(CLI::IsMember({"bfloat16", "float16"}))
-      ->capture_default_str();
+  sub->add_option("FOLDER", f->folder, "a quantized checkpoint, in any of the layouts of --to");
+  sub->add_option("OUT", f->out_folder, "the folder to write");
+  sub->add_option("--to", f->to, "the layout wanted")->check(CLI::IsMember(layout_names()));
+  sub->add_option("--from-gguf", f->from_gguf, "the file to read")->type_name("FILE");
+  sub->add_option("--out", f->out, "OUT by another name")->type_name("DIR");
+  sub->add_option("--dtype", f->dtype, "of the tensors of a GGUF file; bfloat16 if absent")
+      ->check(CLI::IsMember({"bfloat16", "float16"}));
   sub->add_option("--part-file-size", f->part_file_size, "largest weight file in GB")
       ->capture_default_str();
   sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");

@@ -11,11 +11,10 @@
 #include "src/base/error.h"
 #include "src/base/json.h"
 #include "src/base/progress.h"
-#include "src/cli/cli.h"
 #include "src/cli/compared_models.h"
+#include "src/cli/quantize.h"
 #include "src/eval/report_page.h"
 #include "src/quant/calibration_data.h"
-#include "src/quant/quantizer.h"
 #include "src/quant/report_file.h"
 
 namespace octet::cli {
@@ -121,17 +120,6 @@ size_t parse_level(const std::string& s) {
   return std::stoul(match[1]);
 }
 
-void check_device(const std::string& s) {
-  if (s == "cpu") return;
-  if (s == "npu")
-    throw Error("there is no NPU here: this program computes on CPUs", ErrorKind::kUsage)
-        .field("--device_type")
-        .expected("cpu")
-        .found(s)
-        .remedy("use --device_type cpu; the checkpoint is the same and loads on NPUs");
-  throw Error("unknown device", ErrorKind::kUsage).field("--device_type").expected("cpu").found(s);
-}
-
 // The tool's tokenizer arguments: those that change nothing for samples of one text are taken.
 void check_tokenizer_args(const std::string& s) {
   if (s.empty()) return;
@@ -158,8 +146,7 @@ void note_flags_without_effect(const Flags& f) {
     notice("--model_name has no effect: the only name that msModelSlim heeds is baichuan");
   if (data_free(f) && f.disable_level != "L0")
     notice("--disable_level has no effect without calibration text");
-  if (f.trust_remote_code)
-    notice("--trust_remote_code has no effect: no code of a model folder is ever run");
+  note_remote_code(f.trust_remote_code);
 }
 
 // The flags that choose how msModelSlim's way of quantizing works.
@@ -203,7 +190,7 @@ void choose_recipe(Flags& f, QuantizeOptions& o) {
 }
 
 QuantizeOptions options_of(Flags& f) {
-  check_device(f.device_type);
+  check_device("--device_type", f.device_type);
   check_tokenizer_args(f.tokenizer_args);
   note_flags_without_effect(f);
   QuantizeOptions o;
@@ -226,6 +213,7 @@ QuantizeOptions options_of(Flags& f) {
   o.disable_last_linear = f.disable_last_linear;
   o.compat_msmodelslim = f.compat == "msmodelslim";
   o.mindie_format = f.mindie_format;
+  o.v1_files = f.compat == "msmodelslim_v1";
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
@@ -235,25 +223,13 @@ QuantizeOptions options_of(Flags& f) {
   return o;
 }
 
-std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
-  std::vector<TokenBatch> batches;
-  for (std::vector<int32_t>& ids : samples) batches.push_back({std::move(ids)});
-  return batches;
-}
-
 std::vector<std::string> calibration_texts(const Flags& f, bool as_msmodelslim) {
   if (!f.calib_file.empty()) {
     if (!f.calib_texts.empty()) notice("--calib_texts has no effect: there is a --calib_file");
     return as_msmodelslim ? read_calibration_texts_as_msmodelslim(f.calib_file)
                           : read_calibration_texts(f.calib_file);
   }
-  if (!f.calib_texts.empty()) return f.calib_texts;
-  std::vector<std::string> texts = builtin_calibration_texts();
-  notice(
-      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
-                  "model will read is better",
-                  texts.size()));
-  return texts;
+  return f.calib_texts.empty() ? builtin_texts() : f.calib_texts;
 }
 
 CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
@@ -285,6 +261,42 @@ CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
 
 std::string size_cell(uint64_t bytes) { return bytes == 0 ? "-" : format_bytes(bytes); }
 
+}  // namespace
+
+void check_device(const char* flag, const std::string& s) {
+  if (s == "cpu") return;
+  if (s.starts_with("npu"))
+    throw Error("there is no NPU here: this program computes on CPUs", ErrorKind::kUsage)
+        .field(flag)
+        .expected("cpu")
+        .found(s)
+        .remedy(fmt::format("use {} cpu; the checkpoint is the same and loads on NPUs", flag));
+  throw Error("unknown device", ErrorKind::kUsage).field(flag).expected("cpu").found(s);
+}
+
+void note_remote_code(bool trusted) {
+  if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
+}
+
+std::vector<std::string> builtin_texts() {
+  std::vector<std::string> texts = builtin_calibration_texts();
+  notice(
+      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
+                  "model will read is better",
+                  texts.size()));
+  return texts;
+}
+
+std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
+  std::vector<TokenBatch> batches;
+  for (std::vector<int32_t>& ids : samples) batches.push_back({std::move(ids)});
+  return batches;
+}
+
+void write_report_page(const fs::path& folder, const ordered_json& report) {
+  write_text(folder / kReportPage, report_page(report, kReportFile));
+}
+
 void report(const QuantizeSummary& s, const std::string& target) {
   std::vector<std::vector<std::string>> rows = {{"tensors", "type", "count", "before", "after"}};
   for (const SummaryRow& r : s.rows)
@@ -303,8 +315,6 @@ void report(const QuantizeSummary& s, const std::string& target) {
   if (reasons.empty()) fmt::print("  nothing\n");
   fmt::print("\n{} in {}\n", target, format_seconds(s.seconds));
 }
-
-}  // namespace
 
 void add_quantize(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("quantize", "float checkpoint -> int8 checkpoint");
@@ -377,8 +387,9 @@ void add_quantize(CLI::App& app) {
   sub->add_option("--device-type", f->device_type, "cpu")->capture_default_str();
   sub->add_option("--part-file-size", f->part_file_size, "largest weight file in GB; 0 = one file");
   sub->add_option("--compat", f->compat,
-                  "msmodelslim: write exactly what msModelSlim writes on a CPU")
-      ->check(CLI::IsMember({"msmodelslim"}));
+                  "msmodelslim: write exactly what msModelSlim v0 writes on a CPU; msmodelslim_v1: "
+                  "files named and laid out as v1's")
+      ->check(CLI::IsMember({"msmodelslim", "msmodelslim_v1"}));
   sub->add_flag("--mindie-format", f->mindie_format, "with --compat: its older layout");
   sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
   sub->add_flag("--quiet", f->quiet, "no progress, no table");
@@ -389,10 +400,14 @@ void add_quantize(CLI::App& app) {
   add_bool(sub, "--trust-remote-code", f->trust_remote_code,
            "accepted; no code of a model folder is ever run");
   add_outside(sub);
+  add_quantize_quant(sub);
   sub->callback([f, sub] {
+    if (!sub->get_subcommands().empty()) return;  // `quantize quant` has done it
     settle_paths(*f);
+    const bool files_only = f->compat == "msmodelslim_v1";  // a layout, which any recipe can have
     for (const char* flag : kToolFlags)
-      if (sub->count(flag) > 0) f->of_the_tool = flag;
+      if (sub->count(flag) > 0 && !(files_only && std::string(flag) == "--compat"))
+        f->of_the_tool = flag;
     const QuantizeOptions options = options_of(*f);
     if (!f->report_text.file.empty()) {
       if (options.compat_msmodelslim)
@@ -406,7 +421,7 @@ void add_quantize(CLI::App& app) {
                    if (!f->report_text.file.empty())
                      report["measured"] =
                          measure(f->model_path, folder.string(), f->report_text, options.quiet);
-                   write_text(folder / kReportPage, report_page(report, kReportFile));
+                   write_report_page(folder, report);
                  });
     if (!options.quiet) report(summary, f->save_directory);
   });

@@ -51,7 +51,7 @@ struct Plan {
     if (o.anti_method != AntiMethod::kNone)
       smooth = spread(outlier, outlier_needs(o, flex).batches);
     if (o.disable_threshold > 0) threshold = spread(outlier, outlier);
-    if (o.quantize_kv_cache) kv = spread(samples, samples);
+    if (o.quantize_kv_cache || o.key_smooth) kv = spread(samples, samples);
     if (!needs_scores(o)) return;
     for (size_t i = 0; i < std::min(samples, kScoreSamples); ++i) score.insert(i);
   }
@@ -84,10 +84,10 @@ class GroupProbe {
 
 class Analyzer {
  public:
-  Analyzer(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
+  Analyzer(const FloatModel& model, const CalibrationData& data, const QuantizeOptions& options,
            ThreadTeam& team)
-      : folder_(folder),
-        config_(folder.config()),
+      : model_(model),
+        config_(model.config()),
         options_(options),
         team_(team),
         stored_(stored_dtype(config_, options)),
@@ -128,7 +128,8 @@ class Analyzer {
     if (numbers.empty()) return;
     std::vector<TokenBatch> batches;
     for (size_t number : numbers) batches.push_back(all[number]);
-    passes_.push_back({std::make_unique<CalibrationStream>(folder_, batches, team_),
+    const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored_); };
+    passes_.push_back({std::make_unique<CalibrationStream>(config_, embed, batches, team_),
                        {numbers.begin(), numbers.end()},
                        outlier,
                        samples});
@@ -138,10 +139,20 @@ class Analyzer {
     return std::find(candidates_.begin(), candidates_.end(), name) != candidates_.end();
   }
 
+  bool in_scope(int64_t layer, InputSource source) const {
+    const std::string name = source == InputSource::kV ? linear_name(layer, LinearKind::kV)
+                             : source == InputSource::kUp
+                                 ? linear_name(layer, LinearKind::kUp)
+                                 : layer_prefix(layer) + (source == InputSource::kInputNorm
+                                                              ? "input_layernorm"
+                                                              : "post_attention_layernorm");
+    return !options_.smooth || options_.smooth->takes(name, source);
+  }
+
   GroupProbe make_probe(int64_t layer, const InputGroup& group, size_t k) const {
     GroupProbe probe;
     probe.k = k;
-    if (smooths(options_.anti_method, flex_, group, layer)) {
+    if (smooths(options_.anti_method, flex_, group, layer) && in_scope(layer, group.source)) {
       const OutlierNeeds needs = outlier_needs(options_, flex_);
       probe.stats.emplace(k, plan_.smooth.size(), needs.keep, needs.deviation);
     }
@@ -151,12 +162,13 @@ class Analyzer {
   }
 
   void measure_layer(int64_t layer) {
-    FloatLayer weights = load_float_layer(folder_, layer);
+    FloatLayer weights = model_.layer(layer);
     std::vector<GroupProbe> probes;
     for (const InputGroup& group : input_groups())
       probes.push_back(make_probe(layer, group, weights.at(group.kinds[0]).shape.k));
     const size_t q = static_cast<size_t>(config_.q_size()),
                  kv = static_cast<size_t>(config_.kv_size());
+    const size_t half = static_cast<size_t>(config_.head_dim / 2);
     KvRange keys(kv), values(kv);
     size_t index = 0;
     const Pass* pass = nullptr;
@@ -166,7 +178,10 @@ class Analyzer {
       if (!plan_.kv.empty() && g == 0)
         output = [&](const float* y, size_t ldy, size_t m) {
           if (!pass->samples || !plan_.kv.contains(pass->numbers[index])) return;
-          keys.observe(y + q, ldy, m);
+          if (options_.compat_msmodelslim)
+            keys.observe(y + q, ldy, m);
+          else
+            keys.observe_turned(y + q, ldy, m, pass->stream->cos(), pass->stream->sin(), half);
           values.observe(y + q + kv, ldy, m);
         };
       const bool last = g + 1 == probes.size();
@@ -191,8 +206,15 @@ class Analyzer {
       report(layer, input_groups()[g], probes[g], scales[g]);
       probes[g] = {};
     }
-    if (!plan_.kv.empty())
-      result_.kv.push_back({keys.scale({}), values.scale(source_scale(scales[1], kv, config_))});
+    std::vector<float> key_scale;
+    if (options_.key_smooth) {
+      if (options_.key_smooth->attention.takes(layer_prefix(layer) + "self_attn"))
+        key_scale = keys.key_scale(options_.key_smooth->power, half);
+      result_.keys.push_back(key_scale);
+    }
+    if (options_.quantize_kv_cache)
+      result_.kv.push_back(
+          {keys.scale(key_scale), values.scale(source_scale(scales[1], kv, config_))});
   }
 
   std::vector<float> scale_of(const InputGroup& group, FloatLayer& weights,
@@ -228,7 +250,7 @@ class Analyzer {
     if (candidate) probe.quantiles.emplace();
     for (Pass& p : passes_) {
       size_t index = 0;
-      p.stream->tap(load_norm(folder_, "model.norm"), [&](const float* x, size_t ldx, size_t m) {
+      p.stream->tap(model_.final_norm(), [&](const float* x, size_t ldx, size_t m) {
         probe.observe(x, ldx, m, plan_, p.numbers[index++], p.outlier, p.samples);
       });
     }
@@ -237,7 +259,7 @@ class Analyzer {
     if (candidate) result_.threshold_scores.push_back({"lm_head", probe.quantiles->score()});
   }
 
-  const ModelFolder& folder_;
+  const FloatModel& model_;
   const ModelConfig& config_;
   const QuantizeOptions& options_;
   ThreadTeam& team_;
@@ -266,12 +288,12 @@ size_t calibration_tokens(const CalibrationData& data) {
 
 bool needs_analysis(const QuantizeOptions& o) {
   return o.anti_method != AntiMethod::kNone || needs_scores(o) || o.disable_threshold > 0 ||
-         o.quantize_kv_cache;
+         o.quantize_kv_cache || o.key_smooth;
 }
 
-Analysis analyze(const ModelFolder& folder, const CalibrationData& data,
+Analysis analyze(const FloatModel& model, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress) {
-  return Analyzer(folder, data, options, team).run(progress);
+  return Analyzer(model, data, options, team).run(progress);
 }
 
 void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,
@@ -284,6 +306,9 @@ void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& co
     if (!group.after_norm()) continue;
     for (float& v : weights.norm_of(group).weight) v = round_to(v, stored);
   }
+  if (analysis.keys.empty()) return;
+  const std::vector<float>& keys = analysis.keys[static_cast<size_t>(layer)];
+  if (!keys.empty()) scale_keys(keys, config, weights);
 }
 
 }  // namespace octet

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "src/base/progress.h"
-#include "src/quant/float_layer.h"
+#include "src/quant/float_model.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
 
@@ -32,6 +32,7 @@ struct Analysis {
   std::vector<LinearScore> scores;  // of every linear, in order of execution; empty if not needed
   std::vector<LinearScore> threshold_scores;  // QuantileScore of the threshold's candidates
   std::vector<KvCacheScales> kv;              // empty if not needed
+  std::vector<std::vector<float>> keys;       // per layer, of scale_keys(); empty if not needed
 
   double score(const std::string& name) const;
 };
@@ -41,10 +42,11 @@ bool needs_analysis(const QuantizeOptions& options);
 
 // Streams the batches through the float layers. Scores and KV scales are those of the model after
 // smoothing, threshold scores of the model as it is.
-Analysis analyze(const ModelFolder& folder, const CalibrationData& data,
+Analysis analyze(const FloatModel& model, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress);
 
-// Fuses the scales of one layer of `analysis`; norms are rounded to the stored dtype.
+// Fuses the scales of one layer of `analysis`, those of keys last; norms are rounded to the stored
+// dtype.
 void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,
                   FloatLayer& weights);
 

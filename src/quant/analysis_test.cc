@@ -34,7 +34,7 @@ Analysis analysis(const ModelFolder& folder, const CalibrationData& data,
                   const QuantizeOptions& options) {
   ThreadTeam team(2);
   Progress progress("analyze", "layer", folder.config().layers, /*quiet=*/true);
-  return analyze(folder, data, options, team, progress);
+  return analyze(FloatModel(folder, {}, team), data, options, team, progress);
 }
 
 void expect_close(const std::string& name, const std::vector<float>& want,

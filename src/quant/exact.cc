@@ -57,6 +57,22 @@ void rotate_residual(const Rotation& r, FloatLayer& layer, ThreadTeam& team) {
   }
 }
 
+void scale_keys(const std::vector<float>& scale, const ModelConfig& c, FloatLayer& layer) {
+  const size_t hd = static_cast<size_t>(c.head_dim);
+  const size_t group = static_cast<size_t>(c.heads / c.kv_heads);
+  const auto scale_rows = [](FloatWeight& w, const auto& factor) {
+    for (size_t r = 0; r < w.shape.n; ++r) {
+      const float f = factor(r);
+      for (size_t i = 0; i < w.shape.k; ++i) w.w[r * w.shape.k + i] *= f;
+      if (!w.bias.empty()) w.bias[r] *= f;
+    }
+  };
+  OCTET_CHECK(scale.size() == layer.at(LinearKind::kK).shape.n);
+  scale_rows(layer.at(LinearKind::kK), [&](size_t r) { return 1 / scale[r]; });
+  scale_rows(layer.at(LinearKind::kQ),
+             [&](size_t r) { return scale[r / hd / group * hd + r % hd]; });
+}
+
 void rotate_values(const Rotation& r, const ModelConfig& c, FloatLayer& layer, ThreadTeam& team) {
   const size_t hd = static_cast<size_t>(c.head_dim);
   OCTET_CHECK(r.size() == hd);

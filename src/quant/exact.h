@@ -22,6 +22,10 @@ void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelC
 // The norm's weights into the columns of the group that it feeds; the norm's become one.
 void fuse_norm(const InputGroup& group, const ModelConfig& config, FloatLayer& layer);
 
+// Keys (rows of k) / scale [kv_size], queries of the heads that read them * scale. Both channels
+// that rope turns together have equal scales.
+void scale_keys(const std::vector<float>& scale, const ModelConfig& config, FloatLayer& layer);
+
 // R1: the residual stream x becomes x R. Norm weights must be fused before.
 void rotate_residual(const Rotation& r, FloatLayer& layer, ThreadTeam& team);
 // R2: the values of every head become v R; o takes it back.

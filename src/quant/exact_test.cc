@@ -114,6 +114,16 @@ TEST_F(Exact, ScaledValuesAndUp) {
   expect_same(want, run(l, states_));
 }
 
+TEST_F(Exact, ScaledKeys) {
+  const std::vector<float> want = run(layer_, states_);
+  FloatLayer l = layer_;
+  std::vector<float> s(24);  // two KV heads of 12; channels i and i + 6 turn together
+  for (size_t i = 0; i < s.size(); ++i) s[i] = 0.5f + 0.3f * static_cast<float>(i / 12 * 6 + i % 6);
+  scale_keys(s, config(), l);
+  EXPECT_FLOAT_EQ(l.at(LinearKind::kK).bias[3], layer_.at(LinearKind::kK).bias[3] / s[3]);
+  expect_same(want, run(l, states_));
+}
+
 TEST_F(Exact, SplitChannels) {
   const std::vector<float> want = run(layer_, states_);
   FloatLayer l = layer_;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cctype>
 #include <cmath>
 
 #include "src/base/error.h"
@@ -24,13 +23,15 @@ Exporter::Exporter(const fs::path& target, const ModelFolder& source, ExportLayo
       source_(source),
       layout_(std::move(layout)),
       options_(options),
+      files_(options.layout()),
       float_type_(stored_dtype(source.config(), options)),
+      quantized_type_(files_ == Layout::kMsmodelslimV1 ? DType::kF32 : float_type_),
       deq_type_(source.config().dtype == DType::kBF16 ? DType::kF32 : DType::kI64),
-      description_(word(layout_.model_type()), !options.mindie_format) {
+      type_(word(layout_.model_type())) {
   plan();
   writer_ = std::make_unique<SafetensorsWriter>(
       target_, specs_,
-      WriterOptions{"quant_model_weight_" + type_suffix(), options_.part_bytes,
+      WriterOptions{weights_stem(files_, type_), options_.part_bytes,
                     /*metadata=*/!options_.compat_msmodelslim});
 }
 
@@ -50,16 +51,8 @@ std::string Exporter::word(Scheme scheme) const {
   return scheme_name(mix_as_static ? Scheme::kW8A8 : scheme);
 }
 
-// The type in names of files: "w8a8".
-std::string Exporter::type_suffix() const {
-  std::string suffix = word(layout_.model_type());
-  for (char& c : suffix) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return suffix;
-}
-
-// Static W8A8 needs none: deq_scale holds it.
 bool Exporter::stores_weight_scale(Scheme scheme) const {
-  return scheme != Scheme::kW8A8 || options_.compat_msmodelslim;
+  return scheme != Scheme::kW8A8 || stores_spare_scales(files_);
 }
 
 // msModelSlim leaves a zero bias on every norm that it has wrapped; m6 wraps none.
@@ -78,7 +71,7 @@ bool Exporter::stores_head() const {
 void Exporter::plan_tensor(const std::string& name, DType dtype, Shape shape,
                            const std::string& type) {
   specs_.push_back({name, dtype, std::move(shape)});
-  description_.add(name, type);
+  types_.emplace_back(name, type);
 }
 
 void Exporter::plan_float(const std::string& name, Shape shape) {
@@ -92,7 +85,7 @@ void Exporter::plan_norm(const std::string& prefix) {
   plan_float(prefix + ".bias", shape);
   if (!options_.mindie_format) return;
   for (const char* part : {".module.weight", ".module.bias"})
-    plan_tensor(prefix + part, float_type_, shape, word(layout_.model_type()));
+    plan_tensor(prefix + part, float_type_, shape, type_);
 }
 
 void Exporter::plan_linear(const std::string& name, const LinearShape& s) {
@@ -106,15 +99,15 @@ void Exporter::plan_linear(const std::string& name, const LinearShape& s) {
     plan_tensor(name + part, dtype, std::move(shape), word(type));
   };
   add(".weight", DType::kI8, {s.n, s.k});
-  if (s.bias) plan_float(name + ".bias", {s.n});
+  if (s.bias) plan_tensor(name + ".bias", quantized_type_, {s.n}, kFloat);
   if (stores_weight_scale(type)) {
     // In float32 whatever the model's type: small scales are no float16.
     add(".weight_scale", DType::kF32, {s.n, 1});
     add(".weight_offset", DType::kF32, {s.n, 1});
   }
   if (!has_static_input(type)) return;
-  add(".input_scale", float_type_, {1});
-  add(".input_offset", float_type_, {1});
+  add(".input_scale", quantized_type_, {1});
+  add(".input_offset", quantized_type_, {1});
   add(".quant_bias", DType::kI32, {s.n});
   add(".deq_scale", deq_type_, {s.n});
 }
@@ -126,8 +119,6 @@ void Exporter::plan_kv(const std::string& name, uint64_t channels) {
 
 void Exporter::plan() {
   const ModelConfig& c = layout_.config;
-  if (options_.quantize_kv_cache)
-    for (const char* key : {"kv_cache_type", "kv_quant_type"}) description_.add(key, kKvCache);
   const Shape vocab = {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)};
   plan_float("model.embed_tokens.weight", vocab);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
@@ -145,7 +136,7 @@ void Exporter::plan() {
   if (stores_head()) {
     plan_linear("lm_head", {vocab[0], vocab[1], false});
   } else {
-    description_.add("lm_head.weight", kFloat);  // loaders look it up for tied heads, too
+    types_.emplace_back("lm_head.weight", kFloat);  // loaders look it up for tied heads, too
   }
 }
 
@@ -176,7 +167,7 @@ void Exporter::write_linear(const std::string& name, const std::vector<float>& b
                             const QuantizedLinear& linear) {
   const Scheme type = layout_.types.at(name);
   writer_->write(name + ".weight", linear.rounded->q);
-  if (!bias.empty()) write_float(name + ".bias", bias);
+  if (!bias.empty()) writer_->write(name + ".bias", encode(bias, quantized_type_));
   if (stores_weight_scale(type)) {
     writer_->write(name + ".weight_scale", linear.rounded->scale);
     writer_->write(name + ".weight_offset", linear.rounded->offset);
@@ -188,8 +179,9 @@ void Exporter::write_linear(const std::string& name, const std::vector<float>& b
 void Exporter::write_static(const std::string& name, const std::vector<float>& bias,
                             const QuantizedLinear& linear) {
   const RoundedWeight& w = *linear.rounded;
-  write_float(name + ".input_scale", std::span(&linear.input.scale, 1));
-  write_float(name + ".input_offset", std::span(&linear.input.offset, 1));
+  for (const auto& [part, value] : {std::pair(".input_scale", linear.input.scale),
+                                    std::pair(".input_offset", linear.input.offset)})
+    writer_->write(name + part, encode(std::span(&value, 1), quantized_type_));
   writer_->write(name + ".quant_bias",
                  quant_bias(w, linear.input, bias, options_.compat_msmodelslim));
   const std::vector<float> d = deq_scale(w, linear.input);
@@ -242,27 +234,26 @@ void Exporter::write_head(const QuantizedLinear& linear, const RowSource& rows) 
 
 void Exporter::finish() {
   writer_->finish();
-  write_text(
-      target_ / (options_.mindie_format ? "quant_model_description_" + type_suffix() + ".json"
-                                        : "quant_model_description.json"),
-      description_.json().dump(2));
-  write_config();
+  const ordered_json description =
+      make_description(files_, type_, options_.quantize_kv_cache, types_);
+  write_text(target_ / description_name(files_, type_), description_text(files_, description));
+  write_config(description);
   copy_side_files();
 }
 
-void Exporter::write_config() const {
+void Exporter::write_config(const ordered_json& description) const {
   ordered_json c = source_.config().raw;
   if (!c.contains("torch_dtype")) c["torch_dtype"] = config_dtype_name(source_.config().dtype);
   c["intermediate_size"] = layout_.config.intermediate_size;
   if (source_.config().tie_word_embeddings &&
       (!layout_.config.tie_word_embeddings || layout_.types.at("lm_head") != Scheme::kFloat))
     c["tie_word_embeddings"] = false;
-  if (!options_.compat_msmodelslim) {
-    c["quantize"] = type_suffix();  // what MindIE's ATB backend reads
-    c["quantization_config"] = description_.json();
-  } else if (options_.mindie_format) {
+  if (files_ == Layout::kOctet) {
+    c["quantize"] = type_suffix(type_);  // what MindIE's ATB backend reads
+    c["quantization_config"] = description;
+  } else if (files_ == Layout::kMindie) {
     const ordered_json none = nullptr;
-    c["quantize"] = type_suffix();
+    c["quantize"] = type_suffix(type_);
     c["quantization_config"] = {
         {"group_size", 0},
         {"kv_quant_type", options_.quantize_kv_cache ? ordered_json(kKvCache) : none},

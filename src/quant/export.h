@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "src/checkpoint/layout.h"
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/quant/analysis.h"
 #include "src/quant/float_layer.h"
@@ -73,11 +74,10 @@ class Exporter {
   void write_static(const std::string& name, const std::vector<float>& bias,
                     const QuantizedLinear& linear);
   void write_kv(const std::string& name, const std::vector<float>& scale);
-  void write_config() const;
+  void write_config(const ordered_json& description) const;
   void copy_side_files() const;
 
   std::string word(Scheme scheme) const;
-  std::string type_suffix() const;
   bool stores_weight_scale(Scheme scheme) const;
   bool norm_bias() const;
   bool stores_head() const;
@@ -86,9 +86,11 @@ class Exporter {
   const ModelFolder& source_;
   ExportLayout layout_;
   const QuantizeOptions& options_;
-  DType float_type_, deq_type_;
+  Layout files_;
+  DType float_type_, quantized_type_, deq_type_;  // the second: floats of quantized linears
+  std::string type_;  // of the whole: the description's model_quant_type
   std::vector<TensorSpec> specs_;
-  DescriptionBuilder description_;
+  TensorTypes types_;  // of every tensor, and of a tied head
   std::unique_ptr<SafetensorsWriter> writer_;
 };
 

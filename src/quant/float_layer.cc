@@ -93,31 +93,26 @@ std::vector<std::string> linear_names(int64_t layer, const InputGroup& group) {
   return names;
 }
 
-CalibrationStream::CalibrationStream(const ModelFolder& folder,
+CalibrationStream::CalibrationStream(const ModelConfig& config, const Embed& embed,
                                      const std::vector<TokenBatch>& batches, ThreadTeam& team)
-    : config_(one_layer(folder.config())),
+    : config_(one_layer(config)),
       team_(team),
       buffers_(config_, largest_of(batches).rows),
       cache_(
           std::make_unique<KvCache>(config_, largest_of(batches).pages, kernels::FloatType::kF32)) {
   OCTET_CHECK(cache_->allocate(largest_of(batches).pages, pages_));
-  const Rope rope(folder.config());
-  const size_t hidden = static_cast<size_t>(config_.hidden_size), half = rope.half();
-  TensorView row = folder.tensors().get("model.embed_tokens.weight");
-  row.expect_shape({static_cast<uint64_t>(config_.vocab_size), hidden});
-  const auto all = row.data;
-  const size_t row_bytes = hidden * dtype_size(row.dtype);
+  const Rope rope(config);
+  const size_t half = rope.half();
   for (const TokenBatch& batch : batches) {
     const size_t tokens = batch[0].size(), rows = batch.size() * tokens;
-    Batch b{tokens, std::vector<float>(rows * hidden), std::vector<float>(rows * half),
-            std::vector<float>(rows * half)};
-    for (size_t r = 0; r < rows; ++r) {
-      const std::vector<int32_t>& sequence = batch[r / tokens];
+    std::vector<int32_t> ids;
+    for (const std::vector<int32_t>& sequence : batch) {
       OCTET_CHECK(sequence.size() == tokens);
-      row.data = all.subspan(static_cast<size_t>(sequence[r % tokens]) * row_bytes, row_bytes);
-      row.to_floats(b.x.data() + r * hidden);
-      rope.angles(r % tokens, b.cos.data() + r * half, b.sin.data() + r * half);
+      ids.insert(ids.end(), sequence.begin(), sequence.end());
     }
+    Batch b{tokens, embed(ids), std::vector<float>(rows * half), std::vector<float>(rows * half)};
+    for (size_t r = 0; r < rows; ++r)
+      rope.angles(r % tokens, b.cos.data() + r * half, b.sin.data() + r * half);
     batches_.push_back(std::move(b));
   }
 }

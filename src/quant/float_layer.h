@@ -51,13 +51,18 @@ using TokenBatch = std::vector<std::vector<int32_t>>;
 // The hidden states of calibration batches on their way through the layers.
 class CalibrationStream {
  public:
-  // Embeds the batches (ids checked against the vocabulary by the caller).
-  CalibrationStream(const ModelFolder& folder, const std::vector<TokenBatch>& batches,
-                    ThreadTeam& team);
+  // Embeds the batches (ids checked against the vocabulary by the caller): the states [ids, hidden]
+  // of token ids are `embed`'s.
+  using Embed = std::function<std::vector<float>(const std::vector<int32_t>& ids)>;
+  CalibrationStream(const ModelConfig& config, const Embed& embed,
+                    const std::vector<TokenBatch>& batches, ThreadTeam& team);
   ~CalibrationStream();
   // Runs batch after batch through one layer, in place; every sequence attends to itself only.
   // `done` is called while `layer` still lives.
   void run(const DecoderLayer& layer, const std::function<void()>& done = {});
+  // Of the rows of the batch that is running: [rows, head_dim / 2].
+  const float* cos() const { return buffers_.cos.data(); }
+  const float* sin() const { return buffers_.sin.data(); }
   // Shows every batch's normalized state [sequences * tokens, hidden] to `tap`.
   void tap(const Norm& norm, const Tap& tap);
 

@@ -11,11 +11,6 @@
 
 namespace octet {
 
-struct RotationOptions {
-  std::optional<uint64_t> residual;  // R1 with this seed: fuses the norms, unties the head
-  std::optional<uint64_t> values;    // R2 with this seed
-};
-
 class FloatModel {
  public:
   FloatModel(const ModelFolder& folder, const RotationOptions& options, ThreadTeam& team);

@@ -95,6 +95,26 @@ KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& opt
   return kept;
 }
 
+KeptInFloat choose_by_types(const ModelConfig& config, const QuantizeOptions& options) {
+  KeptInFloat kept;
+  std::map<std::string, std::pair<std::string, Scheme>> groups;  // fused name -> a member
+  for (const auto& [name, scheme] : options.types) {
+    if (scheme == Scheme::kFloat) {
+      kept.emplace(name, "no linear_quant takes it");
+      continue;
+    }
+    const auto& [other, first] =
+        groups.emplace(fused_name(name), std::pair(name, scheme)).first->second;
+    if (scheme != first)
+      throw Error("two types in a group of linears that loaders fuse", ErrorKind::kUsage)
+          .tensor(name + ".weight")
+          .expected(fmt::format("{}, as {}", scheme_name(first), other))
+          .found(scheme_name(scheme));
+  }
+  complete_groups(config, kept);
+  return kept;
+}
+
 std::vector<std::string> threshold_candidates(const ModelConfig& config,
                                               const QuantizeOptions& options) {
   const ModelType& type = find_model_type(config, options);

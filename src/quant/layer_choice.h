@@ -32,6 +32,10 @@ std::vector<std::string> threshold_candidates(const ModelConfig& config,
 KeptInFloat choose_by_threshold(const ModelConfig& config, const QuantizeOptions& options,
                                 const std::vector<LinearScore>& scores);
 
+// With options.types: what is float there, whole groups as above. Throws kUsage Error for a group
+// of two quantized types.
+KeptInFloat choose_by_types(const ModelConfig& config, const QuantizeOptions& options);
+
 // Adds the `count` linears with the highest scores (ties in order of execution), all if there are
 // fewer. `whole_groups`: q/k/v, and gate/up, go back together, so one more or two may be added;
 // loaders refuse a group of mixed types.

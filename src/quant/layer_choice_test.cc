@@ -230,6 +230,19 @@ TEST(ChooseByThreshold, CandidatesAreNamesOrDownProj) {
   expect_usage_error([&] { threshold_candidates(model(), o); }, "--disable_names", "nothing");
 }
 
+TEST(ChooseByTypes, KeepsWholeGroupsAndRefusesMixedOnes) {
+  QuantizeOptions o;
+  for (LinearKind kind : kLinearKinds) o.types[linear_name(0, kind)] = Scheme::kW8A8;
+  o.types["lm_head"] = Scheme::kFloat;
+  o.types[linear_name(0, LinearKind::kK)] = Scheme::kFloat;
+  o.types[linear_name(0, LinearKind::kDown)] = Scheme::kW8A8Dynamic;
+  EXPECT_EQ(names(choose_by_types(model(Family::kLlama, 1), o)),
+            (std::set<std::string>{in_layer(0, "self_attn.q_proj"), in_layer(0, "self_attn.k_proj"),
+                                   in_layer(0, "self_attn.v_proj"), "lm_head"}));
+  o.types[linear_name(0, LinearKind::kUp)] = Scheme::kW8A8Dynamic;
+  expect_usage_error([&] { choose_by_types(model(Family::kLlama, 1), o); }, "", "up_proj");
+}
+
 TEST(ChooseByThreshold, KeepsWhatScoresHigher) {
   const std::vector<LinearScore> scores = {{in_layer(0, "mlp.down_proj"), 1.5},
                                            {in_layer(1, "mlp.down_proj"), 1},

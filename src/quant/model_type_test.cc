@@ -34,7 +34,7 @@ TEST(FlexSmooth, WhatTheScriptsAskFor) {
   o.layer_count = 2;
   EXPECT_EQ(flex_smooth(model(Family::kQwen2), o).exponents, std::pair(0.4f, 0.325f));
   EXPECT_EQ(flex_smooth(model(Family::kQwen2), o).o_kept_below, 2);
-  o.flex = FlexSmooth{{{0.75f, 0.1f}}, 0};
+  o.flex = FlexSmooth{{{0.75f, 0.1f}}, 0, false};
   EXPECT_EQ(flex_smooth(model(Family::kQwen2), o).exponents, std::pair(0.75f, 0.1f));
   EXPECT_EQ(flex_smooth(model(Family::kQwen2), o).o_kept_below, 0);
 }

@@ -37,6 +37,34 @@ class MinMaxObserver final : public Observer {
   Range mean_;
 };
 
+class ExtremesObserver final : public Observer {
+ public:
+  void observe(std::span<const float> x) override {
+    const Range r = extremes(x);
+    seen_ = first_ ? r : Range{std::min(seen_.min, r.min), std::max(seen_.max, r.max)};
+    first_ = false;
+  }
+  Range range() const override { return seen_; }
+
+ private:
+  bool first_ = true;
+  Range seen_;
+};
+
+class SymmetricObserver final : public Observer {
+ public:
+  explicit SymmetricObserver(std::unique_ptr<Observer> inner) : inner_(std::move(inner)) {}
+  void observe(std::span<const float> x) override { inner_->observe(x); }
+  Range range() const override {
+    const Range r = inner_->range();
+    const float top = std::max(std::fabs(r.min), std::fabs(r.max));
+    return {-top / 127 * 128, top};  // 255 steps of top / 127, 128 of them below zero
+  }
+
+ private:
+  std::unique_ptr<Observer> inner_;
+};
+
 constexpr size_t kBins = 2048;
 constexpr size_t kUpsample = 128;  // of an old histogram before it is merged into a wider one
 using Bins = std::vector<float>;   // [kBins]
@@ -194,6 +222,10 @@ QuantParams params_of(Range r, DType stored) {
 }
 
 std::unique_ptr<Observer> make_minmax_observer() { return std::make_unique<MinMaxObserver>(); }
+std::unique_ptr<Observer> make_extremes_observer() { return std::make_unique<ExtremesObserver>(); }
+std::unique_ptr<Observer> make_symmetric(std::unique_ptr<Observer> inner) {
+  return std::make_unique<SymmetricObserver>(std::move(inner));
+}
 std::unique_ptr<Observer> make_histogram_observer(bool as_msmodelslim) {
   return std::make_unique<HistogramObserver>(as_msmodelslim);
 }

@@ -35,6 +35,10 @@ class Observer {
 
 // act_method 1: the arithmetic means, over samples, of each sample's minimum and maximum.
 std::unique_ptr<Observer> make_minmax_observer();
+// The extremes of all samples (msModelSlim v1).
+std::unique_ptr<Observer> make_extremes_observer();
+// The range of `inner` made symmetric, so that params_of gives scale max|x| / 127 and offset 0.
+std::unique_ptr<Observer> make_symmetric(std::unique_ptr<Observer> inner);
 // act_method 2: a histogram of 2048 bins, merged sample by sample, and a search for the range with
 // the least squared error. `as_msmodelslim`: the outer edges of a sample's bins are cut to
 // integers, and constant samples before the first other one are forgotten.

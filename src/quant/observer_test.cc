@@ -161,6 +161,26 @@ TEST(MinMaxObserver, TakesTheMeanOfTheExtremes) {
   EXPECT_NEAR(o->range().max, 10.0 / 3, 1e-6);  // (3 + 5 + 2) / 3
 }
 
+TEST(ExtremesObserver, TakesTheExtremesOfAll) {
+  const auto o = make_extremes_observer();
+  o->observe(std::vector<float>{1, 3, 2});
+  EXPECT_EQ(o->range().min, 1);
+  o->observe(std::vector<float>{5, -4});
+  o->observe(std::vector<float>{0});
+  EXPECT_EQ(o->range().min, -4);
+  EXPECT_EQ(o->range().max, 5);
+}
+
+TEST(SymmetricObserver, GivesNoOffset) {
+  for (float top : {0.3f, 1.7f, 63.5f, 1e-3f}) {
+    const auto o = make_symmetric(make_extremes_observer());
+    o->observe(std::vector<float>{-top, top / 2});
+    const QuantParams p = params_of(o->range(), DType::kF32);
+    EXPECT_EQ(p.offset, 0);
+    EXPECT_NEAR(p.scale, top / 127, 1e-6f * p.scale);
+  }
+}
+
 TEST(HistogramObserver, UniformDataKeepsItsRange) {
   const auto o = make_histogram_observer(true);
   const float bin = 16.0f / kBins;

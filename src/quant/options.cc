@@ -20,6 +20,19 @@ constexpr std::array<std::pair<AntiMethod, const char*>, 7> kAntiMethods = {
 
 }  // namespace
 
+Layout QuantizeOptions::layout() const {
+  if (v1_files) return Layout::kMsmodelslimV1;
+  if (!compat_msmodelslim) return Layout::kOctet;
+  return mindie_format ? Layout::kMindie : Layout::kMsmodelslim;
+}
+
+bool SmoothScope::takes(const std::string& source, InputSource kind) const {
+  const bool wanted = kind == InputSource::kV    ? from_v
+                      : kind == InputSource::kUp ? from_up
+                                                 : after_norm;
+  return wanted && sources.takes(source);
+}
+
 std::string anti_method_name(AntiMethod method) {
   for (const auto& [value, name] : kAntiMethods)
     if (value == method) return name;

@@ -3,13 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "src/checkpoint/layout.h"
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/quant_description.h"
+#include "src/quant/float_layer.h"
+#include "src/quant/name_filter.h"
 #include "src/quant/recipe.h"
+#include "src/quant/rotation.h"
 
 namespace octet {
 
@@ -22,6 +27,28 @@ struct FlexSmooth {
   // o_proj of layers below this keep their inputs (nothing moves from v into o); the scripts name
   // the o_proj of all layers.
   int64_t o_kept_below = 0;
+  // v1: searched with a scale per token, and heads of a group get their mean, not their maximum.
+  bool as_v1 = false;
+};
+
+// Outlier suppression in the words of msModelSlim v1: where it works, and its exponents.
+struct SmoothScope {
+  bool after_norm = true, from_v = true, from_up = true;  // which sources give a scale away
+  NameFilter sources;                                     // of those, which by name
+  std::optional<float> alpha;  // input amplitude ^ alpha / weight amplitude ^ (1 - alpha)
+  bool takes(const std::string& source, InputSource kind) const;
+};
+
+// Ranges of static inputs: the mean of the samples' extremes, or the extremes of all; equal on both
+// sides or not.
+struct RangeRule {
+  bool extremes = false, symmetric = false;
+};
+
+// Keys are divided, and queries multiplied, by |key| ^ power per channel pair of rope.
+struct KeySmooth {
+  double power = 1;
+  NameFilter attention;
 };
 
 struct QuantizeOptions {
@@ -34,7 +61,14 @@ struct QuantizeOptions {
   ActMethod act_method = ActMethod::kMinMax;
   AntiMethod anti_method = AntiMethod::kNone;
   std::optional<FlexSmooth> flex;  // nothing = what the tool's script does for the model type
-  size_t disable_level = 0;        // N of LN: linears that go back to float
+  // Of msModelSlim v1. `types`: of every linear, lm_head among them, in place of `scheme` and the
+  // members that keep linears in float.
+  std::map<std::string, Scheme> types;
+  std::optional<SmoothScope> smooth;  // nothing = the method's own
+  RangeRule range_rule;
+  RotationOptions rotations;
+  std::optional<KeySmooth> key_smooth;
+  size_t disable_level = 0;  // N of LN: linears that go back to float
   // Above zero: of the linears that would stay in float by name, only those with a higher score
   // (QuantileScore) do.
   double disable_threshold = 0;
@@ -43,11 +77,14 @@ struct QuantizeOptions {
   std::string model_type;           // "" = from config.json
   int64_t layer_count = 0;          // layers that the default name lists cover; 0 = all
   bool disable_last_linear = true;  // lm_head stays in float
-  bool compat_msmodelslim = false;  // the tool's own files and arithmetic
+  bool compat_msmodelslim = false;  // the tool's own files and arithmetic (v0)
   bool mindie_format = false;       // with compat: its older layout
+  bool v1_files = false;            // msModelSlim v1's files
   uint64_t part_bytes = 0;          // shard size; 0 = one file
   bool overwrite = false;
   bool quiet = false;  // no progress on stderr
+
+  Layout layout() const;
 };
 
 // The values as the flags spell them: "m1" ("" for none), "L5".

@@ -83,16 +83,21 @@ void maximize_heads(const SmoothTarget& target, std::vector<float>& values) {
 
 std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOptions& options,
                                    const FlexSmooth& flex, ThreadTeam& team) {
+  const auto alpha = [&](float own) {
+    return options.smooth && options.smooth->alpha ? *options.smooth->alpha : own;
+  };
+  const auto by_power = [&](float a) {
+    return power_scale(target.stats.amplitude(), weight_amplitude(target), a, 1 - a);
+  };
   switch (options.anti_method) {
     case AntiMethod::kM1:
-      return power_scale(target.stats.amplitude(), weight_amplitude(target), 0.5f, 0.5f);
+      return by_power(alpha(0.5f));
     case AntiMethod::kM2:
       return scale_m2(target, team);
     case AntiMethod::kM3:
       return scale_m3(target, options.asymmetric_weights, team);
     case AntiMethod::kM4: {
-      std::vector<float> s =
-          power_scale(target.stats.amplitude(), weight_amplitude(target), 0.9f, 1 - 0.9f);
+      std::vector<float> s = by_power(alpha(0.9f));
       average_heads(target, s);
       return s;
     }

@@ -15,8 +15,9 @@ constexpr size_t kChunk = 256;  // rows computed at a time
 // The error of one group under different scales.
 class ScaledError {
  public:
-  ScaledError(const SmoothTarget& target, ThreadTeam& team)
+  ScaledError(const SmoothTarget& target, bool per_token, ThreadTeam& team)
       : team_(team),
+        per_token_(per_token),
         stats_(target.stats),
         k_(target.stats.channels()),
         rows_(target.stats.inputs().size() / k_),
@@ -42,7 +43,7 @@ class ScaledError {
         for (size_t i = 0; i < k_; ++i) scaled[j * k_ + i] = weights_[j * k_ + i] * s[i];
     });
     const RoundedWeight rounded = round_weight(scaled, n_, k_, /*asymmetric=*/false, team_);
-    const QuantParams input = input_params(s);
+    const QuantParams input = per_token_ ? QuantParams{} : input_params(s);
     W8A8Params params{1, input.offset, std::vector<int32_t>(n_), std::vector<float>(n_)};
     for (size_t j = 0; j < n_; ++j) {
       params.quant_bias[j] =
@@ -50,17 +51,25 @@ class ScaledError {
       params.deq_scale[j] = input.scale * rounded.scale[j];
     }
     W8A8Linear linear(rounded.q.data(), n_, k_, params, team_);
-    std::vector<float> levels(kChunk * k_), got(kChunk * n_);
+    std::vector<float> levels(kChunk * k_), got(kChunk * n_), token_scale(kChunk);
     std::vector<double> sums(rows_);
     team_.run([&](Worker& w) {
       for (size_t first = 0; first < rows_; first += kChunk) {
         const size_t m = std::min(kChunk, rows_ - first);
         const float* x = stats_.inputs().data() + first * k_;
         const auto [begin, end] = w.share(m);
-        for (size_t r = begin; r < end; ++r)
+        for (size_t r = begin; r < end; ++r) {
+          float top = 0;
+          for (size_t i = 0; i < k_; ++i) {
+            levels[r * k_ + i] = x[r * k_ + i] / s[i];
+            top = std::max(top, std::fabs(levels[r * k_ + i]));
+          }
+          const float scale = per_token_ ? std::max(top / 127, kMinQuantScale) : input.scale;
+          token_scale[r] = per_token_ ? scale : 1;
           for (size_t i = 0; i < k_; ++i)
             levels[r * k_ + i] =
-                round_even(x[r * k_ + i] / s[i] / input.scale + input.offset) - input.offset;
+                round_even(levels[r * k_ + i] / scale + input.offset) - input.offset;
+        }
         linear.stage(w, levels.data(), k_, m, buffer_, 0);
         w.barrier();
         linear.compute(w, levels.data(), k_, m, got.data(), n_, false, buffer_, 0);
@@ -69,7 +78,7 @@ class ScaledError {
           const float* want = want_.data() + (first + r) * n_;
           double sum = 0;
           for (size_t j = 0; j < n_; ++j) {
-            const double d = double{got[r * n_ + j]} - double{want[j]};
+            const double d = double{got[r * n_ + j]} * token_scale[r] - double{want[j]};
             sum += d * d;
           }
           sums[first + r] = sum;
@@ -93,6 +102,7 @@ class ScaledError {
   }
 
   ThreadTeam& team_;
+  bool per_token_;  // scales of the input, symmetric, instead of one range
   const OutlierStats& stats_;
   size_t k_, rows_, n_ = 0;
   StageBuffer buffer_;
@@ -103,10 +113,10 @@ class ScaledError {
 // alpha in steps of 0.05 with beta = 1 - alpha, then beta in the same steps; the last one with the
 // least error.
 std::pair<float, float> search(const SmoothTarget& target, const std::vector<float>& a,
-                               const std::vector<float>& w, ThreadTeam& team) {
+                               const std::vector<float>& w, bool as_v1, ThreadTeam& team) {
   constexpr int kSteps = 20;
-  ScaledError error(target, team);
-  double least = 1;
+  ScaledError error(target, as_v1, team);
+  double least = as_v1 ? INFINITY : 1;
   std::pair<float, float> best(0.5f, 0.5f);
   const auto attempt = [&](float alpha, float beta) {
     std::vector<float> s(a.size());
@@ -132,7 +142,13 @@ std::pair<float, float> search(const SmoothTarget& target, const std::vector<flo
 std::vector<float> scale_m6(const SmoothTarget& target, const FlexSmooth& flex, ThreadTeam& team) {
   std::vector<float> a = target.stats.amplitude(), w = weight_amplitude(target);
   // The search scales every head by itself, as the tool's does.
-  const auto [alpha, beta] = flex.exponents ? *flex.exponents : search(target, a, w, team);
+  const auto [alpha, beta] =
+      flex.exponents ? *flex.exponents : search(target, a, w, flex.as_v1, team);
+  if (flex.as_v1) {
+    std::vector<float> s = power_scale(a, w, alpha, beta);
+    average_heads(target, s);
+    return s;
+  }
   maximize_heads(target, a);
   maximize_heads(target, w);
   return power_scale(a, w, alpha, beta);

@@ -16,8 +16,8 @@ constexpr size_t kRows = 300, kChannels = 8;  // more rows than are computed at 
 // The two phases in double.
 class Search {
  public:
-  Search(const std::vector<float>& x, const std::vector<FloatWeight>& weights)
-      : x_(x), weights_(weights), a_(kChannels), w_(kChannels) {
+  Search(const std::vector<float>& x, const std::vector<FloatWeight>& weights, bool per_token)
+      : x_(x), weights_(weights), per_token_(per_token), a_(kChannels), w_(kChannels) {
     for (size_t i = 0; i < x.size(); ++i)
       a_[i % kChannels] = std::fmax(a_[i % kChannels], std::fabs(x[i]));
     for (const FloatWeight& f : weights)
@@ -55,7 +55,8 @@ class Search {
       min = std::fmin(min, x_[i] / s[i % kChannels]);
       max = std::fmax(max, x_[i] / s[i % kChannels]);
     }
-    const double scale = (max - min) / 255, offset = std::nearbyint(-min / scale) - 128;
+    double scale = (max - min) / 255, offset = std::nearbyint(-min / scale) - 128;
+    if (per_token_) offset = 0;
     double difference = 0, all = 0;
     for (const FloatWeight& f : weights_)
       for (size_t j = 0; j < f.shape.n; ++j) {
@@ -63,7 +64,10 @@ class Search {
         double top = 0;
         for (size_t i = 0; i < kChannels; ++i) top = std::fmax(top, std::fabs(w[i] * s[i]));
         for (size_t r = 0; r < kRows; ++r) {
-          double want = 0, got = 0;
+          double want = 0, got = 0, largest = 0;
+          for (size_t i = 0; i < kChannels; ++i)
+            largest = std::fmax(largest, std::fabs(x_[r * kChannels + i] / s[i]));
+          if (per_token_) scale = largest / 127;
           for (size_t i = 0; i < kChannels; ++i) {
             const double x = x_[r * kChannels + i];
             want += x * w[i];
@@ -79,6 +83,7 @@ class Search {
 
   const std::vector<float>& x_;
   const std::vector<FloatWeight>& weights_;
+  bool per_token_;
   std::vector<double> a_, w_;
 };
 
@@ -89,13 +94,17 @@ TEST(ScaleM6, EqualsTheSearchInDouble) {
                                             random_weight(5, kChannels, rng)};
   OutlierStats stats(kChannels, 1, KeepInputs::kAll, false);
   stats.observe(x.data(), kChannels, kRows);
-  const std::vector<double> want = Search(x, weights).run();
-  for (size_t threads : {1, 2}) {
-    ThreadTeam team(threads);
-    const std::vector<float> s = scale_m6({stats, {&weights[0], &weights[1]}}, {}, team);
-    ASSERT_EQ(s.size(), kChannels);
-    for (size_t i = 0; i < kChannels; ++i)
-      EXPECT_NEAR(s[i], want[i], 16 * FLT_EPSILON * want[i]) << i;
+  for (bool as_v1 : {false, true}) {
+    const std::vector<double> want = Search(x, weights, as_v1).run();
+    for (size_t threads : {1, 2}) {
+      ThreadTeam team(threads);
+      FlexSmooth flex;
+      flex.as_v1 = as_v1;
+      const std::vector<float> s = scale_m6({stats, {&weights[0], &weights[1]}}, flex, team);
+      ASSERT_EQ(s.size(), kChannels);
+      for (size_t i = 0; i < kChannels; ++i)
+        EXPECT_NEAR(s[i], want[i], 16 * FLT_EPSILON * want[i]) << i;
+    }
   }
 }
 

@@ -32,10 +32,12 @@ void check_batches(const std::vector<TokenBatch>& batches, const ModelConfig& co
 
 void check_data(const CalibrationData& data, const ModelConfig& config, const QuantizeOptions& o) {
   if (data.samples.empty()) {
-    if (has_static_input(o.scheme) || o.recipe)
+    bool needed = o.recipe || (o.types.empty() && has_static_input(o.scheme));
+    for (const auto& [name, scheme] : o.types) needed = needed || has_static_input(scheme);
+    if (needed)
       throw usage_error(
           "no calibration samples: static ranges of activations are learnt from them");
-    if (o.quantize_kv_cache)
+    if (o.quantize_kv_cache || o.key_smooth)
       throw usage_error("no calibration samples: the KV cache's scales are learnt from them");
     if (data.outlier.empty() && (o.anti_method != AntiMethod::kNone || o.disable_threshold > 0))
       throw usage_error(

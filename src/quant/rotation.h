@@ -5,11 +5,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "src/machine/thread_team.h"
 
 namespace octet {
+
+struct RotationOptions {
+  std::optional<uint64_t> residual;  // R1 with this seed: fuses the norms, unties the head
+  std::optional<uint64_t> values;    // R2 with this seed
+};
 
 // R = diag(signs) (Q x H): Q a random orthogonal matrix of the odd factor of n, H the normalized
 // Hadamard matrix of its power of two. Applying it costs n (odd + log2) operations a row.

@@ -40,29 +40,34 @@ class Samplewise {
         options_(options),
         report_(report),
         team_(team),
-        model_(folder, {}, team) {
+        model_(folder, options.rotations, team) {
     if (data.samples.empty()) options_.disable_level = 0;
     check_types(folder_.config(), options_);
   }
 
   KeptInFloat run(OutputFolder& output) {
-    const ModelConfig& config = folder_.config();
-    kept_ = choose_by_name(config, options_);
+    const ModelConfig& config = model_.config();
+    kept_ = options_.types.empty() ? choose_by_name(config, options_)
+                                   : choose_by_types(config, options_);
     if (options_.disable_threshold > 0) threshold_candidates(config, options_);  // refuses names
     const bool measured = needs_analysis(options_);
     Progress progress("quantize", "layer", config.layers * (measured ? 2 : 1), options_.quiet);
     if (measured) {
-      analysis_ = analyze(folder_, data_, options_, team_, progress);
+      analysis_ = analyze(model_, data_, options_, team_, progress);
       if (options_.disable_threshold > 0)
         kept_ = choose_by_threshold(config, options_, analysis_.threshold_scores);
       choose_by_score(analysis_.scores, options_.disable_level, !options_.compat_msmodelslim,
                       kept_);
     }
-    Exporter exporter(output.path(), folder_, {config, types_of(config, kept_, options_.scheme)},
-                      options_);
+    types_ = types_of(config, kept_, options_.scheme);
+    for (const auto& [name, scheme] : options_.types)
+      if (!kept_.contains(name)) types_.at(name) = scheme;
+    Exporter exporter(output.path(), folder_, {config, types_}, options_);
     exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
-    if (has_static_input(options_.scheme))
-      stream_ = std::make_unique<CalibrationStream>(folder_, data_.samples, team_);
+    const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored()); };
+    for (const auto& [name, scheme] : types_)
+      if (has_static_input(scheme) && !stream_)
+        stream_ = std::make_unique<CalibrationStream>(config, embed, data_.samples, team_);
     for (int64_t layer = 0; layer < config.layers; ++layer) {
       progress.update(layer + (measured ? config.layers : 0),
                       fmt::format("quantizing layer {}", layer));
@@ -85,8 +90,12 @@ class Samplewise {
     bool histogram = options_.act_method == ActMethod::kHistogram;
     if (options_.act_method == ActMethod::kAuto)
       histogram = analysis_.score(linear) <= kHistogramBelow;
-    return histogram ? make_histogram_observer(options_.compat_msmodelslim)
-                     : make_minmax_observer();
+    std::unique_ptr<Observer> observer = histogram
+                                             ? make_histogram_observer(options_.compat_msmodelslim)
+                                         : options_.range_rule.extremes ? make_extremes_observer()
+                                                                        : make_minmax_observer();
+    return options_.range_rule.symmetric ? make_symmetric(std::move(observer))
+                                         : std::move(observer);
   }
 
   RoundedWeight round(const FloatWeight& w) {
@@ -94,9 +103,9 @@ class Samplewise {
   }
 
   void quantize_layer(int64_t layer, Exporter& exporter) {
-    FloatLayer weights = load_float_layer(folder_, layer);
+    FloatLayer weights = model_.layer(layer);
     if (!analysis_.smoothing.empty())
-      smooth_layer(analysis_, layer, folder_.config(), stored(), weights);
+      smooth_layer(analysis_, layer, model_.config(), stored(), weights);
     QuantizedLayer linears;
     for (LinearKind kind : kLinearKinds) {
       FloatWeight& w = weights.at(kind);
@@ -145,7 +154,7 @@ class Samplewise {
       std::vector<QuantizedLinear> quantized;
       for (LinearKind kind : group.kinds)
         if (linears.at(kind).rounded) quantized.push_back(linears.at(kind));
-      const Scheme scheme = quantized.empty() ? Scheme::kFloat : options_.scheme;
+      const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
       std::unique_ptr<Linear> linear;  // of W8A8_MIX the static side
       if (!seen.empty() && has_static_input(scheme))
         linear = build_linear(weights.weights_of(group), quantized, Scheme::kW8A8, team_);
@@ -157,6 +166,12 @@ class Samplewise {
   // The linears of a group side by side: neighbours that are all int8, or all float, as one.
   std::unique_ptr<Linear> build_group(int64_t layer, const InputGroup& group,
                                       const FloatLayer& weights, const QuantizedLayer& linears) {
+    const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
+    if (scheme == Scheme::kW8A8Dynamic) {  // beside static groups; its own group is of one type
+      std::vector<QuantizedLinear> quantized;
+      for (LinearKind kind : group.kinds) quantized.push_back(linears.at(kind));
+      return build_linear(weights.weights_of(group), quantized, scheme, team_);
+    }
     std::vector<std::unique_ptr<Linear>> parts;
     for (size_t i = 0; i < group.kinds.size();) {
       const auto rounded = [&](size_t at) -> const std::optional<RoundedWeight>& {
@@ -189,8 +204,9 @@ class Samplewise {
     if (kept_.contains("lm_head")) return head;
     const FloatWeight w = model_.head();
     head.rounded = round(w);
+    const Scheme scheme = types_.at("lm_head");
     InputSample seen(w.shape.k, calibration_tokens(data_));
-    if (stream_) {
+    if (has_static_input(scheme)) {
       const std::unique_ptr<Observer> observer = make_observer("lm_head");
       stream_->tap(norm, [&](const float* x, size_t ld, size_t m) {
         observer->observe({x, m * w.shape.k});
@@ -199,7 +215,8 @@ class Samplewise {
       head.input = params_of(observer->range(), stored());
     }
     if (report_ != nullptr)
-      report_->add({"lm_head"}, options_.scheme, stream_ ? &seen : nullptr, {&w}, {head}, nullptr);
+      report_->add({"lm_head"}, scheme, has_static_input(scheme) ? &seen : nullptr, {&w}, {head},
+                   nullptr);
     return head;
   }
 
@@ -211,6 +228,7 @@ class Samplewise {
   FloatModel model_;  // as it is, nothing merged
   Analysis analysis_;
   KeptInFloat kept_;
+  std::map<std::string, Scheme> types_;
   std::unique_ptr<CalibrationStream> stream_;  // none for types without static ranges
   std::vector<std::pair<LinearKind, const CalibrationLinear*>> calibrating_;
 };

@@ -1,0 +1,45 @@
+// The layouts of files in which a quantized checkpoint can stand: names of files, and where and how
+// its types are described (docs/formats.md).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/base/json.h"
+
+namespace octet {
+
+enum class Layout {
+  kOctet,              // what `octet quantize` writes: MindIE's and vLLM-Ascend's at once
+  kMsmodelslim,        // msModelSlim v0
+  kMindie,             // ... with --mindie_format
+  kMsmodelslimV1,      // msModelSlim v1
+  kCompressedTensors,  // llm-compressor's; read by vLLM and transformers
+};
+
+std::string layout_name(Layout layout);  // "octet", "msmodelslim", "mindie", ...
+std::optional<Layout> parse_layout(const std::string& name);
+const std::vector<std::string>& layout_names();
+
+// Of a checkpoint whose types together are called `type` ("W8A8"): the type in names of files
+// ("w8a8"), the weight files' name without ".safetensors" or shard number, and the description's.
+std::string type_suffix(const std::string& type);
+std::string weights_stem(Layout layout, const std::string& type);
+std::string description_name(Layout layout, const std::string& type);
+
+// The description: `types` are the tensors' names with their types, in order. Not of
+// kCompressedTensors.
+using TensorTypes = std::vector<std::pair<std::string, std::string>>;
+ordered_json make_description(Layout layout, const std::string& type, bool int8_kv,
+                              const TensorTypes& types);
+std::string description_text(Layout layout, const ordered_json& description);
+
+// Whether static W8A8 linears have their weight_scale and weight_offset stored, which deq_scale
+// holds already.
+bool stores_spare_scales(Layout layout);
+// Whether the tensors of a float32 run stay so: what msModelSlim v0 does on a CPU.
+bool stores_float32(Layout layout);
+
+}  // namespace octet

@@ -1,0 +1,29 @@
+// What the command lines of `octet quantize` share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "src/cli/cli.h"
+#include "src/quant/quantizer.h"
+#include "src/text/tokenizer.h"
+
+namespace octet::cli {
+
+// `octet quantize quant`: the command of msModelSlim v1, below `quantize`.
+void add_quantize_quant(CLI::App* quantize);
+
+// Throws for every device but the CPU; `flag` is its option's name.
+void check_device(const char* flag, const std::string& device);
+// --trust_remote_code, which changes nothing, says so.
+void note_remote_code(bool trusted);
+// The built-in calibration texts, with a note that there are better ones.
+std::vector<std::string> builtin_texts();
+// A batch for every sample.
+std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples);
+// quantization_report.html from what quantization_report.json will hold.
+void write_report_page(const fs::path& folder, const ordered_json& report);
+// The table at the end.
+void report(const QuantizeSummary& summary, const std::string& target);
+
+}  // namespace octet::cli

@@ -1,0 +1,77 @@
+#include "src/quant/relayout.h"
+
+#include <algorithm>
+
+#include "src/base/error.h"
+#include "src/quant/relayout_back.h"
+#include "src/quant/relayout_plan.h"
+
+namespace octet {
+namespace {
+
+// Everything that is neither weights nor about their types: tokenizer, templates, licence, recipe.
+bool is_side_file(const fs::path& file, const fs::path& folder) {
+  const std::string name = file.filename().string();
+  if (name == "config.json" || is_way_back(name) || name.ends_with(".safetensors.index.json"))
+    return false;
+  for (const char* weights : {".safetensors", ".bin", ".pt", ".pth", ".gguf"})
+    if (name.ends_with(weights)) return false;
+  const std::vector<fs::path> descriptions = description_files(folder);
+  return std::find(descriptions.begin(), descriptions.end(), file) == descriptions.end();
+}
+
+void copy_side_files(const fs::path& from, const fs::path& to) {
+  for (const auto& entry : fs::directory_iterator(from))
+    if (entry.is_regular_file() && is_side_file(entry.path(), from))
+      write_text(to / entry.path().filename(), read_text(entry.path()));
+  const fs::path templates = "additional_chat_templates";
+  if (!fs::is_directory(from / templates)) return;
+  fs::create_directory(to / templates);
+  for (const auto& entry : fs::directory_iterator(from / templates))
+    if (entry.is_regular_file())
+      write_text(to / templates / entry.path().filename(), read_text(entry.path()));
+}
+
+void write_plan(const LayoutPlan& plan, const fs::path& target, uint64_t part_bytes,
+                const std::function<void(int64_t, int64_t, const std::string&)>& progress) {
+  std::vector<TensorSpec> specs;
+  for (const PlannedTensor& t : plan.tensors) specs.push_back(t.spec);
+  SafetensorsWriter writer(target, specs, {plan.stem, part_bytes, plan.metadata});
+  int64_t done = 0;
+  for (const PlannedTensor& t : plan.tensors) {
+    if (progress) progress(done++, static_cast<int64_t>(specs.size()), t.spec.name);
+    const std::vector<std::byte> data = t.make();
+    if (data.size() != t.spec.bytes())
+      throw Error("a tensor of another size than its shape says").tensor(t.spec.name);
+    writer.write(t.spec.name, data);
+  }
+  writer.finish();
+  write_text(target / "config.json", plan.config);
+  if (!plan.description_name.empty()) write_text(target / plan.description_name, plan.description);
+}
+
+}  // namespace
+
+RelayoutResult relayout(const fs::path& folder, const fs::path& out, const RelayoutOptions& options,
+                        const std::function<void(int64_t, int64_t, const std::string&)>& progress) {
+  refuse_overlap(folder, out);
+  const QuantizedSource source(folder);
+  RelayoutResult result{source.layout(), false, {}};
+  if (source.layout() == options.to)
+    throw Error("the folder is in this layout already", ErrorKind::kUsage)
+        .file(folder.string())
+        .found(layout_name(options.to));
+  OutputFolder output(out, options.overwrite);
+  uint64_t part_bytes = options.part_bytes;
+  result.way_back = way_back(folder) == options.to;
+  const LayoutPlan plan =
+      result.way_back ? plan_way_back(source, part_bytes) : plan_layout(source, options.to);
+  write_plan(plan, output.path(), part_bytes, progress);
+  copy_side_files(folder, output.path());
+  if (!result.way_back) keep_way_back(source, output.path());
+  result.notes = plan.notes;
+  output.commit();
+  return result;
+}
+
+}  // namespace octet

@@ -1,0 +1,45 @@
+// A map of a YAML file whose fields are taken one by one; what is left over is refused by name.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "src/base/error.h"
+
+namespace octet {
+
+class YamlMap {
+ public:
+  // `path`: where in the file it is, for messages: "spec.process[0]". A null node is an empty map.
+  YamlMap(const YAML::Node& node, std::string where, std::string path);
+
+  bool has(const std::string& name);
+  std::string text(const std::string& name, const std::string& fallback);
+  // One of `words`.
+  std::string word(const std::string& name, const std::string& fallback,
+                   const std::vector<std::string>& words);
+  double number(const std::string& name, double fallback, double low, double high);
+  int64_t integer(const std::string& name, int64_t fallback, int64_t low, int64_t high);
+  bool flag(const std::string& name, bool fallback);
+  std::vector<std::string> names(const std::string& name, std::vector<std::string> fallback);
+  YamlMap map(const std::string& name);
+  std::vector<YamlMap> list(const std::string& name);
+  void ignore(const std::string& name) { taken_.insert(name); }
+  // Throws kUsage Error for a field that nobody has taken.
+  void finish() const;
+
+  const std::string& path() const { return path_; }
+  Error wrong(const std::string& name, const std::string& expected, const std::string& found) const;
+
+ private:
+  YAML::Node take(const std::string& name);
+
+  YAML::Node node_;
+  std::string where_, path_;
+  std::set<std::string> taken_;
+};
+
+}  // namespace octet
