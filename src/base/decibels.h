@@ -16,4 +16,15 @@ inline std::optional<double> decibels(double signal, double noise) {
   return 10 * std::log10(signal / noise);
 }
 
+// Sums of squares of wanted values, and of what others are off.
+struct SignalNoise {
+  double signal = 0, noise = 0;
+
+  void add(double wanted, double got) {
+    signal += wanted * wanted;
+    noise += (got - wanted) * (got - wanted);
+  }
+  std::optional<double> ratio() const { return decibels(signal, noise); }
+};
+
 }  // namespace octet

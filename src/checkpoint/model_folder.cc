@@ -28,6 +28,12 @@ const char* linear_short_name(LinearKind kind) {
 
 std::string layer_prefix(int64_t layer) { return fmt::format("model.layers.{}.", layer); }
 
+std::optional<int64_t> layer_of(const std::string& tensor) {
+  constexpr std::string_view kStart = "model.layers.";
+  if (!tensor.starts_with(kStart)) return std::nullopt;
+  return std::atoll(tensor.c_str() + kStart.size());
+}
+
 std::string linear_name(int64_t layer, LinearKind kind) {
   const bool attention = kind <= LinearKind::kO;
   return layer_prefix(layer) + (attention ? "self_attn." : "mlp.") + linear_short_name(kind);

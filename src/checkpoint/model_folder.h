@@ -19,8 +19,9 @@ inline constexpr LinearKind kLinearKinds[] = {LinearKind::kQ,   LinearKind::kK, 
 
 // "model.layers.3.self_attn.q_proj" and "model.layers.3.input_layernorm".
 std::string linear_name(int64_t layer, LinearKind kind);
-const char* linear_short_name(LinearKind kind);  // "q_proj"
-std::string layer_prefix(int64_t layer);         // "model.layers.3."
+const char* linear_short_name(LinearKind kind);              // "q_proj"
+std::string layer_prefix(int64_t layer);                     // "model.layers.3."
+std::optional<int64_t> layer_of(const std::string& tensor);  // the 3 of such a name
 
 // Outputs n and inputs k of a linear, and whether it has a float bias.
 struct LinearShape {

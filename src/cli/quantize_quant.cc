@@ -73,6 +73,7 @@ void run(const Flags& f) {
   const ModelConfig config = ModelConfig::load(f.model_path);
   if (!f.model_type.empty()) notice("--model_type has no effect: config.json says what it is");
   Practice practice = practice_of(f, config);
+  for (const std::string& note : practice.notes) notice(note);
   QuantizeOptions& o = practice.options;
   o.v1_files = f.compat == "msmodelslim_v1";
   o.overwrite = f.overwrite;

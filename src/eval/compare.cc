@@ -26,19 +26,19 @@ bool same_bytes(const TensorView& a, const TensorView& b) {
 
 ValueDifference difference(const TensorRows& a, const TensorRows& b) {
   const size_t part = std::max<size_t>(1, (size_t{1} << 20) / std::max<size_t>(1, a.columns()));
-  double largest = 0, top = 0, signal = 0, noise = 0;
+  double largest = 0, top = 0;
+  SignalNoise sums;
   for (size_t first = 0; first < a.rows(); first += part) {
     const size_t count = std::min(part, a.rows() - first);
     const std::vector<float> x = a.read(first, count), y = b.read(first, count);
     for (size_t i = 0; i < x.size(); ++i) {
-      const double v = double{x[i]}, d = double{y[i]} - v;
-      largest = std::max(largest, std::fabs(d));
+      const double v = double{x[i]}, w = double{y[i]};
+      largest = std::max(largest, std::fabs(w - v));
       top = std::max(top, std::fabs(v));
-      signal += v * v;
-      noise += d * d;
+      sums.add(v, w);
     }
   }
-  return {largest, top > 0 ? largest / top : 0, decibels(signal, noise)};
+  return {largest, top > 0 ? largest / top : 0, sums.ratio()};
 }
 
 TensorDifference compare(const ModelFolder& fa, const TensorView& a, const ModelFolder& fb,
@@ -55,13 +55,6 @@ TensorDifference compare(const ModelFolder& fa, const TensorView& a, const Model
   d.kind = d.values->largest > 0 ? Kind::kValues : same_bytes(a, b) ? Kind::kSame : Kind::kStored;
   if (d.kind == Kind::kSame) d.values.reset();
   return d;
-}
-
-// "model.layers.3.x" -> 3.
-std::optional<int64_t> layer_of(const std::string& name) {
-  constexpr std::string_view kStart = "model.layers.";
-  if (!name.starts_with(kStart)) return std::nullopt;
-  return std::atoll(name.c_str() + kStart.size());
 }
 
 std::vector<LayerDifference> by_layer(const std::vector<TensorDifference>& tensors) {

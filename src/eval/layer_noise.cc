@@ -69,7 +69,7 @@ class ChannelSums {
 
 struct PartSums {
   std::optional<InputGrid> grid;
-  double signal = 0, rounding = 0;
+  SignalNoise rounding;
   ChannelSums input;
   std::vector<ChannelSums> outputs;  // by slice
 };
@@ -141,11 +141,7 @@ void LayerNoise::compare(Watched& model, size_t layer, Part part, const float* x
     const float* row = x + r * ldx;
     if (sums.grid) {
       sums.grid->round(row, k, rounded.data());
-      for (size_t i = 0; i < k; ++i) {
-        const double d = double{rounded[i]} - double{row[i]};
-        sums.signal += double{row[i]} * double{row[i]};
-        sums.rounding += d * d;
-      }
+      for (size_t i = 0; i < k; ++i) sums.rounding.add(double{row[i]}, double{rounded[i]});
     }
     std::vector<float> reference(seen.begin() + static_cast<ptrdiff_t>(r * k_seen),
                                  seen.begin() + static_cast<ptrdiff_t>((r + 1) * k_seen));
@@ -184,8 +180,8 @@ std::vector<LinearNoise> LayerNoise::of(size_t model) const {
       const std::vector<Slice> of = slices(watched.folder.config(), part);
       for (size_t s = 0; s < of.size(); ++s) {
         const std::string name = linear_name(static_cast<int64_t>(layer), of[s].kind);
-        all.push_back({name, scheme_name(watched.folder.scheme(name)),
-                       decibels(sums.signal, sums.rounding), sums.input.snr(Basis::scaled(part)),
+        all.push_back({name, scheme_name(watched.folder.scheme(name)), sums.rounding.ratio(),
+                       sums.input.snr(Basis::scaled(part)),
                        sums.outputs[s].snr(Basis::scaled(of[s].kind))});
       }
     }

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "src/base/progress.h"
+#include "src/checkpoint/model_folder.h"
 
 namespace octet::page {
 namespace {
@@ -17,12 +18,6 @@ constexpr double kShades[] = {12, 16, 20, 24,
                               28, 32, 36};  // decibels between one shade and the next
 
 std::string last_name(const std::string& name) { return name.substr(name.rfind('.') + 1); }
-
-// The layer of "model.layers.3.mlp.up_proj"; -1 for other linears.
-int64_t layer_of(const std::string& name) {
-  constexpr std::string_view kStart = "model.layers.";
-  return name.starts_with(kStart) ? std::atoll(name.c_str() + kStart.size()) : -1;
-}
 
 }  // namespace
 
@@ -91,7 +86,7 @@ std::string heat_map(const std::string& title, const std::string& note, const or
   std::map<int64_t, std::map<std::string, const ordered_json*>> layers;
   for (const ordered_json& l : linears) {
     const std::string name = l.at("name").get<std::string>();
-    if (layer_of(name) >= 0) layers[layer_of(name)][last_name(name)] = &l;
+    if (const auto layer = layer_of(name)) layers[*layer][last_name(name)] = &l;
   }
   std::string out = fmt::format(
       "<section><h3>{}</h3><p class=\"soft small\">{}</p>\n<div class=\"scroll\" tabindex=\"0\">"

@@ -189,5 +189,12 @@ TEST(Fuse, MovesTheScaleFromUpIntoDown) {
   EXPECT_EQ(l.weights.at(LinearKind::kUp).w, (std::vector<float>{1, 2, 3, 1, 2, 3}));
 }
 
+TEST(Fuse, TurnsSigns) {
+  Layer l = small_layer();
+  fuse({-2, 3}, input_groups()[3], l.config, l.weights);
+  EXPECT_EQ(l.weights.at(LinearKind::kDown).w, (std::vector<float>{-10, 21}));
+  EXPECT_EQ(l.weights.at(LinearKind::kUp).w, (std::vector<float>{-1, -2, -3, 1, 2, 3}));
+}
+
 }  // namespace
 }  // namespace octet

@@ -67,6 +67,19 @@ std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts,
                                        team);
 }
 
+std::vector<double> column_squares(const std::vector<const FloatWeight*>& parts, ThreadTeam& team) {
+  const size_t k = parts[0]->shape.k;
+  std::vector<double> sums(k, 0.0);
+  team.run([&](Worker& worker) {
+    const auto [begin, end] = worker.share(k, 16);
+    for (const FloatWeight* part : parts)
+      for (size_t row = 0; row < part->w.size(); row += k)
+        for (size_t i = begin; i < end; ++i)
+          sums[i] += double{part->w[row + i]} * double{part->w[row + i]};
+  });
+  return sums;
+}
+
 std::vector<const FloatWeight*> FloatLayer::weights_of(const InputGroup& group) const {
   std::vector<const FloatWeight*> weights;
   for (LinearKind kind : group.kinds) weights.push_back(&at(kind));

@@ -45,6 +45,9 @@ FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer);
 // Linears of one input as one packed float matrix; all or none have a bias.
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
 
+// Sum over all outputs of w^2, by input channel [k].
+std::vector<double> column_squares(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
+
 // Token ids of sequences of one length [sequences][tokens], which statistics see as one tensor.
 using TokenBatch = std::vector<std::vector<int32_t>>;
 

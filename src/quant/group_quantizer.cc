@@ -14,25 +14,6 @@ namespace {
 
 constexpr size_t kRangeTokens = 4096;  // a range is searched on about so many of the tokens
 
-float token_scale(const float* x, size_t k) {
-  float top = 0;
-  for (size_t i = 0; i < k; ++i) top = std::max(top, std::fabs(x[i]));
-  return std::max(top / 127.0f, 1e-30f);
-}
-
-// sum over linears and outputs of W^2, per input channel.
-std::vector<float> channel_weights(const std::vector<const FloatWeight*>& weights, size_t k,
-                                   ThreadTeam& team) {
-  std::vector<float> sums(k, 0.0f);
-  team.run([&](Worker& worker) {
-    const auto [begin, end] = worker.share(k, 16);
-    for (const FloatWeight* w : weights)
-      for (size_t j = 0; j < w->shape.n; ++j)
-        for (size_t i = begin; i < end; ++i) sums[i] += w->w[j * k + i] * w->w[j * k + i];
-  });
-  return sums;
-}
-
 // The inputs as the quantized linear sees them [tokens, k].
 std::vector<float> on_grid(const GroupInput& in, Scheme scheme, QuantParams params,
                            ThreadTeam& team) {
@@ -63,7 +44,8 @@ std::vector<double> weighted_mean(const float* x, size_t tokens, size_t k,
 QuantParams GroupQuantizer::find_range(const GroupInput& in,
                                        const std::vector<const FloatWeight*>& weights) {
   if (in.params) return *in.params;
-  const std::vector<float> channel = channel_weights(weights, in.k, team_);
+  const std::vector<double> squares = column_squares(weights, team_);
+  const std::vector<float> channel(squares.begin(), squares.end());
   if (recipe_.ranges == RangeMethod::kMinMax)
     return full_range({in.x, in.k, in.tokens, in.k, in.weight.data(), channel.data()}, stored_,
                       team_);
@@ -73,18 +55,21 @@ QuantParams GroupQuantizer::find_range(const GroupInput& in,
 
 InputError GroupQuantizer::input_error(const GroupInput& in,
                                        const std::vector<const FloatWeight*>& weights) {
-  const std::vector<float> channel = channel_weights(weights, in.k, team_);
+  const std::vector<double> squares = column_squares(weights, team_);
+  const std::vector<float> channel(squares.begin(), squares.end());
   const size_t stride = std::max<size_t>(1, in.tokens / kRangeTokens);
   const RangeProblem p{in.x, in.k, in.tokens, in.k, in.weight.data(), channel.data()};
   InputError e{range_loss(p, find_range(in, weights), stride, team_), 0, 0};
+  const InputGrid levels{true, 1, 0};
+  std::vector<float> rounded(in.k);
   for (size_t t = 0; t < in.tokens; t += stride) {
     const float* x = in.x + t * in.k;
-    const float scale = token_scale(x, in.k);
+    levels.round(x, in.k, rounded.data());
     double error = 0, signal = 0;
     for (size_t i = 0; i < in.k; ++i) {
-      const float d = round_even(x[i] / scale) * scale - x[i];
-      error += double{channel[i] * d * d};
-      signal += double{channel[i] * x[i] * x[i]};
+      const double d = double{rounded[i]} - double{x[i]};
+      error += squares[i] * d * d;
+      signal += squares[i] * double{x[i]} * double{x[i]};
     }
     e.per_token += double{in.weight[t]} * error;
     e.signal += double{in.weight[t]} * signal;

@@ -122,8 +122,8 @@ class Layerwise {
     copies_ = static_cast<size_t>(std::ceil(wanted / kGranule)) * kGranule - now;
   }
 
-  // Runs the float stream through the layer and makes the recipe's exact changes. `measure`: also
-  // the cost of every type, on the float stream's inputs.
+  // Runs the float stream through the layer and makes the recipe's exact changes. `measure`: finds
+  // the cost of every type on the float stream's inputs, and leaves the MLP as it is.
   LayerWork prepare(int64_t index, bool measure) {
     LayerWork work;
     FloatLayer& w = work.weights = model_.layer(index);

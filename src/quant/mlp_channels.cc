@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "src/base/error.h"
+#include "src/model/input_grid.h"
 #include "src/quant/channel_copies.h"
 #include "src/quant/channel_histogram.h"
 #include "src/quant/encode.h"
@@ -18,12 +19,6 @@ constexpr std::array kPositiveShares = {0.5, 0.57, 0.64, 0.71};
 constexpr std::array kPowers = {2.0, 4.0, 8.0, 16.0};
 constexpr size_t kErrorTokens = 4096;  // a per-token error is measured on about so many
 constexpr size_t kBlock = 16;          // channels whose histograms are made together
-
-std::vector<double> column_norms(const FloatWeight& w) {
-  std::vector<double> norm(w.shape.k, 0.0);
-  for (size_t i = 0; i < w.w.size(); ++i) norm[i % w.shape.k] += double{w.w[i]} * w.w[i];
-  return norm;
-}
 
 std::vector<double> mean_squares(const MlpInputs& in, ThreadTeam& team) {
   std::vector<double> m(in.channels, 0.0);
@@ -147,19 +142,17 @@ Levels choose_levels(const std::vector<ChannelHistogram>& channels, const std::v
 // sum_c norm (x - rounded x)^2 of one token under a plan with a scale per token.
 double token_error(const float* x, const MlpPlan& plan, const std::vector<double>& norm) {
   const std::vector<size_t>& source = plan.split.source;
-  double top = 0, sum = 0;
+  std::vector<float> scaled(source.size()), rounded(source.size());
   for (size_t i = 0; i < source.size(); ++i)
-    top = std::max(
-        top, std::fabs(double{x[source[i]]} / plan.scale[source[i]]) * double{plan.split.share[i]});
-  if (top == 0) return 0;
+    scaled[i] = x[source[i]] / plan.scale[source[i]] * plan.split.share[i];
+  InputGrid{true, 1, 0}.round(scaled.data(), scaled.size(), rounded.data());
+  double sum = 0;
   for (size_t i = 0; i < source.size();) {
-    const size_t c = source[i];
-    const double step = top / 127;
-    double rounded = 0;
-    for (; i < source.size() && source[i] == c; ++i)
-      rounded += std::nearbyint(double{x[c]} / plan.scale[c] * plan.split.share[i] / step) * step;
-    const double e = rounded * plan.scale[c] - double{x[c]};
-    sum += norm[c] * e * e;
+    const size_t c = source[i];  // its copies are neighbours
+    double error = 0;
+    for (; i < source.size() && source[i] == c; ++i) error += double{rounded[i] - scaled[i]};
+    error *= double{plan.scale[c]};
+    sum += norm[c] * error * error;
   }
   return sum;
 }
@@ -182,7 +175,7 @@ double dynamic_error(const MlpInputs& in, const MlpPlan& plan, const std::vector
 MlpPlan plan_static_mlp(const MlpInputs& in, const MlpChannelOptions& options, DType stored,
                         ThreadTeam& team) {
   OCTET_CHECK(in.down->shape.k == in.channels && in.fold.size() == in.tokens);
-  const std::vector<double> norm = column_norms(*in.down);
+  const std::vector<double> norm = column_squares({in.down}, team);
   const Statistics s = gather(in, norm, team);
   const size_t best = static_cast<size_t>(
       std::min_element(s.validation.begin(), s.validation.end()) - s.validation.begin());
@@ -215,7 +208,7 @@ MlpPlan plan_static_mlp(const MlpInputs& in, const MlpChannelOptions& options, D
 
 MlpPlan plan_dynamic_mlp(const MlpInputs& in, const MlpChannelOptions& options, ThreadTeam& team) {
   OCTET_CHECK(in.down->shape.k == in.channels);
-  const std::vector<double> norm = column_norms(*in.down);
+  const std::vector<double> norm = column_squares({in.down}, team);
   // Moments of the powers.
   std::array<std::vector<double>, kPowers.size()> amplitude;
   for (auto& a : amplitude) a.assign(in.channels, 0.0);

@@ -36,7 +36,10 @@ class Reader {
     file.word("apiversion", "", {"modelslim_v1"});
     if (!file.has("spec")) throw file.wrong("spec", "the processors", "nothing");
     YamlMap spec = file.map("spec");  // other names at the top hold metadata and anchors
-    spec.word("runner", "auto", {"auto", "model_wise", "layer_wise", "dp_layer_wise"});
+    const std::string runner =
+        spec.word("runner", "auto", {"auto", "model_wise", "layer_wise", "dp_layer_wise"});
+    if (runner == "model_wise" || runner == "dp_layer_wise")
+      no_effect(spec, "runner", "always layer by layer");
     if (!spec.list("prior").empty()) throw spec.wrong("prior", "no stages before", "some");
     practice_.dataset = spec.text("dataset", "");
     read_save(spec);
@@ -48,6 +51,10 @@ class Reader {
   }
 
  private:
+  void no_effect(const YamlMap& map, const std::string& field, const std::string& why) {
+    practice_.notes.push_back(map.path() + "." + field + " has no effect: " + why);
+  }
+
   using Read = void (Reader::*)(YamlMap&);
   struct Processor {
     const char* type;
@@ -139,8 +146,12 @@ class Reader {
     p.integer("block_size", -1, -1, -1);
     if (!p.names("down_proj_online_layers", {}).empty())
       throw p.wrong("down_proj_online_layers", "none", "some");
-    p.integer("max_tp_size", 4, 1, 1 << 20);
-    p.flag("export_extra_info", true);
+    if (p.has("max_tp_size")) {
+      p.integer("max_tp_size", 4, 1, 1 << 20);
+      no_effect(p, "max_tp_size", "heads are rotated one by one");
+    }
+    if (p.flag("export_extra_info", false))
+      no_effect(p, "export_extra_info", "the rotations are not written");
     practice_.options.rotations = {1, 1};
   }
 
@@ -278,16 +289,7 @@ spec:
         weight: {scope: per_channel, dtype: int8, symmetric: True, method: minmax}
       exclude: [lm_head]
 )";
-constexpr const char* kW8A8C8 = R"(apiversion: modelslim_v1
-spec:
-  process:
-    - type: iter_smooth
-    - type: linear_quant
-      qconfig:
-        act: {scope: per_token, dtype: int8, symmetric: True, method: minmax}
-        weight: {scope: per_channel, dtype: int8, symmetric: True, method: minmax}
-      exclude: [lm_head]
-    - type: dynamic_cache
+constexpr const char* kC8 = R"(    - type: dynamic_cache
       qconfig: {scope: per_channel, dtype: int8, symmetric: True, method: minmax}
 )";
 constexpr const char* kW8A16 = R"(apiversion: modelslim_v1
@@ -306,9 +308,9 @@ Practice parse_practice(const std::string& yaml, const std::string& where,
   return Reader(yaml, where, config).read();
 }
 
-const char* builtin_practice(const std::string& type) {
+std::string builtin_practice(const std::string& type) {
   if (type == "w8a8") return kW8A8;
-  if (type == "w8a8c8") return kW8A8C8;
+  if (type == "w8a8c8") return std::string(kW8A8) + kC8;
   if (type == "w8a16") return kW8A16;
   throw Error("this type is outside of what Octet does", ErrorKind::kUsage)
       .field("--quant_type")

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "src/quant/options.h"
 
@@ -11,6 +12,7 @@ namespace octet {
 struct Practice {
   QuantizeOptions options;  // methods and types; files' names and overwriting are the caller's
   std::string dataset;      // the calibration text that it names, as it stands there; "" = none
+  std::vector<std::string> notes;  // fields that change nothing here
 };
 
 // `yaml` was read from `where`; patterns of names are resolved for the linears of `config`. Throws
@@ -19,6 +21,6 @@ Practice parse_practice(const std::string& yaml, const std::string& where,
                         const ModelConfig& config);
 
 // The practice of a --quant_type: w8a8, w8a16, w8a8c8. Throws kUsage Error for others.
-const char* builtin_practice(const std::string& quant_type);
+std::string builtin_practice(const std::string& quant_type);
 
 }  // namespace octet

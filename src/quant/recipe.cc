@@ -1,14 +1,14 @@
 #include "src/quant/recipe.h"
 
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
 
-#include <functional>
+#include <limits>
 #include <map>
 #include <set>
 
 #include "src/base/error.h"
 #include "src/base/file.h"
+#include "src/quant/yaml_map.h"
 
 namespace octet {
 
@@ -17,118 +17,51 @@ extern const char kRecipeOctetFast[];  // and recipes/octet-fast.yaml
 
 namespace {
 
-// The parameters of one step, taken one by one; what is left over is unknown.
-class Parameters {
- public:
-  Parameters(const YAML::Node& map, std::string step, std::string where)
-      : map_(map), step_(std::move(step)), where_(std::move(where)) {
-    if (map_.IsDefined() && !map_.IsNull() && !map_.IsMap())
-      throw error("", "a map of parameters", "something else");
-  }
+constexpr int64_t kMany = int64_t{1} << 32;  // more linears than any model has
 
-  template <typename T>
-  T get(const std::string& name, T fallback, const std::string& expected,
-        const std::function<bool(T)>& valid) {
-    known_.insert(name);
-    if (!map_.IsMap() || !map_[name]) return fallback;
-    const std::string text = map_[name].IsScalar() ? map_[name].Scalar() : "a list or a map";
-    T value;
-    try {
-      value = map_[name].as<T>();
-    } catch (const YAML::Exception&) {
-      throw error(name, expected, text);
-    }
-    if (!valid(value)) throw error(name, expected, text);
-    return value;
-  }
-  template <typename T>
-  T choose(const std::string& name, T fallback, const std::map<std::string, T>& words) {
-    std::string expected;
-    for (const auto& [word, value] : words) expected += (expected.empty() ? "" : ", ") + word;
-    const std::string word = get<std::string>(
-        name, "", expected, [&](const std::string& w) { return words.contains(w); });
-    return word.empty() ? fallback : words.at(word);
-  }
-  void finish() const {
-    if (!map_.IsMap()) return;
-    for (const auto& entry : map_)
-      if (!known_.contains(entry.first.Scalar()))
-        throw error(entry.first.Scalar(), "a parameter of this step", "an unknown one");
-  }
-
- private:
-  Error error(const std::string& name, const std::string& expected,
-              const std::string& found) const {
-    return Error("a wrong parameter in the recipe", ErrorKind::kUsage)
-        .file(where_)
-        .field(name.empty() ? step_ : step_ + "." + name)
-        .expected(expected)
-        .found(found);
-  }
-
-  YAML::Node map_;
-  std::string step_, where_;
-  std::set<std::string> known_;
-};
-
-bool is_seed(uint64_t) { return true; }
-std::function<bool(double)> within(double low, double high) {
-  return [=](double v) { return v >= low && v <= high; };
+uint64_t seed_of(YamlMap& p) {
+  return static_cast<uint64_t>(p.integer("seed", 1, 0, std::numeric_limits<int64_t>::max()));
 }
 
-using Step = void (*)(Parameters&, Recipe&);
+using Step = void (*)(YamlMap&, Recipe&);
 const std::map<std::string, Step>& steps() {
   static const std::map<std::string, Step> all = {
-      {"rotate_residual",
-       [](Parameters& p, Recipe& r) {
-         r.rotate_residual = p.get<uint64_t>("seed", 1, "a whole number", is_seed);
-       }},
-      {"rotate_values",
-       [](Parameters& p, Recipe& r) {
-         r.rotate_values = p.get<uint64_t>("seed", 1, "a whole number", is_seed);
-       }},
-      {"scale_values",
-       [](Parameters& p, Recipe& r) {
-         r.value_alpha = p.get<double>("alpha", 0.5, "a number from 0 to 1", within(0, 1));
-       }},
+      {"rotate_residual", [](YamlMap& p, Recipe& r) { r.rotate_residual = seed_of(p); }},
+      {"rotate_values", [](YamlMap& p, Recipe& r) { r.rotate_values = seed_of(p); }},
+      {"scale_values", [](YamlMap& p, Recipe& r) { r.value_alpha = p.number("alpha", 0.5, 0, 1); }},
       {"equalize_mlp",
-       [](Parameters& p, Recipe& r) {
+       [](YamlMap& p, Recipe& r) {
          Recipe::EqualizeMlp e;
-         e.copies = p.get<double>("copies", 0, "a share from 0 to 1", within(0, 1));
-         e.weight_noise =
-             p.get<double>("weight_noise", e.weight_noise, "a share from 0 to 4", within(0, 4));
-         e.spread = p.get<double>("spread", e.spread, "a share from 0 to 0.9", within(0, 0.9));
-         e.margin = p.get<double>("margin", e.margin, "a factor from 0.1 to 10", within(0.1, 10));
+         e.copies = p.number("copies", 0, 0, 1);
+         e.weight_noise = p.number("weight_noise", e.weight_noise, 0, 4);
+         e.spread = p.number("spread", e.spread, 0, 0.9);
+         e.margin = p.number("margin", e.margin, 0.1, 10);
          r.equalize_mlp = e;
        }},
       {"choose_types",
-       [](Parameters& p, Recipe& r) {
-         r.float_budget =
-             p.get<size_t>("float_budget", 0, "a number of linears", [](size_t) { return true; });
-         const int64_t budget =
-             p.get<int64_t>("dynamic_budget", -1, "a number of linears, or -1: wherever it pays",
-                            [](int64_t v) { return v >= -1; });
+       [](YamlMap& p, Recipe& r) {
+         r.float_budget = static_cast<size_t>(p.integer("float_budget", 0, 0, kMany));
+         const int64_t budget = p.integer("dynamic_budget", -1, -1, kMany);  // -1: where it pays
          r.dynamic_budget.reset();
          if (budget >= 0) r.dynamic_budget = static_cast<size_t>(budget);
        }},
       {"find_ranges",
-       [](Parameters& p, Recipe& r) {
-         r.ranges = p.choose<RangeMethod>(
-             "method", RangeMethod::kSearch,
-             {{"minmax", RangeMethod::kMinMax}, {"search", RangeMethod::kSearch}});
+       [](YamlMap& p, Recipe& r) {
+         r.ranges = p.word("method", "search", {"minmax", "search"}) == "minmax"
+                        ? RangeMethod::kMinMax
+                        : RangeMethod::kSearch;
        }},
       {"round_weights",
-       [](Parameters& p, Recipe& r) {
-         const bool gptq = p.choose<bool>("method", true, {{"gptq", true}, {"nearest", false}});
-         const double damping =
-             p.get<double>("damping", 0.01, "a share from 0 to 1", within(1e-6, 1));
+       [](YamlMap& p, Recipe& r) {
+         const bool gptq = p.word("method", "gptq", {"gptq", "nearest"}) == "gptq";
+         const double damping = p.number("damping", 0.01, 1e-6, 1);
          r.gptq_damping.reset();
          if (gptq) r.gptq_damping = damping;
        }},
       {"correct_bias",
-       [](Parameters& p, Recipe& r) {
-         r.bias = p.choose<BiasTarget>("target", BiasTarget::kFloat,
-                                       {{"own", BiasTarget::kOwn}, {"float", BiasTarget::kFloat}});
+       [](YamlMap& p, Recipe& r) {
+         r.bias = p.word("target", "float", {"float", "own"}) == "own" ? BiasTarget::kOwn
+                                                                       : BiasTarget::kFloat;
        }},
   };
   return all;
@@ -167,7 +100,7 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
     }
     if (!seen.insert(name).second)
       throw Error("a step that comes twice", ErrorKind::kUsage).file(where).found(name);
-    Parameters p(bare ? YAML::Node() : step.begin()->second, name, where);
+    YamlMap p(bare ? YAML::Node() : step.begin()->second, where, name);
     it->second(p, r);
     p.finish();
   }

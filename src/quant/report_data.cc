@@ -44,22 +44,19 @@ struct Rounded {
 Rounded round_sample(const InputSample& seen, const InputGrid& grid) {
   const size_t k = seen.k();
   std::vector<float> rounded(k);
-  double signal = 0, noise = 0;
+  SignalNoise sums;
   size_t outside = 0;
   for (size_t r = 0; r < seen.rows(); ++r) {
     const float* x = seen.values().data() + r * k;
     grid.round(x, k, rounded.data());
     for (size_t i = 0; i < k; ++i) {
-      const double d = double{rounded[i]} - double{x[i]};
-      signal += double{x[i]} * double{x[i]};
-      noise += d * d;
+      sums.add(double{x[i]}, double{rounded[i]});
       // Half a step beyond the last level is where clipping begins to cost more than rounding.
       outside += !grid.per_token &&
                  (x[i] < grid.low() - grid.scale / 2 || x[i] > grid.high() + grid.scale / 2);
     }
   }
-  return {static_cast<double>(outside) / static_cast<double>(seen.values().size()),
-          decibels(signal, noise)};
+  return {static_cast<double>(outside) / static_cast<double>(seen.values().size()), sums.ratio()};
 }
 
 // Decibels, to a thousandth.
@@ -115,25 +112,21 @@ void ReportData::add_input(const std::vector<std::string>& names, Scheme scheme,
 
 double ReportData::weight_snr(const FloatWeight& weight, const RoundedWeight& rounded) {
   const size_t n = weight.shape.n, k = weight.shape.k;
-  std::vector<double> signal(n, 0.0), noise(n, 0.0);
+  std::vector<SignalNoise> rows(n);
   team_.run([&](Worker& worker) {
     const auto [begin, end] = worker.share(n);
     for (size_t j = begin; j < end; ++j)
       for (size_t i = j * k; i < (j + 1) * k; ++i) {
-        const double w = double{weight.w[i]};
-        const double d = (double{static_cast<float>(rounded.q[i])} - double{rounded.offset[j]}) *
-                             double{rounded.scale[j]} -
-                         w;
-        signal[j] += w * w;
-        noise[j] += d * d;
+        const double q = double{static_cast<float>(rounded.q[i])} - double{rounded.offset[j]};
+        rows[j].add(double{weight.w[i]}, q * double{rounded.scale[j]});
       }
   });
-  double all = 0, lost = 0;
-  for (size_t j = 0; j < n; ++j) {
-    all += signal[j];
-    lost += noise[j];
+  SignalNoise all;
+  for (const SignalNoise& row : rows) {
+    all.signal += row.signal;
+    all.noise += row.noise;
   }
-  return decibels(all, lost).value_or(kExact);
+  return all.ratio().value_or(kExact);
 }
 
 std::vector<std::optional<double>> ReportData::output_snr(
@@ -145,14 +138,11 @@ std::vector<std::optional<double>> ReportData::output_snr(
   for (const FloatWeight* w : weights) {  // one by one: float copies are large
     const size_t n = w->shape.n;
     const std::vector<float> wanted = outputs_of(*pack_float({w}, team_), seen, team_);
-    double signal = 0, noise = 0;
+    SignalNoise sums;
     for (size_t r = 0; r < seen.rows(); ++r)
-      for (size_t j = 0; j < n; ++j) {
-        const double v = double{wanted[r * n + j]}, d = double{got[r * ld + begin + j]} - v;
-        signal += v * v;
-        noise += d * d;
-      }
-    all.push_back(decibels(signal, noise));
+      for (size_t j = 0; j < n; ++j)
+        sums.add(double{wanted[r * n + j]}, double{got[r * ld + begin + j]});
+    all.push_back(sums.ratio());
     begin += n;
   }
   return all;
@@ -184,14 +174,10 @@ void ReportData::add(const std::vector<std::string>& names, Scheme scheme, const
 
 void ReportData::add_states(int64_t layer, const float* reference, const float* states,
                             size_t count) {
-  double signal = 0, noise = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const double r = double{reference[i]}, d = double{states[i]} - r;
-    signal += r * r;
-    noise += d * d;
-  }
+  SignalNoise sums;
+  for (size_t i = 0; i < count; ++i) sums.add(double{reference[i]}, double{states[i]});
   ordered_json& l = layers_.emplace_back(ordered_json{{"layer", layer}});
-  put(l, "state_snr", decibels(signal, noise));
+  put(l, "state_snr", sums.ratio());
 }
 
 ordered_json ReportData::json(const KeptInFloat& kept) const {

@@ -44,8 +44,7 @@ std::string YamlMap::word(const std::string& name, const std::string& fallback,
                           const std::vector<std::string>& words) {
   const std::string value = text(name, fallback);
   if (std::ranges::find(words, value) == words.end())
-    throw wrong(name, fmt::format("{}", fmt::join(words, " or ")),
-                value.empty() ? "nothing" : value);
+    throw wrong(name, fmt::format("{}", fmt::join(words, ", ")), value.empty() ? "nothing" : value);
   return value;
 }
 
