@@ -5,25 +5,50 @@
 #include <memory>
 #include <vector>
 
-#include "src/machine/memory.h"
 #include "src/model/kv_cache.h"
 #include "src/model/layer.h"
+#include "src/quant/activations.h"
 
 namespace octet {
 
+// What streams of the same samples need besides their states, one at a time: what one has computed
+// is lost when another computes.
+class StreamScratch {
+ public:
+  // Samples of the given lengths. `config`: of the model, with the largest intermediate size.
+  StreamScratch(const ModelConfig& config, const std::vector<size_t>& lengths,
+                ActivationMemory& memory);
+  size_t tokens() const { return tokens_; }
+
+ private:
+  friend class LayerStream;
+  struct Batch {
+    size_t first_row = 0, rows = 0;  // of the whole
+    std::vector<size_t> lengths;
+  };
+  size_t tokens_ = 0, most_intermediate_;
+  std::vector<Batch> batches_;
+  Activations normalized_, attended_, activated_;  // [tokens, hidden, q, most_intermediate]
+  std::unique_ptr<StepBuffers> buffers_;           // for one batch
+  std::unique_ptr<KvCache> cache_;
+  std::vector<float> cos_, sin_;  // [longest sample, head_dim / 2]
+};
+
 class LayerStream {
  public:
-  // Samples of the given lengths; the states start as zero.
-  LayerStream(const ModelConfig& config, std::vector<size_t> lengths, ThreadTeam& team);
+  // The states start as zero. `scratch` must outlive the stream.
+  LayerStream(const ModelConfig& config, StreamScratch& scratch, ActivationMemory& memory,
+              ThreadTeam& team);
 
-  size_t tokens() const { return tokens_; }
+  size_t tokens() const { return scratch_.tokens_; }
   size_t hidden() const { return static_cast<size_t>(config_.hidden_size); }
+  std::span<float> all_states() { return states_.span(); }
   float* states() { return states_.data(); }  // [tokens, hidden] the residual stream
 
   // norm(states) [tokens, hidden], valid until the next call.
   const float* normalized(const Norm& norm);
-  const float* attended() const { return attended_.data(); }    // [tokens, q]
-  const float* activated() const { return activated_.data(); }  // [tokens, intermediate()]
+  const float* attended() const { return scratch_.attended_.data(); }    // [tokens, q]
+  const float* activated() const { return scratch_.activated_.data(); }  // [tokens, intermediate()]
   size_t intermediate() const { return static_cast<size_t>(config_.intermediate_size); }
 
   // The parts of DecoderLayer, for all tokens. `layer` may have another intermediate size than the
@@ -35,19 +60,14 @@ class LayerStream {
   void set_intermediate(size_t size);
 
  private:
-  struct Batch {
-    size_t first_row = 0, rows = 0;  // of the whole
-    std::vector<size_t> lengths;
-  };
+  // A batch's states into the step's buffers, and back.
+  void take_states(const StreamScratch::Batch& batch);
+  void keep_states(const StreamScratch::Batch& batch);
 
   ModelConfig config_;
+  StreamScratch& scratch_;
   ThreadTeam& team_;
-  size_t tokens_ = 0;
-  std::vector<Batch> batches_;
-  Buffer<float> states_, normalized_, attended_, activated_;
-  std::unique_ptr<StepBuffers> buffers_;  // for one batch
-  std::unique_ptr<KvCache> cache_;
-  std::vector<float> cos_, sin_;  // [longest sample, head_dim / 2]
+  Activations states_;
 };
 
 }  // namespace octet
