@@ -55,7 +55,9 @@ TEST(Safetensors, GoesOnWhereAnInterruptedWriterWas) {
         const std::string want = read_text(entry.path());
         const std::string got = read_text(dir / entry.path().filename().string());
         EXPECT_EQ(want.size(), got.size());
-        if (next < 2) EXPECT_EQ(want, got) << entry.path();
+        if (next < 2) {
+          EXPECT_EQ(want, got) << entry.path();
+        }
       }
     }
   }

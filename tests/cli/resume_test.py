@@ -54,10 +54,12 @@ class Interruptions(Verbs):
         super().setUp()
         self.out = self.dir / "out"
         self.partial = self.dir / "out.partial"
+        self.calib = self.dir / "calib.jsonl"  # a few texts: what counts here is not the result
+        self.calib.write_text("".join(CALIB.read_text().splitlines(keepends=True)[:4]))
 
-    def command(self, way, *more, out=None, calib=CALIB):
+    def command(self, way, *more, out=None):
         model, flags = WAYS[way]
-        return ["quantize", str(model), str(out or self.out), "--calib_file", str(calib), "--quiet", *flags, *more]
+        return ["quantize", str(model), str(out or self.out), "--calib_file", str(self.calib), "--quiet", *flags, *more]
 
     def whole(self, way):
         """What an unbroken run writes."""
@@ -71,9 +73,9 @@ class Interruptions(Verbs):
         self.assertEqual(sorted(got), sorted(files))
         self.assertEqual([name for name in files if got[name] != files[name]], [])
 
-    def stopped(self, way, *more, how=signal.SIGKILL, calib=CALIB):
+    def stopped(self, way, *more, how=signal.SIGKILL):
         """A run that was ended after a layer was finished."""
-        run = subprocess.Popen([OCTET, *self.command(way, *more, calib=calib)], stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen([OCTET, *self.command(way, *more)], stderr=subprocess.PIPE, text=True)
         while not (self.partial / "journal").exists():
             self.assertIsNone(run.poll(), "the run ended before its first layer")
             time.sleep(0.001)
@@ -109,22 +111,24 @@ class Kills(Interruptions):
                 shutil.rmtree(self.out)
                 shutil.rmtree(self.partial, ignore_errors=True)
             else:
-                left = [path.name for path in self.dir.iterdir()]
-                self.assertLessEqual(set(left), {"out.partial"})
+                left = {path.name for path in self.dir.iterdir()}
+                self.assertLessEqual(left, {"out.partial", "calib.jsonl"})
                 if self.partial.exists():
                     self.assertEqual(list(self.partial.glob("*.safetensors")) + list(self.partial.glob("config.json")), [])
         self.good(*self.command(way, "--resume"))
         self.same(files)
-        self.assertEqual([path.name for path in self.dir.iterdir()], ["out"])
+        self.assertFalse(self.partial.exists())
+        shutil.rmtree(self.out)
         print(f"{way}: {kills} kills, {resumed} runs that went on", flush=True)
 
 
 class Leftovers(Interruptions):
     def test_a_leftover_is_neither_lost_nor_in_the_way(self):
         files = self.whole("mindie")
-        self.stopped("mindie").wait()
+        self.stopped("mindie").communicate()
         self.bad(2, ["out.partial", "--resume", "--overwrite"], *self.command("mindie"))
-        self.bad(2, ["out.partial", "--overwrite"], "convert", QWEN, self.out, "--to", "msmodelslim")
+        self.good(*self.command("dynamic", out=self.dir / "int8"))
+        self.bad(2, ["out.partial", "--overwrite"], "convert", self.dir / "int8", self.out, "--to", "msmodelslim")
         self.assertTrue((self.partial / "journal").exists())
         self.good(*self.command("mindie", "--overwrite"))
         self.same(files)
@@ -134,7 +138,7 @@ class Leftovers(Interruptions):
         files = self.whole("mindie")
         self.out.mkdir()
         (self.out / "old").write_text("old")
-        self.stopped("mindie", "--overwrite").wait()
+        self.stopped("mindie", "--overwrite").communicate()
         self.bad(2, "not empty", *self.command("mindie", "--resume"))
         self.assertEqual((self.out / "old").read_text(), "old")
         self.good(*self.command("mindie", "--resume", "--overwrite"))
@@ -174,7 +178,7 @@ class Leftovers(Interruptions):
             shutil.rmtree(self.out)
 
     def test_no_loader_takes_it_for_a_model(self):
-        self.stopped("mindie").wait()
+        self.stopped("mindie").communicate()
         for verb in "check", "serve", "inspect":
             run = octet(verb, self.partial)
             self.assertEqual(run.returncode, 1, run.stderr)
@@ -183,7 +187,7 @@ class Leftovers(Interruptions):
     def test_only_the_same_run_goes_on(self):
         model = self.dir / "model"
         shutil.copytree(QWEN, model)
-        base = ["quantize", model, self.out, "--calib_file", CALIB, "--quiet", *MINDIE]
+        base = ["quantize", model, self.out, "--calib_file", self.calib, "--quiet", *MINDIE]
         run = subprocess.Popen([OCTET, *map(str, base)])
         while not (self.partial / "journal").exists():
             time.sleep(0.001)
@@ -193,7 +197,7 @@ class Leftovers(Interruptions):
         other = dict(os.environ, OCTET_THREADS="1")
         self.bad(2, ["out.partial", "--anti_method", "expected m3", "found m4"], *base, "--resume", "--anti_method", "m4")
         self.bad(2, "--part_file_size", *base, "--resume", "--part_file_size", "1")
-        self.bad(2, "calibration text", *base[:-6 - 3], "--calib_texts", "other", "--quiet", *MINDIE, "--resume")
+        self.bad(2, "calibration text", *base[:3], "--calib_texts", "other", "--quiet", *MINDIE, "--resume")
         if os.cpu_count() > 1:
             self.bad(2, ["threads", "found 1"], *base, "--resume", env=other)
         self.bad(2, "instruction set", *base, "--resume", env=dict(os.environ, OCTET_ISA="ref"))
@@ -205,7 +209,7 @@ class Leftovers(Interruptions):
         self.assertEqual((self.partial / "journal").read_bytes(), journal)
 
     def test_damage_is_named(self):
-        self.stopped("mindie").wait()
+        self.stopped("mindie").communicate()
         journal = self.partial / "journal"
         whole = journal.read_bytes()
         middle = len(whole) // 2
@@ -219,7 +223,7 @@ class Leftovers(Interruptions):
 
 
 class Trouble(Interruptions):
-    def limited(self, way, size):
+    def limited(self, size):
         def limit():  # as on a full disk: writing beyond it fails
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -231,7 +235,7 @@ class Trouble(Interruptions):
                 files = self.whole(way)
                 weights = max(len(data) for name, data in files.items() if name.endswith(".safetensors"))
                 self.bad(1, ["File too large", "out.partial keeps", "--resume"], *self.command(way),
-                         preexec_fn=self.limited(way, weights * 9 // 10))
+                         preexec_fn=self.limited(weights * 9 // 10))
                 self.good(*self.command(way, "--resume"))
                 self.same(files)
                 shutil.rmtree(self.out)
@@ -242,9 +246,10 @@ class Trouble(Interruptions):
         disk = self.dir / "disk"
         disk.mkdir()
         quantize = " ".join([OCTET, *self.command("mindie", out=disk / "out")])
+        elsewhere = " ".join([OCTET, *self.command("mindie", out=disk / "other")])
         script = (f"mount -t tmpfs -o size=4m none {disk} || exit 99\n{quantize} 2> {self.dir}/words; echo $? >> {self.dir}/words\n"
                   f"mount -o remount,size=64m {disk} && {quantize} --resume && cp -r {disk}/out {self.out}\n"
-                  f"mount -o remount,ro {disk} && {quantize}2 2> {self.dir}/read_only; echo $? >> {self.dir}/read_only")
+                  f"mount -o remount,ro {disk} && {elsewhere} 2> {self.dir}/read_only; echo $? >> {self.dir}/read_only")
         run = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=300)
         if run.returncode == 99 or "unshare" in run.stderr:
             self.skipTest("mount namespaces are not permitted here")
@@ -259,17 +264,16 @@ class Trouble(Interruptions):
 
     def test_no_room_for_activations_is_an_error_at_once(self):
         self.bad(1, ["no room for", "--memory-limit"], *self.command("recipe", "--memory-limit", "1M"),
-                 preexec_fn=self.limited("recipe", 1 << 20))
-        self.nothing_left()
+                 preexec_fn=self.limited(1 << 16))
+        self.assertFalse(self.partial.exists())
 
     def test_calibration_text_that_vanished(self):
-        text = self.dir / "calib.jsonl"
-        shutil.copy(CALIB, text)
-        self.stopped("mindie", calib=text).wait()
-        text.unlink()
-        self.bad(1, "calib.jsonl", *self.command("mindie", "--resume", calib=text))
-        shutil.copy(CALIB, text)
-        self.good(*self.command("mindie", "--resume", calib=text))
+        self.stopped("mindie").communicate()
+        texts = self.calib.read_text()
+        self.calib.unlink()
+        self.bad(1, "calib.jsonl", *self.command("mindie", "--resume"))
+        self.calib.write_text(texts)
+        self.good(*self.command("mindie", "--resume"))
 
     def test_memory_limit_changes_no_byte(self):
         for way in WAYS:
