@@ -13,6 +13,7 @@ import pathlib
 import random
 import shutil
 import subprocess
+import sys
 import time
 
 
@@ -33,8 +34,8 @@ def main():
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=2048, help="calibration tokens, in samples of 512")
     parser.add_argument("--dir", type=pathlib.Path, required=True)
-    parser.add_argument("flags", nargs="*", help="of octet quantize")
-    args = parser.parse_args()
+    own, _, flags = " ".join(sys.argv[1:]).partition(" -- ")
+    args = parser.parse_args(own.split())
 
     model, out = args.dir / f"{args.shape}-{args.layers}", args.dir / "out"
     if not model.exists():
@@ -46,7 +47,7 @@ def main():
     tokens.write_text(json.dumps(samples))
 
     start = time.monotonic()
-    run = subprocess.Popen([args.octet, "quantize", model, out, "--calib_tokens", tokens, "--overwrite", *args.flags])
+    run = subprocess.Popen([args.octet, "quantize", model, out, "--calib_tokens", tokens, "--overwrite", *flags.split()])
     most = {}
     while run.poll() is None:
         for key, value in held(run.pid).items():

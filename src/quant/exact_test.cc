@@ -56,7 +56,7 @@ class Exact : public ::testing::Test {
     widest.intermediate_size = static_cast<int64_t>(layer.at(LinearKind::kUp).shape.n);
     ActivationMemory memory("", UINT64_MAX);
     StreamScratch scratch(widest, {5, 9}, memory);
-    LayerStream stream(config(), scratch, memory, team_);
+    LayerStream stream(config(), {5, 9}, kernels::FloatType::kF32, scratch, memory, team_);
     stream.set_intermediate(layer.at(LinearKind::kUp).shape.n);
     std::copy(states.begin(), states.end(), stream.states());
     const auto pack = [&](std::initializer_list<LinearKind> kinds) {

@@ -221,8 +221,8 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
     const std::string name = linear_name(layer, kind);
     const FloatWeight& w = weights.at(kind);
     const QuantizedLinear& q = linears.at(kind);
-    if (linears.kv != nullptr && kind == LinearKind::kK) write_kv(name, linears.kv->k);
-    if (linears.kv != nullptr && kind == LinearKind::kV) write_kv(name, linears.kv->v);
+    if (linears.kv && kind == LinearKind::kK) write_kv(name, linears.kv->k);
+    if (linears.kv && kind == LinearKind::kV) write_kv(name, linears.kv->v);
     if (q.rounded) {
       write_linear(name, w.bias, q);
     } else {

@@ -26,7 +26,7 @@ struct QuantizedLinear {
 };
 struct QuantizedLayer {
   std::array<QuantizedLinear, 7> linears;  // by LinearKind
-  const KvCacheScales* kv = nullptr;       // of a quantized KV cache
+  std::optional<KvCacheScales> kv;         // of a quantized KV cache
   QuantizedLinear& at(LinearKind kind) { return linears[static_cast<size_t>(kind)]; }
   const QuantizedLinear& at(LinearKind kind) const { return linears[static_cast<size_t>(kind)]; }
 };

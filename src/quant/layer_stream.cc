@@ -12,29 +12,16 @@ constexpr size_t kBatchRows = 1024;  // samples run together up to this many tok
 
 }  // namespace
 
-StreamScratch::StreamScratch(const ModelConfig& whole, const std::vector<size_t>& lengths,
+StreamScratch::StreamScratch(const ModelConfig& config, const std::vector<size_t>& lengths,
                              ActivationMemory& memory)
-    : most_intermediate_(static_cast<size_t>(whole.intermediate_size)) {
-  ModelConfig config = whole;
-  config.layers = 1;
-  size_t longest = 0, most_rows = 0, most_blocks = 0;
+    : most_intermediate_(static_cast<size_t>(config.intermediate_size)) {
+  size_t longest = 0;
   for (size_t n : lengths) {
     longest = std::max(longest, n);
-    if (batches_.empty() || batches_.back().rows + n > kBatchRows)
-      batches_.push_back({tokens_, 0, {}});
-    batches_.back().rows += n;
-    batches_.back().lengths.push_back(n);
     tokens_ += n;
   }
-  OCTET_CHECK(tokens_ > 0);
-  for (const Batch& b : batches_) {
-    size_t blocks = 0;
-    for (size_t n : b.lengths) blocks += blocks_for(n);
-    most_rows = std::max(most_rows, b.rows);
-    most_blocks = std::max(most_blocks, blocks);
-  }
-  buffers_ = std::make_unique<StepBuffers>(config, most_rows);
-  cache_ = std::make_unique<KvCache>(config, most_blocks, kernels::FloatType::kF32);
+  buffers_ =
+      std::make_unique<StepBuffers>(config, std::min(tokens_, std::max(kBatchRows, longest)));
   normalized_ = memory.get(tokens_ * static_cast<size_t>(config.hidden_size));
   attended_ = memory.get(tokens_ * static_cast<size_t>(config.q_size()));
   activated_ = memory.get(tokens_ * most_intermediate_);
@@ -45,10 +32,27 @@ StreamScratch::StreamScratch(const ModelConfig& whole, const std::vector<size_t>
     rope.angles(t, cos_.data() + t * rope.half(), sin_.data() + t * rope.half());
 }
 
-LayerStream::LayerStream(const ModelConfig& config, StreamScratch& scratch,
-                         ActivationMemory& memory, ThreadTeam& team)
-    : config_(config), scratch_(scratch), team_(team), states_(memory.get(tokens() * hidden())) {
+LayerStream::LayerStream(const ModelConfig& config, const std::vector<size_t>& lengths,
+                         kernels::FloatType kv, StreamScratch& scratch, ActivationMemory& memory,
+                         ThreadTeam& team)
+    : config_(config), scratch_(scratch), team_(team) {
   config_.layers = 1;
+  for (size_t n : lengths) {
+    if (batches_.empty() || batches_.back().rows + n > kBatchRows)
+      batches_.push_back({tokens_, 0, {}});
+    batches_.back().rows += n;
+    batches_.back().lengths.push_back(n);
+    tokens_ += n;
+  }
+  OCTET_CHECK(tokens_ > 0 && tokens_ <= scratch_.tokens_);
+  size_t most_blocks = 0;
+  for (const Batch& b : batches_) {
+    size_t blocks = 0;
+    for (size_t n : b.lengths) blocks += blocks_for(n);
+    most_blocks = std::max(most_blocks, blocks);
+  }
+  cache_ = std::make_unique<KvCache>(config_, most_blocks, kv);
+  states_ = memory.get(tokens_ * hidden());
 }
 
 void LayerStream::set_intermediate(size_t size) {
@@ -68,9 +72,9 @@ void LayerStream::attention(const DecoderLayer& layer) {
   const size_t half = static_cast<size_t>(config_.head_dim / 2);
   const size_t q = static_cast<size_t>(config_.q_size());
   StepBuffers& b = *scratch_.buffers_;
-  KvCache& cache = *scratch_.cache_;
+  KvCache& cache = *cache_;
   const KvView kv{cache.k_pool(0), cache.v_pool(0), cache.page_elements(), cache.type()};
-  for (const StreamScratch::Batch& batch : scratch_.batches_) {
+  for (const Batch& batch : batches_) {
     std::vector<SequenceChunk> chunks;
     std::vector<int32_t> blocks;
     for (size_t n : batch.lengths) OCTET_CHECK(cache.allocate(blocks_for(n), blocks));
@@ -93,7 +97,7 @@ void LayerStream::attention(const DecoderLayer& layer) {
 void LayerStream::attention_output(const DecoderLayer& layer) {
   const size_t q = static_cast<size_t>(config_.q_size());
   StepBuffers& b = *scratch_.buffers_;
-  for (const StreamScratch::Batch& batch : scratch_.batches_) {
+  for (const Batch& batch : batches_) {
     take_states(batch);
     std::copy_n(scratch_.attended_.data() + batch.first_row * q, batch.rows * q, b.attn.data());
     team_.run([&](Worker& w) { layer.attention_output(w, config_, batch.rows, b); });
@@ -105,7 +109,7 @@ void LayerStream::attention_output(const DecoderLayer& layer) {
 void LayerStream::mlp(const DecoderLayer& layer) {
   const size_t inter = intermediate();
   StepBuffers& b = *scratch_.buffers_;
-  for (const StreamScratch::Batch& batch : scratch_.batches_) {
+  for (const Batch& batch : batches_) {
     take_states(batch);
     team_.run([&](Worker& w) { layer.mlp(w, config_, batch.rows, b); });
     for (size_t r = 0; r < batch.rows; ++r)
@@ -118,7 +122,7 @@ void LayerStream::mlp(const DecoderLayer& layer) {
 void LayerStream::mlp_output(const DecoderLayer& layer) {
   const size_t inter = intermediate();
   StepBuffers& b = *scratch_.buffers_;
-  for (const StreamScratch::Batch& batch : scratch_.batches_) {
+  for (const Batch& batch : batches_) {
     take_states(batch);
     for (size_t r = 0; r < batch.rows; ++r)
       std::copy_n(scratch_.activated_.data() + (batch.first_row + r) * inter, inter,
@@ -129,12 +133,12 @@ void LayerStream::mlp_output(const DecoderLayer& layer) {
   }
 }
 
-void LayerStream::take_states(const StreamScratch::Batch& batch) {
+void LayerStream::take_states(const Batch& batch) {
   std::copy_n(states_.data() + batch.first_row * hidden(), batch.rows * hidden(),
               scratch_.buffers_->x.data());
 }
 
-void LayerStream::keep_states(const StreamScratch::Batch& batch) {
+void LayerStream::keep_states(const Batch& batch) {
   std::copy_n(scratch_.buffers_->x.data(), batch.rows * hidden(),
               states_.data() + batch.first_row * hidden());
   states_.rest(batch.first_row * hidden(), batch.rows * hidden());

@@ -15,32 +15,28 @@ namespace octet {
 // is lost when another computes.
 class StreamScratch {
  public:
-  // Samples of the given lengths. `config`: of the model, with the largest intermediate size.
+  // For samples of the given lengths, or some of them. `config`: of the model, with the largest
+  // intermediate size.
   StreamScratch(const ModelConfig& config, const std::vector<size_t>& lengths,
                 ActivationMemory& memory);
-  size_t tokens() const { return tokens_; }
 
  private:
   friend class LayerStream;
-  struct Batch {
-    size_t first_row = 0, rows = 0;  // of the whole
-    std::vector<size_t> lengths;
-  };
   size_t tokens_ = 0, most_intermediate_;
-  std::vector<Batch> batches_;
   Activations normalized_, attended_, activated_;  // [tokens, hidden, q, most_intermediate]
   std::unique_ptr<StepBuffers> buffers_;           // for one batch
-  std::unique_ptr<KvCache> cache_;
-  std::vector<float> cos_, sin_;  // [longest sample, head_dim / 2]
+  std::vector<float> cos_, sin_;                   // [longest sample, head_dim / 2]
 };
 
 class LayerStream {
  public:
-  // The states start as zero. `scratch` must outlive the stream.
-  LayerStream(const ModelConfig& config, StreamScratch& scratch, ActivationMemory& memory,
-              ThreadTeam& team);
+  // Samples of the given lengths, all of them among those of `scratch`, which must outlive the
+  // stream; the states start as zero. `kv`: what attention reads keys and values as; kI8 needs
+  // layers with kv_scales.
+  LayerStream(const ModelConfig& config, const std::vector<size_t>& lengths, kernels::FloatType kv,
+              StreamScratch& scratch, ActivationMemory& memory, ThreadTeam& team);
 
-  size_t tokens() const { return scratch_.tokens_; }
+  size_t tokens() const { return tokens_; }
   size_t hidden() const { return static_cast<size_t>(config_.hidden_size); }
   std::span<float> all_states() { return states_.span(); }
   float* states() { return states_.data(); }  // [tokens, hidden] the residual stream
@@ -58,16 +54,26 @@ class LayerStream {
   void mlp(const DecoderLayer& layer);
   void mlp_output(const DecoderLayer& layer);
   void set_intermediate(size_t size);
+  // Of the rows of the batch that is running, for taps: [rows, head_dim / 2].
+  const float* cos() const { return scratch_.buffers_->cos.data(); }
+  const float* sin() const { return scratch_.buffers_->sin.data(); }
 
  private:
+  struct Batch {
+    size_t first_row = 0, rows = 0;  // of the whole
+    std::vector<size_t> lengths;
+  };
   // A batch's states into the step's buffers, and back.
-  void take_states(const StreamScratch::Batch& batch);
-  void keep_states(const StreamScratch::Batch& batch);
+  void take_states(const Batch& batch);
+  void keep_states(const Batch& batch);
 
   ModelConfig config_;
   StreamScratch& scratch_;
   ThreadTeam& team_;
+  size_t tokens_ = 0;
+  std::vector<Batch> batches_;
   Activations states_;
+  std::unique_ptr<KvCache> cache_;
 };
 
 }  // namespace octet

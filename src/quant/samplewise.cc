@@ -132,7 +132,7 @@ class Samplewise {
       }
       linears.at(kind).rounded = round(w);
     }
-    if (!analysis_.kv.empty()) linears.kv = &analysis_.kv[static_cast<size_t>(layer)];
+    if (!analysis_.kv.empty()) linears.kv = analysis_.kv[static_cast<size_t>(layer)];
     std::vector<InputSample> seen;  // by group
     if (stream_) calibrate(layer, weights, linears, seen);
     if (report_ != nullptr) report(layer, weights, linears, seen);
