@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/base/output_folder.h"
 #include "src/quant/relayout_back.h"
 #include "src/quant/relayout_plan.h"
 
