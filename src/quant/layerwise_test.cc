@@ -3,6 +3,7 @@
 #include "src/quant/layerwise.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <functional>
@@ -50,7 +51,8 @@ double relative_error(const std::vector<float>& want, const std::vector<float>& 
 class Layerwise : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    target_ = fs::path(::testing::TempDir()) / (std::string("octet_layerwise_") + GetParam());
+    target_ = fs::path(::testing::TempDir()) /
+              (std::string("octet_layerwise_") + GetParam() + std::to_string(::getpid()));
     fs::remove_all(target_);
   }
   void TearDown() override { fs::remove_all(target_); }
