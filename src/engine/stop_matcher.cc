@@ -9,7 +9,6 @@ std::string StopMatcher::push(const std::string& text) {
   if (matched_) return "";
   if (stops_.empty()) return text;
   held_ += text;
-  // The earliest match wins; of several at one place, the one listed first.
   size_t found = std::string::npos;
   const std::string* stop = nullptr;
   for (const std::string& s : stops_)
