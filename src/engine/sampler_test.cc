@@ -72,6 +72,8 @@ TEST(Sampler, TemperatureZeroTakesTheLikeliest) {
   EXPECT_EQ(step(sampler, {-7, -3, -3, -5}).second, 1);  // of equals the first
   EXPECT_EQ(step(sampler, {kOut, kOut, -3, kOut}).second, 2);
   EXPECT_THAT(sampler.output(), ElementsAre(1, 1, 2));
+  Sampler plain(greedy(), {}, {});
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(step(plain, {1, 2, 2, 2}).second, 1);
 }
 
 TEST(Sampler, TemperatureIsAPowerOfTheProbabilities) {
