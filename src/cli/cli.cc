@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
+
+#include "src/cli/spelling.h"
 
 namespace octet::cli {
 
@@ -32,7 +35,7 @@ std::vector<std::string> fold_names(int argc, const char* const* argv) {
   return args;
 }
 
-void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", text); }
+void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", as_typed(text)); }
 
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right) {
@@ -57,9 +60,15 @@ CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
                       const std::string& description) {
   return app->add_option(name, value, description)
       ->type_name("True|False")
-      ->transform(CLI::CheckedTransformer(
-          std::vector<std::pair<std::string, std::string>>{{"true", "true"}, {"false", "false"}},
-          CLI::ignore_case))
+      ->transform(CLI::Validator(
+          [](std::string& word) {
+            const std::string given = word;
+            for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+            return word == "true" || word == "false"
+                       ? std::string()
+                       : fmt::format("expected True or False, found {}", given);
+          },
+          ""))
       ->default_str(value ? "True" : "False");
 }
 
