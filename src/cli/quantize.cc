@@ -150,11 +150,11 @@ void note_flags_without_effect(const Flags& f) {
 }
 
 // The flags that choose how msModelSlim's way of quantizing works.
-constexpr std::array kToolFlags = {
-    "--act-method",    "--anti-method",       "--anti-calib-file", "--a-bit",
-    "--w-sym",         "--is-dynamic",        "--pdmix",           "--use-kvcache-quant",
-    "--disable-level", "--disable-threshold", "--layer-count",     "--model-type",
-    "--compat",        "--mindie-format"};
+constexpr std::array kToolFlags = {"--act-method",   "--anti-method",   "--anti-calib-file",
+                                   "--a-bit",        "--w-sym",         "--is-dynamic",
+                                   "--pdmix",        "--disable-level", "--disable-threshold",
+                                   "--layer-count",  "--model-type",    "--compat",
+                                   "--mindie-format"};
 
 // MODEL OUT, or the tool's --model_path and --save_directory.
 void settle_paths(Flags& f) {
@@ -185,6 +185,8 @@ void choose_recipe(Flags& f, QuantizeOptions& o) {
     return;
   }
   o.recipe = load_recipe(name);
+  if (f.use_kvcache_quant) o.recipe->quantize_kv_cache = true;
+  o.quantize_kv_cache = o.recipe->quantize_kv_cache;
   if (f.float_budget) o.recipe->float_budget = *f.float_budget;
   if (f.dynamic_budget) o.recipe->dynamic_budget = f.dynamic_budget;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/base/error.h"
+
 namespace octet {
 namespace {
 
@@ -34,7 +36,7 @@ ChannelCopies give_copies(const FloatWeight& linear, const std::vector<double>& 
                           size_t tokens,
                           const std::function<ChannelCost(size_t channel, double copies)>& cost,
                           size_t added, double weight_noise, ThreadTeam& team) {
-  const size_t n = linear.shape.n, k = linear.shape.k;
+  const size_t n = linear.shape.n, k = mean_square.size();
   ChannelCopies given{std::vector<size_t>(k, 1), std::vector<double>(k), 0};
   std::vector<ChannelCost> now(k), next(k);
   const auto refresh_cost = [&](size_t c) {
@@ -46,6 +48,15 @@ ChannelCopies give_copies(const FloatWeight& linear, const std::vector<double>& 
     const auto [begin, end] = w.share(k);
     for (size_t c = begin; c < end; ++c) refresh_cost(c);
   });
+  const auto finish = [&] {
+    for (size_t c = 0; c < k; ++c) {
+      given.step[c] = now[c].step;
+      given.error += now[c].error;
+    }
+    return std::move(given);
+  };
+  if (added == 0) return finish();
+  OCTET_CHECK(linear.shape.k == k);
   // Step of a copy, the weights' factor.
   std::vector<double> u(k);
   const auto integers = [&](size_t c) {  // sum over copies of their mean squared integer
@@ -88,11 +99,7 @@ ChannelCopies give_copies(const FloatWeight& linear, const std::vector<double>& 
     u[best] = now[best].step / static_cast<double>(given.copies[best]);
     refresh_rows(best, false);
   }
-  for (size_t c = 0; c < k; ++c) {
-    given.step[c] = now[c].step;
-    given.error += now[c].error;
-  }
-  return given;
+  return finish();
 }
 
 }  // namespace octet

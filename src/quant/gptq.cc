@@ -86,84 +86,80 @@ void cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
   }
 }
 
-}  // namespace
+// The diagonal of H [k].
+std::vector<double> diagonal(const WeightedRows& in, ThreadTeam& team) {
+  std::vector<double> d(in.k, 0.0);
+  team.run([&](Worker& worker) {
+    const auto [begin, end] = worker.share(in.k, 16);
+    for (size_t t = 0; t < in.m; ++t)
+      for (size_t i = begin; i < end; ++i) {
+        const double v = double{in.x[t * in.k + i]};
+        d[i] += double{in.weight[t]} * v * v;
+      }
+  });
+  return d;
+}
 
-Hessian::Hessian(size_t k, ThreadTeam& team) : k_(k), team_(team), h_(k * k, 0.0f) {}
-
-void Hessian::add(const float* x, size_t ldx, size_t m, const float* weight) {
-  OCTET_CHECK(!mirrored_);
-  constexpr size_t kTokens = 512;
+// h [k, k] += H with rows and columns in `order`, the upper triangle (blockwise).
+void add_hessian(const WeightedRows& in, const std::vector<size_t>& order, float* h,
+                 ThreadTeam& team) {
+  constexpr size_t kTokens = 512, kRows = 16;  // at a time: multiplied, transposed
+  const size_t k = in.k;
   const auto& t = kernels::table();
-  const size_t panels = kernels::float_panels(t, k_);
-  std::vector<float> columns(k_ * kTokens), scaled(k_ * kTokens),
+  const size_t panels = kernels::float_panels(t, k);
+  std::vector<float> columns(k * kTokens), scaled(k * kTokens),
       packed(panels * t.float_panel * kTokens);
-  for (size_t first = 0; first < m; first += kTokens) {
-    const size_t count = std::min(kTokens, m - first);
-    team_.run([&](Worker& worker) {
+  for (size_t first = 0; first < in.m; first += kTokens) {
+    const size_t count = std::min(kTokens, in.m - first);
+    team.run([&](Worker& worker) {
       {
-        const auto [begin, end] = worker.share(k_, 16);
-        for (size_t r = 0; r < count; ++r) {
-          const float* row = x + (first + r) * ldx;
-          const float w = weight[first + r];
-          for (size_t i = begin; i < end; ++i) {
-            columns[i * count + r] = row[i];
-            scaled[i * count + r] = w * row[i];
-          }
-        }
+        const auto [begin, end] = worker.share(k, 16);
+        for (size_t r0 = 0; r0 < count; r0 += kRows)
+          for (size_t i = begin; i < end; ++i)
+            for (size_t r = r0; r < std::min(count, r0 + kRows); ++r) {
+              const float v = in.x[(first + r) * k + order[i]];
+              columns[i * count + r] = v;
+              scaled[i * count + r] = in.weight[first + r] * v;
+            }
       }
       worker.barrier();
       {
         const auto [begin, end] = worker.share(panels);
-        t.float_pack(scaled.data(), FloatType::kF32, k_, count, begin, end, packed.data());
+        t.float_pack(scaled.data(), FloatType::kF32, k, count, begin, end, packed.data());
       }
       worker.barrier();
       // Panel by panel, rows up to the panel's last column: the upper triangle.
       for (size_t p = 0; p < panels; ++p) {
         if (p % worker.count() != worker.id()) continue;
-        const size_t rows = std::min(k_, (p + 1) * t.float_panel);
-        t.float_gemm({columns.data(), count, rows, packed.data(), FloatType::kF32, count, k_, p,
-                      p + 1, nullptr, h_.data(), k_, true});
+        const size_t rows = std::min(k, (p + 1) * t.float_panel);
+        t.float_gemm({columns.data(), count, rows, packed.data(), FloatType::kF32, count, k, p,
+                      p + 1, nullptr, h, k, true});
       }
     });
   }
 }
 
-const std::vector<float>& Hessian::matrix() {
-  if (!mirrored_)
-    for (size_t i = 0; i < k_; ++i)
-      for (size_t j = 0; j < i; ++j) h_[i * k_ + j] = h_[j * k_ + i];
-  mirrored_ = true;
-  return h_;
-}
+}  // namespace
 
-RoundingPlan plan_rounding(Hessian& hessian, double damping, ThreadTeam& team) {
-  const size_t k = hessian.size();
-  const std::vector<float>& h = hessian.matrix();
+RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team) {
+  const size_t k = in.k;
+  const std::vector<double> d = diagonal(in, team);
   RoundingPlan plan;
   plan.order.resize(k);
   std::iota(plan.order.begin(), plan.order.end(), size_t{0});
   std::stable_sort(plan.order.begin(), plan.order.end(),
-                   [&](size_t a, size_t b) { return h[a * k + a] > h[b * k + b]; });
-  double mean = 0;
-  for (size_t i = 0; i < k; ++i) mean += h[i * k + i];
-  mean /= static_cast<double>(k);
+                   [&](size_t a, size_t b) { return d[a] > d[b]; });
+  const double mean = std::accumulate(d.begin(), d.end(), 0.0) / static_cast<double>(k);
   const float ridge = static_cast<float>(mean > 0 ? mean * damping : 1.0);
-  plan.factor.resize(k * k);
-  team.run([&](Worker& worker) {
-    const auto [begin, end] = worker.share(k);
-    for (size_t i = begin; i < end; ++i)
-      for (size_t j = 0; j < k; ++j) plan.factor[i * k + j] = h[plan.order[i] * k + plan.order[j]];
-  });
+  plan.factor.assign(k * k, 0.0f);
+  add_hessian(in, plan.order, plan.factor.data(), team);
   for (size_t i = 0; i < k; ++i) plan.factor[i * k + i] += ridge;
   cholesky_upper(plan.factor, k, team);
   team.run([&](Worker& worker) {
     std::vector<float> inverse(k);
     for (size_t j = 0; j < k; ++j) inverse[j] = 1.0f / plan.factor[j * k + j];
-    worker.barrier();
     for (size_t i = worker.id(); i < k; i += worker.count())
-      for (size_t j = 0; j < k; ++j)
-        plan.factor[i * k + j] =
-            j < i ? 0.0f : (j == i ? 1.0f : plan.factor[i * k + j] * inverse[j]);
+      for (size_t j = i + 1; j < k; ++j) plan.factor[i * k + j] *= inverse[j];
   });
   return plan;
 }

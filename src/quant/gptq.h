@@ -10,31 +10,23 @@
 
 namespace octet {
 
-// H = sum_t weight_t x_t x_t^T over the inputs of a linear.
-class Hessian {
- public:
-  Hessian(size_t k, ThreadTeam& team);
-  // x [m, ldx] with k channels; weight [m].
-  void add(const float* x, size_t ldx, size_t m, const float* weight);
-  size_t size() const { return k_; }
-  // The matrix [k, k], all of it.
-  const std::vector<float>& matrix();
-
- private:
-  size_t k_;
-  ThreadTeam& team_;
-  std::vector<float> h_;  // upper triangle, blockwise
-  bool mirrored_ = false;
+// Inputs of a linear, and how much an error at each token counts.
+struct WeightedRows {
+  const float* x;  // [m, k]
+  size_t k, m;
+  const float* weight;  // [m]
 };
 
-// The order and the factor with which rows are rounded: channels by falling diagonal of H, and
-// B [k, k] upper, B[i][j] = A[i][j] / A[j][j] with H + damping = A A^T in that order.
+// The order and the factor with which rows are rounded, from H = sum_t weight_t x_t x_t^T: channels
+// by falling diagonal, and B [k, k], B[i][j] = A[i][j] / A[j][j] for i < j, where H + damping =
+// A A^T with A upper, in that order. What is not above B's diagonal means nothing.
 struct RoundingPlan {
   std::vector<size_t> order;  // [k] position -> channel
-  std::vector<float> factor;  // [k, k], unit diagonal
+  std::vector<float> factor;  // [k, k]
 };
-// `damping`: share of the mean diagonal that is added to it.
-RoundingPlan plan_rounding(Hessian& hessian, double damping, ThreadTeam& team);
+// `damping`: share of the mean diagonal that is added to it. Holds k^2 floats, and 512 tokens
+// three times.
+RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team);
 
 // q = grid nearest to w [n, k] in the norm of H, row by row, with the symmetric row_grid().
 RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,

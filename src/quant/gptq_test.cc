@@ -37,44 +37,35 @@ double output_error(const std::vector<float>& x, const std::vector<float>& w,
   return sum;
 }
 
-TEST(Gptq, TheHessianIsTheWeightedSecondMoment) {
-  const size_t m = 700, k = 45;
-  ThreadTeam team(2);
-  const std::vector<float> x = inputs(m, k), weight(m, 0.5f);
-  Hessian h(k, team);
-  h.add(x.data(), k, m, weight.data());
-  for (size_t i = 0; i < k; ++i)
-    for (size_t j = 0; j < k; ++j) {
-      double sum = 0;
-      for (size_t t = 0; t < m; ++t) sum += 0.5 * double{x[t * k + i]} * x[t * k + j];
-      EXPECT_NEAR(h.matrix()[i * k + j], sum, 1e-2);
-    }
-}
-
 TEST(Gptq, ThePlanFactorsTheHessian) {
   const size_t m = 900, k = 300;  // more than two blocks
   ThreadTeam team(2);
-  const std::vector<float> x = inputs(m, k), ones(m, 1.0f);
-  Hessian h(k, team);
-  h.add(x.data(), k, m, ones.data());
-  const RoundingPlan plan = plan_rounding(h, 0.01, team);
+  const std::vector<float> x = inputs(m, k);
+  std::vector<float> weight(m);
+  for (size_t t = 0; t < m; ++t) weight[t] = t % 3 == 0 ? 0.5f : 1.5f;
+  const RoundingPlan plan = plan_rounding({x.data(), k, m, weight.data()}, 0.01, team);
+  std::vector<double> h(k * k, 0.0);  // in the plan's order
+  for (size_t t = 0; t < m; ++t)
+    for (size_t i = 0; i < k; ++i)
+      for (size_t j = 0; j < k; ++j)
+        h[i * k + j] +=
+            double{weight[t]} * double{x[t * k + plan.order[i]]} * double{x[t * k + plan.order[j]]};
   double mean = 0;
-  for (size_t i = 0; i < k; ++i) mean += h.matrix()[i * k + i] / static_cast<double>(k);
+  for (size_t i = 0; i < k; ++i) mean += h[i * k + i] / static_cast<double>(k);
+  for (size_t i = 1; i < k; ++i) EXPECT_GE(h[(i - 1) * k + i - 1], h[i * k + i]);
+  const auto b = [&](size_t i, size_t j) { return i == j ? 1.0 : double{plan.factor[i * k + j]}; };
   // B diag(d) B^T = H + damping; the last column of B gives d from the last diagonal entry on.
   std::vector<double> d(k);
   for (size_t i = k; i-- > 0;) {
-    const size_t c = plan.order[i];
-    double v = h.matrix()[c * k + c] + 0.01 * mean;
-    for (size_t j = i + 1; j < k; ++j) v -= d[j] * plan.factor[i * k + j] * plan.factor[i * k + j];
-    d[i] = v;
-    EXPECT_GT(v, 0);
-    EXPECT_EQ(plan.factor[i * k + i], 1.0f);
+    d[i] = h[i * k + i] + 0.01 * mean;
+    for (size_t j = i + 1; j < k; ++j) d[i] -= d[j] * b(i, j) * b(i, j);
+    EXPECT_GT(d[i], 0);
   }
   for (size_t i = 0; i < k; i += 7)
     for (size_t l = 0; l < i; l += 5) {
       double v = 0;
-      for (size_t j = i; j < k; ++j) v += d[j] * plan.factor[i * k + j] * plan.factor[l * k + j];
-      EXPECT_NEAR(v, h.matrix()[plan.order[i] * k + plan.order[l]], 1e-4 * mean);
+      for (size_t j = i; j < k; ++j) v += d[j] * b(i, j) * b(l, j);
+      EXPECT_NEAR(v, h[i * k + l], 1e-4 * mean);
     }
 }
 
@@ -84,10 +75,9 @@ TEST(Gptq, IndependentChannelsRoundToNearest) {
   std::vector<float> x(k * k, 0.0f);
   for (size_t i = 0; i < k; ++i) x[i * k + i] = 1 + static_cast<float>(i);
   const std::vector<float> ones(k, 1.0f), w = random(n * k, 2);
-  Hessian h(k, team);
-  h.add(x.data(), k, k, ones.data());
   const RoundedWeight a = round_weight(w, n, k, false, team);
-  const RoundedWeight b = round_weight_gptq(w, n, k, plan_rounding(h, 0, team), team);
+  const RoundedWeight b =
+      round_weight_gptq(w, n, k, plan_rounding({x.data(), k, k, ones.data()}, 0, team), team);
   EXPECT_EQ(a.q, b.q);
   EXPECT_EQ(a.scale, b.scale);
   EXPECT_EQ(a.sum, b.sum);
@@ -97,10 +87,9 @@ TEST(Gptq, HalvesTheErrorOnCorrelatedInputs) {
   const size_t m = 1200, n = 40, k = 290;
   ThreadTeam team(2);
   const std::vector<float> x = inputs(m, k), ones(m, 1.0f), w = random(n * k, 2);
-  Hessian h(k, team);
-  h.add(x.data(), k, m, ones.data());
   const RoundedWeight nearest = round_weight(w, n, k, false, team);
-  const RoundedWeight r = round_weight_gptq(w, n, k, plan_rounding(h, 0.01, team), team);
+  const RoundedWeight r =
+      round_weight_gptq(w, n, k, plan_rounding({x.data(), k, m, ones.data()}, 0.01, team), team);
   for (size_t j = 0; j < n; ++j) {
     int64_t sum = 0;
     for (size_t i = 0; i < k; ++i) sum += r.q[j * k + i];

@@ -27,6 +27,14 @@ std::vector<float> on_grid(const GroupInput& in, Scheme scheme, QuantParams para
   return grid;
 }
 
+// `channel` [k]: the cost of a squared error of every input.
+RangeProblem problem(const GroupInput& in, const std::vector<float>& channel) {
+  RangeProblem p{in.x, in.k, in.tokens, in.k, in.weight.data(), channel.data()};
+  p.stride = std::max<size_t>(1, in.tokens / kRangeTokens);
+  p.fold = in.fold.data();
+  return p;
+}
+
 }  // namespace
 
 std::vector<double> weighted_mean(const float* x, size_t tokens, size_t k,
@@ -41,28 +49,15 @@ std::vector<double> weighted_mean(const float* x, size_t tokens, size_t k,
   return mean;
 }
 
-QuantParams GroupQuantizer::find_range(const GroupInput& in,
-                                       const std::vector<const FloatWeight*>& weights) {
-  if (in.params) return *in.params;
-  const std::vector<double> squares = column_squares(weights, team_);
-  const std::vector<float> channel(squares.begin(), squares.end());
-  if (recipe_.ranges == RangeMethod::kMinMax)
-    return full_range({in.x, in.k, in.tokens, in.k, in.weight.data(), channel.data()}, stored_,
-                      team_);
-  return search_range({in.x, in.k, in.tokens, in.k, in.weight.data(), channel.data()}, stored_,
-                      std::max<size_t>(1, in.tokens / kRangeTokens), team_);
-}
-
 InputError GroupQuantizer::input_error(const GroupInput& in,
                                        const std::vector<const FloatWeight*>& weights) {
   const std::vector<double> squares = column_squares(weights, team_);
   const std::vector<float> channel(squares.begin(), squares.end());
-  const size_t stride = std::max<size_t>(1, in.tokens / kRangeTokens);
-  const RangeProblem p{in.x, in.k, in.tokens, in.k, in.weight.data(), channel.data()};
-  InputError e{range_loss(p, find_range(in, weights), stride, team_), 0, 0};
+  const RangeProblem p = problem(in, channel);
+  InputError e{range_loss(p, find_range(p, recipe_.ranges, stored_, team_), team_), 0, 0};
   const InputGrid levels{true, 1, 0};
   std::vector<float> rounded(in.k);
-  for (size_t t = 0; t < in.tokens; t += stride) {
+  for (size_t t = 0; t < in.tokens; t += p.stride) {
     const float* x = in.x + t * in.k;
     levels.round(x, in.k, rounded.data());
     double error = 0, signal = 0;
@@ -74,7 +69,7 @@ InputError GroupQuantizer::input_error(const GroupInput& in,
     e.per_token += double{in.weight[t]} * error;
     e.signal += double{in.weight[t]} * signal;
   }
-  for (double* sum : {&e.fixed, &e.per_token, &e.signal}) *sum *= static_cast<double>(stride);
+  for (double* sum : {&e.fixed, &e.per_token, &e.signal}) *sum *= static_cast<double>(p.stride);
   return e;
 }
 
@@ -83,14 +78,17 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
     const std::vector<double>* mean_input, const std::vector<double>* mean_output) {
   OCTET_CHECK(scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Dynamic);
   QuantParams params;
-  if (scheme == Scheme::kW8A8) params = find_range(in, weights);
+  if (in.params) {
+    params = *in.params;
+  } else if (scheme == Scheme::kW8A8) {
+    const std::vector<float> channel = channel_weight(weights);
+    params = find_range(problem(in, channel), recipe_.ranges, stored_, team_);
+  }
   const std::vector<float> grid = on_grid(in, scheme, params, team_);
   std::optional<RoundingPlan> plan;
-  if (recipe_.gptq_damping) {
-    Hessian hessian(in.k, team_);
-    hessian.add(grid.data(), in.k, in.tokens, in.weight.data());
-    plan = plan_rounding(hessian, *recipe_.gptq_damping, team_);
-  }
+  if (recipe_.gptq_damping)
+    plan = plan_rounding({grid.data(), in.k, in.tokens, in.weight.data()}, *recipe_.gptq_damping,
+                         team_);
   const std::vector<double> got = weighted_mean(grid.data(), in.tokens, in.k, in.weight);
   std::vector<double> own;
   if (recipe_.bias == BiasTarget::kFloat && mean_input != nullptr)

@@ -14,7 +14,8 @@ namespace octet {
 struct GroupInput {
   const float* x;  // [tokens, k]
   size_t tokens, k;
-  std::span<const float> weight;  // [tokens]: how much an error of the output counts
+  std::span<const float> weight;      // [tokens]: how much an error of the output counts
+  std::span<const uint8_t> fold;      // [tokens]: for cross-validation
   std::optional<QuantParams> params;  // of a static range that is known beforehand
 };
 
@@ -41,7 +42,10 @@ class GroupQuantizer {
                                         const std::vector<double>* mean_output);
 
  private:
-  QuantParams find_range(const GroupInput& in, const std::vector<const FloatWeight*>& weights);
+  std::vector<float> channel_weight(const std::vector<const FloatWeight*>& weights) {
+    const std::vector<double> squares = column_squares(weights, team_);
+    return {squares.begin(), squares.end()};
+  }
 
   const Recipe& recipe_;
   DType stored_;

@@ -37,7 +37,7 @@ std::vector<float> KvRange::key_scale(double power, size_t half) const {
 std::vector<float> KvRange::scale(const std::vector<float>& s) const {
   std::vector<float> scale(top_.size());
   for (size_t i = 0; i < scale.size(); ++i)
-    scale[i] = std::max(kMinQuantScale, (s.empty() ? top_[i] : top_[i] / s[i]) / 127.0f);
+    scale[i] = std::max(kMinQuantScale, (s.empty() ? top_[i] : top_[i] / std::fabs(s[i])) / 127.0f);
   return scale;
 }
 

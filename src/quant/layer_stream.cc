@@ -12,7 +12,8 @@ constexpr size_t kBatchRows = 1024;  // samples run together up to this many tok
 
 }  // namespace
 
-LayerStream::LayerStream(const ModelConfig& config, std::vector<size_t> lengths, ThreadTeam& team)
+LayerStream::LayerStream(const ModelConfig& config, std::vector<size_t> lengths,
+                         kernels::FloatType kv, ThreadTeam& team)
     : config_(config), team_(team) {
   config_.layers = 1;
   size_t longest = 0, most_rows = 0, most_blocks = 0;
@@ -32,7 +33,7 @@ LayerStream::LayerStream(const ModelConfig& config, std::vector<size_t> lengths,
     most_blocks = std::max(most_blocks, blocks);
   }
   buffers_ = std::make_unique<StepBuffers>(config_, most_rows);
-  cache_ = std::make_unique<KvCache>(config_, most_blocks, kernels::FloatType::kF32);
+  cache_ = std::make_unique<KvCache>(config_, most_blocks, kv);
   states_ = Buffer<float>(tokens_ * hidden());
   normalized_ = Buffer<float>(tokens_ * hidden());
   attended_ = Buffer<float>(tokens_ * static_cast<size_t>(config_.q_size()));

@@ -13,8 +13,10 @@ namespace octet {
 
 class LayerStream {
  public:
-  // Samples of the given lengths; the states start as zero.
-  LayerStream(const ModelConfig& config, std::vector<size_t> lengths, ThreadTeam& team);
+  // Samples of the given lengths; the states start as zero. `kv`: what attention reads keys and
+  // values as; kI8 needs layers with kv_scales.
+  LayerStream(const ModelConfig& config, std::vector<size_t> lengths, kernels::FloatType kv,
+              ThreadTeam& team);
 
   size_t tokens() const { return tokens_; }
   size_t hidden() const { return static_cast<size_t>(config_.hidden_size); }
@@ -33,6 +35,9 @@ class LayerStream {
   void mlp(const DecoderLayer& layer);
   void mlp_output(const DecoderLayer& layer);
   void set_intermediate(size_t size);
+  // Of the rows of the batch that is running, for taps: [rows, head_dim / 2].
+  const float* cos() const { return buffers_->cos.data(); }
+  const float* sin() const { return buffers_->sin.data(); }
 
  private:
   struct Batch {

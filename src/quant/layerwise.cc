@@ -13,24 +13,31 @@
 #include "src/quant/export.h"
 #include "src/quant/float_model.h"
 #include "src/quant/group_quantizer.h"
+#include "src/quant/input_channels.h"
+#include "src/quant/kv_range.h"
 #include "src/quant/layer_stream.h"
-#include "src/quant/mlp_channels.h"
 #include "src/quant/type_choice.h"
 
 namespace octet {
 namespace {
 
+using kernels::FloatType;
+
 constexpr size_t kGranule = 64;  // intermediate sizes are multiples of it
+// The quantized stream holds about so many of the tokens: ranges need all, to see rare values, but
+// the second moments that weights are rounded by do not.
+constexpr size_t kPartTokens = 8192;
 
 RotationOptions rotation_of(const Recipe& r) { return {r.rotate_residual, r.rotate_values}; }
 
 // A layer after its exact changes, and what the float stream saw in it.
 struct LayerWork {
   FloatLayer weights;
-  std::vector<float> o_weight, down_weight;      // [tokens] of errors of o and down
-  std::vector<double> qkv_input, gate_up_input;  // mean inputs [hidden]
-  std::vector<double> middle, end;               // mean states after attention, after MLP
-  std::optional<QuantParams> down_params;
+  std::vector<float> o_weight, down_weight;  // [tokens] of errors of o and down
+  // Means over the part: inputs [hidden], states after attention and after the MLP.
+  std::vector<double> qkv_input, gate_up_input, middle, end;
+  std::optional<QuantParams> o_params, down_params;
+  std::optional<KvCacheScales> kv;
   std::vector<GroupCost> costs;  // when measured, one a group
 };
 
@@ -55,7 +62,8 @@ class Layerwise {
     for (size_t i = 0; i < lengths_.size(); ++i)
       fold_.insert(fold_.end(), lengths_[i], static_cast<uint8_t>(i * kFolds / lengths_.size()));
     ones_.assign(ids_.size(), 1.0f);
-    start(float_);
+    choose_part();
+    float_ = embedded(ids_, lengths_, FloatType::kF32);
   }
 
   KeptInFloat run(OutputFolder& output) {
@@ -76,13 +84,14 @@ class Layerwise {
         costs.insert(costs.end(), work.costs.begin(), work.costs.end());
       }
       choose_types(costs, recipe_.dynamic_budget, recipe_.float_budget, types_, kept_);
-      start(float_);
+      float_ = embedded(ids_, lengths_, FloatType::kF32);
     }
     ExportLayout layout{config, types_};
     layout.config.intermediate_size += static_cast<int64_t>(copies_);
     Exporter exporter(output.path(), folder_, layout, options_);
     exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
-    start(quant_);
+    quant_ = embedded(of_part(ids_), part_lengths_,
+                      recipe_.quantize_kv_cache ? FloatType::kI8 : FloatType::kF32);
     for (int64_t layer = 0; layer < config.layers; ++layer) {
       progress.update(layer + (measured ? config.layers : 0),
                       fmt::format("quantizing layer {}", layer));
@@ -103,11 +112,26 @@ class Layerwise {
   size_t hidden() const { return as_size(model_.config().hidden_size); }
   Scheme type(int64_t layer, LinearKind kind) const { return types_.at(linear_name(layer, kind)); }
 
+  // Every n-th text for the quantized stream.
+  void choose_part() {
+    const size_t every = (tokens() + kPartTokens - 1) / kPartTokens;
+    size_t row = 0;
+    for (size_t i = 0; i < lengths_.size(); row += lengths_[i++]) {
+      if (i % every != 0) continue;
+      part_lengths_.push_back(lengths_[i]);
+      for (size_t t = row; t < row + lengths_[i]; ++t) part_.push_back(t);
+    }
+    part_ones_.assign(part_.size(), 1.0f);
+    part_fold_ = of_part(fold_);
+  }
+
   // A stream at the embedding.
-  void start(std::unique_ptr<LayerStream>& stream) {
-    stream = std::make_unique<LayerStream>(model_.config(), lengths_, team_);
-    const std::vector<float> states = model_.embed(ids_, stored_);
+  std::unique_ptr<LayerStream> embedded(const std::vector<int32_t>& ids,
+                                        const std::vector<size_t>& lengths, FloatType kv) {
+    auto stream = std::make_unique<LayerStream>(model_.config(), lengths, kv, team_);
+    const std::vector<float> states = model_.embed(ids, stored_);
     std::copy(states.begin(), states.end(), stream->states());
+    return stream;
   }
 
   // How many channels every MLP gains; none when every down_proj stays in float.
@@ -130,34 +154,48 @@ class Layerwise {
     const auto pack = [&](size_t group) {
       return pack_float(std::as_const(w).weights_of(input_groups()[group]), team_);
     };
-    const DecoderLayer layer{w.input_norm, w.post_norm, pack(0), pack(1), pack(2), pack(3)};
+    DecoderLayer layer{w.input_norm, w.post_norm, pack(0), pack(1), pack(2), pack(3)};
     LayerStream& s = *float_;
+    const size_t q = as_size(model_.config().q_size()), kv = as_size(model_.config().kv_size());
+    KvRange keys(kv), values(kv);
+    if (recipe_.quantize_kv_cache)
+      layer.qkv = std::make_unique<TapLinear>(
+          std::move(layer.qkv), Tap(), [&](const float* y, size_t ld, size_t m) {
+            const size_t half = as_size(model_.config().head_dim / 2);
+            keys.observe_turned(y + q, ld, m, s.cos(), s.sin(), half);
+            values.observe(y + q + kv, ld, m);
+          });
     s.set_intermediate(w.at(LinearKind::kUp).shape.n);
     std::vector<float> before;
     InputError error[2];
     const auto see_input = [&](size_t group, const Norm& norm, std::vector<double>& mean) {
       const float* x = s.normalized(norm);
-      mean = weighted_mean(x, tokens(), hidden(), ones_);
+      mean = part_mean(x, ones_);
       if (!measure) return;
-      error[group / 2] = groups_.input_error({x, tokens(), hidden(), ones_, {}},
+      error[group / 2] = groups_.input_error({x, tokens(), hidden(), ones_, fold_, {}},
                                              std::as_const(w).weights_of(input_groups()[group]));
       before.assign(s.states(), s.states() + tokens() * hidden());
     };
     const auto see_output = [&](std::vector<float>& weight, std::vector<double>& mean) {
       weight = token_weights();
-      mean = weighted_mean(s.states(), tokens(), hidden(), weight);
+      mean = part_mean(s.states(), weight);
     };
 
     see_input(0, layer.input_norm, work.qkv_input);
     s.attention(layer);
-    const std::vector<float> value_scale = scale_of_values(w);
     s.attention_output(layer);
     see_output(work.o_weight, work.middle);
-    if (!value_scale.empty()) fuse(value_scale, input_groups()[1], model_.config(), w);
     if (measure) {
       add_cost(work, index, 0, error[0], change(before, work.o_weight) / error[0].signal);
-      add_cost(work, index, 1, attended_error(w, value_scale, work.o_weight),
-               1 / change({}, work.o_weight));
+      add_cost(work, index, 1, attended_error(work), 1 / change({}, work.o_weight));
+    } else {
+      std::vector<float> scale;  // of the values
+      if (const auto plan = plan_values(work, type(index, LinearKind::kO))) {
+        fuse(plan->scale, input_groups()[1], model_.config(), w);
+        work.o_params = plan->params;
+        scale = source_scale(plan->scale, kv, model_.config());
+      }
+      if (recipe_.quantize_kv_cache) work.kv = KvCacheScales{keys.scale({}), values.scale(scale)};
     }
 
     see_input(2, layer.post_norm, work.gate_up_input);
@@ -167,7 +205,8 @@ class Layerwise {
     if (measure) {
       add_cost(work, index, 2, error[1], change(before, work.down_weight) / error[1].signal);
       add_cost(work, index, 3, activated_error(work), 1 / change({}, work.down_weight));
-    } else if (const std::optional<MlpPlan> plan = plan_mlp(work, type(index, LinearKind::kDown))) {
+    } else if (const std::optional<ChannelPlan> plan =
+                   plan_mlp(work, type(index, LinearKind::kDown))) {
       fuse(plan->scale, input_groups()[3], model_.config(), w);
       split_channels(plan->split, w);
       work.down_params = plan->params;
@@ -200,21 +239,24 @@ class Layerwise {
     work.costs.push_back(std::move(cost));
   }
 
-  InputError attended_error(const FloatLayer& w, const std::vector<float>& scale,
-                            const std::vector<float>& weight) {
-    const size_t q = w.at(LinearKind::kO).shape.k;
-    std::vector<float> x(float_->attended(), float_->attended() + tokens() * q);
-    if (!scale.empty())
-      for (size_t i = 0; i < x.size(); ++i) x[i] /= scale[i % q];
-    return groups_.input_error({x.data(), tokens(), q, weight, {}},
-                               w.weights_of(input_groups()[1]));
+  InputError attended_error(const LayerWork& work) {
+    if (recipe_.value_margin)
+      return {plan_values(work, Scheme::kW8A8)->error,
+              plan_values(work, Scheme::kW8A8Dynamic)->error, 0};
+    return groups_.input_error({float_->attended(),
+                                tokens(),
+                                work.weights.at(LinearKind::kO).shape.k,
+                                work.o_weight,
+                                fold_,
+                                {}},
+                               work.weights.weights_of(input_groups()[1]));
   }
 
   InputError activated_error(const LayerWork& work) {
     if (recipe_.equalize_mlp)
       return {plan_mlp(work, Scheme::kW8A8)->error, plan_mlp(work, Scheme::kW8A8Dynamic)->error, 0};
     return groups_.input_error(
-        {float_->activated(), tokens(), float_->intermediate(), work.down_weight, {}},
+        {float_->activated(), tokens(), float_->intermediate(), work.down_weight, fold_, {}},
         work.weights.weights_of(input_groups()[3]));
   }
 
@@ -234,48 +276,55 @@ class Layerwise {
     return w;
   }
 
-  // The KV channel that column i of o reads.
-  size_t value_channel(size_t i) const {
-    const ModelConfig& c = model_.config();
-    const size_t dim = as_size(c.head_dim), group = as_size(c.heads / c.kv_heads);
-    return i / dim / group * dim + i % dim;
+  // Weighted mean [hidden] over the part's rows of x [tokens, hidden].
+  std::vector<double> part_mean(const float* x, const std::vector<float>& weight) const {
+    return weighted_mean(part_rows(x).data(), part_.size(), hidden(), of_part(weight));
   }
 
-  // max|x|^alpha / max|W_o|^(1 - alpha) per KV channel, geometric mean 1, for every column of o;
-  // empty without the step.
-  std::vector<float> scale_of_values(const FloatLayer& w) const {
-    if (recipe_.value_alpha == 0) return {};
-    const FloatWeight& o = w.at(LinearKind::kO);
-    const size_t q = o.shape.k, kv = as_size(model_.config().kv_size());
-    std::vector<float> input(kv, 0.0f), weight(kv, 0.0f), s(kv);
-    const auto raise = [&](std::vector<float>& top, size_t i, float v) {
-      top[value_channel(i)] = std::max(top[value_channel(i)], std::fabs(v));
-    };
-    for (size_t i = 0; i < tokens() * q; ++i) raise(input, i % q, float_->attended()[i]);
-    for (size_t i = 0; i < o.w.size(); ++i) raise(weight, i % q, o.w[i]);
-    const float alpha = static_cast<float>(recipe_.value_alpha);
-    double logs = 0;
-    for (size_t i = 0; i < kv; ++i) {
-      s[i] = std::pow(std::max(input[i], 1e-6f), alpha) /
-             std::pow(std::max(weight[i], 1e-6f), 1 - alpha);
-      logs += std::log(double{s[i]});
-    }
-    const float middle = static_cast<float>(std::exp(logs / static_cast<double>(kv)));
-    std::vector<float> columns(q);
-    for (size_t i = 0; i < q; ++i) columns[i] = s[value_channel(i)] / middle;
-    return columns;
+  template <typename T>
+  std::vector<T> of_part(const std::vector<T>& all) const {
+    std::vector<T> v(part_.size());
+    for (size_t i = 0; i < v.size(); ++i) v[i] = all[part_[i]];
+    return v;
+  }
+
+  // The part's rows of x [tokens, hidden].
+  std::vector<float> part_rows(const float* x) const {
+    std::vector<float> rows;
+    rows.reserve(part_.size() * hidden());
+    for (size_t t : part_) rows.insert(rows.end(), x + t * hidden(), x + (t + 1) * hidden());
+    return rows;
+  }
+
+  // Nothing for an o_proj in float.
+  std::optional<ChannelPlan> plan_values(const LayerWork& work, Scheme scheme) {
+    if (!recipe_.value_margin || scheme == Scheme::kFloat) return std::nullopt;
+    const ModelConfig& c = model_.config();
+    const FloatWeight& o = work.weights.at(LinearKind::kO);
+    const ChannelInputs in{float_->attended(),
+                           tokens(),
+                           o.shape.k,
+                           work.o_weight,
+                           fold_,
+                           &o,
+                           as_size(c.heads / c.kv_heads),
+                           as_size(c.head_dim)};
+    return plan(in, {0, 0, 0, *recipe_.value_margin}, scheme);
   }
 
   // Nothing for a down_proj in float that need not grow.
-  std::optional<MlpPlan> plan_mlp(const LayerWork& work, Scheme scheme) {
+  std::optional<ChannelPlan> plan_mlp(const LayerWork& work, Scheme scheme) {
     if (!recipe_.equalize_mlp || (copies_ == 0 && scheme == Scheme::kFloat)) return std::nullopt;
     const Recipe::EqualizeMlp& e = *recipe_.equalize_mlp;
-    const MlpInputs in{float_->activated(), tokens(), float_->intermediate(),
-                       work.down_weight,    fold_,    &work.weights.at(LinearKind::kDown)};
-    const MlpChannelOptions options{copies_, recipe_.gptq_damping ? e.weight_noise : 1, e.spread,
-                                    e.margin};
-    return scheme == Scheme::kW8A8 ? plan_static_mlp(in, options, stored_, team_)
-                                   : plan_dynamic_mlp(in, options, team_);
+    const ChannelInputs in{float_->activated(), tokens(), float_->intermediate(),
+                           work.down_weight,    fold_,    &work.weights.at(LinearKind::kDown)};
+    return plan(in, {copies_, recipe_.gptq_damping ? e.weight_noise : 1, e.spread, e.margin},
+                scheme);
+  }
+
+  ChannelPlan plan(const ChannelInputs& in, const ChannelOptions& options, Scheme scheme) {
+    return scheme == Scheme::kW8A8 ? plan_static(in, options, stored_, team_)
+                                   : plan_dynamic(in, options, team_);
   }
 
   void quantize_layer(int64_t index, Exporter& exporter) {
@@ -284,35 +333,46 @@ class Layerwise {
     QuantizedLayer out;
     LayerStream& s = *quant_;
     s.set_intermediate(w.at(LinearKind::kUp).shape.n);
-    DecoderLayer layer{w.input_norm, w.post_norm, nullptr, nullptr, nullptr, nullptr};
+    DecoderLayer layer{w.input_norm, w.post_norm, nullptr, nullptr, nullptr, nullptr, {}};
     const size_t q = w.at(LinearKind::kO).shape.k;
-    layer.qkv =
-        quantize(index, 0, w, out, {s.normalized(layer.input_norm), tokens(), hidden(), ones_, {}},
-                 &work.qkv_input, nullptr);
+    if (work.kv) {
+      const std::vector<float> zero(work.kv->k.size(), 0.0f);
+      layer.kv_scales = {work.kv->k, zero, work.kv->v, zero};
+      out.kv = &*work.kv;
+    }
+    layer.qkv = quantize(
+        index, 0, w, out,
+        {s.normalized(layer.input_norm), part_.size(), hidden(), part_ones_, part_fold_, {}},
+        &work.qkv_input, nullptr);
     s.attention(layer);
-    std::vector<double> target = missing(work.middle, work.o_weight);
-    layer.o = quantize(index, 1, w, out, {s.attended(), tokens(), q, work.o_weight, {}}, nullptr,
-                       &target);
+    const std::vector<float> o_weight = of_part(work.o_weight);
+    std::vector<double> target = missing(work.middle, o_weight);
+    layer.o = quantize(index, 1, w, out,
+                       {s.attended(), part_.size(), q, o_weight, part_fold_, work.o_params},
+                       nullptr, &target);
     s.attention_output(layer);
-    layer.gate_up =
-        quantize(index, 2, w, out, {s.normalized(layer.post_norm), tokens(), hidden(), ones_, {}},
-                 &work.gate_up_input, nullptr);
+    layer.gate_up = quantize(
+        index, 2, w, out,
+        {s.normalized(layer.post_norm), part_.size(), hidden(), part_ones_, part_fold_, {}},
+        &work.gate_up_input, nullptr);
     s.mlp(layer);
-    target = missing(work.end, work.down_weight);
-    layer.down =
-        quantize(index, 3, w, out,
-                 {s.activated(), tokens(), s.intermediate(), work.down_weight, work.down_params},
-                 nullptr, &target);
+    const std::vector<float> down_weight = of_part(work.down_weight);
+    target = missing(work.end, down_weight);
+    layer.down = quantize(
+        index, 3, w, out,
+        {s.activated(), part_.size(), s.intermediate(), down_weight, part_fold_, work.down_params},
+        nullptr, &target);
     s.mlp_output(layer);
     if (report_ != nullptr)
-      report_->add_states(index, float_->states(), s.states(), tokens() * hidden());
+      report_->add_states(index, part_rows(float_->states()).data(), s.states(),
+                          part_.size() * hidden());
     exporter.write_layer(index, w, out);
   }
 
   // What the quantized stream's mean state still lacks of the float stream's.
   std::vector<double> missing(const std::vector<double>& wanted,
                               const std::vector<float>& weight) const {
-    std::vector<double> m = weighted_mean(quant_->states(), tokens(), hidden(), weight);
+    std::vector<double> m = weighted_mean(quant_->states(), part_.size(), hidden(), weight);
     for (size_t i = 0; i < m.size(); ++i) m[i] = wanted[i] - m[i];
     return m;
   }
@@ -350,7 +410,12 @@ class Layerwise {
   QuantizedLinear quantize_head() {
     if (types_.at("lm_head") == Scheme::kFloat) return {};
     const FloatWeight head = model_.head();
-    const GroupInput in{quant_->normalized(model_.final_norm()), tokens(), hidden(), ones_, {}};
+    const GroupInput in{quant_->normalized(model_.final_norm()),
+                        part_.size(),
+                        hidden(),
+                        part_ones_,
+                        part_fold_,
+                        {}};
     std::vector<QuantizedLinear> linears =
         groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr);
     if (report_ != nullptr) tell({"lm_head"}, Scheme::kW8A8, in, {&head}, linears, nullptr);
@@ -366,9 +431,10 @@ class Layerwise {
   FloatModel model_;
   GroupQuantizer groups_;
   std::vector<int32_t> ids_;
-  std::vector<size_t> lengths_;
-  std::vector<uint8_t> fold_;
-  std::vector<float> ones_;
+  std::vector<size_t> lengths_, part_lengths_;
+  std::vector<size_t> part_;  // tokens of the quantized stream
+  std::vector<uint8_t> fold_, part_fold_;
+  std::vector<float> ones_, part_ones_;
   std::unique_ptr<LayerStream> float_, quant_;
   KeptInFloat kept_;
   std::map<std::string, Scheme> types_;

@@ -25,7 +25,8 @@ std::vector<std::vector<int32_t>> tokens_of(const std::string& model) {
 std::vector<float> logits_of(const fs::path& model, const std::vector<int32_t>& ids,
                              ThreadTeam& team) {
   Transformer t(std::make_shared<const ModelFolder>(model), team, ids.size());
-  KvCache cache(t.config(), blocks_for(ids.size()), kernels::FloatType::kF32);
+  KvCache cache(t.config(), blocks_for(ids.size()),
+                kv_type(ModelFolder(model), kernels::FloatType::kF32));
   std::vector<int32_t> blocks;
   EXPECT_TRUE(cache.allocate(blocks_for(ids.size()), blocks));
   Batch batch;
@@ -116,6 +117,22 @@ TEST_P(Layerwise, ExactChangesAloneChangeNothing) {
   // All in float: what is left is the rounding of changed weights to 16 bits, 2^-9 of each in bf16.
   run([](QuantizeOptions& o) { o.recipe->float_budget = 21; });
   EXPECT_LT(error(), 0.01);
+}
+
+TEST_P(Layerwise, KeysAndValuesInInt8) {
+  run([](QuantizeOptions& o) { o.recipe->dynamic_budget = 0; });
+  const double without = error();
+  run([](QuantizeOptions& o) {
+    o.recipe->dynamic_budget = 0;
+    o.recipe->quantize_kv_cache = o.quantize_kv_cache = true;
+  });
+  expect_good();
+  const ModelFolder folder(target_);
+  EXPECT_EQ(folder.description()->types.at("model.layers.0.self_attn.k_proj.kv_cache_scale"), "C8");
+  EXPECT_EQ(kv_type(folder, kernels::FloatType::kF32), kernels::FloatType::kI8);
+  // Keys and values in 255 steps of each channel's range add less than linears in int8 cost.
+  EXPECT_NE(error(), without);
+  EXPECT_LT(error(), 1.4 * without);
 }
 
 TEST_P(Layerwise, TheWrittenRecipeMakesTheSameBytes) {

@@ -1,7 +1,8 @@
-// The range of a linear's input that costs its output least on given inputs.
+// The static range of a linear's input.
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "src/checkpoint/dtype.h"
@@ -10,22 +11,37 @@
 
 namespace octet {
 
+// Tokens of neighbouring texts are one of so many folds, for cross-validation.
+inline constexpr size_t kFolds = 4;
+
+enum class RangeMethod {
+  kMinMax,    // all inputs
+  kQuantile,  // all but a share of them on either side
+  kSearch     // the one of least loss among those that shrink the sides of [min, max]
+};
+struct RangeFit {
+  RangeMethod method = RangeMethod::kSearch;
+  double quantile = 0.9999;  // of kQuantile: the share of inputs within either side
+  // The range is made wider by this factor; nothing: by the one of least loss on folds when it is
+  // fitted to the other folds.
+  std::optional<double> margin = 1.0;
+};
+
 // Inputs of a linear: x [m, ldx] with k channels, a weight for every token, and the cost of a
 // squared error in every channel (the sum of its squared weights).
 struct RangeProblem {
   const float* x;
   size_t ldx, m, k;
-  const float* token_weight;    // [m]
-  const float* channel_weight;  // [k]
+  const float* token_weight;      // [m]
+  const float* channel_weight;    // [k]
+  size_t stride = 1;              // losses and quantiles are of every so many-th token
+  const uint8_t* fold = nullptr;  // [m] below kFolds; only where a margin is to be found
 };
 
 // sum_t token_weight sum_i channel_weight (dequantized(x) - x)^2 over every `stride`-th token.
-double range_loss(const RangeProblem& p, QuantParams params, size_t stride, ThreadTeam& team);
+double range_loss(const RangeProblem& p, QuantParams params, ThreadTeam& team);
 
-// The parameters (scale rounded to `stored`) that hold all inputs.
-QuantParams full_range(const RangeProblem& p, DType stored, ThreadTeam& team);
-
-// Those of least loss among the ranges that shrink the sides of [min, max] of the inputs.
-QuantParams search_range(const RangeProblem& p, DType stored, size_t stride, ThreadTeam& team);
+// The parameters, with a scale rounded to `stored`.
+QuantParams find_range(const RangeProblem& p, const RangeFit& fit, DType stored, ThreadTeam& team);
 
 }  // namespace octet

@@ -28,7 +28,8 @@ const std::map<std::string, Step>& steps() {
   static const std::map<std::string, Step> all = {
       {"rotate_residual", [](YamlMap& p, Recipe& r) { r.rotate_residual = seed_of(p); }},
       {"rotate_values", [](YamlMap& p, Recipe& r) { r.rotate_values = seed_of(p); }},
-      {"scale_values", [](YamlMap& p, Recipe& r) { r.value_alpha = p.number("alpha", 0.5, 0, 1); }},
+      {"equalize_values",
+       [](YamlMap& p, Recipe& r) { r.value_margin = p.number("margin", 1, 0.1, 10); }},
       {"equalize_mlp",
        [](YamlMap& p, Recipe& r) {
          Recipe::EqualizeMlp e;
@@ -47,9 +48,14 @@ const std::map<std::string, Step>& steps() {
        }},
       {"find_ranges",
        [](YamlMap& p, Recipe& r) {
-         r.ranges = p.word("method", "search", {"minmax", "search"}) == "minmax"
-                        ? RangeMethod::kMinMax
-                        : RangeMethod::kSearch;
+         const std::string method = p.word("method", "search", {"minmax", "quantile", "search"});
+         r.ranges.method = method == "minmax"     ? RangeMethod::kMinMax
+                           : method == "quantile" ? RangeMethod::kQuantile
+                                                  : RangeMethod::kSearch;
+         r.ranges.quantile = p.number("quantile", r.ranges.quantile, 0.5, 1);
+         const double margin = p.number("margin", 1, 0, 10);  // 0: by cross-validation
+         r.ranges.margin.reset();
+         if (margin > 0) r.ranges.margin = margin;
        }},
       {"round_weights",
        [](YamlMap& p, Recipe& r) {
@@ -58,6 +64,7 @@ const std::map<std::string, Step>& steps() {
          r.gptq_damping.reset();
          if (gptq) r.gptq_damping = damping;
        }},
+      {"quantize_kv_cache", [](YamlMap&, Recipe& r) { r.quantize_kv_cache = true; }},
       {"correct_bias",
        [](YamlMap& p, Recipe& r) {
          r.bias = p.word("target", "float", {"float", "own"}) == "own" ? BiasTarget::kOwn
@@ -123,20 +130,28 @@ std::string to_yaml(const Recipe& r) {
   if (r.rotate_residual)
     s += fmt::format("  - rotate_residual: {{seed: {}}}\n", *r.rotate_residual);
   if (r.rotate_values) s += fmt::format("  - rotate_values: {{seed: {}}}\n", *r.rotate_values);
-  if (r.value_alpha > 0) s += fmt::format("  - scale_values: {{alpha: {}}}\n", r.value_alpha);
+  if (r.value_margin) s += fmt::format("  - equalize_values: {{margin: {}}}\n", *r.value_margin);
   if (const auto& e = r.equalize_mlp)
     s += fmt::format("  - equalize_mlp: {{copies: {}, weight_noise: {}, spread: {}, margin: {}}}\n",
                      e->copies, e->weight_noise, e->spread, e->margin);
   s += fmt::format("  - choose_types: {{float_budget: {}, dynamic_budget: {}}}\n", r.float_budget,
                    r.dynamic_budget ? static_cast<int64_t>(*r.dynamic_budget) : int64_t{-1});
-  s += fmt::format("  - find_ranges: {{method: {}}}\n",
-                   r.ranges == RangeMethod::kSearch ? "search" : "minmax");
+  const bool minmax = r.ranges.method == RangeMethod::kMinMax;
+  s += fmt::format("  - find_ranges: {{method: {}, margin: {}",
+                   minmax                                      ? "minmax"
+                   : r.ranges.method == RangeMethod::kQuantile ? "quantile"
+                                                               : "search",
+                   r.ranges.margin.value_or(0));
+  if (r.ranges.method == RangeMethod::kQuantile)
+    s += fmt::format(", quantile: {}", r.ranges.quantile);
+  s += "}\n";
   s += r.gptq_damping
            ? fmt::format("  - round_weights: {{method: gptq, damping: {}}}\n", *r.gptq_damping)
            : std::string("  - round_weights: {method: nearest}\n");
   if (r.bias != BiasTarget::kNone)
     s += fmt::format("  - correct_bias: {{target: {}}}\n",
                      r.bias == BiasTarget::kFloat ? "float" : "own");
+  if (r.quantize_kv_cache) s += "  - quantize_kv_cache\n";
   return s;
 }
 

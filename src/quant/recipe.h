@@ -6,18 +6,18 @@
 #include <optional>
 #include <string>
 
+#include "src/quant/range_search.h"
+
 namespace octet {
 
-enum class RangeMethod { kMinMax, kSearch };    // find_ranges
 enum class BiasTarget { kNone, kOwn, kFloat };  // correct_bias
 
 struct Recipe {
   std::string name;
   // Exact changes. R1 (fuses the norms and unties the head) and R2, with their seeds.
   std::optional<uint64_t> rotate_residual, rotate_values;
-  double value_alpha = 0;  // scale_values: from v into o, amplitude ^ alpha; 0 = none
-  // equalize_mlp: channels added, as a share of intermediate_size, and the rest of
-  // MlpChannelOptions.
+  std::optional<double> value_margin;  // equalize_values: as that of equalize_mlp
+  // equalize_mlp: channels added, as a share of intermediate_size, and the rest of ChannelOptions.
   struct EqualizeMlp {
     double copies = 0;
     double weight_noise = 0.5;
@@ -28,10 +28,11 @@ struct Recipe {
   // choose_types: at most so many linears in float, and per token (nothing: wherever it pays).
   size_t float_budget = 0;
   std::optional<size_t> dynamic_budget;
-  RangeMethod ranges = RangeMethod::kSearch;
+  RangeFit ranges;  // find_ranges
   // round_weights: GPTQ with this damping; nothing = to nearest.
   std::optional<double> gptq_damping;
   BiasTarget bias = BiasTarget::kNone;
+  bool quantize_kv_cache = false;  // C8
 };
 
 // The shipped recipe of that name (recipes/*.yaml), or the file. Throws Error naming line and

@@ -32,18 +32,19 @@ TEST(Recipe, ShippedOnesComeBackFromWhatIsWritten) {
 
 TEST(Recipe, StepsSetWhatTheyName) {
   const Recipe r = parse_recipe(
-      "recipe: mine\nsteps:\n  - rotate_residual: {seed: 7}\n  - scale_values\n"
+      "recipe: mine\nsteps:\n  - rotate_residual: {seed: 7}\n  - equalize_values\n"
       "  - choose_types: {float_budget: 3, dynamic_budget: 2}\n  - find_ranges: {method: minmax}\n"
       "  - round_weights: {method: nearest}\n",
       "r.yaml");
   EXPECT_EQ(r.name, "mine");
   EXPECT_EQ(r.rotate_residual, 7u);
   EXPECT_FALSE(r.rotate_values);
-  EXPECT_EQ(r.value_alpha, 0.5);
+  EXPECT_EQ(r.value_margin, 1.0);
   EXPECT_FALSE(r.equalize_mlp);
   EXPECT_EQ(r.float_budget, 3u);
   EXPECT_EQ(r.dynamic_budget, 2u);
-  EXPECT_EQ(r.ranges, RangeMethod::kMinMax);
+  EXPECT_EQ(r.ranges.method, RangeMethod::kMinMax);
+  EXPECT_EQ(r.ranges.margin, 1.0);
   EXPECT_FALSE(r.gptq_damping);
   EXPECT_EQ(r.bias, BiasTarget::kNone);
 }
@@ -53,10 +54,13 @@ TEST(Recipe, RefusesWithLineAndField) {
   EXPECT_THAT(error_of("recipe: a\n"), HasSubstr("no list of steps"));
   EXPECT_THAT(error_of("steps:\n  - find_ranges\n  - turn: {}\n"), HasSubstr("line 3"));
   EXPECT_THAT(error_of("steps:\n  - turn: {}\n"), HasSubstr("rotate_residual"));
-  EXPECT_THAT(error_of("steps:\n  - scale_values: {alpha: 2}\n"), HasSubstr("scale_values.alpha"));
-  EXPECT_THAT(error_of("steps:\n  - scale_values: {alpha: high}\n"), HasSubstr("high"));
-  EXPECT_THAT(error_of("steps:\n  - scale_values: {beta: 1}\n"), HasSubstr("scale_values.beta"));
-  EXPECT_THAT(error_of("steps:\n  - find_ranges: {method: magic}\n"), HasSubstr("minmax, search"));
+  EXPECT_THAT(error_of("steps:\n  - equalize_values: {margin: 20}\n"),
+              HasSubstr("equalize_values.margin"));
+  EXPECT_THAT(error_of("steps:\n  - equalize_values: {margin: high}\n"), HasSubstr("high"));
+  EXPECT_THAT(error_of("steps:\n  - equalize_values: {beta: 1}\n"),
+              HasSubstr("equalize_values.beta"));
+  EXPECT_THAT(error_of("steps:\n  - find_ranges: {method: magic}\n"),
+              HasSubstr("minmax, quantile, search"));
   EXPECT_THAT(error_of("steps:\n  - find_ranges\n  - find_ranges\n"), HasSubstr("twice"));
   EXPECT_THAT(error_of("steps:\n  - [1, 2]\n"), HasSubstr("no name"));
   EXPECT_THROW(load_recipe("no/such/recipe.yaml"), Error);

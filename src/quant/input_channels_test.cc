@@ -1,4 +1,4 @@
-#include "src/quant/mlp_channels.h"
+#include "src/quant/input_channels.h"
 
 #include <gtest/gtest.h>
 
@@ -11,9 +11,9 @@ namespace {
 
 constexpr size_t kTokens = 400, kChannels = 40, kOutputs = 24;
 
-class MlpChannels : public ::testing::Test {
+class InputChannels : public ::testing::Test {
  protected:
-  MlpChannels() : x_(kTokens * kChannels), weight_(kTokens, 1.0f), fold_(kTokens) {
+  InputChannels() : x_(kTokens * kChannels), weight_(kTokens, 1.0f), fold_(kTokens) {
     std::mt19937 engine(5);
     std::normal_distribution<float> normal;
     for (float& v : x_) v = normal(engine);
@@ -25,12 +25,12 @@ class MlpChannels : public ::testing::Test {
     down_.w.resize(kOutputs * kChannels);
     for (float& v : down_.w) v = normal(engine);
   }
-  MlpInputs inputs() const { return {x_.data(), kTokens, kChannels, weight_, fold_, &down_}; }
-  MlpPlan plan(size_t copies) {
-    return plan_static_mlp(inputs(), {copies, 0.5, 0.15, 1}, DType::kBF16, team_);
+  ChannelInputs inputs() const { return {x_.data(), kTokens, kChannels, weight_, fold_, &down_}; }
+  ChannelPlan plan(size_t copies) {
+    return plan_static(inputs(), {copies, 0.5, 0.15, 1}, DType::kBF16, team_);
   }
   // sum_t sum_c |W_c|^2 e^2 of what the copies' integers add up to; `params`: none per token.
-  double measured_error(const MlpPlan& p) const {
+  double measured_error(const ChannelPlan& p) const {
     std::vector<double> norm(kChannels, 0.0);
     for (size_t i = 0; i < down_.w.size(); ++i)
       norm[i % kChannels] += double{down_.w[i]} * down_.w[i];
@@ -61,8 +61,8 @@ class MlpChannels : public ::testing::Test {
   FloatWeight down_;
 };
 
-TEST_F(MlpChannels, CopiesAreGivenOutAndAddUp) {
-  const MlpPlan p = plan(8);
+TEST_F(InputChannels, CopiesAreGivenOutAndAddUp) {
+  const ChannelPlan p = plan(8);
   ASSERT_EQ(p.split.source.size(), kChannels + 8);
   std::vector<double> sum(kChannels, 0.0);
   std::vector<size_t> copies(kChannels, 0);
@@ -74,20 +74,20 @@ TEST_F(MlpChannels, CopiesAreGivenOutAndAddUp) {
   EXPECT_GE(copies[3], 5u);  // the outlier dominates the rows of down once it is scaled
 }
 
-TEST_F(MlpChannels, TheErrorIsTheExpectedOne) {
+TEST_F(InputChannels, TheErrorIsTheExpectedOne) {
   for (size_t copies : {size_t{0}, size_t{8}}) {
     // The plan counts what other text would clip besides.
-    const MlpPlan fixed = plan(copies);
+    const ChannelPlan fixed = plan(copies);
     EXPECT_LT(measured_error(fixed), 1.2 * fixed.error) << copies;
     EXPECT_GT(measured_error(fixed), 0.4 * fixed.error) << copies;
-    const MlpPlan dynamic = plan_dynamic_mlp(inputs(), {copies, 0.5, 0.15, 1}, team_);
+    const ChannelPlan dynamic = plan_dynamic(inputs(), {copies, 0.5, 0.15, 1}, team_);
     EXPECT_FALSE(dynamic.params);
     EXPECT_NEAR(measured_error(dynamic), dynamic.error, 0.01 * dynamic.error) << copies;
   }
 }
 
-TEST_F(MlpChannels, BeatOneScaleForAllChannels) {
-  MlpPlan plain;
+TEST_F(InputChannels, BeatOneScaleForAllChannels) {
+  ChannelPlan plain;
   plain.scale.assign(kChannels, 1);
   float top = 0;
   for (float v : x_) top = std::max(top, std::fabs(v));
@@ -96,22 +96,22 @@ TEST_F(MlpChannels, BeatOneScaleForAllChannels) {
   const double per_token = measured_error(plain);
   plain.params = QuantParams{top / 127, 0};
   EXPECT_LT(measured_error(plan(0)), 0.1 * measured_error(plain));
-  EXPECT_LT(measured_error(plan_dynamic_mlp(inputs(), {0, 0.5, 0.15, 1}, team_)), 0.5 * per_token);
+  EXPECT_LT(measured_error(plan_dynamic(inputs(), {0, 0.5, 0.15, 1}, team_)), 0.5 * per_token);
 }
 
-TEST_F(MlpChannels, LongTailsGetMoreLevels) {
+TEST_F(InputChannels, LongTailsGetMoreLevels) {
   for (float& v : x_)
     if (v < 0) v *= 0.1f;
   for (size_t t = 0; t < kTokens; ++t) x_[t * kChannels + 5] *= -1;
-  const MlpPlan p = plan(0);
+  const ChannelPlan p = plan(0);
   ASSERT_TRUE(p.params);
   EXPECT_LT(p.params->offset, -20);
   for (size_t c = 0; c < kChannels; ++c) EXPECT_EQ(p.scale[c] < 0, c == 5) << c;
 }
 
-TEST_F(MlpChannels, ChannelsThatNeverMoveKeepFiniteScales) {
+TEST_F(InputChannels, ChannelsThatNeverMoveKeepFiniteScales) {
   for (size_t t = 0; t < kTokens; ++t) x_[t * kChannels + 9] = 0;
-  const MlpPlan p = plan(4);
+  const ChannelPlan p = plan(4);
   for (float s : p.scale) {
     EXPECT_TRUE(std::isfinite(s));
     EXPECT_NE(s, 0);
