@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 namespace octet {
 
@@ -36,9 +37,7 @@ std::string StopMatcher::push(const std::string& text) {
 }
 
 std::string StopMatcher::flush() {
-  std::string out = matched_ ? "" : held_;
-  held_.clear();
-  return out;
+  return std::exchange(held_, {});  // nothing after a match
 }
 
 }  // namespace octet
