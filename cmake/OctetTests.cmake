@@ -29,6 +29,13 @@ foreach(name cli report quantize_quant)
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
+# Kills, full disks and leftovers; at length: ctest -L slow.
+foreach(kills 8 100)
+  add_test(NAME resume_${kills} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/resume_test.py
+                                        $<TARGET_FILE:octet> --kills ${kills})
+endforeach()
+set_tests_properties(resume_8 PROPERTIES LABELS fast TIMEOUT 600)
+set_tests_properties(resume_100 PROPERTIES LABELS slow TIMEOUT 3600)
 # With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI
 # client, and numpy.
 set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)

@@ -30,6 +30,12 @@ class Error : public std::exception {
   Error&& found(std::string v) && { return set(found_, std::move(v)); }
   Error&& remedy(std::string v) && { return set(remedy_, std::move(v)); }
 
+  // One thing more to do, beside the remedy there may be.
+  void add_remedy(const std::string& v) {
+    remedy_ += (remedy_.empty() ? "" : "; ") + v;
+    render();
+  }
+
   const char* what() const noexcept override { return text_.c_str(); }
   ErrorKind kind() const { return kind_; }
   // The parts, for callers that report them one by one (`octet check --json`, the server).

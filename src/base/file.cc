@@ -6,18 +6,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
-#include "src/base/error.h"
-
 namespace octet {
-namespace {
 
 Error system_error(const fs::path& path, const char* action) {
   return Error(fmt::format("cannot {}: {}", action, std::strerror(errno))).file(path.string());
 }
+
+void sync_folder(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) throw system_error(path, "open folder");
+  const int rc = ::fsync(fd);
+  ::close(fd);
+  if (rc != 0) throw system_error(path, "flush folder");
+}
+
+namespace {
+
+constexpr size_t kPage = 4096;
 
 void write_all(int fd, const fs::path& path, std::span<const std::byte> bytes, int64_t offset) {
   while (!bytes.empty()) {
@@ -30,14 +40,6 @@ void write_all(int fd, const fs::path& path, std::span<const std::byte> bytes, i
     bytes = bytes.subspan(static_cast<size_t>(n));
     if (offset >= 0) offset += n;
   }
-}
-
-void sync_folder(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) throw system_error(path, "open folder");
-  const int rc = ::fsync(fd);
-  ::close(fd);
-  if (rc != 0) throw system_error(path, "flush folder");
 }
 
 }  // namespace
@@ -80,15 +82,36 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 void MappedFile::release(size_t offset, size_t size) const noexcept {
-  constexpr size_t kPage = 4096;
   const size_t begin = (offset + kPage - 1) / kPage * kPage;  // whole pages inside the range only
   const size_t end = std::min(offset + size, size_) / kPage * kPage;
   if (begin < end) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
+void MappedFile::will_need(size_t offset, size_t size) const noexcept {
+  const size_t begin = offset / kPage * kPage, end = std::min(offset + size, size_);
+  if (begin < end) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_WILLNEED);
+}
+
 OutputFile::OutputFile(const fs::path& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
   if (fd_ < 0) throw system_error(path, "create");
+}
+
+OutputFile::OutputFile(const fs::path& path, uint64_t keep) : path_(path), size_(keep) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd_ < 0) throw system_error(path, "open");
+  struct stat st = {};
+  const off_t end = static_cast<off_t>(keep);
+  if (::fstat(fd_, &st) == 0 && st.st_size >= end && ::ftruncate(fd_, end) == 0 &&
+      ::lseek(fd_, end, SEEK_SET) == end)
+    return;
+  const Error error = st.st_size < end ? Error("is shorter than it was")
+                                             .file(path.string())
+                                             .expected(fmt::format("{} bytes", keep))
+                                             .found(fmt::format("{}", st.st_size))
+                                       : system_error(path, "go on writing");
+  ::close(fd_);
+  throw error;
 }
 
 OutputFile::~OutputFile() {
@@ -103,79 +126,13 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   size_ += bytes.size();
 }
 
+void OutputFile::sync() {
+  if (::fsync(fd_) != 0) throw system_error(path_, "flush");
+}
+
 void OutputFile::close() {
-  const int fd = std::exchange(fd_, -1);
-  const int sync_rc = ::fsync(fd);
-  const int sync_errno = errno;
-  if (::close(fd) != 0) throw system_error(path_, "close");
-  errno = sync_errno;
-  if (sync_rc != 0) throw system_error(path_, "flush");
-}
-
-OutputFolder::OutputFolder(const fs::path& target, bool overwrite)
-    : target_(fs::weakly_canonical(fs::absolute(target))), overwrite_(overwrite) {
-  if (!target_.has_filename()) target_ = target_.parent_path();  // trailing slash
-  std::error_code ec;
-  if (fs::exists(target_, ec)) {
-    if (!fs::is_directory(target_, ec))
-      throw usage_error("the output exists and is not a folder").file(target_.string());
-    const fs::directory_iterator entries(target_, ec);
-    if (ec) throw Error("cannot read the output folder: " + ec.message()).file(target_.string());
-    if (!overwrite && entries != fs::directory_iterator())
-      throw usage_error("the output folder exists and is not empty")
-          .file(target_.string())
-          .remedy("name another folder, or give --overwrite to replace it");
-  }
-  for (fs::path p = target_.parent_path(); !fs::exists(p, ec); p = p.parent_path())
-    created_.push_back(p);
-  partial_ = target_;
-  partial_ += fmt::format(".partial-{}", ::getpid());
-  fs::create_directories(partial_, ec);
-  if (ec) {
-    const Error error = Error("cannot create the folder: " + ec.message()).file(partial_.string());
-    remove();
-    throw error;
-  }
-}
-
-OutputFolder::~OutputFolder() {
-  if (!committed_) remove();
-}
-
-void OutputFolder::remove() const noexcept {
-  std::error_code ec;
-  fs::remove_all(partial_, ec);
-  for (const fs::path& p : created_) fs::remove(p, ec);  // unless something is in it by now
-}
-
-void OutputFolder::commit() {
-  sync_folder(partial_);
-  std::error_code ec;
-  fs::path old = partial_;
-  old += ".old";
-  const bool replace = fs::exists(target_, ec) && overwrite_ && !fs::is_empty(target_, ec);
-  if (replace) fs::rename(target_, old, ec);
-  if (ec) throw Error("cannot replace the folder: " + ec.message()).file(target_.string());
-  fs::rename(partial_, target_, ec);  // over an empty folder rename(2) replaces it
-  std::error_code ignored;
-  if (replace && ec) fs::rename(old, target_, ignored);
-  if (replace && !ec) fs::remove_all(old, ignored);
-  if (ec) throw Error("cannot rename into place: " + ec.message()).file(target_.string());
-  committed_ = true;
-  sync_folder(target_.parent_path());
-}
-
-void refuse_overlap(const fs::path& input, const fs::path& output) {
-  const fs::path in = fs::weakly_canonical(fs::absolute(input));
-  const fs::path out = fs::weakly_canonical(fs::absolute(output));
-  const auto holds = [](const fs::path& outer, const fs::path& inner) {
-    return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first ==
-           outer.end();
-  };
-  if (holds(in, out) || holds(out, in))
-    throw usage_error("the output would overwrite the input, or lie inside it")
-        .file(output.string())
-        .remedy("name a folder beside " + input.string());
+  sync();
+  if (::close(std::exchange(fd_, -1)) != 0) throw system_error(path_, "close");
 }
 
 std::string read_text(const fs::path& path, uint64_t max_bytes) {
@@ -189,6 +146,14 @@ void write_text(const fs::path& path, std::string_view text) {
   OutputFile file(path);
   file.write(text);
   file.close();
+}
+
+void replace_text(const fs::path& path, std::string_view text) {
+  fs::path next = path;
+  next += ".new";
+  write_text(next, text);
+  if (::rename(next.c_str(), path.c_str()) != 0) throw system_error(path, "replace");
+  sync_folder(path.parent_path());
 }
 
 void for_each_line(std::string_view text,

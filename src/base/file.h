@@ -1,4 +1,4 @@
-// Files: a read-only mapping, a write-whole-or-not-at-all output folder, small helpers.
+// Files: a read-only mapping, a file being written, small helpers.
 //
 // Every failing system call becomes an Error that names the file and the reason.
 #pragma once
@@ -10,11 +10,17 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
+
+#include "src/base/error.h"
 
 namespace octet {
 
 namespace fs = std::filesystem;
+
+// "cannot ACTION: REASON" with the reason that errno says.
+Error system_error(const fs::path& path, const char* action);
+// Flushes a folder's entries to disk. Throws Error.
+void sync_folder(const fs::path& path);
 
 // A file mapped read-only for its owner's lifetime. Move-only; an empty file maps to an empty span.
 class MappedFile {
@@ -30,8 +36,10 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const fs::path& path() const { return path_; }
-  // Tells the kernel that [offset, offset + size) was read and need not stay in memory.
+  // Tells the kernel that [offset, offset + size) was read and need not stay in memory, or that it
+  // will be read soon.
   void release(size_t offset, size_t size) const noexcept;
+  void will_need(size_t offset, size_t size) const noexcept;
 
  private:
   fs::path path_;
@@ -43,6 +51,9 @@ class MappedFile {
 class OutputFile {
  public:
   explicit OutputFile(const fs::path& path);  // truncates; throws Error
+  // An existing file, cut to its first `keep` bytes, to be written on behind them. Throws Error,
+  // also when it is shorter.
+  OutputFile(const fs::path& path, uint64_t keep);
   ~OutputFile();
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&&) = delete;
@@ -50,7 +61,8 @@ class OutputFile {
 
   void write(std::span<const std::byte> bytes);  // throws Error (disk full, ...)
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-  void close();  // fsync + close; throws Error
+  void sync();   // what is written so far to disk; throws Error
+  void close();  // sync + close; throws Error
   uint64_t size() const { return size_; }
 
  private:
@@ -59,40 +71,11 @@ class OutputFile {
   uint64_t size_ = 0;
 };
 
-// A folder that appears whole or not at all: everything is written to `<target>.partial-<pid>`
-// beside the target and renamed by commit(). Without commit() the destructor removes it, and the
-// parents that were made for it.
-class OutputFolder {
- public:
-  // Throws kUsage when `target` exists and is not an empty folder (unless `overwrite`, which
-  // replaces it at commit), or Error when its parent cannot be written.
-  OutputFolder(const fs::path& target, bool overwrite);
-  ~OutputFolder();
-  OutputFolder(const OutputFolder&) = delete;
-  OutputFolder& operator=(const OutputFolder&) = delete;
-
-  const fs::path& path() const { return partial_; }  // write here
-  const fs::path& target() const { return target_; }
-  // Flushes the folder and renames it into place. Throws Error; a folder that was to be replaced is
-  // then where it was.
-  void commit();
-
- private:
-  void remove() const noexcept;
-
-  fs::path target_, partial_;
-  std::vector<fs::path> created_;  // parents that were not there, innermost first
-  bool overwrite_;
-  bool committed_ = false;
-};
-
-// Throws kUsage when `output` is `input`, holds it or lies in it: replacing the one would destroy
-// the other.
-void refuse_overlap(const fs::path& input, const fs::path& output);
-
 // Whole small files. read_text throws when the file is larger than `max_bytes`.
 std::string read_text(const fs::path& path, uint64_t max_bytes = uint64_t{256} << 20);
 void write_text(const fs::path& path, std::string_view text);
+// The same in one step: after a crash the file holds the old text or the new one.
+void replace_text(const fs::path& path, std::string_view text);
 
 // Calls `visit(number, line)` for every line of `text` that is not blank; numbers count from one
 // and include blank lines.

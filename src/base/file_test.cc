@@ -30,46 +30,20 @@ TEST_F(FileTest, MapsWhatWasWritten) {
   EXPECT_TRUE(MappedFile(dir_ / "empty").bytes().empty());
 }
 
-TEST_F(FileTest, FolderAppearsWholeOrNotAtAll) {
-  const fs::path out = dir_ / "out";
+TEST_F(FileTest, AnOutputGoesOnBehindWhatIsKept) {
+  write_text(dir_ / "a", "hello");
   {
-    OutputFolder folder(out, false);
-    write_text(folder.path() / "x", "1");
-    EXPECT_FALSE(fs::exists(out));
+    OutputFile file(dir_ / "a", 2);
+    file.write("y");
+    EXPECT_EQ(file.size(), 3u);
+    file.close();
   }
-  EXPECT_TRUE(fs::is_empty(dir_));  // dropped without commit: nothing is left
-  {
-    OutputFolder folder(out, false);
-    write_text(folder.path() / "x", "1");
-    folder.commit();
-  }
-  EXPECT_EQ(read_text(out / "x"), "1");
-  EXPECT_THROW(OutputFolder(out, false), Error);
-  {
-    OutputFolder folder(out, true);
-    write_text(folder.path() / "y", "2");
-    folder.commit();
-  }
-  EXPECT_FALSE(fs::exists(out / "x"));
-  EXPECT_EQ(read_text(out / "y"), "2");
-  EXPECT_EQ(std::distance(fs::directory_iterator(dir_), fs::directory_iterator()), 1);
-}
-
-TEST_F(FileTest, ParentsMadeForAFolderGoWithIt) {
-  { OutputFolder folder(dir_ / "a/b/out", false); }
-  EXPECT_FALSE(fs::exists(dir_ / "a"));
-  fs::create_directory(dir_ / "a");
-  { OutputFolder folder(dir_ / "a/b/out", false); }
-  EXPECT_TRUE(fs::exists(dir_ / "a"));
-  EXPECT_FALSE(fs::exists(dir_ / "a/b"));
-  OutputFolder(dir_ / "a/b/out", false).commit();
-  EXPECT_TRUE(fs::is_directory(dir_ / "a/b/out"));
-}
-
-TEST_F(FileTest, FolderRefusesAFileAndAnUnwritableParent) {
-  write_text(dir_ / "f", "");
-  EXPECT_THROW(OutputFolder(dir_ / "f", true), Error);
-  EXPECT_THROW(OutputFolder("/proc/octet/out", false), Error);
+  EXPECT_EQ(read_text(dir_ / "a"), "hey");
+  EXPECT_THROW(OutputFile(dir_ / "a", 4), Error);
+  EXPECT_THROW(OutputFile(dir_ / "none", 0), Error);
+  replace_text(dir_ / "a", "new");
+  EXPECT_EQ(read_text(dir_ / "a"), "new");
+  EXPECT_FALSE(fs::exists(dir_ / "a.new"));
 }
 
 TEST(Json, LimitsDepthAndDoubledKeys) {
@@ -94,6 +68,8 @@ TEST(Progress, FormatsForPeople) {
   EXPECT_EQ(format_bytes(512), "512 B");
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_seconds(185), "3 min 05 s");
+  EXPECT_EQ(format_rate(12.3e6), "12 MB/s");
+  EXPECT_EQ(format_rate(1.234e9), "1.23 GB/s");
 }
 
 TEST(ForEachLine, SkipsBlankLinesAndCountsThem) {
@@ -107,15 +83,6 @@ TEST(ForEachLine, SkipsBlankLinesAndCountsThem) {
   EXPECT_TRUE(seen.empty());
   for_each_line("x\n", note);
   EXPECT_EQ(seen.size(), 1u);
-}
-
-TEST_F(FileTest, OverlapsAreRefused) {
-  fs::create_directories(dir_ / "in/sub");
-  fs::create_directory_symlink(dir_ / "in", dir_ / "link");
-  for (const char* out : {"in", "in/", "in/.", "in/sub", "in/new", "link", "link/x", "."})
-    EXPECT_THROW(refuse_overlap(dir_ / "in", dir_ / out), Error) << out;
-  for (const char* out : {"inn", "out", "out/in"})
-    EXPECT_NO_THROW(refuse_overlap(dir_ / "in", dir_ / out)) << out;
 }
 
 }  // namespace

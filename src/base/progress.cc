@@ -46,6 +46,14 @@ double Progress::elapsed_seconds() const {
   return std::chrono::duration<double>(Clock::now() - start_).count();
 }
 
+void Progress::resume_at(int64_t done) {
+  first_ = done_ = done;
+  if (quiet_ || done == 0) return;
+  std::fprintf(stderr, "%s: resumed at %s %s of %s\n", what_.c_str(), unit_.c_str(),
+               std::to_string(done).c_str(), std::to_string(total_).c_str());
+  std::fflush(stderr);
+}
+
 void Progress::update(int64_t done, const std::string& note) {
   if (interrupted) throw Interrupted();
   done_ = done;
@@ -76,8 +84,10 @@ void Progress::draw(bool last) {
                     std::string(static_cast<size_t>(kWidth - filled), ' '), done_, total_, unit_);
   }
   line += fmt::format(", {}", format_seconds(elapsed));
-  if (!last && done_ > 0)
-    line += fmt::format(", {} left", format_seconds(elapsed / fraction - elapsed));
+  if (bytes_ > 0 && elapsed > 0) line += ", " + format_rate(static_cast<double>(bytes_) / elapsed);
+  if (!last && done_ > first_)
+    line += fmt::format(", {} left", format_seconds(elapsed / static_cast<double>(done_ - first_) *
+                                                    static_cast<double>(total_ - done_)));
   if (!note_.empty()) line += "  " + note_;
   if (terminal_)
     std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
@@ -95,6 +105,11 @@ std::string format_bytes(uint64_t bytes) {
     ++u;
   }
   return u == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", v, units[u]);
+}
+
+std::string format_rate(double bytes_per_second) {
+  return bytes_per_second < 1e9 ? fmt::format("{:.0f} MB/s", bytes_per_second / 1e6)
+                                : fmt::format("{:.2f} GB/s", bytes_per_second / 1e9);
 }
 
 std::string format_seconds(double seconds) {

@@ -10,7 +10,9 @@
 namespace octet {
 
 // Thrown when the user interrupts long work (SIGINT, SIGTERM).
-struct Interrupted {};
+struct Interrupted {
+  std::string remedy = {};  // how to go on, if that is possible
+};
 
 // While one is alive, a first SIGINT or SIGTERM ends the work at its next update() by Interrupted,
 // so that half-written files are cleaned away; a second one kills the program.
@@ -22,6 +24,10 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  // An earlier run finished `done` units: what remains is estimated from the others.
+  void resume_at(int64_t done);
+  // So many bytes more were read: their rate is shown.
+  void add_bytes(uint64_t bytes) { bytes_ += bytes; }
   // `done` units are finished; `note` says what is going on. Safe to call often. Throws
   // Interrupted.
   void update(int64_t done, const std::string& note = "");
@@ -32,14 +38,16 @@ class Progress {
   void draw(bool last);
 
   std::string what_, unit_, note_;
-  int64_t total_, done_ = 0;
+  int64_t total_, done_ = 0, first_ = 0;  // first_: where this run began
+  uint64_t bytes_ = 0;
   bool quiet_, terminal_, finished_ = false;
   struct sigaction old_int_, old_term_;
   std::chrono::steady_clock::time_point start_, last_draw_;
 };
 
-// "1.2 GiB", "12 s", "3 min 05 s".
+// "1.2 GiB", "1.23 GB/s" or "12 MB/s", "12 s", "3 min 05 s".
 std::string format_bytes(uint64_t bytes);
+std::string format_rate(double bytes_per_second);
 std::string format_seconds(double seconds);
 
 }  // namespace octet

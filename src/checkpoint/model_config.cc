@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/base/output_folder.h"
 
 namespace octet {
 namespace {
@@ -98,6 +99,10 @@ ModelConfig ModelConfig::load(const fs::path& folder) {
     throw Error("is not a folder")
         .file(folder.string())
         .remedy("name a model folder with config.json, tokenizer.json and safetensors weights");
+  if (!fs::exists(path, ec) && OutputFolder::is_partial(folder))
+    throw Error("is an unfinished output, no model yet")
+        .file(folder.string())
+        .remedy("octet quantize with --resume goes on with it");
   if (!fs::exists(path, ec))
     throw Error("the model folder has no config.json").file(folder.string());
   return parse(parse_ordered_json(read_text(path, uint64_t{64} << 20), path.string()),

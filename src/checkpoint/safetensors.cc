@@ -120,6 +120,13 @@ void TensorView::expect(DType expected_dtype, const Shape& expected_shape) const
   expect_shape(expected_shape);
 }
 
+TensorView TensorView::part(uint64_t first, uint64_t count) const {
+  TensorView p = *this;
+  p.shape.clear();
+  p.data = data.subspan(first * dtype_size(dtype), count * dtype_size(dtype));
+  return p;
+}
+
 void TensorView::to_floats(float* out) const {
   switch (dtype) {
     case DType::kF32:
@@ -167,6 +174,10 @@ void TensorView::expect_finite() const {
 
 void TensorView::release() const {
   file->release(static_cast<size_t>(data.data() - file->bytes().data()), data.size());
+}
+
+void TensorView::will_need() const {
+  file->will_need(static_cast<size_t>(data.data() - file->bytes().data()), data.size());
 }
 
 SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_unique<MappedFile>(path)) {

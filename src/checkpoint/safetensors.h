@@ -42,6 +42,8 @@ struct TensorView {
     std::memcpy(out.data(), data.data(), data.size());
     return out;
   }
+  // `count` elements from `first` on, as a tensor without a shape.
+  TensorView part(uint64_t first, uint64_t count) const;
   // The elements as float (F32, F16, BF16; others throw).
   void to_floats(float* out) const;
   std::vector<float> floats() const;
@@ -49,6 +51,8 @@ struct TensorView {
   void expect_finite() const;
   // Tells the system that the bytes will not be read again soon (streaming over large models).
   void release() const;
+  // Tells it that they will be read soon.
+  void will_need() const;
 };
 
 class SafetensorsFile {

@@ -33,6 +33,43 @@ TEST(Safetensors, ReadsWhatItWrote) {
   EXPECT_EQ(f.metadata().at("format"), "pt");
 }
 
+TEST(Safetensors, GoesOnWhereAnInterruptedWriterWas) {
+  for (const uint64_t part_bytes : {uint64_t{0}, uint64_t{10}}) {
+    const TempFolder whole("st_whole"), dir("st_resumed");
+    WriterOptions options;
+    options.part_bytes = part_bytes;
+    write_two(whole.path(), options);
+    for (const size_t next : {0, 1, 2}) {
+      {
+        SafetensorsWriter w(dir.path(), two(), options);
+        w.write("a", std::vector<float>{1.5f, -2});
+        w.append("b", std::as_bytes(std::span("x", 1)));  // no more of it is to be trusted
+        if (next == 2) w.append("b", std::as_bytes(std::span("yz", 2)));
+      }
+      SafetensorsWriter w(dir.path(), two(), options);
+      w.resume_at(next);
+      if (next == 0) w.write("a", std::vector<float>{1.5f, -2});
+      if (next < 2) w.write("b", std::vector<int8_t>{1, 2, 3});
+      w.finish();
+      for (const auto& entry : fs::directory_iterator(whole.path())) {
+        const std::string want = read_text(entry.path());
+        const std::string got = read_text(dir / entry.path().filename().string());
+        EXPECT_EQ(want.size(), got.size());
+        if (next < 2) {
+          EXPECT_EQ(want, got) << entry.path();
+        }
+      }
+    }
+  }
+}
+
+TEST(Safetensors, DoesNotGoOnWithFilesThatWereCut) {
+  const TempFolder dir("st_cut");
+  write_two(dir.path(), {});
+  fs::resize_file(dir / "model.safetensors", 20);
+  EXPECT_THROW(SafetensorsWriter(dir.path(), two(), {}).resume_at(1), Error);
+}
+
 TEST(Safetensors, ShardsBySizeWithAnIndex) {
   const TempFolder dir("st_shards");
   WriterOptions options;

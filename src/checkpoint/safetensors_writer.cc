@@ -45,7 +45,8 @@ uint64_t SafetensorsWriter::total_bytes() const {
   return n;
 }
 
-void SafetensorsWriter::open_shard(size_t shard) {
+// The file's first bytes: the length of the JSON text, and that.
+std::string SafetensorsWriter::header(size_t shard) const {
   // Spaced as Python's json module does, which is how other writers' headers look.
   std::string text = "{";
   if (options_.metadata) text += R"("__metadata__": {"format": "pt"})";
@@ -61,9 +62,29 @@ void SafetensorsWriter::open_shard(size_t shard) {
   text += "}";
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data starts 8-byte aligned
   const uint64_t size = text.size();
+  return std::string(reinterpret_cast<const char*>(&size), sizeof size) + text;
+}
+
+void SafetensorsWriter::open_shard(size_t shard) {
   file_ = std::make_unique<OutputFile>(folder_ / file_name(shard));
-  file_->write(std::as_bytes(std::span(&size, 1)));
-  file_->write(text);
+  file_->write(header(shard));
+}
+
+void SafetensorsWriter::sync() {
+  if (file_) file_->sync();
+}
+
+void SafetensorsWriter::resume_at(size_t next) {
+  OCTET_CHECK(next_ == 0 && appended_ == 0 && next <= tensors_.size());
+  uint64_t size = 0;
+  for (; next_ < next; ++next_) {
+    const size_t shard = shard_of_[next_];
+    if (size == 0) size = header(shard).size();
+    size += tensors_[next_].bytes();
+    if (next_ + 1 < next && shard_of_[next_ + 1] == shard) continue;
+    file_ = std::make_unique<OutputFile>(folder_ / file_name(shard), size);
+    size = 0;
+  }
 }
 
 void SafetensorsWriter::write(const std::string& name, std::span<const std::byte> data) {

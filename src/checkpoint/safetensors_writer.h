@@ -47,6 +47,11 @@ class SafetensorsWriter {
   void write(const std::string& name, const std::vector<T>& data) {
     write(name, std::as_bytes(std::span(data)));
   }
+  // What is written so far to disk.
+  void sync();
+  // Goes on at tensor number `next`: an earlier run with the same declaration wrote those before
+  // it, and perhaps more, which is cut off. Throws Error when its files are not as it left them.
+  void resume_at(size_t next);
   // Flushes everything and writes the index. Every declared tensor must have been written.
   void finish();
 
@@ -55,6 +60,7 @@ class SafetensorsWriter {
   uint64_t total_bytes() const;
 
  private:
+  std::string header(size_t shard) const;
   void open_shard(size_t shard);
 
   fs::path folder_;

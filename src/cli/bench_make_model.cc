@@ -10,6 +10,7 @@
 
 #include "src/base/error.h"
 #include "src/base/float16.h"
+#include "src/base/output_folder.h"
 #include "src/base/progress.h"
 #include "src/checkpoint/quant_tensors.h"
 #include "src/checkpoint/safetensors_writer.h"
@@ -25,11 +26,12 @@ struct NamedShape {
   bool tied;
   double theta;
 };
-constexpr std::array<NamedShape, 6> kShapes = {{
+constexpr std::array<NamedShape, 7> kShapes = {{
     {"qwen2.5-0.5b", "qwen2", 896, 4864, 24, 14, 2, 151936, true, 1e6},
     {"qwen2.5-1.5b", "qwen2", 1536, 8960, 28, 12, 2, 151936, true, 1e6},
     {"qwen2.5-7b", "qwen2", 3584, 18944, 28, 28, 4, 152064, false, 1e6},
     {"llama-3.2-1b", "llama", 2048, 8192, 16, 32, 8, 128256, true, 5e5},
+    {"llama-2-70b", "llama", 8192, 28672, 80, 64, 8, 32000, false, 1e4},
     {"llama-3.1-8b", "llama", 4096, 14336, 32, 32, 8, 128256, false, 5e5},
     {"llama-3.1-70b", "llama", 8192, 28672, 80, 64, 8, 128256, false, 5e5},
 }};

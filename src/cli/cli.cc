@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
+#include <cstdlib>
 
+#include "src/base/error.h"
 #include "src/cli/spelling.h"
 
 namespace octet::cli {
@@ -33,6 +35,26 @@ std::vector<std::string> fold_names(int argc, const char* const* argv) {
     args.push_back(std::move(word));
   }
   return args;
+}
+
+size_t parse_human_number(const std::string& text, const char* flag) {
+  char* end = nullptr;
+  const double v = std::strtod(text.c_str(), &end);
+  const std::string unit = end;
+  double factor = 0;
+  if (unit.empty()) factor = 1;
+  if (unit == "k") factor = 1e3;
+  if (unit == "K") factor = 1024;
+  if (unit == "m") factor = 1e6;
+  if (unit == "M") factor = 1024.0 * 1024;
+  if (unit == "g") factor = 1e9;
+  if (unit == "G") factor = 1024.0 * 1024 * 1024;
+  if (end == text.c_str() || factor == 0 || !(v * factor >= 1) || v * factor > 1e15)
+    throw Error("no size", ErrorKind::kUsage)
+        .field(flag)
+        .expected("a number like 4096, 25.6k (thousands) or 32K (1024)")
+        .found(text);
+  return static_cast<size_t>(v * factor);
 }
 
 void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", as_typed(text)); }

@@ -35,6 +35,9 @@ std::vector<std::string> fold_names(int argc, const char* const* argv);
 // that fit one option only, and -asc. kUsage Error naming the candidates when several fit.
 void expand_serve_names(const CLI::App& app, std::vector<std::string>& args);
 
+// Lengths and sizes, as vLLM writes them: 4096, 25.6k (thousands), 32K (1024), 2M, 1G.
+size_t parse_human_number(const std::string& text, const char* flag);
+
 // A one-line remark on stderr.
 void notice(const std::string& text);
 

@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/base/file.h"
+#include "src/base/output_folder.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
 #include "src/quant/relayout.h"

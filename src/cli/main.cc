@@ -59,8 +59,8 @@ int run(int argc, char** argv) {
     return 2;
   } catch (const cli::Exit& e) {
     return e.code;
-  } catch (const Interrupted&) {
-    fmt::print(stderr, "octet: interrupted\n");
+  } catch (const Interrupted& e) {
+    fmt::print(stderr, "octet: interrupted{}{}\n", e.remedy.empty() ? "" : ": ", e.remedy);
     return 130;  // as shells report a program that SIGINT ended
   } catch (const Error& e) {
     fmt::print(stderr, "octet: error: {}\n", cli::as_typed(e.what()));

@@ -22,6 +22,7 @@ namespace {
 
 // The flags as they were written.
 struct Flags {
+  RunFlags run;
   std::string model, out;  // positional
   std::string model_path, save_directory;
   std::string recipe;
@@ -32,7 +33,7 @@ struct Flags {
   std::vector<std::string> calib_texts, disable_names;
   int act_method = 1;
   double part_file_size = 0;
-  bool disable_last_linear = true, mindie_format = false, overwrite = false, quiet = false;
+  bool disable_last_linear = true, mindie_format = false;
   bool trust_remote_code = false;
   int a_bit = 8;
   bool w_sym = true, is_dynamic = false, pdmix = false, use_kvcache_quant = false;
@@ -219,8 +220,7 @@ QuantizeOptions options_of(Flags& f) {
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
-  o.overwrite = f.overwrite;
-  o.quiet = f.quiet;
+  f.run.apply(o);
   choose_recipe(f, o);
   return o;
 }
@@ -297,6 +297,28 @@ std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
 
 void write_report_page(const fs::path& folder, const ordered_json& report) {
   write_text(folder / kReportPage, report_page(report, kReportFile));
+}
+
+void RunFlags::add_to(CLI::App* app) {
+  app->add_flag("--overwrite", overwrite,
+                "replace the folder if it exists, and what an interrupted run left");
+  app->add_flag("--resume", resume,
+                "go on at the last finished layer of an interrupted run of the same command; begin "
+                "where there is none");
+  app->add_option(
+         "--memory-limit", memory_limit,
+         "16G, 512M, ...: activations beyond it go into a file beside the output; by itself "
+         "90 % of what is free")
+      ->type_name("SIZE");
+  app->add_flag("--quiet", quiet, "no progress, no table");
+}
+
+void RunFlags::apply(QuantizeOptions& options) const {
+  options.overwrite = overwrite;
+  options.resume = resume;
+  options.quiet = quiet;
+  if (!memory_limit.empty())
+    options.memory_limit = parse_human_number(memory_limit, "--memory-limit");
 }
 
 void report(const QuantizeSummary& s, const std::string& target) {
@@ -393,8 +415,7 @@ void add_quantize(CLI::App& app) {
                   "files named and laid out as v1's")
       ->check(CLI::IsMember({"msmodelslim", "msmodelslim_v1"}));
   sub->add_flag("--mindie-format", f->mindie_format, "with --compat: its older layout");
-  sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
-  sub->add_flag("--quiet", f->quiet, "no progress, no table");
+  f->run.add_to(sub);
   sub->add_option("--tokenizer-args", f->tokenizer_args, "JSON; padding_side, pad_token");
   sub->add_option("--model-name", f->model_name, "accepted; has no meaning here");
   sub->add_option("--input-ids-name", f->input_ids_name, "accepted; has no meaning here");

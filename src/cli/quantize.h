@@ -23,6 +23,14 @@ std::vector<std::string> builtin_texts();
 std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples);
 // quantization_report.html from what quantization_report.json will hold.
 void write_report_page(const fs::path& folder, const ordered_json& report);
+// What a run does with the machine and with what an earlier one left.
+struct RunFlags {
+  bool overwrite = false, resume = false, quiet = false;
+  std::string memory_limit;
+
+  void add_to(CLI::App* app);
+  void apply(QuantizeOptions& options) const;  // throws kUsage Error
+};
 // The table at the end.
 void report(const QuantizeSummary& summary, const std::string& target);
 

@@ -12,10 +12,11 @@ namespace octet::cli {
 namespace {
 
 struct Flags {
+  RunFlags run;
   std::string model_type, model_path, save_path, device = "cpu", config_path, quant_type;
   std::string calib_file, compat;
   std::vector<std::string> tag;
-  bool trust_remote_code = false, debug = false, overwrite = false, quiet = false;
+  bool trust_remote_code = false, debug = false;
 };
 
 Practice practice_of(const Flags& f, const ModelConfig& config) {
@@ -76,11 +77,10 @@ void run(const Flags& f) {
   for (const std::string& note : practice.notes) notice(note);
   QuantizeOptions& o = practice.options;
   o.v1_files = f.compat == "msmodelslim_v1";
-  o.overwrite = f.overwrite;
-  o.quiet = f.quiet;
+  f.run.apply(o);
   const QuantizeSummary summary = quantize(
       f.model_path, f.save_path, calibration_data(f, practice, config), o, write_report_page);
-  if (!f.quiet) report(summary, f.save_path);
+  if (!f.run.quiet) report(summary, f.save_path);
 }
 
 }  // namespace
@@ -104,8 +104,7 @@ void add_quantize_quant(CLI::App* quantize) {
       ->type_name("FILE");
   sub->add_option("--compat", f->compat, "msmodelslim_v1: files named and laid out as the tool's")
       ->check(CLI::IsMember({"msmodelslim_v1"}));
-  sub->add_flag("--overwrite", f->overwrite, "replace the output folder if it exists");
-  sub->add_flag("--quiet", f->quiet, "no progress, no table");
+  f->run.add_to(sub);
   sub->callback([f] { run(*f); });
 }
 

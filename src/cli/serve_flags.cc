@@ -294,26 +294,6 @@ GenerationConfig generation_defaults(const ServeFlags& f) {
 
 }  // namespace
 
-size_t parse_human_number(const std::string& text, const char* flag) {
-  char* end = nullptr;
-  const double v = std::strtod(text.c_str(), &end);
-  const std::string unit = end;
-  double factor = 0;
-  if (unit.empty()) factor = 1;
-  if (unit == "k") factor = 1e3;
-  if (unit == "K") factor = 1024;
-  if (unit == "m") factor = 1e6;
-  if (unit == "M") factor = 1024.0 * 1024;
-  if (unit == "g") factor = 1e9;
-  if (unit == "G") factor = 1024.0 * 1024 * 1024;
-  if (end == text.c_str() || factor == 0 || !(v * factor >= 1) || v * factor > 1e15)
-    throw Error("no size", ErrorKind::kUsage)
-        .field(flag)
-        .expected("a number like 4096, 25.6k (thousands) or 32K (1024)")
-        .found(text);
-  return static_cast<size_t>(v * factor);
-}
-
 void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("model", f.model_argument, "the model folder, float or W8A8");
   app->add_option("--model", f.runtime.model, "the same as an option");

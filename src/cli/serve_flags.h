@@ -31,7 +31,4 @@ void add_serve_flags(CLI::App* app, ServeFlags& flags);
 // Error for what cannot be done.
 void resolve(ServeFlags& flags);
 
-// vLLM's numbers for lengths and sizes: 4096, 25.6k (thousands), 32K (1024), 2M, 1G.
-size_t parse_human_number(const std::string& text, const char* flag);
-
 }  // namespace octet::cli

@@ -36,6 +36,22 @@ TEST(Topology, ReadsTheSmallestQuotaOfTheHierarchy) {
   fs::remove_all(root);
 }
 
+TEST(Topology, MemoryThatIsLeft) {
+  const fs::path root = fs::path(testing::TempDir()) / "octet_memory_test";
+  fs::create_directories(root / "a/b");
+  write_text(root / "self", "0::/a/b\n");
+  write_text(root / "meminfo", "MemTotal:  9000 kB\nMemFree: 1 kB\nMemAvailable:    4000 kB\n");
+  const auto left = [&] { return available_memory_bytes(root, root / "self", root / "meminfo"); };
+  EXPECT_EQ(left(), uint64_t{4000} * 1024);
+  write_text(root / "a/memory.max", "1000000\n");
+  write_text(root / "a/memory.current", "700000\n");
+  write_text(root / "a/memory.stat", "anon 500000\nfile 200000\n");
+  write_text(root / "a/b/memory.max", "max\n");
+  EXPECT_EQ(left(), 500000u);
+  fs::remove_all(root);
+  EXPECT_GT(available_memory_bytes(), uint64_t{1} << 20);
+}
+
 TEST(Topology, CountsAtLeastOneCpu) {
   EXPECT_GE(allowed_cpus().size(), allowed_cores());
   EXPECT_GE(allowed_cores(), 1u);

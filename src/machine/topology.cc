@@ -139,6 +139,36 @@ uint64_t memory_limit_bytes() {
   return bytes;
 }
 
+uint64_t available_memory_bytes(const std::string& root, const std::string& self,
+                                const std::string& meminfo) {
+  // "NAME NUMBER" on a line of `file`.
+  const auto field = [](const std::string& file, const std::string& name) {
+    std::ifstream in(file);
+    std::string key;
+    for (uint64_t value = 0; in >> key; in.ignore(1 << 10, '\n'))
+      if (key == name && in >> value) return value;
+    return uint64_t{0};
+  };
+  const auto number = [](const std::string& file) {
+    return std::strtoull(first_line(file).c_str(), nullptr, 10);  // "max" and no file: zero
+  };
+  uint64_t bytes = field(meminfo, "MemAvailable:") * 1024;
+  if (bytes == 0) bytes = memory_limit_bytes();
+  for (std::string path = cgroup_path(self);;) {  // version 2: every ancestor counts
+    const std::string group = root + path;
+    if (const uint64_t limit = number(group + "/memory.max"); limit > 0) {
+      const uint64_t cache = field(group + "/memory.stat", "file");
+      const uint64_t used = number(group + "/memory.current");
+      const uint64_t held = used > cache ? used - cache : 0;
+      bytes = std::min(bytes, limit > held ? limit - held : 0);
+    }
+    const size_t slash = path.rfind('/');
+    if (slash == std::string::npos || path.empty()) break;
+    path.erase(slash);
+  }
+  return bytes;
+}
+
 size_t default_thread_count() {
   if (const char* env = std::getenv("OCTET_THREADS"); env != nullptr && *env != '\0') {
     size_t n = 0;

@@ -19,6 +19,11 @@ std::optional<double> cgroup_cpu_limit(const std::string& root = "/sys/fs/cgroup
                                        const std::string& self = "/proc/self/cgroup");
 // Bytes of memory this process may use: the cgroup's limit or the machine's memory.
 uint64_t memory_limit_bytes();
+// Of that, what is not in use: the machine's available memory, or what its cgroup has left. Page
+// cache counts as free. `root`, `self` as above, `meminfo` for tests.
+uint64_t available_memory_bytes(const std::string& root = "/sys/fs/cgroup",
+                                const std::string& self = "/proc/self/cgroup",
+                                const std::string& meminfo = "/proc/meminfo");
 
 // The team's size: OCTET_THREADS (kUsage Error unless 1..1024), else one per allowed core, no more
 // than the cgroup's quota.

@@ -85,10 +85,11 @@ class GroupProbe {
 class Analyzer {
  public:
   Analyzer(const FloatModel& model, const CalibrationData& data, const QuantizeOptions& options,
-           ThreadTeam& team)
+           ActivationMemory& memory, ThreadTeam& team)
       : model_(model),
         config_(model.config()),
         options_(options),
+        memory_(memory),
         team_(team),
         stored_(stored_dtype(config_, options)),
         flex_(flex_smooth(config_, options)),
@@ -107,17 +108,24 @@ class Analyzer {
     }
   }
 
-  Analysis run(Progress& progress) {
-    for (int64_t layer = 0; layer < config_.layers; ++layer) {
+  Analysis run(Progress& progress, Journal& journal) {
+    StreamStates states;
+    for (const Batches& p : passes_) states.push_back(p.stream->all_states());
+    if (journal.resume(Pass::kMeasure, states)) result_ = journal.get<Analysis>("analysis");
+    for (int64_t layer = journal.next_layer(Pass::kMeasure); layer < config_.layers; ++layer) {
       progress.update(layer, fmt::format("measuring layer {}", layer));
       measure_layer(layer);
+      progress.add_bytes(model_.layer_bytes(layer));
+      journal.put("analysis", result_);
+      journal.finish_layer(Pass::kMeasure, layer, states);
     }
     measure_head();
+    journal.put("analysis", result_);
     return std::move(result_);
   }
 
  private:
-  struct Pass {
+  struct Batches {
     std::unique_ptr<CalibrationStream> stream;
     std::vector<size_t> numbers;  // of its batches
     bool outlier, samples;        // what they are
@@ -129,7 +137,7 @@ class Analyzer {
     std::vector<TokenBatch> batches;
     for (size_t number : numbers) batches.push_back(all[number]);
     const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored_); };
-    passes_.push_back({std::make_unique<CalibrationStream>(config_, embed, batches, team_),
+    passes_.push_back({std::make_unique<CalibrationStream>(config_, embed, batches, memory_, team_),
                        {numbers.begin(), numbers.end()},
                        outlier,
                        samples});
@@ -171,7 +179,7 @@ class Analyzer {
     const size_t half = static_cast<size_t>(config_.head_dim / 2);
     KvRange keys(kv), values(kv);
     size_t index = 0;
-    const Pass* pass = nullptr;
+    const Batches* pass = nullptr;
     std::vector<std::unique_ptr<Linear>> linears;
     for (size_t g = 0; g < probes.size(); ++g) {
       Tap output;
@@ -195,7 +203,7 @@ class Analyzer {
     }
     const DecoderLayer decoder{weights.input_norm,    weights.post_norm,     std::move(linears[0]),
                                std::move(linears[1]), std::move(linears[2]), std::move(linears[3])};
-    for (Pass& p : passes_) {
+    for (Batches& p : passes_) {
       pass = &p;
       index = 0;
       p.stream->run(decoder);
@@ -248,7 +256,7 @@ class Analyzer {
     GroupProbe probe;
     probe.k = static_cast<size_t>(config_.hidden_size);
     if (candidate) probe.quantiles.emplace();
-    for (Pass& p : passes_) {
+    for (Batches& p : passes_) {
       size_t index = 0;
       p.stream->tap(model_.final_norm(), [&](const float* x, size_t ldx, size_t m) {
         probe.observe(x, ldx, m, plan_, p.numbers[index++], p.outlier, p.samples);
@@ -262,12 +270,13 @@ class Analyzer {
   const FloatModel& model_;
   const ModelConfig& config_;
   const QuantizeOptions& options_;
+  ActivationMemory& memory_;
   ThreadTeam& team_;
   DType stored_;
   FlexSmooth flex_;
   Plan plan_;
   std::vector<std::string> candidates_;
-  std::vector<Pass> passes_;
+  std::vector<Batches> passes_;
   Analysis result_;
 };
 
@@ -292,8 +301,9 @@ bool needs_analysis(const QuantizeOptions& o) {
 }
 
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
-                 const QuantizeOptions& options, ThreadTeam& team, Progress& progress) {
-  return Analyzer(model, data, options, team).run(progress);
+                 const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
+                 Journal& journal, ActivationMemory& memory) {
+  return Analyzer(model, data, options, memory, team).run(progress, journal);
 }
 
 void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,

@@ -7,6 +7,7 @@
 
 #include "src/base/progress.h"
 #include "src/quant/float_model.h"
+#include "src/quant/journal.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
 
@@ -24,6 +25,7 @@ size_t calibration_tokens(const CalibrationData& data);
 struct KvCacheScales {
   std::vector<float> k, v;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(KvCacheScales, k, v)
 
 struct Analysis {
   // Per layer and group of input_groups(): the smoothing scale [k] of the group's input; empty for
@@ -36,14 +38,17 @@ struct Analysis {
 
   double score(const std::string& name) const;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Analysis, smoothing, scores, threshold_scores, kv, keys)
 
 // Whether the options ask for the pass at all.
 bool needs_analysis(const QuantizeOptions& options);
 
-// Streams the batches through the float layers. Scores and KV scales are those of the model after
+// Streams the batches through the float layers, from where the journal's measuring pass stands.
+// Scores and KV scales are those of the model after
 // smoothing, threshold scores of the model as it is.
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
-                 const QuantizeOptions& options, ThreadTeam& team, Progress& progress);
+                 const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
+                 Journal& journal, ActivationMemory& memory);
 
 // Fuses the scales of one layer of `analysis`, those of keys last; norms are rounded to the stored
 // dtype.

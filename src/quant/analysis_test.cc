@@ -33,8 +33,11 @@ QuantizeOptions as_the_tool(AntiMethod method) {
 Analysis analysis(const ModelFolder& folder, const CalibrationData& data,
                   const QuantizeOptions& options) {
   ThreadTeam team(2);
+  const OutputFolder output(fs::path(::testing::TempDir()) / "octet_analysis", true);
+  Journal journal(output, {});
+  ActivationMemory memory(output.partial(), UINT64_MAX);
   Progress progress("analyze", "layer", folder.config().layers, /*quiet=*/true);
-  return analyze(FloatModel(folder, {}, team), data, options, team, progress);
+  return analyze(FloatModel(folder, {}, team), data, options, team, progress, journal, memory);
 }
 
 void expect_close(const std::string& name, const std::vector<float>& want,
@@ -59,8 +62,9 @@ TEST_P(Smoothed, EqualsMsModelSlim) {
     const auto wrapped = want.find(prefix + ".module.weight");
     return wrapped == want.end() ? want.at(prefix + ".weight") : wrapped->second;
   };
+  ThreadTeam team(2);
   for (int64_t layer = 0; layer < folder.config().layers; ++layer) {
-    FloatLayer weights = load_float_layer(folder, layer);
+    FloatLayer weights = load_float_layer(folder, layer, team);
     smooth_layer(result, layer, folder.config(), DType::kF32, weights);
     for (LinearKind kind : kLinearKinds) {
       const std::string name = linear_name(layer, kind) + ".weight";
@@ -137,7 +141,8 @@ TEST(Analysis, NormsStayRepresentable) {
   QuantizeOptions options;
   options.anti_method = AntiMethod::kM4;
   const Analysis result = analysis(folder, calibration(), options);
-  const FloatLayer weights = load_float_layer(folder, 0);
+  ThreadTeam team(2);
+  const FloatLayer weights = load_float_layer(folder, 0, team);
   for (size_t i = 0; i < weights.input_norm.weight.size(); ++i) {
     const float v = weights.input_norm.weight[i] / result.smoothing[0][0][i];
     EXPECT_NEAR(v, round_to(v, DType::kF16), 1e-6 * std::fabs(v)) << i;

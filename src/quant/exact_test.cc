@@ -52,7 +52,11 @@ class Exact : public ::testing::Test {
   static size_t tokens() { return 5 + 9; }
 
   std::vector<float> run(const FloatLayer& layer, const std::vector<float>& states) {
-    LayerStream stream(config(), {5, 9}, kernels::FloatType::kF32, team_);
+    ModelConfig widest = config();
+    widest.intermediate_size = static_cast<int64_t>(layer.at(LinearKind::kUp).shape.n);
+    ActivationMemory memory("", UINT64_MAX);
+    StreamScratch scratch(widest, {5, 9}, memory);
+    LayerStream stream(config(), {5, 9}, kernels::FloatType::kF32, scratch, memory, team_);
     stream.set_intermediate(layer.at(LinearKind::kUp).shape.n);
     std::copy(states.begin(), states.end(), stream.states());
     const auto pack = [&](std::initializer_list<LinearKind> kinds) {

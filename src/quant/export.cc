@@ -200,6 +200,18 @@ void Exporter::write_kv(const std::string& name, const std::vector<float>& scale
   writer_->write(name + ".kv_cache_offset", std::vector<float>(scale.size(), 0.0f));
 }
 
+void Exporter::resume_at(int64_t layer) {
+  const std::string first = layer < layout_.config.layers ? layer_prefix(layer) : "model.norm.";
+  const auto it = std::find_if(specs_.begin(), specs_.end(),
+                               [&](const TensorSpec& s) { return s.name.starts_with(first); });
+  writer_->resume_at(static_cast<size_t>(it - specs_.begin()));
+  // What else the run wrote, it wrote at its end, perhaps in part.
+  std::vector<fs::path> rest;
+  for (const auto& entry : fs::directory_iterator(target_))
+    if (entry.path().extension() != ".safetensors") rest.push_back(entry.path());
+  for (const fs::path& path : rest) fs::remove_all(path);
+}
+
 void Exporter::write_embedding(const RowSource& rows) {
   write_rows("model.embed_tokens.weight", rows);
 }
@@ -210,8 +222,8 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
     const std::string name = linear_name(layer, kind);
     const FloatWeight& w = weights.at(kind);
     const QuantizedLinear& q = linears.at(kind);
-    if (linears.kv != nullptr && kind == LinearKind::kK) write_kv(name, linears.kv->k);
-    if (linears.kv != nullptr && kind == LinearKind::kV) write_kv(name, linears.kv->v);
+    if (linears.kv && kind == LinearKind::kK) write_kv(name, linears.kv->k);
+    if (linears.kv && kind == LinearKind::kV) write_kv(name, linears.kv->v);
     if (q.rounded) {
       write_linear(name, w.bias, q);
     } else {
@@ -221,6 +233,18 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
   }
   write_norm(layer_prefix(layer) + "input_layernorm", weights.input_norm);
   write_norm(layer_prefix(layer) + "post_attention_layernorm", weights.post_norm);
+}
+
+std::function<void()> Exporter::layer_job(int64_t layer, FloatLayer weights,
+                                          QuantizedLayer linears) {
+  for (LinearKind kind : kLinearKinds)
+    if (linears.at(kind).rounded) weights.at(kind).w = {};
+  const auto held = std::make_shared<const std::pair<FloatLayer, QuantizedLayer>>(
+      std::move(weights), std::move(linears));
+  return [this, layer, held] {
+    write_layer(layer, held->first, held->second);
+    sync();
+  };
 }
 
 void Exporter::write_final_norm(const Norm& norm) { write_norm("model.norm", norm); }

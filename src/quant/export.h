@@ -26,7 +26,7 @@ struct QuantizedLinear {
 };
 struct QuantizedLayer {
   std::array<QuantizedLinear, 7> linears;  // by LinearKind
-  const KvCacheScales* kv = nullptr;       // of a quantized KV cache
+  std::optional<KvCacheScales> kv;         // of a quantized KV cache
   QuantizedLinear& at(LinearKind kind) { return linears[static_cast<size_t>(kind)]; }
   const QuantizedLinear& at(LinearKind kind) const { return linears[static_cast<size_t>(kind)]; }
 };
@@ -48,9 +48,19 @@ class Exporter {
   Exporter(const fs::path& target, const ModelFolder& source, ExportLayout layout,
            const QuantizeOptions& options);
 
+  // Goes on before write_layer(layer) (before write_final_norm when it is the number of layers),
+  // with what an earlier run wrote in `target`. Throws Error when its files are not as it left
+  // them.
+  void resume_at(int64_t layer);
+  // What is written so far to disk.
+  void sync() { writer_->sync(); }
+
   // To be called in this order.
   void write_embedding(const RowSource& rows);
   void write_layer(int64_t layer, const FloatLayer& weights, const QuantizedLayer& linears);
+  // write_layer() and sync(), to be called later and perhaps by another thread: holds of the layer
+  // only what is written.
+  std::function<void()> layer_job(int64_t layer, FloatLayer weights, QuantizedLayer linears);
   void write_final_norm(const Norm& norm);
   // `rows`: of a head in float; nothing is written for a tied one.
   void write_head(const QuantizedLinear& linear, const RowSource& rows);

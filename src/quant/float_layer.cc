@@ -1,7 +1,7 @@
 #include "src/quant/float_layer.h"
 
 #include <algorithm>
-#include <cstring>
+#include <exception>
 
 #include "src/base/error.h"
 #include "src/model/kv_cache.h"
@@ -11,9 +11,11 @@
 namespace octet {
 namespace {
 
-// The most that any batch needs.
+constexpr size_t kChunk = size_t{1} << 16;  // elements that stay in the cache
+
+// The most that any batch needs, and all rows.
 struct Largest {
-  size_t rows = 0, pages = 0;
+  size_t rows = 0, pages = 0, all_rows = 0;
 };
 Largest largest_of(const std::vector<TokenBatch>& batches) {
   Largest l;
@@ -21,6 +23,7 @@ Largest largest_of(const std::vector<TokenBatch>& batches) {
     OCTET_CHECK(!b.empty() && !b[0].empty());
     l.rows = std::max(l.rows, b.size() * b[0].size());
     l.pages = std::max(l.pages, b.size() * blocks_for(b[0].size()));
+    l.all_rows += b.size() * b[0].size();
   }
   OCTET_CHECK(l.rows > 0);
   return l;
@@ -31,28 +34,65 @@ ModelConfig one_layer(ModelConfig c) {
   return c;
 }
 
+// A stored tensor on its way to float32.
+struct Conversion {
+  const TensorView* from;
+  std::vector<float>* to;
+};
+
+// All of them, by all workers, checked for values that are no numbers.
+void convert(const std::vector<Conversion>& all, ThreadTeam& team) {
+  std::vector<std::exception_ptr> errors(team.size());
+  team.run([&](Worker& w) {
+    try {  // whoever touches pages first waits for them, as long as converting takes
+      for (size_t i = w.id(); i < all.size(); i += w.count())
+        all[i].to->resize(all[i].from->elements());
+    } catch (...) {
+      errors[w.id()] = std::current_exception();
+    }
+    w.barrier();
+    for (const Conversion& c : all) {
+      const auto [begin, end] = w.share(c.to->size(), kChunk);
+      try {
+        for (size_t i = begin; i < end; i += kChunk) {
+          const TensorView part = c.from->part(i, std::min(kChunk, end - i));
+          part.expect_finite();
+          part.to_floats(c.to->data() + i);
+        }
+      } catch (...) {
+        errors[w.id()] = std::current_exception();
+      }
+    }
+  });
+  for (const std::exception_ptr& e : errors)
+    if (e) {
+      for (const Conversion& c : all) c.from->expect_finite();  // says which element of the whole
+      std::rethrow_exception(e);
+    }
+  for (const Conversion& c : all) c.from->release();
+}
+
 }  // namespace
 
-FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer) {
+FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam& team) {
   FloatLayer f;
   f.input_norm = load_norm(folder, layer_prefix(layer) + "input_layernorm");
   f.post_norm = load_norm(folder, layer_prefix(layer) + "post_attention_layernorm");
+  std::vector<Conversion> all;
   for (LinearKind kind : kLinearKinds) {
     FloatWeight& l = f.at(kind);
     l.shape = linear_shape(folder.config(), kind);
     const std::string name = linear_name(layer, kind);
     const TensorView& t = folder.tensors().get(name + ".weight");
     t.expect_shape({l.shape.n, l.shape.k});
-    t.expect_finite();
-    l.w = t.floats();
-    t.release();
+    all.push_back({&t, &l.w});
     if (l.shape.bias) {
       const TensorView& b = folder.tensors().get(name + ".bias");
       b.expect_shape({l.shape.n});
-      b.expect_finite();
-      l.bias = b.floats();
+      all.push_back({&b, &l.bias});
     }
   }
+  convert(all, team);
   return f;
 }
 
@@ -107,15 +147,18 @@ std::vector<std::string> linear_names(int64_t layer, const InputGroup& group) {
 }
 
 CalibrationStream::CalibrationStream(const ModelConfig& config, const Embed& embed,
-                                     const std::vector<TokenBatch>& batches, ThreadTeam& team)
+                                     const std::vector<TokenBatch>& batches,
+                                     ActivationMemory& memory, ThreadTeam& team)
     : config_(one_layer(config)),
       team_(team),
+      states_(memory.get(largest_of(batches).all_rows * static_cast<size_t>(config.hidden_size))),
       buffers_(config_, largest_of(batches).rows),
       cache_(
           std::make_unique<KvCache>(config_, largest_of(batches).pages, kernels::FloatType::kF32)) {
   OCTET_CHECK(cache_->allocate(largest_of(batches).pages, pages_));
   const Rope rope(config);
-  const size_t half = rope.half();
+  const size_t half = rope.half(), hidden = static_cast<size_t>(config_.hidden_size);
+  size_t first = 0;
   for (const TokenBatch& batch : batches) {
     const size_t tokens = batch[0].size(), rows = batch.size() * tokens;
     std::vector<int32_t> ids;
@@ -123,7 +166,11 @@ CalibrationStream::CalibrationStream(const ModelConfig& config, const Embed& emb
       OCTET_CHECK(sequence.size() == tokens);
       ids.insert(ids.end(), sequence.begin(), sequence.end());
     }
-    Batch b{tokens, embed(ids), std::vector<float>(rows * half), std::vector<float>(rows * half)};
+    const std::vector<float> x = embed(ids);
+    std::copy(x.begin(), x.end(), states_.data() + first * hidden);
+    states_.rest(first * hidden, rows * hidden);
+    Batch b{tokens, first, rows, std::vector<float>(rows * half), std::vector<float>(rows * half)};
+    first += rows;
     for (size_t r = 0; r < rows; ++r)
       rope.angles(r % tokens, b.cos.data() + r * half, b.sin.data() + r * half);
     batches_.push_back(std::move(b));
@@ -135,16 +182,17 @@ CalibrationStream::~CalibrationStream() = default;
 void CalibrationStream::tap(const Norm& norm, const Tap& tap) {
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
   for (const Batch& b : batches_) {
-    norm.rows(b.x.data(), 0, b.x.size() / hidden, buffers_.h.data());
-    tap(buffers_.h.data(), hidden, b.x.size() / hidden);
+    norm.rows(states_.data() + b.first * hidden, 0, b.rows, buffers_.h.data());
+    tap(buffers_.h.data(), hidden, b.rows);
   }
 }
 
 void CalibrationStream::run(const DecoderLayer& layer, const std::function<void()>& done) {
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
-  for (Batch& b : batches_) {
-    const size_t m = b.x.size() / hidden;
-    std::copy(b.x.begin(), b.x.end(), buffers_.x.data());
+  for (const Batch& b : batches_) {
+    const size_t m = b.rows;
+    float* x = states_.data() + b.first * hidden;
+    std::copy_n(x, m * hidden, buffers_.x.data());
     std::copy(b.cos.begin(), b.cos.end(), buffers_.cos.data());
     std::copy(b.sin.begin(), b.sin.end(), buffers_.sin.data());
     std::vector<SequenceChunk> chunks;
@@ -152,7 +200,8 @@ void CalibrationStream::run(const DecoderLayer& layer, const std::function<void(
       chunks.push_back({first, b.tokens, 0, pages_.data() + chunks.size() * blocks_for(b.tokens)});
     const KvView kv{cache_->k_pool(0), cache_->v_pool(0), cache_->page_elements(), cache_->type()};
     team_.run([&](Worker& w) { layer.forward(w, config_, chunks, m, kv, buffers_); });
-    std::copy(buffers_.x.data(), buffers_.x.data() + b.x.size(), b.x.begin());
+    std::copy_n(buffers_.x.data(), m * hidden, x);
+    states_.rest(b.first * hidden, m * hidden);
   }
   if (done) done();
 }

@@ -10,6 +10,7 @@
 #include "src/checkpoint/model_folder.h"
 #include "src/model/layer.h"
 #include "src/model/tap_linear.h"
+#include "src/quant/activations.h"
 
 namespace octet {
 
@@ -41,7 +42,7 @@ struct FloatLayer {
   Norm& norm_of(const InputGroup& group);  // the norm that feeds the group
 };
 
-FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer);
+FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam& team);
 // Linears of one input as one packed float matrix; all or none have a bias.
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
 
@@ -57,12 +58,16 @@ class CalibrationStream {
   // Embeds the batches (ids checked against the vocabulary by the caller): the states [ids, hidden]
   // of token ids are `embed`'s.
   using Embed = std::function<std::vector<float>(const std::vector<int32_t>& ids)>;
+  // `memory` must outlive the stream.
   CalibrationStream(const ModelConfig& config, const Embed& embed,
-                    const std::vector<TokenBatch>& batches, ThreadTeam& team);
+                    const std::vector<TokenBatch>& batches, ActivationMemory& memory,
+                    ThreadTeam& team);
   ~CalibrationStream();
   // Runs batch after batch through one layer, in place; every sequence attends to itself only.
   // `done` is called while `layer` still lives.
   void run(const DecoderLayer& layer, const std::function<void()>& done = {});
+  // The states of all batches, one after another.
+  std::span<float> all_states() { return states_.span(); }
   // Of the rows of the batch that is running: [rows, head_dim / 2].
   const float* cos() const { return buffers_.cos.data(); }
   const float* sin() const { return buffers_.sin.data(); }
@@ -73,10 +78,12 @@ class CalibrationStream {
   ModelConfig config_;  // with one layer, for the cache
   ThreadTeam& team_;
   struct Batch {
-    size_t tokens = 0;               // of each sequence
-    std::vector<float> x, cos, sin;  // [rows, hidden], [rows, head_dim / 2]
+    size_t tokens = 0;            // of each sequence
+    size_t first = 0, rows = 0;   // its states: from this row of all on
+    std::vector<float> cos, sin;  // [rows, head_dim / 2]
   };
   std::vector<Batch> batches_;
+  Activations states_;  // [rows of all, hidden]
   StepBuffers buffers_;
   std::unique_ptr<class KvCache> cache_;
   std::vector<int32_t> pages_;

@@ -11,9 +11,7 @@ namespace octet {
 namespace {
 
 std::vector<float> rows_of(const TensorView& table, size_t columns, size_t first, size_t count) {
-  TensorView part = table;
-  const size_t bytes = columns * dtype_size(table.dtype);
-  part.data = table.data.subspan(first * bytes, count * bytes);
+  const TensorView part = table.part(first * columns, count * columns);
   part.expect_finite();
   std::vector<float> rows(count * columns);
   part.to_floats(rows.data());
@@ -27,11 +25,15 @@ FloatModel::FloatModel(const ModelFolder& folder, const RotationOptions& options
     : folder_(folder),
       team_(team),
       config_(folder.config()),
+      stored_(as_size(config_.layers)),
       final_norm_(load_norm(folder, "model.norm")) {
   const uint64_t vocab = static_cast<uint64_t>(config_.vocab_size);
   const size_t hidden = as_size(config_.hidden_size);
   folder.tensors().get("model.embed_tokens.weight").expect_shape({vocab, hidden});
   folder.head_weight().expect_shape({vocab, hidden});
+  for (const TensorView* t : folder.tensors().all())
+    if (const auto layer = layer_of(t->name); layer && as_size(*layer) < stored_.size())
+      stored_[as_size(*layer)].push_back(t);
   if (options.residual) {
     residual_.emplace(hidden, *options.residual);
     config_.tie_word_embeddings = false;
@@ -40,7 +42,9 @@ FloatModel::FloatModel(const ModelFolder& folder, const RotationOptions& options
 }
 
 FloatLayer FloatModel::layer(int64_t layer) const {
-  FloatLayer l = load_float_layer(folder_, layer);
+  FloatLayer l = load_float_layer(folder_, layer, team_);
+  if (const size_t next = as_size(layer) + 1; next < stored_.size())
+    for (const TensorView* t : stored_[next]) t->will_need();
   if (residual_) {
     for (const InputGroup& group : input_groups())
       if (group.after_norm()) fuse_norm(group, config_, l);
@@ -48,6 +52,12 @@ FloatLayer FloatModel::layer(int64_t layer) const {
   }
   if (values_) rotate_values(*values_, config_, l, team_);
   return l;
+}
+
+uint64_t FloatModel::layer_bytes(int64_t layer) const {
+  uint64_t bytes = 0;
+  for (const TensorView* t : stored_[as_size(layer)]) bytes += t->data.size();
+  return bytes;
 }
 
 std::vector<float> FloatModel::embedding(size_t first, size_t count) const {

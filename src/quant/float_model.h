@@ -16,7 +16,9 @@ class FloatModel {
   FloatModel(const ModelFolder& folder, const RotationOptions& options, ThreadTeam& team);
 
   const ModelConfig& config() const { return config_; }  // untied when rotated
+  // Also has the system read the next layer ahead.
   FloatLayer layer(int64_t layer) const;
+  uint64_t layer_bytes(int64_t layer) const;  // as they are stored
   // `count` rows of the embedding, or of the head, from row `first`: [count, hidden].
   std::vector<float> embedding(size_t first, size_t count) const;
   std::vector<float> head(size_t first, size_t count) const;
@@ -29,6 +31,7 @@ class FloatModel {
   const ModelFolder& folder_;
   ThreadTeam& team_;
   ModelConfig config_;
+  std::vector<std::vector<const TensorView*>> stored_;  // by layer
   std::optional<Rotation> residual_, values_;
   Norm final_norm_;
 };

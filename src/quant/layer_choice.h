@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "src/base/json.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/quant/options.h"
 
@@ -18,6 +19,7 @@ struct LinearScore {
   std::string name;
   double score;
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LinearScore, name, score)
 
 // Names given, model type's defaults and the last linear. Without compat_msmodelslim q/k/v, and
 // gate/up, stay together: loaders refuse a group of mixed types. Throws kUsage Error for an unknown

@@ -44,15 +44,16 @@ struct LayerWork {
 class Layerwise {
  public:
   Layerwise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
-            ReportData* report, ThreadTeam& team)
+            RunContext run)
       : folder_(folder),
         options_(options),
         recipe_(*options.recipe),
-        report_(report),
-        team_(team),
+        run_(run),
+        report_(run.report),
+        team_(run.team),
         stored_(folder.config().dtype),
-        model_(folder, rotation_of(recipe_), team),
-        groups_(recipe_, stored_, team) {
+        model_(folder, rotation_of(recipe_), run.team),
+        groups_(recipe_, stored_, run.team) {
     for (const TokenBatch& batch : data.samples)
       for (const std::vector<int32_t>& ids : batch) {
         lengths_.push_back(ids.size());
@@ -63,11 +64,11 @@ class Layerwise {
       fold_.insert(fold_.end(), lengths_[i], static_cast<uint8_t>(i * kFolds / lengths_.size()));
     ones_.assign(ids_.size(), 1.0f);
     choose_part();
-    float_ = embedded(ids_, lengths_, FloatType::kF32);
   }
 
-  KeptInFloat run(OutputFolder& output) {
+  KeptInFloat run() {
     const ModelConfig& config = model_.config();
+    Journal& journal = run_.journal;
     QuantizeOptions names = options_;
     if (!names.disable_names) names.disable_names.emplace();  // none by default
     kept_ = choose_by_name(config, names);
@@ -75,34 +76,40 @@ class Layerwise {
     plan_copies();
     const bool measured =
         recipe_.dynamic_budget != std::optional<size_t>(0) || recipe_.float_budget > 0;
-    Progress progress("quantize", "layer", config.layers * (measured ? 2 : 1), options_.quiet);
-    if (measured) {
-      std::vector<GroupCost> costs;
-      for (int64_t layer = 0; layer < config.layers; ++layer) {
-        progress.update(layer, fmt::format("measuring layer {}", layer));
-        const LayerWork work = prepare(layer, true);
-        costs.insert(costs.end(), work.costs.begin(), work.costs.end());
-      }
-      choose_types(costs, recipe_.dynamic_budget, recipe_.float_budget, types_, kept_);
-      float_ = embedded(ids_, lengths_, FloatType::kF32);
-    }
-    ExportLayout layout{config, types_};
-    layout.config.intermediate_size += static_cast<int64_t>(copies_);
-    Exporter exporter(output.path(), folder_, layout, options_);
-    exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
+    const int64_t before = measured ? config.layers : 0;
+    Progress progress("quantize", "layer", config.layers + before, options_.quiet);
+    progress.resume_at(journal.layers_done(before, config.layers));
+    ModelConfig widest = config;
+    widest.intermediate_size += static_cast<int64_t>(copies_);
+    scratch_ = std::make_unique<StreamScratch>(widest, lengths_, run_.memory);
+    if (measured)
+      choose_types(measure(progress), recipe_.dynamic_budget, recipe_.float_budget, types_, kept_);
+    Exporter exporter(run_.output.path(), folder_, {widest, types_}, options_);
+    float_.reset();  // its memory first
+    float_ = embedded(ids_, lengths_, FloatType::kF32);
     quant_ = embedded(of_part(ids_), part_lengths_,
                       recipe_.quantize_kv_cache ? FloatType::kI8 : FloatType::kF32);
-    for (int64_t layer = 0; layer < config.layers; ++layer) {
-      progress.update(layer + (measured ? config.layers : 0),
-                      fmt::format("quantizing layer {}", layer));
-      quantize_layer(layer, exporter);
+    const StreamStates states = {float_->all_states(), quant_->all_states()};
+    if (journal.resume(Pass::kQuantize, states)) {
+      exporter.resume_at(journal.next_layer(Pass::kQuantize));
+      if (report_ != nullptr) report_->restore(journal.get<std::string>("report"));
+    } else {
+      exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
     }
+    for (int64_t layer = journal.next_layer(Pass::kQuantize); layer < config.layers; ++layer) {
+      progress.update(layer + before, fmt::format("quantizing layer {}", layer));
+      std::function<void()> write = quantize_layer(layer, exporter);
+      progress.add_bytes(model_.layer_bytes(layer));
+      if (report_ != nullptr) journal.put("report", report_->save());
+      journal.finish_layer(Pass::kQuantize, layer, states, std::move(write));
+    }
+    journal.wait();
     exporter.write_final_norm(model_.final_norm());
     exporter.write_head(quantize_head(),
                         [&](size_t first, size_t n) { return model_.head(first, n); });
     exporter.finish();
-    write_text(output.path() / "octet_recipe.yaml", to_yaml(recipe_));
-    progress.update(config.layers * (measured ? 2 : 1));
+    write_text(run_.output.path() / "octet_recipe.yaml", to_yaml(recipe_));
+    progress.update(config.layers + before);
     progress.finish();
     return kept_;
   }
@@ -111,6 +118,28 @@ class Layerwise {
   size_t tokens() const { return ids_.size(); }
   size_t hidden() const { return as_size(model_.config().hidden_size); }
   Scheme type(int64_t layer, LinearKind kind) const { return types_.at(linear_name(layer, kind)); }
+
+  // The float pass over all layers that measures what types cost.
+  std::vector<GroupCost> measure(Progress& progress) {
+    Journal& journal = run_.journal;
+    const int64_t layers = model_.config().layers;
+    const int64_t first = journal.next_layer(Pass::kMeasure);
+    std::vector<GroupCost> costs;
+    if (first > 0) costs = journal.get<std::vector<GroupCost>>("costs");
+    if (first >= layers) return costs;
+    float_ = embedded(ids_, lengths_, FloatType::kF32);
+    const StreamStates states = {float_->all_states()};
+    journal.resume(Pass::kMeasure, states);
+    for (int64_t layer = first; layer < layers; ++layer) {
+      progress.update(layer, fmt::format("measuring layer {}", layer));
+      const LayerWork work = prepare(layer, true);
+      progress.add_bytes(model_.layer_bytes(layer));
+      costs.insert(costs.end(), work.costs.begin(), work.costs.end());
+      journal.put("costs", costs);
+      journal.finish_layer(Pass::kMeasure, layer, states);
+    }
+    return costs;
+  }
 
   // Every n-th text for the quantized stream.
   void choose_part() {
@@ -128,7 +157,8 @@ class Layerwise {
   // A stream at the embedding.
   std::unique_ptr<LayerStream> embedded(const std::vector<int32_t>& ids,
                                         const std::vector<size_t>& lengths, FloatType kv) {
-    auto stream = std::make_unique<LayerStream>(model_.config(), lengths, kv, team_);
+    auto stream =
+        std::make_unique<LayerStream>(model_.config(), lengths, kv, *scratch_, run_.memory, team_);
     const std::vector<float> states = model_.embed(ids, stored_);
     std::copy(states.begin(), states.end(), stream->states());
     return stream;
@@ -327,7 +357,8 @@ class Layerwise {
                                    : plan_dynamic(in, options, team_);
   }
 
-  void quantize_layer(int64_t index, Exporter& exporter) {
+  // Returns the job of writing it.
+  std::function<void()> quantize_layer(int64_t index, Exporter& exporter) {
     LayerWork work = prepare(index, false);
     FloatLayer& w = work.weights;
     QuantizedLayer out;
@@ -338,7 +369,7 @@ class Layerwise {
     if (work.kv) {
       const std::vector<float> zero(work.kv->k.size(), 0.0f);
       layer.kv_scales = {work.kv->k, zero, work.kv->v, zero};
-      out.kv = &*work.kv;
+      out.kv = work.kv;
     }
     layer.qkv = quantize(
         index, 0, w, out,
@@ -366,7 +397,7 @@ class Layerwise {
     if (report_ != nullptr)
       report_->add_states(index, part_rows(float_->states()).data(), s.states(),
                           part_.size() * hidden());
-    exporter.write_layer(index, w, out);
+    return exporter.layer_job(index, std::move(w), std::move(out));
   }
 
   // What the quantized stream's mean state still lacks of the float stream's.
@@ -425,6 +456,7 @@ class Layerwise {
   const ModelFolder& folder_;
   const QuantizeOptions& options_;
   const Recipe& recipe_;
+  RunContext run_;
   ReportData* report_;
   ThreadTeam& team_;
   DType stored_;
@@ -435,6 +467,7 @@ class Layerwise {
   std::vector<size_t> part_;  // tokens of the quantized stream
   std::vector<uint8_t> fold_, part_fold_;
   std::vector<float> ones_, part_ones_;
+  std::unique_ptr<StreamScratch> scratch_;  // of both streams, which run one after the other
   std::unique_ptr<LayerStream> float_, quant_;
   KeptInFloat kept_;
   std::map<std::string, Scheme> types_;
@@ -444,9 +477,8 @@ class Layerwise {
 }  // namespace
 
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
-                               const QuantizeOptions& options, OutputFolder& output,
-                               ReportData* report, ThreadTeam& team) {
-  return Layerwise(folder, data, options, report, team).run(output);
+                               const QuantizeOptions& options, RunContext run) {
+  return Layerwise(folder, data, options, run).run();
 }
 
 }  // namespace octet

@@ -2,20 +2,16 @@
 // stream and a quantized stream run side by side, so that every choice knows both.
 #pragma once
 
-#include "src/base/file.h"
-#include "src/machine/thread_team.h"
 #include "src/quant/analysis.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
-#include "src/quant/report_data.h"
+#include "src/quant/run_context.h"
 
 namespace octet {
 
-// Writes the checkpoint into `output`, which the caller commits. options.recipe must be there.
-// Returns what stayed in float.
-// `report`, which may be null, is told of every linear.
+// Writes the checkpoint into run.output, from where run.journal stands. options.recipe must be
+// there. Returns what stayed in float.
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
-                               const QuantizeOptions& options, OutputFolder& output,
-                               ReportData* report, ThreadTeam& team);
+                               const QuantizeOptions& options, RunContext run);
 
 }  // namespace octet

@@ -82,7 +82,9 @@ struct QuantizeOptions {
   bool v1_files = false;            // msModelSlim v1's files
   uint64_t part_bytes = 0;          // shard size; 0 = one file
   bool overwrite = false;
-  bool quiet = false;  // no progress on stderr
+  bool resume = false;        // go on with what an interrupted run left
+  uint64_t memory_limit = 0;  // bytes; activations beyond it go into a file; 0 = what is free
+  bool quiet = false;         // no progress on stderr
 
   Layout layout() const;
 };

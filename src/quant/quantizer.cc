@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
+#include <new>
 
 #include "src/base/error.h"
+#include "src/base/output_folder.h"
+#include "src/base/progress.h"
+#include "src/quant/fingerprint.h"
 #include "src/quant/layerwise.h"
+#include "src/quant/memory_plan.h"
 #include "src/quant/report_file.h"
 #include "src/quant/samplewise.h"
 
@@ -79,11 +83,35 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
   s.bytes_after = after.tensors().total_bytes();
 }
 
+// What `work` throws, with how to go on when the folder keeps finished layers.
+void keep_for_resume(const OutputFolder& output, Journal& journal,
+                     const std::function<void()>& work) {
+  const auto remedy = [&]() -> std::string {
+    try {
+      journal.wait();                  // the first layer may be on its way
+    } catch (const std::exception&) {  // `work` has thrown, which counts
+    }
+    if (OutputFolder::resumable(output.target()).empty()) return {};
+    return output.partial().string() +
+           " keeps the finished layers: the same command with --resume goes on";
+  };
+  try {
+    work();
+  } catch (Interrupted& e) {
+    e.remedy = remedy();
+    throw;
+  } catch (Error& e) {
+    if (const std::string text = remedy(); !text.empty()) e.add_remedy(text);
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw Error("out of memory").remedy(remedy());
+  }
+}
+
 }  // namespace
 
 QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
                          const QuantizeOptions& options, const Finish& finish) {
-  const auto start = std::chrono::steady_clock::now();
   refuse_overlap(model, target);
   const ModelFolder folder(model);
   if (folder.quantized())
@@ -92,21 +120,27 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
         .remedy("start from the float checkpoint");
   check_data(data, folder.config(), options);
   ThreadTeam team;
-  OutputFolder output(target, options.overwrite);
+  OutputFolder output(target, options.overwrite, options.resume);
+  Journal journal(output, fingerprint_of(folder, data, options, team.size()));
+  ActivationMemory memory(output.partial(),
+                          activation_budget(folder.config(), options, calibration_tokens(data)));
   QuantizeSummary summary;
   ReportData gathered(stored_dtype(folder.config(), options), team);
   ReportData* report = options.compat_msmodelslim ? nullptr : &gathered;
-  summary.kept = options.recipe ? quantize_layerwise(folder, data, options, output, report, team)
-                                : quantize_samplewise(folder, data, options, output, report, team);
-  const ModelFolder written(output.path());
-  summarize(folder, written, summary);
-  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (report != nullptr) {
-    ordered_json all = report_json(folder, written, data, options, summary, *report);
-    if (finish) finish(output.path(), all);
-    write_text(output.path() / kReportFile, all.dump(1) + "\n");
-  }
-  output.commit();
+  const RunContext run{output, journal, memory, report, team};
+  keep_for_resume(output, journal, [&] {
+    summary.kept = options.recipe ? quantize_layerwise(folder, data, options, run)
+                                  : quantize_samplewise(folder, data, options, run);
+    const ModelFolder written(output.path());
+    summarize(folder, written, summary);
+    summary.seconds = journal.seconds();
+    if (report != nullptr) {
+      ordered_json all = report_json(folder, written, data, options, summary, *report);
+      if (finish) finish(output.path(), all);
+      write_text(output.path() / kReportFile, all.dump(1) + "\n");
+    }
+    output.commit();
+  });
   return summary;
 }
 

@@ -1,6 +1,7 @@
 #include "src/quant/relayout.h"
 
 #include "src/base/error.h"
+#include "src/base/output_folder.h"
 #include "src/checkpoint/side_files.h"
 #include "src/quant/relayout_back.h"
 #include "src/quant/relayout_plan.h"

@@ -180,6 +180,32 @@ void ReportData::add_states(int64_t layer, const float* reference, const float* 
   put(l, "state_snr", sums.ratio());
 }
 
+std::string ReportData::save() const {
+  ordered_json histograms = ordered_json::array();
+  for (const Histogram& h : histograms_) {
+    ordered_json& j = histograms.emplace_back(ordered_json{{"names", h.names},
+                                                           {"snr", h.snr},
+                                                           {"seen", {h.seen.min, h.seen.max}},
+                                                           {"counts", h.counts}});
+    if (h.chosen) j["chosen"] = {h.chosen->min, h.chosen->max};
+  }
+  return ordered_json{{"linears", linears_}, {"layers", layers_}, {"histograms", histograms}}
+      .dump();
+}
+
+void ReportData::restore(const std::string& saved) {
+  const ordered_json j = parse_ordered_json(saved, "report");
+  const auto range = [](const ordered_json& r) { return Range{r.at(0), r.at(1)}; };
+  linears_ = j.at("linears").get<std::vector<ordered_json>>();
+  layers_ = j.at("layers").get<std::vector<ordered_json>>();
+  histograms_.clear();
+  for (const ordered_json& h : j.at("histograms"))
+    histograms_.push_back(
+        {h.at("names"), h.at("snr"), range(h.at("seen")),
+         h.contains("chosen") ? std::optional(range(h.at("chosen"))) : std::nullopt,
+         h.at("counts")});
+}
+
 ordered_json ReportData::json(const KeptInFloat& kept) const {
   ordered_json out;
   out["linears"] = linears_;

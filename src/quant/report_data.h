@@ -51,6 +51,10 @@ class ReportData {
   // {"linears": [...], "layers": [...], "histograms": [...]}
   ordered_json json(const KeptInFloat& kept) const;
 
+  // All that was added so far, and back.
+  std::string save() const;
+  void restore(const std::string& saved);
+
  private:
   struct Histogram {
     std::vector<std::string> names;

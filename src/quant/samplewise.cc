@@ -34,26 +34,32 @@ void check_types(const ModelConfig& config, const QuantizeOptions& o) {
 class Samplewise {
  public:
   Samplewise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
-             ReportData* report, ThreadTeam& team)
+             RunContext run)
       : folder_(folder),
         data_(data),
         options_(options),
-        report_(report),
-        team_(team),
-        model_(folder, options.rotations, team) {
+        run_(run),
+        report_(run.report),
+        team_(run.team),
+        model_(folder, options.rotations, run.team) {
     if (data.samples.empty()) options_.disable_level = 0;
     check_types(folder_.config(), options_);
   }
 
-  KeptInFloat run(OutputFolder& output) {
+  KeptInFloat run() {
     const ModelConfig& config = model_.config();
+    Journal& journal = run_.journal;
     kept_ = options_.types.empty() ? choose_by_name(config, options_)
                                    : choose_by_types(config, options_);
     if (options_.disable_threshold > 0) threshold_candidates(config, options_);  // refuses names
     const bool measured = needs_analysis(options_);
-    Progress progress("quantize", "layer", config.layers * (measured ? 2 : 1), options_.quiet);
+    const int64_t before = measured ? config.layers : 0;
+    Progress progress("quantize", "layer", config.layers + before, options_.quiet);
+    progress.resume_at(journal.layers_done(before, config.layers));
     if (measured) {
-      analysis_ = analyze(model_, data_, options_, team_, progress);
+      analysis_ = journal.next_layer(Pass::kMeasure) > config.layers
+                      ? journal.get<Analysis>("analysis")
+                      : analyze(model_, data_, options_, team_, progress, journal, run_.memory);
       if (options_.disable_threshold > 0)
         kept_ = choose_by_threshold(config, options_, analysis_.threshold_scores);
       choose_by_score(analysis_.scores, options_.disable_level, !options_.compat_msmodelslim,
@@ -62,23 +68,33 @@ class Samplewise {
     types_ = types_of(config, kept_, options_.scheme);
     for (const auto& [name, scheme] : options_.types)
       if (!kept_.contains(name)) types_.at(name) = scheme;
-    Exporter exporter(output.path(), folder_, {config, types_}, options_);
-    exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
+    Exporter exporter(run_.output.path(), folder_, {config, types_}, options_);
     const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored()); };
     for (const auto& [name, scheme] : types_)
       if (has_static_input(scheme) && !stream_)
-        stream_ = std::make_unique<CalibrationStream>(config, embed, data_.samples, team_);
-    for (int64_t layer = 0; layer < config.layers; ++layer) {
-      progress.update(layer + (measured ? config.layers : 0),
-                      fmt::format("quantizing layer {}", layer));
-      quantize_layer(layer, exporter);
+        stream_ =
+            std::make_unique<CalibrationStream>(config, embed, data_.samples, run_.memory, team_);
+    const StreamStates states = stream_ ? StreamStates{stream_->all_states()} : StreamStates{};
+    if (journal.resume(Pass::kQuantize, states)) {
+      exporter.resume_at(journal.next_layer(Pass::kQuantize));
+      if (report_ != nullptr) report_->restore(journal.get<std::string>("report"));
+    } else {
+      exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
     }
+    for (int64_t layer = journal.next_layer(Pass::kQuantize); layer < config.layers; ++layer) {
+      progress.update(layer + before, fmt::format("quantizing layer {}", layer));
+      std::function<void()> write = quantize_layer(layer, exporter);
+      progress.add_bytes(model_.layer_bytes(layer));
+      if (report_ != nullptr) journal.put("report", report_->save());
+      journal.finish_layer(Pass::kQuantize, layer, states, std::move(write));
+    }
+    journal.wait();
     const Norm norm = model_.final_norm();
     exporter.write_final_norm(norm);
     exporter.write_head(quantize_head(norm),
                         [&](size_t first, size_t n) { return model_.head(first, n); });
     exporter.finish();
-    progress.update(config.layers * (measured ? 2 : 1));
+    progress.update(config.layers + before);
     progress.finish();
     return kept_;
   }
@@ -102,7 +118,8 @@ class Samplewise {
     return round_weight(w.w, w.shape.n, w.shape.k, options_.asymmetric_weights, team_);
   }
 
-  void quantize_layer(int64_t layer, Exporter& exporter) {
+  // Returns the job of writing it.
+  std::function<void()> quantize_layer(int64_t layer, Exporter& exporter) {
     FloatLayer weights = model_.layer(layer);
     if (!analysis_.smoothing.empty())
       smooth_layer(analysis_, layer, model_.config(), stored(), weights);
@@ -115,11 +132,11 @@ class Samplewise {
       }
       linears.at(kind).rounded = round(w);
     }
-    if (!analysis_.kv.empty()) linears.kv = &analysis_.kv[static_cast<size_t>(layer)];
+    if (!analysis_.kv.empty()) linears.kv = analysis_.kv[static_cast<size_t>(layer)];
     std::vector<InputSample> seen;  // by group
     if (stream_) calibrate(layer, weights, linears, seen);
     if (report_ != nullptr) report(layer, weights, linears, seen);
-    exporter.write_layer(layer, weights, linears);
+    return exporter.layer_job(layer, std::move(weights), std::move(linears));
   }
 
   // `seen`: filled for the report, if there is one.
@@ -223,6 +240,7 @@ class Samplewise {
   const ModelFolder& folder_;
   const CalibrationData& data_;
   QuantizeOptions options_;
+  RunContext run_;
   ReportData* report_;
   ThreadTeam& team_;
   FloatModel model_;  // as it is, nothing merged
@@ -236,9 +254,8 @@ class Samplewise {
 }  // namespace
 
 KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
-                                const QuantizeOptions& options, OutputFolder& output,
-                                ReportData* report, ThreadTeam& team) {
-  return Samplewise(folder, data, options, report, team).run(output);
+                                const QuantizeOptions& options, RunContext run) {
+  return Samplewise(folder, data, options, run).run();
 }
 
 }  // namespace octet

@@ -2,19 +2,16 @@
 // with one outlier method and one kind of observer for all.
 #pragma once
 
-#include "src/base/file.h"
-#include "src/machine/thread_team.h"
 #include "src/quant/analysis.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
-#include "src/quant/report_data.h"
+#include "src/quant/run_context.h"
 
 namespace octet {
 
-// Writes the checkpoint into `output`, which the caller commits. Returns what stayed in float.
-// `report`, which may be null, is told of every linear.
+// Writes the checkpoint into run.output, from where run.journal stands. Returns what stayed in
+// float.
 KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
-                                const QuantizeOptions& options, OutputFolder& output,
-                                ReportData* report, ThreadTeam& team);
+                                const QuantizeOptions& options, RunContext run);
 
 }  // namespace octet

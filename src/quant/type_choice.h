@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "src/base/json.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/quant/layer_choice.h"
 
@@ -19,6 +20,7 @@ struct GroupCost {
   double fixed = 0, per_token = 0;
   uint64_t bytes = 0;  // that float weights take more
 };
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GroupCost, linears, fixed, per_token, bytes)
 
 // Starts from `types` (kFloat for what is kept, kW8A8 for the rest). At most `dynamic_budget`
 // linears become kW8A8Dynamic, largest gain first (nothing: wherever the gain is above half a

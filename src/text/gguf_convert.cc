@@ -13,6 +13,7 @@
 #include "src/base/file.h"
 #include "src/base/float16.h"
 #include "src/base/json.h"
+#include "src/base/output_folder.h"
 #include "src/checkpoint/gguf.h"
 #include "src/checkpoint/gguf_dequant.h"
 #include "src/checkpoint/safetensors_writer.h"

@@ -306,14 +306,15 @@ class Quantize(Verbs):
         self.bad(1, "File too large", "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out", "--calib_file", CALIB, preexec_fn=limit)
         self.nothing_left()
 
-    def test_an_interrupt_leaves_nothing(self):
+    def test_an_interrupt_leaves_no_folder(self):  # more about it in resume_test.py
         run = subprocess.Popen([OCTET, "quantize", "--model_path", str(LLAMA), "--save_directory", str(self.dir / "out"),
                                 "--calib_file", str(CALIB), *MINDIE, "--act_method", "2"], stderr=subprocess.PIPE)
         run.stderr.readline()
         run.send_signal(signal.SIGINT)
-        run.communicate(timeout=60)
+        words = run.communicate(timeout=60)[1].decode()
         self.assertEqual(run.returncode, 130)
-        self.nothing_left()
+        self.assertFalse((self.dir / "out").exists())
+        self.assertEqual((self.dir / "out.partial").exists(), "--resume" in words.splitlines()[-1])
 
 
 class Checkpoints(Verbs):

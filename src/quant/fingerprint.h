@@ -1,0 +1,17 @@
+// What decides the bytes of a quantization, so that an interrupted one goes on with the same only.
+#pragma once
+
+#include "src/checkpoint/model_folder.h"
+#include "src/quant/analysis.h"
+#include "src/quant/journal.h"
+#include "src/quant/options.h"
+
+namespace octet {
+
+// The model's files (weights by name, size and time), the texts' tokens, every option but those
+// that do not reach the output, and what sums depend on: instruction set, threads, this program's
+// version.
+Fingerprint fingerprint_of(const ModelFolder& folder, const CalibrationData& data,
+                           const QuantizeOptions& options, size_t threads);
+
+}  // namespace octet

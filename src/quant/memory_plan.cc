@@ -1,0 +1,38 @@
+#include "src/quant/memory_plan.h"
+
+#include <algorithm>
+
+#include "src/machine/topology.h"
+
+namespace octet {
+
+uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options, size_t tokens) {
+  constexpr double kStepRows = 1024;
+  const double h = static_cast<double>(config.hidden_size),
+               q = static_cast<double>(config.q_size());
+  const double kv = static_cast<double>(config.kv_size());
+  const double plain = static_cast<double>(config.intermediate_size);
+  const bool grows = options.recipe && options.recipe->equalize_mlp;
+  const double inter = plain * (grows ? 1 + options.recipe->equalize_mlp->copies : 1) + 64;
+  const double weights = h * (2 * q + 2 * kv + 3 * inter);
+  // In float32, in int8 as results and as what is computed with, and the layer before in int8.
+  const double standing = 4 * weights + 3 * weights;
+  // While floats run: the same packed, and its largest matrix once more.
+  const double running = 4 * weights + 4 * 2 * h * plain;
+  // While down is rounded: its input on the grid, and its Hessian.
+  double rounding = options.recipe ? 4 * static_cast<double>(tokens) * inter : 0;
+  if (options.recipe && options.recipe->gptq_damping)
+    rounding += 4 * std::max(inter, h) * std::max(inter, h);
+  const double step = 4 * kStepRows * (2 * h + 2 * q + 2 * kv + 2 * inter);
+  return static_cast<uint64_t>(standing + std::max(running, rounding) + step);
+}
+
+uint64_t activation_budget(const ModelConfig& config, const QuantizeOptions& options,
+                           size_t tokens) {
+  const uint64_t limit =
+      options.memory_limit > 0 ? options.memory_limit : available_memory_bytes() / 10 * 9;
+  const uint64_t layer = layer_memory(config, options, tokens);
+  return limit > layer ? limit - layer : 0;
+}
+
+}  // namespace octet

@@ -1,0 +1,20 @@
+// How much memory a quantization takes (docs/quantize.md, "Memory"), and so how much is left for
+// activations.
+#pragma once
+
+#include <cstdint>
+
+#include "src/checkpoint/model_config.h"
+#include "src/quant/options.h"
+
+namespace octet {
+
+// Bytes that one layer takes at most: weights, statistics on `tokens` tokens, buffers of a step,
+// and the layer before on its way to disk. An upper bound, by a few percent.
+uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options, size_t tokens);
+
+// What options.memory_limit, or else 90 % of what the machine has left, leaves for activations.
+uint64_t activation_budget(const ModelConfig& config, const QuantizeOptions& options,
+                           size_t tokens);
+
+}  // namespace octet
