@@ -14,7 +14,8 @@ namespace octet {
 bool is_side_file(const std::string& name);
 
 // Copies the side files of the model folder `from` into the folder `to`, and
-// additional_chat_templates/*.jinja; what `to` has already stays. Throws Error naming the file.
+// additional_chat_templates/*.jinja, in place of what `to` has by these names (an interrupted run
+// may have left half a file). Throws Error naming the file.
 void copy_side_files(const fs::path& from, const fs::path& to);
 
 }  // namespace octet

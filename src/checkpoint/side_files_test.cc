@@ -51,7 +51,7 @@ TEST(SideFiles, NeitherWeightsNorWhatDescribesThem) {
     EXPECT_FALSE(is_side_file(name)) << name;
 }
 
-TEST(SideFiles, GoAlongAndReplaceNothing) {
+TEST(SideFiles, GoAlongWhole) {
   const TempFolder from("side_from"), to("side_to");
   for (const char* folder : {"additional_chat_templates", "tokenizer_old"})
     fs::create_directory(from / folder);
@@ -60,12 +60,12 @@ TEST(SideFiles, GoAlongAndReplaceNothing) {
                            "additional_chat_templates/notes.txt", "tokenizer_old/vocab.json"})
     write_text(from / name, std::string("of ") + name);
   fs::create_symlink("LICENSE", from / "NOTICE");  // as in the hub's cache
-  write_text(to / "tokenizer.json", "was there");
+  write_text(to / "tokenizer.json", "of tok");     // an interrupted run left half of it
   copy_side_files(from.path(), to.path());
   EXPECT_EQ(files_of(to.path()),
             (std::set<std::string>{"tokenizer.json", "LICENSE", "NOTICE",
                                    "additional_chat_templates/tool_use.jinja"}));
-  EXPECT_EQ(read_text(to / "tokenizer.json"), "was there");
+  EXPECT_EQ(read_text(to / "tokenizer.json"), "of tokenizer.json");
   EXPECT_EQ(read_text(to / "NOTICE"), "of LICENSE");
   EXPECT_FALSE(fs::is_symlink(to / "NOTICE"));
   EXPECT_EQ(read_text(to / "additional_chat_templates/tool_use.jinja"),
