@@ -90,9 +90,8 @@ class Export : public ::testing::Test {
     QuantizedLayer linears;
     linears.at(LinearKind::kDown) = quantized(4, 6);
     linears.at(LinearKind::kDown).corrected_bias = corrected_;
-    const KvCacheScales kv = {{0.5f, 0.25f}, {2, 4}};
     if (options_.quantize_kv_cache) {
-      linears.kv = &kv;
+      linears.kv = KvCacheScales{{0.5f, 0.25f}, {2, 4}};
       linears.at(LinearKind::kK) = quantized(2, 4);
     }
     exporter.write_layer(0, float_layer(source.config()), linears);
