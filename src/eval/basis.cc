@@ -53,6 +53,7 @@ Basis::Basis(const ModelFolder& reference, const ModelFolder& model) {
   if (const fs::path file = model.path() / "octet_recipe.yaml"; fs::exists(file)) {
     const Recipe recipe = load_recipe(file.string());
     if (recipe.rotate_residual) residual_.emplace(as_size(a.hidden_size), *recipe.rotate_residual);
+    if (recipe.value_margin) of_values_ = Freedom::kScaleAndMean;
     if (recipe.rotate_values) values_.emplace(as_size(a.head_dim), *recipe.rotate_values);
   }
   states_known_ = states_agree(reference, model);

@@ -24,12 +24,15 @@ class Basis {
   // The output [n] of one linear.
   bool output(size_t layer, LinearKind kind, std::vector<float>& reference,
               std::vector<float>& model) const;
-  // Whether a channel may still have a scale of its own.
-  static bool scaled(Transformer::Part input) {
-    return input == Transformer::Part::kO || input == Transformer::Part::kDown;
+  // What may still differ between a channel of the two.
+  enum class Freedom { kNone, kScale, kScaleAndMean };
+  Freedom freedom(Transformer::Part input) const {
+    if (input == Transformer::Part::kO) return of_values_;
+    return input == Transformer::Part::kDown ? Freedom::kScale : Freedom::kNone;
   }
-  static bool scaled(LinearKind output) {
-    return output == LinearKind::kV || output == LinearKind::kUp;
+  Freedom freedom(LinearKind output) const {
+    if (output == LinearKind::kV) return of_values_;
+    return output == LinearKind::kUp ? Freedom::kScale : Freedom::kNone;
   }
 
  private:
@@ -43,6 +46,7 @@ class Basis {
 
   std::optional<Rotation> residual_, values_;
   bool states_known_ = false, values_known_ = false;
+  Freedom of_values_ = Freedom::kScale;
   std::vector<NormPair> before_qkv_, before_gate_;  // by layer
   std::vector<std::vector<size_t>> channel_of_;     // by layer: [intermediate], or empty
 };

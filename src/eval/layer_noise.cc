@@ -37,34 +37,41 @@ std::vector<Slice> slices(const ModelConfig& c, Part part) {
   OCTET_CHECK(false);
 }
 
-// Sums over tokens, by channel, of a reference's values, a model's, and their product.
+// Sums over tokens, by channel, of a reference's values, a model's, and of their products.
 class ChannelSums {
  public:
   void add(const std::vector<float>& reference, const std::vector<float>& model) {
     sums_.resize(reference.size());
     for (size_t i = 0; i < reference.size(); ++i) {
       const double r = double{reference[i]}, m = double{model[i]};
+      sums_[i].r += r;
+      sums_[i].m += m;
       sums_[i].rr += r * r;
       sums_[i].rm += r * m;
       sums_[i].mm += m * m;
     }
+    tokens_ += 1;
   }
-  // The signal is the reference; where channels are scaled, its best multiple in each.
-  std::optional<double> snr(bool scaled) const {
+  // The signal is the reference; where a channel has a scale, its best multiple in each, and where
+  // its mean is free, a mean error does not count.
+  std::optional<double> snr(Basis::Freedom freedom) const {
     double signal = 0, noise = 0;
     for (const Sums& s : sums_) {
-      const double factor = !scaled ? 1 : s.rr > 0 ? s.rm / s.rr : 0;
+      const double free = freedom == Basis::Freedom::kScaleAndMean ? 1 / tokens_ : 0;
+      const double rr = s.rr - free * s.r * s.r, rm = s.rm - free * s.r * s.m;
+      const double factor = freedom == Basis::Freedom::kNone ? 1 : rr > 0 ? rm / rr : 0;
       signal += factor * factor * s.rr;
-      noise += s.mm - 2 * factor * s.rm + factor * factor * s.rr;
+      noise += s.mm - free * s.m * s.m - 2 * factor * rm + factor * factor * rr;
     }
     return decibels(signal, noise);
   }
 
  private:
   struct Sums {
-    double rr = 0, rm = 0, mm = 0;
+    double r = 0, m = 0, rr = 0, rm = 0, mm = 0;
   };
   std::vector<Sums> sums_;
+  double tokens_ = 0;
 };
 
 struct PartSums {
@@ -181,8 +188,8 @@ std::vector<LinearNoise> LayerNoise::of(size_t model) const {
       for (size_t s = 0; s < of.size(); ++s) {
         const std::string name = linear_name(static_cast<int64_t>(layer), of[s].kind);
         all.push_back({name, scheme_name(watched.folder.scheme(name)), sums.rounding.ratio(),
-                       sums.input.snr(Basis::scaled(part)),
-                       sums.outputs[s].snr(Basis::scaled(of[s].kind))});
+                       sums.input.snr(watched.basis.freedom(part)),
+                       sums.outputs[s].snr(watched.basis.freedom(of[s].kind))});
       }
     }
   return all;

@@ -3,6 +3,7 @@
 #include "src/quant/analysis.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 
@@ -33,7 +34,8 @@ QuantizeOptions as_the_tool(AntiMethod method) {
 Analysis analysis(const ModelFolder& folder, const CalibrationData& data,
                   const QuantizeOptions& options) {
   ThreadTeam team(2);
-  const OutputFolder output(fs::path(::testing::TempDir()) / "octet_analysis", true);
+  const OutputFolder output(
+      fs::path(::testing::TempDir()) / ("octet_analysis_" + std::to_string(::getpid())), true);
   Journal journal(output, {});
   ActivationMemory memory(output.partial(), UINT64_MAX);
   Progress progress("analyze", "layer", folder.config().layers, /*quiet=*/true);

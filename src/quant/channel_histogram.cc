@@ -62,6 +62,21 @@ ChannelHistogram::Sums ChannelHistogram::above(size_t sign, double x) const {
           std::lerp(upper.second, lower.second, f)};
 }
 
+// The value, in the direction of `sign`, beyond which `share` of the weight lies.
+double ChannelHistogram::quantile(size_t sign, double share) const {
+  const double all = sums_[0].back().weight + sums_[1].back().weight;
+  const bool ahead = sums_[sign].back().weight >= share * all;
+  const auto& sums = sums_[ahead ? sign : 1 - sign];
+  const double weight = (ahead ? share : 1 - share) * all;
+  size_t bin = 0;
+  while (bin + 1 < kBins && sums[bin].weight < weight) ++bin;
+  return double{top_} * double{edge(bin)} * (ahead ? 1 : -1);
+}
+
+double ChannelHistogram::middle(double share) const {
+  return (quantile(0, share) - quantile(1, share)) / 2;
+}
+
 double ChannelHistogram::error(double step, Levels levels, double copies, double tail) const {
   if (top_ == 0) return 0;
   double sum = 0;

@@ -29,6 +29,9 @@ class ChannelHistogram {
   // values were so many times larger, since other text has larger ones.
   double error(double step, Levels levels, double copies, double tail) const;
   float top() const { return top_; }
+  // The middle of the range that leaves `share` of the weight (of values other than zero) outside
+  // on either side.
+  double middle(double share) const;
 
  private:
   static constexpr size_t kPerOctave = 8, kBins = 14 * kPerOctave;
@@ -37,6 +40,7 @@ class ChannelHistogram {
   };
   static float edge(size_t bin);  // lower edge, as a share of top
   Sums above(size_t sign, double x) const;
+  double quantile(size_t sign, double share) const;
 
   float top_;
   std::array<std::array<Sums, kBins>, 2> sums_{};  // positive, negative

@@ -73,6 +73,22 @@ void scale_keys(const std::vector<float>& scale, const ModelConfig& c, FloatLaye
              [&](size_t r) { return scale[r / hd / group * hd + r % hd]; });
 }
 
+void center_values(const std::vector<float>& center, const ModelConfig& c, FloatLayer& layer) {
+  const size_t hd = static_cast<size_t>(c.head_dim);
+  const size_t group = static_cast<size_t>(c.heads / c.kv_heads);
+  FloatWeight &v = layer.at(LinearKind::kV), &o = layer.at(LinearKind::kO);
+  OCTET_CHECK(center.size() == v.shape.n);
+  v.bias.resize(v.shape.n, 0.0f);
+  o.bias.resize(o.shape.n, 0.0f);
+  for (size_t r = 0; r < v.shape.n; ++r) v.bias[r] -= center[r];
+  for (size_t j = 0; j < o.shape.n; ++j) {
+    double sum = 0;
+    for (size_t i = 0; i < o.shape.k; ++i)
+      sum += double{o.w[j * o.shape.k + i]} * double{center[i / hd / group * hd + i % hd]};
+    o.bias[j] += static_cast<float>(sum);
+  }
+}
+
 void rotate_values(const Rotation& r, const ModelConfig& c, FloatLayer& layer, ThreadTeam& team) {
   const size_t hd = static_cast<size_t>(c.head_dim);
   OCTET_CHECK(r.size() == hd);

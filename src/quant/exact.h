@@ -22,6 +22,10 @@ void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelC
 // The norm's weights into the columns of the group that it feeds; the norm's become one.
 void fuse_norm(const InputGroup& group, const ModelConfig& config, FloatLayer& layer);
 
+// The values' channels v - center [kv_size], in v's bias; o's bias takes back what they bring,
+// since the weights of attention sum to one. Both biases are there afterwards.
+void center_values(const std::vector<float>& center, const ModelConfig& config, FloatLayer& layer);
+
 // Keys (rows of k) / scale [kv_size], queries of the heads that read them * scale. Both channels
 // that rope turns together have equal scales.
 void scale_keys(const std::vector<float>& scale, const ModelConfig& config, FloatLayer& layer);

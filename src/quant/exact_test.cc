@@ -118,6 +118,17 @@ TEST_F(Exact, ScaledValuesAndUp) {
   expect_same(want, run(l, states_));
 }
 
+TEST_F(Exact, CenteredValues) {
+  const std::vector<float> want = run(layer_, states_);
+  FloatLayer l = layer_;
+  std::vector<float> center(24);
+  for (size_t i = 0; i < center.size(); ++i) center[i] = 0.3f * static_cast<float>(i % 7) - 0.8f;
+  center_values(center, config(), l);
+  EXPECT_FLOAT_EQ(l.at(LinearKind::kV).bias[3], layer_.at(LinearKind::kV).bias[3] - center[3]);
+  ASSERT_EQ(l.at(LinearKind::kO).bias.size(), 48u);
+  expect_same(want, run(l, states_));
+}
+
 TEST_F(Exact, ScaledKeys) {
   const std::vector<float> want = run(layer_, states_);
   FloatLayer l = layer_;

@@ -165,10 +165,10 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
 }
 
 void Exporter::write_linear(const std::string& name, const std::vector<float>& bias,
-                            const QuantizedLinear& linear) {
+                            bool stores_bias, const QuantizedLinear& linear) {
   const Scheme type = layout_.types.at(name);
   writer_->write(name + ".weight", linear.rounded->q);
-  if (!bias.empty()) writer_->write(name + ".bias", encode(bias, quantized_type_));
+  if (stores_bias) writer_->write(name + ".bias", encode(bias, quantized_type_));
   if (stores_weight_scale(type)) {
     writer_->write(name + ".weight_scale", linear.rounded->scale);
     writer_->write(name + ".weight_offset", linear.rounded->offset);
@@ -225,7 +225,8 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
     if (linears.kv && kind == LinearKind::kK) write_kv(name, linears.kv->k);
     if (linears.kv && kind == LinearKind::kV) write_kv(name, linears.kv->v);
     if (q.rounded) {
-      write_linear(name, w.bias, q);
+      // A bias that the model does not have is in quant_bias only.
+      write_linear(name, w.bias, linear_shape(layout_.config, kind).bias, q);
     } else {
       write_float(name + ".weight", w.w);
       if (!w.bias.empty()) write_float(name + ".bias", w.bias);
@@ -251,7 +252,7 @@ void Exporter::write_final_norm(const Norm& norm) { write_norm("model.norm", nor
 
 void Exporter::write_head(const QuantizedLinear& linear, const RowSource& rows) {
   if (linear.rounded) {
-    write_linear("lm_head", {}, linear);
+    write_linear("lm_head", {}, false, linear);
   } else if (stores_head()) {
     write_rows("lm_head.weight", rows);
   }

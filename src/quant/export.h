@@ -79,7 +79,7 @@ class Exporter {
   void write_float(const std::string& name, std::span<const float> values);
   void write_rows(const std::string& name, const RowSource& rows);
   void write_norm(const std::string& prefix, const Norm& norm);
-  void write_linear(const std::string& name, const std::vector<float>& bias,
+  void write_linear(const std::string& name, const std::vector<float>& bias, bool stores_bias,
                     const QuantizedLinear& linear);
   void write_static(const std::string& name, const std::vector<float>& bias,
                     const QuantizedLinear& linear);

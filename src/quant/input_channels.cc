@@ -17,7 +17,8 @@ namespace {
 constexpr std::array kTails = {1.0, 1.15, 1.3, 1.5, 1.75, 2.1, 2.6};
 constexpr std::array kPositiveShares = {0.5, 0.57, 0.64, 0.71};
 constexpr std::array kPowers = {2.0, 4.0, 8.0, 16.0};
-constexpr size_t kErrorTokens = 4096;  // a per-token error is measured on about so many
+constexpr double kOutside = 0.0005;    // of a channel's weight, on either side of its range
+constexpr size_t kErrorTokens = 1024;  // a per-token error is measured on about so many
 constexpr size_t kBlock = 16;          // channels whose histograms are made together
 
 // sum_t weight |x|^p of every channel [channels], divided by the tokens, for each p of kPowers.
@@ -44,13 +45,16 @@ Moments moments(const ChannelInputs& in, ThreadTeam& team) {
 
 struct Statistics {
   std::vector<ChannelHistogram> channels;  // weighted by tokens and by |W_c|^2
+  std::vector<float> center;               // [channels]
   // Error that steps chosen on the other folds make on each fold, by the tail they allow for.
   std::array<double, kTails.size()> validation{};
 };
 
-Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, ThreadTeam& team) {
+Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool center,
+                  ThreadTeam& team) {
   Statistics s;
   s.channels.resize(in.channels());
+  s.center.assign(in.channels(), 0.0f);
   std::vector<std::array<double, kTails.size()>> validation(team.size());
   team.run([&](Worker& w) {
     auto& sums = validation[w.id()];
@@ -63,25 +67,34 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, Thre
           for (size_t copy = 0; copy < in.repeat; ++copy)
             for (size_t i = 0; i < n; ++i) {
               const size_t column = in.column(first + i, copy);
-              value(t, i, column, in.x[t * in.columns + column]);
+              value(t, i, column, in.x[t * in.columns + column] - s.center[first + i]);
             }
       };
-      std::vector<float> top(n, 0.0f);
-      visit([&](size_t, size_t i, size_t, float x) { top[i] = std::max(top[i], std::fabs(x)); });
       std::vector<ChannelHistogram> folds;
-      for (size_t i = 0; i < n; ++i) {
-        folds.insert(folds.end(), kFolds, ChannelHistogram(top[i]));
-        s.channels[first + i] = ChannelHistogram(top[i]);
+      const auto count = [&] {
+        std::vector<float> top(n, 0.0f);
+        visit([&](size_t, size_t i, size_t, float x) { top[i] = std::max(top[i], std::fabs(x)); });
+        folds.clear();
+        for (size_t i = 0; i < n; ++i) {
+          folds.insert(folds.end(), kFolds, ChannelHistogram(top[i]));
+          s.channels[first + i] = ChannelHistogram(top[i]);
+        }
+        visit([&](size_t t, size_t i, size_t column, float x) {
+          const float weight = in.token_weight[t] * static_cast<float>(norm[column]);
+          folds[i * kFolds + in.fold[t]].add(x, weight);
+          s.channels[first + i].add(x, weight);
+        });
+        for (ChannelHistogram& h : folds) h.accumulate();
+        for (size_t i = 0; i < n; ++i) s.channels[first + i].accumulate();
+      };
+      count();
+      if (center) {
+        for (size_t i = 0; i < n; ++i)
+          s.center[first + i] = static_cast<float>(s.channels[first + i].middle(kOutside));
+        count();
       }
-      visit([&](size_t t, size_t i, size_t column, float x) {
-        const float weight = in.token_weight[t] * static_cast<float>(norm[column]);
-        folds[i * kFolds + in.fold[t]].add(x, weight);
-        s.channels[first + i].add(x, weight);
-      });
-      for (ChannelHistogram& h : folds) h.accumulate();
       for (size_t i = 0; i < n; ++i) {
-        ChannelHistogram& all = s.channels[first + i];
-        all.accumulate();
+        const ChannelHistogram& all = s.channels[first + i];
         for (size_t f = 0; f < kFolds; ++f) {
           const ChannelHistogram& fold = folds[i * kFolds + f];
           const ChannelHistogram others = fold.missing_from(all);
@@ -197,7 +210,7 @@ void check(const ChannelInputs& in, const ChannelOptions& options) {
 ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, DType stored,
                         ThreadTeam& team) {
   check(in, options);
-  const Statistics s = gather(in, column_squares({in.linear}, team), team);
+  const Statistics s = gather(in, column_squares({in.linear}, team), options.center, team);
   const size_t best = static_cast<size_t>(
       std::min_element(s.validation.begin(), s.validation.end()) - s.validation.begin());
   const double tail = kTails[best] * options.margin;
@@ -221,6 +234,7 @@ ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, 
     if (choose(c, static_cast<double>(given.copies[c])).flipped) step[c] = -step[c];
   plan.params = QuantParams{static_cast<float>(unit), static_cast<float>(127 - levels.positive)};
   plan.error = given.error;
+  if (options.center) plan.center = s.center;
   fill(in, step, given.copies, unit, options.spread, plan);
   return plan;
 }

@@ -22,7 +22,8 @@ struct ChannelOptions {
   // Copies of a channel take unequal parts of it, from 1 - spread to 1 + spread of an equal share:
   // their rounding errors do not add up then.
   double spread = 0.15;
-  double margin = 1;  // on the tail that cross-validation finds
+  double margin = 1;    // on the tail that cross-validation finds
+  bool center = false;  // of a static scale: channels may be moved about zero
 };
 
 // The inputs of a linear on calibration tokens, and the linear itself. A channel is one output of
@@ -44,8 +45,9 @@ struct ChannelInputs {
 };
 
 struct ChannelPlan {
-  std::vector<float> scale;  // [columns] for fuse() into the linear; negative where a sign turns
-  ChannelSplit split;        // of the scaled channels, for split_channels(); repeat 1 only
+  std::vector<float> scale;   // [columns] for fuse() into the linear; negative where a sign turns
+  std::vector<float> center;  // [channels] what is taken from each before it is scaled; or empty
+  ChannelSplit split;         // of the scaled channels, for split_channels(); repeat 1 only
   std::optional<QuantParams> params;  // of the input after both; none per token
   // Expected error of the output from rounding the input: sum_t weight sum_c |W_c|^2 e_tc^2.
   double error = 0;
@@ -56,7 +58,7 @@ struct ChannelPlan {
 // not seen has longer tails; by how much comes from cross-validation over the folds. Signs and
 // offset are chosen so that long tails have more levels. Copies (repeat 1 only) go where they lower
 // the expected error of the output most: that of the input, and that of the linear's weights, which
-// follows the largest column of every row.
+// follows the largest column of every row. Channels are moved by the middle of their range.
 ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, DType stored,
                         ThreadTeam& team);
 

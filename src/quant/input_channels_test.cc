@@ -27,7 +27,7 @@ class InputChannels : public ::testing::Test {
   }
   ChannelInputs inputs() const { return {x_.data(), kTokens, kChannels, weight_, fold_, &down_}; }
   ChannelPlan plan(size_t copies) {
-    return plan_static(inputs(), {copies, 0.5, 0.15, 1}, DType::kBF16, team_);
+    return plan_static(inputs(), {copies, 0.5, 0.15, 1, false}, DType::kBF16, team_);
   }
   // sum_t sum_c |W_c|^2 e^2 of what the copies' integers add up to; `params`: none per token.
   double measured_error(const ChannelPlan& p) const {
@@ -80,7 +80,7 @@ TEST_F(InputChannels, TheErrorIsTheExpectedOne) {
     const ChannelPlan fixed = plan(copies);
     EXPECT_LT(measured_error(fixed), 1.2 * fixed.error) << copies;
     EXPECT_GT(measured_error(fixed), 0.4 * fixed.error) << copies;
-    const ChannelPlan dynamic = plan_dynamic(inputs(), {copies, 0.5, 0.15, 1}, team_);
+    const ChannelPlan dynamic = plan_dynamic(inputs(), {copies, 0.5, 0.15, 1, false}, team_);
     EXPECT_FALSE(dynamic.params);
     EXPECT_NEAR(measured_error(dynamic), dynamic.error, 0.01 * dynamic.error) << copies;
   }
@@ -96,7 +96,8 @@ TEST_F(InputChannels, BeatOneScaleForAllChannels) {
   const double per_token = measured_error(plain);
   plain.params = QuantParams{top / 127, 0};
   EXPECT_LT(measured_error(plan(0)), 0.1 * measured_error(plain));
-  EXPECT_LT(measured_error(plan_dynamic(inputs(), {0, 0.5, 0.15, 1}, team_)), 0.5 * per_token);
+  EXPECT_LT(measured_error(plan_dynamic(inputs(), {0, 0.5, 0.15, 1, false}, team_)),
+            0.5 * per_token);
 }
 
 TEST_F(InputChannels, LongTailsGetMoreLevels) {

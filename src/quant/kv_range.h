@@ -2,6 +2,7 @@
 // and v. Keys are cached after rope; msModelSlim v0 measures them before.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -9,20 +10,27 @@ namespace octet {
 
 class KvRange {
  public:
-  explicit KvRange(size_t channels) : top_(channels) {}
+  explicit KvRange(size_t channels) : low_(channels), high_(channels) {}
   void observe(const float* x, size_t ldx, size_t m);  // x [m, channels]
   // The same after rope, head by head: cos and sin [m, half], heads of 2 * half channels.
   void observe_turned(const float* x, size_t ldx, size_t m, const float* cos, const float* sin,
                       size_t half);
-  // scale = max(eps, max |x| / 127) [channels], x first divided by s [channels] (empty: by one;
-  // signs do not matter).
-  std::vector<float> scale(const std::vector<float>& s) const;
+  // scale = max(eps, max |x| / 127) [channels], for x = (what was seen - center) / s, both
+  // [channels] or empty.
+  std::vector<float> scale(const std::vector<float>& s,
+                           const std::vector<float>& center = {}) const;
   // (max |x| of both channels that rope turns together) ^ power, at least 1e-5 [channels]: what
   // keys are divided by before they are cached, and queries multiplied by.
   std::vector<float> key_scale(double power, size_t half) const;
 
  private:
-  std::vector<float> top_;  // max |x|
+  void observe(size_t channel, float x) {
+    low_[channel] = std::min(low_[channel], x);
+    high_[channel] = std::max(high_[channel], x);
+  }
+  float top(size_t channel) const { return std::max(-low_[channel], high_[channel]); }
+
+  std::vector<float> low_, high_;  // extremes of x, and zero
 };
 
 }  // namespace octet

@@ -198,11 +198,14 @@ class Layerwise {
     s.set_intermediate(w.at(LinearKind::kUp).shape.n);
     std::vector<float> before;
     InputError error[2];
+    std::vector<float> signs[2];
     const auto see_input = [&](size_t group, const Norm& norm, std::vector<double>& mean) {
       const float* x = s.normalized(norm);
       mean = part_mean(x, ones_);
+      signs[group / 2] = signs_of(mean);
       if (!measure) return;
-      error[group / 2] = groups_.input_error({x, tokens(), hidden(), ones_, fold_, {}},
+      const std::vector<float> turned = times(x, signs[group / 2]);
+      error[group / 2] = groups_.input_error({turned.data(), tokens(), hidden(), ones_, fold_, {}},
                                              std::as_const(w).weights_of(input_groups()[group]));
       before.assign(s.states(), s.states() + tokens() * hidden());
     };
@@ -219,13 +222,22 @@ class Layerwise {
       add_cost(work, index, 0, error[0], change(before, work.o_weight) / error[0].signal);
       add_cost(work, index, 1, attended_error(work), 1 / change({}, work.o_weight));
     } else {
-      std::vector<float> scale;  // of the values
-      if (const auto plan = plan_values(work, type(index, LinearKind::kO))) {
+      std::vector<float> scale, center;  // of the values
+      // quant_bias of both holds the biases that centering makes.
+      const Scheme v = type(index, LinearKind::kV), o = type(index, LinearKind::kO);
+      if (const auto plan = plan_values(work, o, v == Scheme::kW8A8 && o == v)) {
         fuse(plan->scale, input_groups()[1], model_.config(), w);
         work.o_params = plan->params;
         scale = source_scale(plan->scale, kv, model_.config());
+        center = plan->center;
+        if (!center.empty()) {
+          std::vector<float> scaled(kv);
+          for (size_t i = 0; i < kv; ++i) scaled[i] = center[i] / scale[i];
+          center_values(scaled, model_.config(), w);
+        }
       }
-      if (recipe_.quantize_kv_cache) work.kv = KvCacheScales{keys.scale({}), values.scale(scale)};
+      if (recipe_.quantize_kv_cache)
+        work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
     }
 
     see_input(2, layer.post_norm, work.gate_up_input);
@@ -241,7 +253,36 @@ class Layerwise {
       split_channels(plan->split, w);
       work.down_params = plan->params;
     }
+    if (!measure) {
+      turn(0, type(index, LinearKind::kQ), signs[0], work.qkv_input, w);
+      turn(2, type(index, LinearKind::kUp), signs[1], work.gate_up_input, w);
+    }
     return work;
+  }
+
+  // -1 for channels that are negative on average: once they are turned, one offset for all holds
+  // their means.
+  std::vector<float> signs_of(const std::vector<double>& mean) const {
+    std::vector<float> signs(mean.size(), 1.0f);
+    if (!recipe_.turn_norms) return signs;
+    for (size_t i = 0; i < mean.size(); ++i)
+      if (mean[i] < 0) signs[i] = -1;
+    return signs;
+  }
+
+  // The group's input, behind its norm, times the signs; `mean` is of that input.
+  void turn(size_t group, Scheme scheme, const std::vector<float>& signs, std::vector<double>& mean,
+            FloatLayer& w) const {
+    if (scheme != Scheme::kW8A8) return;
+    fuse(signs, input_groups()[group], model_.config(), w);
+    for (size_t i = 0; i < mean.size(); ++i) mean[i] *= double{signs[i]};
+  }
+
+  // Rows x [tokens, hidden] times the signs [hidden].
+  std::vector<float> times(const float* x, const std::vector<float>& signs) const {
+    std::vector<float> y(tokens() * hidden());
+    for (size_t i = 0; i < y.size(); ++i) y[i] = x[i] * signs[i % hidden()];
+    return y;
   }
 
   // sum_t weight |state - before|^2, relative to sum_t weight |state|^2; without `before`: the
@@ -271,8 +312,8 @@ class Layerwise {
 
   InputError attended_error(const LayerWork& work) {
     if (recipe_.value_margin)
-      return {plan_values(work, Scheme::kW8A8)->error,
-              plan_values(work, Scheme::kW8A8Dynamic)->error, 0};
+      return {plan_values(work, Scheme::kW8A8, true)->error,
+              plan_values(work, Scheme::kW8A8Dynamic, false)->error, 0};
     return groups_.input_error({float_->attended(),
                                 tokens(),
                                 work.weights.at(LinearKind::kO).shape.k,
@@ -326,8 +367,8 @@ class Layerwise {
     return rows;
   }
 
-  // Nothing for an o_proj in float.
-  std::optional<ChannelPlan> plan_values(const LayerWork& work, Scheme scheme) {
+  // Nothing for an o_proj in float. `center`: whether v has a bias that can take the center.
+  std::optional<ChannelPlan> plan_values(const LayerWork& work, Scheme scheme, bool center) {
     if (!recipe_.value_margin || scheme == Scheme::kFloat) return std::nullopt;
     const ModelConfig& c = model_.config();
     const FloatWeight& o = work.weights.at(LinearKind::kO);
@@ -339,7 +380,10 @@ class Layerwise {
                            &o,
                            as_size(c.heads / c.kv_heads),
                            as_size(c.head_dim)};
-    return plan(in, {0, 0, 0, *recipe_.value_margin}, scheme);
+    ChannelOptions options;
+    options.margin = *recipe_.value_margin;
+    options.center = center;
+    return plan(in, options, scheme);
   }
 
   // Nothing for a down_proj in float that need not grow.
@@ -348,7 +392,7 @@ class Layerwise {
     const Recipe::EqualizeMlp& e = *recipe_.equalize_mlp;
     const ChannelInputs in{float_->activated(), tokens(), float_->intermediate(),
                            work.down_weight,    fold_,    &work.weights.at(LinearKind::kDown)};
-    return plan(in, {copies_, recipe_.gptq_damping ? e.weight_noise : 1, e.spread, e.margin},
+    return plan(in, {copies_, recipe_.gptq_damping ? e.weight_noise : 1, e.spread, e.margin, false},
                 scheme);
   }
 

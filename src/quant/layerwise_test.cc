@@ -3,6 +3,7 @@
 #include "src/quant/layerwise.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <functional>
@@ -10,6 +11,7 @@
 #include "src/base/json.h"
 #include "src/checkpoint/check.h"
 #include "src/model/transformer.h"
+#include "src/model/weights.h"
 #include "src/quant/quantizer.h"
 
 namespace octet {
@@ -49,7 +51,8 @@ double relative_error(const std::vector<float>& want, const std::vector<float>& 
 class Layerwise : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    target_ = fs::path(::testing::TempDir()) / (std::string("octet_layerwise_") + GetParam());
+    target_ = fs::path(::testing::TempDir()) /
+              (std::string("octet_layerwise_") + GetParam() + std::to_string(::getpid()));
     fs::remove_all(target_);
   }
   void TearDown() override { fs::remove_all(target_); }
@@ -117,6 +120,22 @@ TEST_P(Layerwise, ExactChangesAloneChangeNothing) {
   // All in float: what is left is the rounding of changed weights to 16 bits, 2^-9 of each in bf16.
   run([](QuantizeOptions& o) { o.recipe->float_budget = 21; });
   EXPECT_LT(error(), 0.01);
+}
+
+TEST_P(Layerwise, ChannelsBehindNormsAreTurned) {
+  run([](QuantizeOptions& o) { o.recipe->dynamic_budget = 0; });
+  const ModelFolder folder(target_);
+  size_t turned = 0;
+  for (const char* name : {"input_layernorm", "post_attention_layernorm"}) {
+    const std::vector<float> w = load_norm(folder, layer_prefix(1) + name).weight;
+    for (float v : w) {
+      EXPECT_EQ(std::fabs(v), 1.0f);
+      turned += v < 0;
+    }
+  }
+  const size_t channels = 2 * static_cast<size_t>(folder.config().hidden_size);
+  EXPECT_GT(turned, channels / 4);
+  EXPECT_LT(turned, channels * 3 / 4);
 }
 
 TEST_P(Layerwise, KeysAndValuesInInt8) {

@@ -3,6 +3,7 @@
 #include "src/quant/quantizer.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -193,8 +194,8 @@ std::string weight_file(Scheme scheme) {
 class Golden : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    target_ = fs::path(::testing::TempDir()) /
-              (std::string("octet_golden_") + GetParam().model + "_" + GetParam().name);
+    target_ = fs::path(::testing::TempDir()) / (std::string("octet_golden_") + GetParam().model +
+                                                "_" + GetParam().name + std::to_string(::getpid()));
     fs::remove_all(target_);
   }
   void TearDown() override { fs::remove_all(target_); }

@@ -28,6 +28,7 @@ const std::map<std::string, Step>& steps() {
   static const std::map<std::string, Step> all = {
       {"rotate_residual", [](YamlMap& p, Recipe& r) { r.rotate_residual = seed_of(p); }},
       {"rotate_values", [](YamlMap& p, Recipe& r) { r.rotate_values = seed_of(p); }},
+      {"turn_norms", [](YamlMap&, Recipe& r) { r.turn_norms = true; }},
       {"equalize_values",
        [](YamlMap& p, Recipe& r) { r.value_margin = p.number("margin", 1, 0.1, 10); }},
       {"equalize_mlp",
@@ -130,6 +131,7 @@ std::string to_yaml(const Recipe& r) {
   if (r.rotate_residual)
     s += fmt::format("  - rotate_residual: {{seed: {}}}\n", *r.rotate_residual);
   if (r.rotate_values) s += fmt::format("  - rotate_values: {{seed: {}}}\n", *r.rotate_values);
+  if (r.turn_norms) s += "  - turn_norms\n";
   if (r.value_margin) s += fmt::format("  - equalize_values: {{margin: {}}}\n", *r.value_margin);
   if (const auto& e = r.equalize_mlp)
     s += fmt::format("  - equalize_mlp: {{copies: {}, weight_noise: {}, spread: {}, margin: {}}}\n",

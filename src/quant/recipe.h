@@ -16,6 +16,7 @@ struct Recipe {
   std::string name;
   // Exact changes. R1 (fuses the norms and unties the head) and R2, with their seeds.
   std::optional<uint64_t> rotate_residual, rotate_values;
+  bool turn_norms = false;
   std::optional<double> value_margin;  // equalize_values: as that of equalize_mlp
   // equalize_mlp: channels added, as a share of intermediate_size, and the rest of ChannelOptions.
   struct EqualizeMlp {

@@ -39,6 +39,7 @@ TEST(Recipe, StepsSetWhatTheyName) {
   EXPECT_EQ(r.name, "mine");
   EXPECT_EQ(r.rotate_residual, 7u);
   EXPECT_FALSE(r.rotate_values);
+  EXPECT_FALSE(r.turn_norms);
   EXPECT_EQ(r.value_margin, 1.0);
   EXPECT_FALSE(r.equalize_mlp);
   EXPECT_EQ(r.float_budget, 3u);

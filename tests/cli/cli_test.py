@@ -260,7 +260,7 @@ class Quantize(Verbs):
             data[8 + size + begin:8 + size + begin + 2] = value.to_bytes(2, "little")
             weights.write_bytes(data)
             self.bad(1, [name, "model.safetensors", "NaN or infinite"], "quantize", "--model_path", model,
-                     "--save_directory", self.dir / "out", "--calib_file", CALIB, *MINDIE)
+                     "--save_directory", self.dir / "out", "--calib_file", CALIB, "--overwrite", *MINDIE)
             self.assertFalse((self.dir / "out").exists())
             self.assertEqual(octet("check", model).returncode, 1)
 
