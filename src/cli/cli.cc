@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 
 #include "src/base/error.h"
+#include "src/cli/spelling.h"
 
 namespace octet::cli {
 
@@ -55,7 +57,7 @@ size_t parse_human_number(const std::string& text, const char* flag) {
   return static_cast<size_t>(v * factor);
 }
 
-void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", text); }
+void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", as_typed(text)); }
 
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right) {
@@ -80,9 +82,15 @@ CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
                       const std::string& description) {
   return app->add_option(name, value, description)
       ->type_name("True|False")
-      ->transform(CLI::CheckedTransformer(
-          std::vector<std::pair<std::string, std::string>>{{"true", "true"}, {"false", "false"}},
-          CLI::ignore_case))
+      ->transform(CLI::Validator(
+          [](std::string& word) {
+            const std::string given = word;
+            for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+            return word == "true" || word == "false"
+                       ? std::string()
+                       : fmt::format("expected True or False, found {}", given);
+          },
+          ""))
       ->default_str(value ? "True" : "False");
 }
 

@@ -9,6 +9,7 @@
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
+#include "src/cli/spelling.h"
 
 namespace {
 
@@ -47,12 +48,13 @@ int run(int argc, char** argv) {
   const std::string args_verb = args[0].starts_with("-") ? "" : args[0];
   try {
     cli::expand_serve_names(app, args);
+    cli::remember_spelling(app, {argv + 1, argv + argc}, args);
     std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
     app.parse(args);
     return 0;
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);  // help
-    fmt::print(stderr, "octet: error: {} (octet {} --help explains)\n", e.what(),
+    fmt::print(stderr, "octet: error: {} (octet {} --help explains)\n", cli::as_typed(e.what()),
                args_verb.empty() ? "VERB" : args_verb);
     return 2;
   } catch (const cli::Exit& e) {
@@ -61,7 +63,7 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "octet: interrupted{}{}\n", e.remedy.empty() ? "" : ": ", e.remedy);
     return 130;  // as shells report a program that SIGINT ended
   } catch (const Error& e) {
-    fmt::print(stderr, "octet: error: {}\n", e.what());
+    fmt::print(stderr, "octet: error: {}\n", cli::as_typed(e.what()));
     return e.kind() == ErrorKind::kUsage ? 2 : 1;
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 namespace octet {
 
@@ -9,7 +10,6 @@ std::string StopMatcher::push(const std::string& text) {
   if (matched_) return "";
   if (stops_.empty()) return text;
   held_ += text;
-  // The earliest match wins; of several at one place, the one listed first.
   size_t found = std::string::npos;
   const std::string* stop = nullptr;
   for (const std::string& s : stops_)
@@ -37,9 +37,7 @@ std::string StopMatcher::push(const std::string& text) {
 }
 
 std::string StopMatcher::flush() {
-  std::string out = matched_ ? "" : held_;
-  held_.clear();
-  return out;
+  return std::exchange(held_, {});  // nothing after a match
 }
 
 }  // namespace octet

@@ -12,7 +12,9 @@ class StopMatcher {
   StopMatcher(std::vector<std::string> stops, bool include_stop)
       : stops_(std::move(stops)), include_(include_stop) {}
 
-  // Adds text; returns what may go out now. After a match nothing more goes out.
+  // Adds text; returns what may go out now. A stop string counts as soon as it is complete; of
+  // several that `text` completes the one that begins first, of those the one listed first. After
+  // a match nothing more goes out.
   std::string push(const std::string& text);
   // What was held back, when generation ends without a match.
   std::string flush();

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/checkpoint/side_files.h"
 #include "src/quant/encode.h"
 
 namespace octet {
@@ -263,7 +264,7 @@ void Exporter::finish() {
       make_description(files_, type_, options_.quantize_kv_cache, types_);
   write_text(target_ / description_name(files_, type_), description_text(files_, description));
   write_config(description);
-  copy_side_files();
+  copy_side_files(source_.path(), target_);
 }
 
 void Exporter::write_config(const ordered_json& description) const {
@@ -302,28 +303,6 @@ void Exporter::write_config(const ordered_json& description) const {
     if (options_.scheme == Scheme::kW8A8Mix) c["quantization_config"]["pdmix"] = true;
   }
   write_text(target_ / "config.json", c.dump(4));
-}
-
-// The files with which a model is used: tokenizer, chat template, generation defaults, licence.
-void Exporter::copy_side_files() const {
-  const auto copy = [&](const fs::path& name) {
-    if (!fs::exists(target_ / name)) write_text(target_ / name, read_text(source_.path() / name));
-  };
-  for (const auto& entry : fs::directory_iterator(source_.path())) {
-    const std::string name = entry.path().filename().string();
-    if (!entry.is_regular_file() || name.ends_with(".safetensors")) continue;
-    for (const char* part :
-         {"token", "vocab", "merges", "generation_config", "chat_template", "LICENSE", "NOTICE"})
-      if (name.find(part) != std::string::npos) {
-        copy(name);
-        break;
-      }
-  }
-  const fs::path templates = "additional_chat_templates";
-  if (!fs::is_directory(source_.path() / templates)) return;
-  fs::create_directory(target_ / templates);
-  for (const auto& entry : fs::directory_iterator(source_.path() / templates))
-    if (entry.path().extension() == ".jinja") copy(templates / entry.path().filename());
 }
 
 }  // namespace octet

@@ -85,7 +85,6 @@ class Exporter {
                     const QuantizedLinear& linear);
   void write_kv(const std::string& name, const std::vector<float>& scale);
   void write_config(const ordered_json& description) const;
-  void copy_side_files() const;
 
   std::string word(Scheme scheme) const;
   bool stores_weight_scale(Scheme scheme) const;

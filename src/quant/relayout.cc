@@ -1,37 +1,13 @@
 #include "src/quant/relayout.h"
 
-#include <algorithm>
-
 #include "src/base/error.h"
 #include "src/base/output_folder.h"
+#include "src/checkpoint/side_files.h"
 #include "src/quant/relayout_back.h"
 #include "src/quant/relayout_plan.h"
 
 namespace octet {
 namespace {
-
-// Everything that is neither weights nor about their types: tokenizer, templates, licence, recipe.
-bool is_side_file(const fs::path& file, const fs::path& folder) {
-  const std::string name = file.filename().string();
-  if (name == "config.json" || is_way_back(name) || name.ends_with(".safetensors.index.json"))
-    return false;
-  for (const char* weights : {".safetensors", ".bin", ".pt", ".pth", ".gguf"})
-    if (name.ends_with(weights)) return false;
-  const std::vector<fs::path> descriptions = description_files(folder);
-  return std::find(descriptions.begin(), descriptions.end(), file) == descriptions.end();
-}
-
-void copy_side_files(const fs::path& from, const fs::path& to) {
-  for (const auto& entry : fs::directory_iterator(from))
-    if (entry.is_regular_file() && is_side_file(entry.path(), from))
-      write_text(to / entry.path().filename(), read_text(entry.path()));
-  const fs::path templates = "additional_chat_templates";
-  if (!fs::is_directory(from / templates)) return;
-  fs::create_directory(to / templates);
-  for (const auto& entry : fs::directory_iterator(from / templates))
-    if (entry.is_regular_file())
-      write_text(to / templates / entry.path().filename(), read_text(entry.path()));
-}
 
 void write_plan(const LayoutPlan& plan, const fs::path& target, uint64_t part_bytes,
                 const std::function<void(int64_t, int64_t, const std::string&)>& progress) {

@@ -73,8 +73,6 @@ ordered_json read_record(const fs::path& folder) {
 
 }  // namespace
 
-bool is_way_back(const std::string& name) { return name == kRecord || name == kTensors; }
-
 void keep_way_back(const QuantizedSource& source, const fs::path& folder) {
   const QuantizedSource converted(folder);
   const LayoutPlan plan = plan_layout(converted, source.layout());

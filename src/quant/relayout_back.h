@@ -19,7 +19,4 @@ std::optional<Layout> way_back(const fs::path& folder);
 // weights have changed since.
 LayoutPlan plan_way_back(const QuantizedSource& converted, uint64_t& part_bytes);
 
-// Names of files that belong to the way back, not to the checkpoint.
-bool is_way_back(const std::string& file_name);
-
 }  // namespace octet

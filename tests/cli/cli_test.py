@@ -339,6 +339,28 @@ class Checkpoints(Verbs):
             config.write_text(broken)
             self.bad(1, word, "generate", model, "-p", "x")
 
+    def test_messages_name_options_as_typed(self):
+        paths = ["quantize", "--model_path", LLAMA, "--save_directory", self.dir / "x"]
+        for flag in "--act_method", "--act-method", "--disable_level", "--disable-level":
+            with self.subTest(flag):
+                self.bad(2, f" {flag}", *paths, flag, "9")
+                self.bad(2, f" {flag}", *paths, f"{flag}=9")
+        self.bad(2, [" --device-type", "use --device-type cpu"], *paths, "--device-type", "npu")
+        self.bad(2, [" --device_type", "use --device_type cpu"], *paths, "--device_type", "npu")
+        self.bad(2, "--is_dynamic: expected True or False, found maybe", *paths, "--is_dynamic", "maybe")
+        self.bad(2, "--model_pth", "quantize", "--model_pth", LLAMA)
+        self.bad(2, "expected m1, m2, m3, m4, m5, m6 or nothing; found --act-method2", *paths, "--anti_method=--act-method2")
+        for flag in "--model-name", "--model_name":
+            run = octet(*paths, flag, "x", "--disable-level", "9")
+            self.assertIn(f"octet: note: {flag} has no effect", run.stderr)
+        for typed, name in (["-tp", "2"], "-tp"), (["-tp2"], "-tp"), (["-tp=2"], "-tp"), (["--tp", "2"], "--tp"), \
+                (["--tensor_parallel_size=2"], "--tensor_parallel_size"), (["--tensor_par", "2"], "--tensor_par"):
+            with self.subTest(typed):
+                self.bad(2, [f"field {name};", f"start with {name} 1"], "serve", LLAMA, *typed)
+        self.bad(2, "field -q;", "serve", LLAMA, "-q", "fp8")
+        self.assertIn("octet: note: -O has no effect", octet("serve", LLAMA, "-O3", "-q", "fp8").stderr)
+        self.assertIn("--no_enforce_eager has no effect", octet("serve", LLAMA, "--no_enforce_eager", "-q", "fp8").stderr)
+
     def test_missing_things(self):
         self.bad(1, "nowhere", "inspect", self.dir / "nowhere")
         self.bad(2, ["MODEL", "--model_path"], "quantize")

@@ -1,0 +1,41 @@
+#include "src/checkpoint/side_files.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+namespace octet {
+namespace {
+
+constexpr const char* kTemplates = "additional_chat_templates";
+
+// Parts of names, in small letters.
+constexpr std::array kWords = {
+    "token",  "vocab",      "merges", "generation_config",  "chat_template", "license", "licence",
+    "notice", "use_policy", "recipe", "quantization_report"};
+constexpr std::array kWeights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json"};
+
+}  // namespace
+
+bool is_side_file(const std::string& name) {
+  std::string lower = name;
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const auto ends = [&](const char* end) { return lower.ends_with(end); };
+  const auto holds = [&](const char* word) { return lower.find(word) != std::string::npos; };
+  return std::none_of(kWeights.begin(), kWeights.end(), ends) &&
+         std::any_of(kWords.begin(), kWords.end(), holds);
+}
+
+void copy_side_files(const fs::path& from, const fs::path& to) {
+  const auto copy = [&](const fs::path& name) { write_text(to / name, read_text(from / name)); };
+  for (const auto& entry : fs::directory_iterator(from))
+    if (entry.is_regular_file() && is_side_file(entry.path().filename().string()))
+      copy(entry.path().filename());
+  if (!fs::is_directory(from / kTemplates)) return;
+  fs::create_directory(to / kTemplates);
+  for (const auto& entry : fs::directory_iterator(from / kTemplates))
+    if (entry.is_regular_file() && entry.path().extension() == ".jinja")
+      copy(kTemplates / entry.path().filename());
+}
+
+}  // namespace octet

@@ -1,0 +1,81 @@
+#include "src/cli/spelling.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+
+namespace octet::cli {
+namespace {
+
+// Each name of an option that was typed (with dashes, `-` in place of `_`), and the word that was
+// typed for it. Belongs to the messages, as a logger's state; set once, before any message.
+std::map<std::string, std::string>& spellings() {
+  static std::map<std::string, std::string> typed;
+  return typed;
+}
+
+// "--model_path=x" -> "--model_path", and its `_` turned into `-`: "--model-path".
+std::string option_name(const std::string& word) { return word.substr(0, word.find('=')); }
+std::string folded(std::string name) {
+  if (name.starts_with("--")) std::replace(name.begin() + 2, name.end(), '_', '-');
+  return name;
+}
+
+std::vector<std::string> names_of(const CLI::Option& option) {
+  std::vector<std::string> names;
+  for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
+  for (const std::string& name : option.get_snames()) names.push_back("-" + name);
+  return names;
+}
+
+// The verb that `args` ask for: quantize, and below it quant.
+const CLI::App* verb_of(const CLI::App& app, const std::vector<std::string>& args, size_t at = 0) {
+  if (at < args.size())
+    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+      if (sub->get_name() == args[at]) return verb_of(*sub, args, at + 1);
+  return &app;
+}
+
+}  // namespace
+
+void remember_spelling(const CLI::App& app, const std::vector<std::string>& raw,
+                       const std::vector<std::string>& args) {
+  const auto options = verb_of(app, args)->get_options();
+  for (size_t i = 0; i < args.size() && args[i] != "--"; ++i) {
+    if (!args[i].starts_with("-")) continue;
+    // "-O3" holds its value as "-tp2" does, which is one of the long names in `args`.
+    const bool is_long = args[i].starts_with("--");
+    const std::string name = is_long ? option_name(args[i]) : args[i].substr(0, 2);
+    const std::string typed = raw[i].starts_with("--") ? option_name(raw[i])
+                              : is_long ? raw[i].substr(0, raw[i].find_first_of("=0123456789"))
+                                        : name;
+    spellings()[name] = typed;
+    for (const CLI::Option* option : options) {
+      const std::vector<std::string> names = names_of(*option);
+      if (std::find(names.begin(), names.end(), name) == names.end()) continue;
+      for (const std::string& other : names) spellings()[other] = typed;
+    }
+  }
+}
+
+std::string as_typed(const std::string& message) {
+  constexpr const char* kOfNames =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+  std::string out;
+  for (size_t at = 0; at < message.size();) {
+    const bool starts =
+        at == 0 || std::string_view(" (,'\"`").find(message[at - 1]) != std::string_view::npos;
+    if (!starts || message[at] != '-') {
+      out += message[at++];
+      continue;
+    }
+    std::string name = message.substr(at, message.find_first_not_of(kOfNames, at) - at);
+    name.erase(name.find_last_not_of('.') + 1);  // the full stop of a sentence
+    at += name.size();
+    const auto typed = spellings().find(folded(name));
+    out += typed == spellings().end() ? name : typed->second;
+  }
+  return out;
+}
+
+}  // namespace octet::cli
