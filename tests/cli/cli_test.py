@@ -78,7 +78,7 @@ class Quantize(Verbs):
         x = self.dir / "x"
         self.bad(2, ["mine.yaml", "find_ranges.method", "guess"], "quantize", LLAMA, x, "--calib_file", CALIB, "--recipe", recipe)
         self.bad(2, ["no such recipe", "octet-fast"], "quantize", LLAMA, x, "--calib_file", CALIB, "--recipe", "slow")
-        self.bad(2, ["--anti-method", "recipe"], "quantize", LLAMA, x, "--calib_file", CALIB, "--recipe", "octet", "--anti_method", "m1")
+        self.bad(2, ["--anti_method", "recipe"], "quantize", LLAMA, x, "--calib_file", CALIB, "--recipe", "octet", "--anti_method", "m1")
         self.bad(2, ["MODEL", "--model_path"], "quantize", "--calib_file", CALIB)
         self.bad(2, ["OUT", "--save_directory"], "quantize", LLAMA, x, "--save_directory", x)
         self.bad(2, "no calibration samples", "quantize", LLAMA, x, "--calib_file", "none")
@@ -193,15 +193,15 @@ class Quantize(Verbs):
 
     def test_wrong_values(self):
         self.refuse(2, ["--disable_level", "L05"], "--disable_level", "L05")
-        self.refuse(2, "--act-method", "--act_method", "4")
+        self.refuse(2, "--act_method", "--act_method", "4")
         self.refuse(2, ["--disable_names", "model.layers.99.mlp.up_proj"], "--disable_names", "model.layers.99.mlp.up_proj")
         self.refuse(2, ["--model_type", "gpt"], "--model_type", "gpt")
         self.refuse(2, "--part_file_size", "--part_file_size", "-1")
         self.refuse(2, "--disable_threshold", "--disable_threshold", "-1")
         self.refuse(2, "--layer_count", "--layer_count", "-1")
-        self.refuse(2, "--a-bit", "--a_bit", "4")
-        self.refuse(2, "--disable-last-linear", "--disable_last_linear", "maybe")
-        self.refuse(2, "--no-such-flag", "--no_such_flag")
+        self.refuse(2, "--a_bit", "--a_bit", "4")
+        self.refuse(2, "--disable_last_linear", "--disable_last_linear", "maybe")
+        self.refuse(2, "--no_such_flag", "--no_such_flag")
 
     def test_calibration_files(self):
         out = self.dir / "out"
@@ -452,7 +452,7 @@ class Others(Verbs):
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("UTF-8", run.stderr)
         self.assertEqual(run.stdout, answer)
-        self.bad(2, "--prompt", "generate", LLAMA, "-p", "")
+        self.bad(2, "-p", "generate", LLAMA, "-p", "")
         self.bad(2, "max-model-len", "generate", LLAMA, "-p", "x", "--max-model-len", 10**9)
 
     def test_bench(self):
@@ -469,7 +469,7 @@ class Others(Verbs):
     def test_serve_refuses(self):
         self.bad(2, ["--tp", "8", "--tp 1"], "serve", f"--model={LLAMA}", "--served-model-name", "m", "--enforce-eager",
                  "--distributed_executor_backend", "ray", "--tp", "8", "--port", "12345")
-        self.bad(2, "--tp", "serve", LLAMA, "-tp", "2")
+        self.bad(2, "-tp", "serve", LLAMA, "-tp", "2")
         self.bad(2, "--quantization", "serve", LLAMA, "--quantization", "fp8")
         self.bad(2, "--enable-lora", "serve", LLAMA, "--enable-lora")
         self.bad(2, "--no-such-flag", "serve", LLAMA, "--no-such-flag")
@@ -478,7 +478,7 @@ class Others(Verbs):
         for words, *flags in (["--max-model-len", "--max-model-len", "0.5"], ["/nope", "--generation-config", "/nope"],
                               ["--allowed-origins", "--allowed-origins", "["], ["top_p", "--override-generation-config", '{"top_p": 0}'],
                               ["JSON", "--override-generation-config", "{"], ["--logprobs-mode", "--logprobs-mode", "raw_logits"],
-                              ["--scheduling-policy", "--scheduling-policy", "priority"], ["--tp", "--tensor-parallel", "2"],
+                              ["--scheduling-policy", "--scheduling-policy", "priority"], ["--tensor-parallel", "--tensor-parallel", "2"],
                               ["--max-num-seqs", "--max", "3"]):
             self.bad(2, words, "serve", LLAMA, "--port", "0", *flags)
         with socket.socket() as taken:
