@@ -41,8 +41,9 @@ class SmallGemm {
 constexpr size_t kBlock = 128;  // of factorization and rounding
 
 // a [k, k] symmetric -> upper A with a = A A^T, in place (the lower triangle is left as it was).
-// From the last row up: A[j][j]^2 = a[j][j] - sum_{l > j} A[j][l]^2.
-void cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
+// From the last row up: A[j][j]^2 = a[j][j] - sum_{l > j} A[j][l]^2. False where a is not positive
+// definite in float32; then it is spoilt.
+bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
   const size_t blocks = (k + kBlock - 1) / kBlock;
   for (size_t b = blocks; b-- > 0;) {
     const size_t first = b * kBlock, last = std::min(k, first + kBlock);
@@ -50,7 +51,7 @@ void cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
     for (size_t j = last; j-- > first;) {
       double d = a[j * k + j];
       for (size_t l = j + 1; l < last; ++l) d -= double{a[j * k + l]} * a[j * k + l];
-      OCTET_CHECK(d > 0);
+      if (!(d > 0)) return false;
       const double root = std::sqrt(d);
       a[j * k + j] = static_cast<float>(root);
       for (size_t i = first; i < j; ++i) {
@@ -84,6 +85,7 @@ void cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
       }
     });
   }
+  return true;
 }
 
 // The diagonal of H [k].
@@ -150,11 +152,15 @@ RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& t
   std::stable_sort(plan.order.begin(), plan.order.end(),
                    [&](size_t a, size_t b) { return d[a] > d[b]; });
   const double mean = std::accumulate(d.begin(), d.end(), 0.0) / static_cast<double>(k);
-  const float ridge = static_cast<float>(mean > 0 ? mean * damping : 1.0);
-  plan.factor.assign(k * k, 0.0f);
-  add_hessian(in, plan.order, plan.factor.data(), team);
-  for (size_t i = 0; i < k; ++i) plan.factor[i * k + i] += ridge;
-  cholesky_upper(plan.factor, k, team);
+  // On few tokens, float32 may want more damping.
+  float ridge = static_cast<float>(mean > 0 ? mean * damping : 1.0);
+  do {
+    OCTET_CHECK(std::isfinite(ridge));
+    plan.factor.assign(k * k, 0.0f);
+    add_hessian(in, plan.order, plan.factor.data(), team);
+    for (size_t i = 0; i < k; ++i) plan.factor[i * k + i] += ridge;
+    ridge *= 10;
+  } while (!cholesky_upper(plan.factor, k, team));
   team.run([&](Worker& worker) {
     std::vector<float> inverse(k);
     for (size_t j = 0; j < k; ++j) inverse[j] = 1.0f / plan.factor[j * k + j];

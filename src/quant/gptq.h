@@ -24,7 +24,8 @@ struct RoundingPlan {
   std::vector<size_t> order;  // [k] position -> channel
   std::vector<float> factor;  // [k, k]
 };
-// `damping`: share of the mean diagonal that is added to it. Holds k^2 floats, and 512 tokens
+// `damping`: share of the mean diagonal that is added to it, more where H is not positive definite
+// with that. Holds k^2 floats, and 512 tokens
 // three times.
 RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team);
 

@@ -83,6 +83,21 @@ TEST(Gptq, IndependentChannelsRoundToNearest) {
   EXPECT_EQ(a.sum, b.sum);
 }
 
+TEST(Gptq, OneTokenIsEnough) {
+  // H has rank one, and large values beside small ones.
+  const size_t n = 8, k = 300;
+  ThreadTeam team(2);
+  std::vector<float> x = random(k, 4);
+  for (size_t i = 0; i < k; i += 3) x[i] *= 1e4f;
+  const std::vector<float> one(1, 1.0f), w = random(n * k, 2);
+  const RoundingPlan plan = plan_rounding({x.data(), k, 1, one.data()}, 1e-6, team);
+  for (size_t i = 0; i < k; ++i)
+    for (size_t j = i + 1; j < k; ++j) ASSERT_TRUE(std::isfinite(plan.factor[i * k + j]));
+  const RoundedWeight nearest = round_weight(w, n, k, false, team);
+  const RoundedWeight r = round_weight_gptq(w, n, k, plan, team);
+  EXPECT_LT(output_error(x, w, r, 1, n, k), output_error(x, w, nearest, 1, n, k));
+}
+
 TEST(Gptq, HalvesTheErrorOnCorrelatedInputs) {
   const size_t m = 1200, n = 40, k = 290;
   ThreadTeam team(2);
