@@ -78,6 +78,16 @@ std::string format_table(const std::vector<std::vector<std::string>>& rows,
   return out;
 }
 
+CLI::Validator from_zero() {
+  return CLI::Validator(
+      [](std::string& word) {
+        return word.starts_with("-")
+                   ? fmt::format("expected a whole number from 0 on, found {}", word)
+                   : std::string();
+      },
+      "");
+}
+
 CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
                       const std::string& description) {
   return app->add_option(name, value, description)

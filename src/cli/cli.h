@@ -45,6 +45,9 @@ void notice(const std::string& text);
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right);
 
+// Refuses what CLI11 would make a huge number of: negative values of an unsigned option.
+CLI::Validator from_zero();
+
 // Adds an option that takes the words True or False (msModelSlim's way), in any case.
 CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
                       const std::string& description);

@@ -6,6 +6,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/cli/cli.h"
 #include "src/eval/summary.h"
 #include "src/quant/calibration_data.h"
 
@@ -30,14 +31,17 @@ void add_text_flags(CLI::App* app, TextFlags& f) {
                   "passages for perplexity, KL and agreement: .jsonl with `inputs_pretokenized` or "
                   "`text`, or a .txt file")
       ->type_name("FILE");
-  app->add_option("--passages", f.passages, "use only the first ones; 0 = all");
+  app->add_option("--passages", f.passages, "use only the first ones; 0 = all")->check(from_zero());
   app->add_option("--max-tokens", f.max_tokens,
                   "cut passages to this length; questions must fit in it")
+      ->check(from_zero())
       ->capture_default_str();
   app->add_option("--window", f.window,
-                  "do not cut: predict every token of a passage, in windows of so many tokens");
+                  "do not cut: predict every token of a passage, in windows of so many tokens")
+      ->check(from_zero());
   app->add_option("--stride", f.stride,
-                  "tokens from one window to the next, half a window by itself");
+                  "tokens from one window to the next, half a window by itself")
+      ->check(from_zero());
 }
 
 std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, const TextFlags& f,

@@ -350,10 +350,12 @@ void add_quantize(CLI::App& app) {
   sub->add_option("--recipe", f->recipe,
                   "octet (the default of MODEL OUT), octet-fast, mindie, or a YAML file");
   sub->add_option("--float-budget", f->float_budget,
-                  "recipe: at most so many linears in float beside the head");
+                  "recipe: at most so many linears in float beside the head")
+      ->check(from_zero());
   sub->add_option("--dynamic-budget", f->dynamic_budget,
                   "recipe: at most so many linears with scales per token; by itself: wherever it "
-                  "pays");
+                  "pays")
+      ->check(from_zero());
   sub->add_option(
          "--calib-file", f->calib_file,
          "calibration text: one JSON object a line with `inputs_pretokenized`; `none` = no "
@@ -369,7 +371,8 @@ void add_quantize(CLI::App& app) {
                   "models are in memory then")
       ->type_name("FILE");
   sub->add_option("--report-passages", f->report_text.passages,
-                  "... on its first passages only; 0 = all");
+                  "... on its first passages only; 0 = all")
+      ->check(from_zero());
   sub->add_option("--act-method", f->act_method,
                   "ranges of activations: 1 min-max, 2 histogram, 3 automatic")
       ->check(CLI::IsMember({1, 2, 3}))

@@ -44,8 +44,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Analysis, smoothing, scores, threshold_scores
 bool needs_analysis(const QuantizeOptions& options);
 
 // Streams the batches through the float layers, from where the journal's measuring pass stands.
-// Scores and KV scales are those of the model after
-// smoothing, threshold scores of the model as it is.
+// Scores and KV scales are those of the model after smoothing, threshold scores of the model as it
+// is.
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
                  Journal& journal, ActivationMemory& memory);

@@ -5,6 +5,15 @@
 #include "src/base/error.h"
 
 namespace octet {
+namespace {
+
+// The channel of the keys or values that channel i of the queries, or of o's input, goes with.
+size_t kv_channel(size_t i, const ModelConfig& c) {
+  const size_t hd = static_cast<size_t>(c.head_dim);
+  return i / hd / static_cast<size_t>(c.heads / c.kv_heads) * hd + i % hd;
+}
+
+}  // namespace
 
 std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
                                 const ModelConfig& config) {
@@ -58,8 +67,6 @@ void rotate_residual(const Rotation& r, FloatLayer& layer, ThreadTeam& team) {
 }
 
 void scale_keys(const std::vector<float>& scale, const ModelConfig& c, FloatLayer& layer) {
-  const size_t hd = static_cast<size_t>(c.head_dim);
-  const size_t group = static_cast<size_t>(c.heads / c.kv_heads);
   const auto scale_rows = [](FloatWeight& w, const auto& factor) {
     for (size_t r = 0; r < w.shape.n; ++r) {
       const float f = factor(r);
@@ -69,13 +76,10 @@ void scale_keys(const std::vector<float>& scale, const ModelConfig& c, FloatLaye
   };
   OCTET_CHECK(scale.size() == layer.at(LinearKind::kK).shape.n);
   scale_rows(layer.at(LinearKind::kK), [&](size_t r) { return 1 / scale[r]; });
-  scale_rows(layer.at(LinearKind::kQ),
-             [&](size_t r) { return scale[r / hd / group * hd + r % hd]; });
+  scale_rows(layer.at(LinearKind::kQ), [&](size_t r) { return scale[kv_channel(r, c)]; });
 }
 
 void center_values(const std::vector<float>& center, const ModelConfig& c, FloatLayer& layer) {
-  const size_t hd = static_cast<size_t>(c.head_dim);
-  const size_t group = static_cast<size_t>(c.heads / c.kv_heads);
   FloatWeight &v = layer.at(LinearKind::kV), &o = layer.at(LinearKind::kO);
   OCTET_CHECK(center.size() == v.shape.n);
   v.bias.resize(v.shape.n, 0.0f);
@@ -84,7 +88,7 @@ void center_values(const std::vector<float>& center, const ModelConfig& c, Float
   for (size_t j = 0; j < o.shape.n; ++j) {
     double sum = 0;
     for (size_t i = 0; i < o.shape.k; ++i)
-      sum += double{o.w[j * o.shape.k + i]} * double{center[i / hd / group * hd + i % hd]};
+      sum += double{o.w[j * o.shape.k + i]} * double{center[kv_channel(i, c)]};
     o.bias[j] += static_cast<float>(sum);
   }
 }

@@ -109,12 +109,24 @@ TEST_F(Exact, ScaledValuesAndUp) {
   const std::vector<float> want = run(layer_, states_);
   FloatLayer l = layer_;
   std::vector<float> s(80);
-  for (size_t i = 0; i < s.size(); ++i) s[i] = 0.5f + 0.1f * static_cast<float>(i % 13);
+  for (size_t i = 0; i < s.size(); ++i)
+    s[i] = (i % 5 == 0 ? -1 : 1) * (0.5f + 0.1f * static_cast<float>(i % 13));
   std::vector<float> of_values(48);  // two query heads of 12 share a KV head
   for (size_t i = 0; i < 48; ++i) of_values[i] = s[i / 24 * 12 + i % 12];
   fuse(of_values, input_groups()[1], config(), l);
   fuse(s, input_groups()[3], config(), l);
   EXPECT_NE(l.at(LinearKind::kO).w, layer_.at(LinearKind::kO).w);
+  expect_same(want, run(l, states_));
+}
+
+TEST_F(Exact, TurnedNorms) {
+  const std::vector<float> want = run(layer_, states_);
+  FloatLayer l = layer_;
+  std::vector<float> signs(48, 1.0f);
+  for (size_t i = 0; i < signs.size(); i += 3) signs[i] = -1;
+  for (const InputGroup& group : input_groups())
+    if (group.after_norm()) fuse(signs, group, config(), l);
+  EXPECT_EQ(l.input_norm.weight[3], -layer_.input_norm.weight[3]);
   expect_same(want, run(l, states_));
 }
 

@@ -43,7 +43,13 @@ void add_options(const QuantizeOptions& options, Fingerprint& f) {
                                 layer_count, disable_last_linear, compat_msmodelslim, mindie_format,
                                 v1_files, part_bytes, overwrite, resume, memory_limit, quiet] =
       options;
-  f["--recipe"] = recipe ? to_yaml(*recipe) : "";
+  // A line of the recipe, "  - step: {...}", each by itself, so that a message shows what differs.
+  for_each_line(recipe ? to_yaml(*recipe) : "", [&](size_t, std::string_view line) {
+    const std::string_view step = line.substr(std::min(line.size(), line.find_first_not_of(" -")));
+    const size_t end = std::min(step.size(), step.find(':'));
+    f[fmt::format("{} of the recipe", step.substr(0, end))] =
+        "given" + std::string(step.substr(end));
+  });
   f["type (--a_bit, --is_dynamic, --pdmix)"] = scheme_name(scheme);
   f["--w_sym"] = asymmetric_weights ? "False" : "True";
   f["--use_kvcache_quant"] = fmt::format("{}", quantize_kv_cache);

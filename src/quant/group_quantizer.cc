@@ -81,7 +81,8 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
   if (in.params) {
     params = *in.params;
   } else if (scheme == Scheme::kW8A8) {
-    const std::vector<float> channel = channel_weight(weights);
+    const std::vector<double> squares = column_squares(weights, team_);
+    const std::vector<float> channel(squares.begin(), squares.end());
     params = find_range(problem(in, channel), recipe_.ranges, stored_, team_);
   }
   const std::vector<float> grid = on_grid(in, scheme, params, team_);

@@ -42,11 +42,6 @@ class GroupQuantizer {
                                         const std::vector<double>* mean_output);
 
  private:
-  std::vector<float> channel_weight(const std::vector<const FloatWeight*>& weights) {
-    const std::vector<double> squares = column_squares(weights, team_);
-    return {squares.begin(), squares.end()};
-  }
-
   const Recipe& recipe_;
   DType stored_;
   ThreadTeam& team_;

@@ -228,8 +228,12 @@ ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, 
                                           options.copies, options.weight_noise, team);
   ChannelPlan plan;
   std::vector<double> step = given.step;
+  // Few tokens hardly move from a channel's middle; others will.
+  for (size_t c = 0; c < step.size(); ++c)
+    step[c] = std::max(step[c], double{std::fabs(s.center[c])} * 1e-4);
   raise_small(step);
-  const double unit = double{round_to(static_cast<float>(geometric_mean(step)), stored)};
+  const double unit =
+      double{round_to(std::max(static_cast<float>(geometric_mean(step)), kMinQuantScale), stored)};
   for (size_t c = 0; c < step.size(); ++c)
     if (choose(c, static_cast<double>(given.copies[c])).flipped) step[c] = -step[c];
   plan.params = QuantParams{static_cast<float>(unit), static_cast<float>(127 - levels.positive)};

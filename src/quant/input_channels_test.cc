@@ -110,6 +110,19 @@ TEST_F(InputChannels, LongTailsGetMoreLevels) {
   for (size_t c = 0; c < kChannels; ++c) EXPECT_EQ(p.scale[c] < 0, c == 5) << c;
 }
 
+TEST_F(InputChannels, OneTokenIsEnough) {
+  for (const bool center : {false, true}) {
+    const ChannelInputs one{x_.data(), 1, kChannels, weight_, std::span(fold_).first(1), &down_};
+    const ChannelPlan p = plan_static(one, {0, 0.5, 0.15, 1, center}, DType::kF16, team_);
+    ASSERT_TRUE(p.params);
+    EXPECT_GT(p.params->scale, 0);
+    for (float s : p.scale) {
+      EXPECT_TRUE(std::isfinite(s));
+      EXPECT_NE(s, 0);
+    }
+  }
+}
+
 TEST_F(InputChannels, ChannelsThatNeverMoveKeepFiniteScales) {
   for (size_t t = 0; t < kTokens; ++t) x_[t * kChannels + 9] = 0;
   const ChannelPlan p = plan(4);

@@ -24,9 +24,6 @@ namespace {
 using kernels::FloatType;
 
 constexpr size_t kGranule = 64;  // intermediate sizes are multiples of it
-// The quantized stream holds about so many of the tokens: ranges need all, to see rare values, but
-// the second moments that weights are rounded by do not.
-constexpr size_t kPartTokens = 8192;
 
 RotationOptions rotation_of(const Recipe& r) { return {r.rotate_residual, r.rotate_values}; }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/machine/topology.h"
+#include "src/quant/layerwise.h"
 
 namespace octet {
 
@@ -20,7 +21,8 @@ uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options,
   // While floats run: the same packed, and its largest matrix once more.
   const double running = 4 * weights + 4 * 2 * h * plain;
   // While down is rounded: its input on the grid, and its Hessian.
-  double rounding = options.recipe ? 4 * static_cast<double>(tokens) * inter : 0;
+  const double part = static_cast<double>(std::min(tokens, kPartTokens));
+  double rounding = options.recipe ? 4 * part * inter : 0;
   if (options.recipe && options.recipe->gptq_damping)
     rounding += 4 * std::max(inter, h) * std::max(inter, h);
   const double step = 4 * kStepRows * (2 * h + 2 * q + 2 * kv + 2 * inter);

@@ -10,7 +10,7 @@
 namespace octet {
 
 // Bytes that one layer takes at most: weights, statistics on `tokens` tokens, buffers of a step,
-// and the layer before on its way to disk. An upper bound, by a few percent.
+// and the layer before on its way to disk; without pages of the model's mapped files.
 uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options, size_t tokens);
 
 // What options.memory_limit, or else 90 % of what the machine has left, leaves for activations.

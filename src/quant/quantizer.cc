@@ -86,25 +86,26 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
 // What `work` throws, with how to go on when the folder keeps finished layers.
 void keep_for_resume(const OutputFolder& output, Journal& journal,
                      const std::function<void()>& work) {
-  const auto remedy = [&]() -> std::string {
+  const auto remedy = [&](const char* when) -> std::string {
     try {
       journal.wait();                  // the first layer may be on its way
     } catch (const std::exception&) {  // `work` has thrown, which counts
     }
     if (OutputFolder::resumable(output.target()).empty()) return {};
     return output.partial().string() +
-           " keeps the finished layers: the same command with --resume goes on";
+           fmt::format(" keeps the finished layers: {}the same command with --resume goes on",
+                       when);
   };
   try {
     work();
   } catch (Interrupted& e) {
-    e.remedy = remedy();
+    e.remedy = remedy("");
     throw;
   } catch (Error& e) {
-    if (const std::string text = remedy(); !text.empty()) e.add_remedy(text);
+    if (const std::string text = remedy("when this is mended, "); !text.empty()) e.add_remedy(text);
     throw;
   } catch (const std::bad_alloc&) {
-    throw Error("out of memory").remedy(remedy());
+    throw Error("out of memory").remedy(remedy("with more of it, "));
   }
 }
 

@@ -87,6 +87,12 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
   }
   if (!root.IsMap() || !root["steps"] || !root["steps"].IsSequence())
     throw Error("the recipe has no list of steps", ErrorKind::kUsage).file(where).field("steps");
+  for (const auto& entry : root)
+    if (const std::string key = entry.first.Scalar(); key != "recipe" && key != "steps")
+      throw Error("an unknown field in the recipe", ErrorKind::kUsage)
+          .file(fmt::format("{}, line {}", where, entry.first.Mark().line + 1))
+          .expected("recipe, steps")
+          .found(key);
   Recipe r;
   r.name = root["recipe"] && root["recipe"].IsScalar() ? root["recipe"].Scalar() : "unnamed";
   std::set<std::string> seen;
@@ -127,7 +133,9 @@ Recipe load_recipe(const std::string& name) {
 }
 
 std::string to_yaml(const Recipe& r) {
-  std::string s = fmt::format("recipe: {}\nsteps:\n", r.name);
+  YAML::Emitter name;  // puts it into quotes where it must be
+  name << r.name;
+  std::string s = fmt::format("recipe: {}\nsteps:\n", name.c_str());
   if (r.rotate_residual)
     s += fmt::format("  - rotate_residual: {{seed: {}}}\n", *r.rotate_residual);
   if (r.rotate_values) s += fmt::format("  - rotate_values: {{seed: {}}}\n", *r.rotate_values);

@@ -50,7 +50,16 @@ TEST(Recipe, StepsSetWhatTheyName) {
   EXPECT_EQ(r.bias, BiasTarget::kNone);
 }
 
+TEST(Recipe, AnyNameComesBack) {
+  for (const char* name : {"plain", "a: b", "- x", "# not", "\"quoted\"", "true"}) {
+    Recipe r;
+    r.name = name;
+    EXPECT_EQ(parse_recipe(to_yaml(r), "again").name, name);
+  }
+}
+
 TEST(Recipe, RefusesWithLineAndField) {
+  EXPECT_THAT(error_of("recipe: a\nstep: []\nsteps: []\n"), HasSubstr("r.yaml, line 2"));
   EXPECT_THAT(error_of("steps: [\n"), HasSubstr("r.yaml, line 2"));
   EXPECT_THAT(error_of("recipe: a\n"), HasSubstr("no list of steps"));
   EXPECT_THAT(error_of("steps:\n  - find_ranges\n  - turn: {}\n"), HasSubstr("line 3"));

@@ -197,6 +197,9 @@ class Quantize(Verbs):
         self.refuse(2, ["--disable_names", "model.layers.99.mlp.up_proj"], "--disable_names", "model.layers.99.mlp.up_proj")
         self.refuse(2, ["--model_type", "gpt"], "--model_type", "gpt")
         self.refuse(2, "--part_file_size", "--part_file_size", "-1")
+        for count in "--float-budget", "--dynamic-budget", "--report-passages":
+            self.bad(2, count, "quantize", LLAMA, self.dir / "out", count, "-2")
+        self.bad(2, "--passages", "eval", LLAMA, "--passages", "-2")
         self.refuse(2, "--disable_threshold", "--disable_threshold", "-1")
         self.refuse(2, "--layer_count", "--layer_count", "-1")
         self.refuse(2, "--a_bit", "--a_bit", "4")

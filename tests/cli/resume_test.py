@@ -115,6 +115,10 @@ class Kills(Interruptions):
                 self.assertLessEqual(left, {"out.partial", "calib.jsonl"})
                 if self.partial.exists():
                     self.assertEqual(list(self.partial.glob("*.safetensors")) + list(self.partial.glob("config.json")), [])
+        self.stopped(way, "--resume").communicate()  # whatever chance did, one run goes on
+        if self.out.exists():
+            self.same(files)
+            shutil.rmtree(self.out)
         self.good(*self.command(way, "--resume"))
         self.same(files)
         self.assertFalse(self.partial.exists())
@@ -197,6 +201,7 @@ class Leftovers(Interruptions):
         other = dict(os.environ, OCTET_THREADS="1")
         self.bad(2, ["out.partial", "--anti_method", "expected m3", "found m4"], *base, "--resume", "--anti_method", "m4")
         self.bad(2, "--part_file_size", *base, "--resume", "--part_file_size", "1")
+        self.bad(2, "choose_types of the recipe", *base[:6], "--resume", "--recipe", "octet", "--dynamic-budget", "0")
         self.bad(2, "calibration text", *base[:3], "--calib_texts", "other", "--quiet", *MINDIE, "--resume")
         if os.cpu_count() > 1:
             self.bad(2, ["threads", "found 1"], *base, "--resume", env=other)
