@@ -9,6 +9,7 @@
 
 #include "src/base/error.h"
 #include "src/cli/cli.h"
+#include "src/quant/recipe.h"
 
 namespace octet::cli {
 namespace {
@@ -59,10 +60,13 @@ void print_layers(const Comparison& c) {
 void run(const Flags& f) {
   const ModelFolder a(f.a), b(f.b);
   const Comparison c = compare_folders(a, b);
-  const auto by_recipe = [](const std::string& folder) {
-    return fs::exists(fs::path(folder) / "octet_recipe.yaml");
+  const auto rotated = [](const std::string& folder) {
+    const fs::path file = fs::path(folder) / "octet_recipe.yaml";
+    if (!fs::exists(file)) return false;
+    const Recipe recipe = load_recipe(file.string());
+    return recipe.find<RotateResidual>() || recipe.find<RotateValues>();
   };
-  if (by_recipe(f.a) != by_recipe(f.b))
+  if (rotated(f.a) != rotated(f.b))
     notice(
         "a recipe may rotate weights: they differ everywhere and compute the same; octet eval "
         "--layers compares what they compute");

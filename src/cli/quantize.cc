@@ -178,18 +178,17 @@ void choose_recipe(Flags& f, QuantizeOptions& o) {
         fmt::format("{} belongs to msModelSlim's way of quantizing, and a recipe "
                     "says itself what to do: give one of them",
                     f.of_the_tool));
-  if (name == "mindie") {
-    if (budgets) throw usage_error("--float_budget and --dynamic_budget: not of the recipe mindie");
-    o.act_method = ActMethod::kAuto;
-    o.anti_method = AntiMethod::kM3;
-    o.disable_level = 5;
-    return;
-  }
-  o.recipe = load_recipe(name);
-  if (f.use_kvcache_quant) o.recipe->quantize_kv_cache = true;
-  o.quantize_kv_cache = o.recipe->quantize_kv_cache;
-  if (f.float_budget) o.recipe->float_budget = *f.float_budget;
-  if (f.dynamic_budget) o.recipe->dynamic_budget = f.dynamic_budget;
+  Recipe recipe = load_recipe(name);
+  if (budgets && recipe.find<MsModelSlim>())
+    throw usage_error(fmt::format(
+        "--float_budget and --dynamic_budget: not of the recipe {}, which is msModelSlim's way",
+        recipe.name));
+  if (f.use_kvcache_quant) recipe.get<QuantizeKvCache>();
+  if (f.float_budget)
+    recipe.get<ChooseTypes>().float_budget = static_cast<int64_t>(*f.float_budget);
+  if (f.dynamic_budget)
+    recipe.get<ChooseTypes>().dynamic_budget = static_cast<int64_t>(*f.dynamic_budget);
+  o.take_recipe(std::move(recipe));
 }
 
 QuantizeOptions options_of(Flags& f) {

@@ -52,9 +52,11 @@ Basis::Basis(const ModelFolder& reference, const ModelFolder& model) {
     return;
   if (const fs::path file = model.path() / "octet_recipe.yaml"; fs::exists(file)) {
     const Recipe recipe = load_recipe(file.string());
-    if (recipe.rotate_residual) residual_.emplace(as_size(a.hidden_size), *recipe.rotate_residual);
-    if (recipe.value_margin) of_values_ = Freedom::kScaleAndMean;
-    if (recipe.rotate_values) values_.emplace(as_size(a.head_dim), *recipe.rotate_values);
+    if (const auto* step = recipe.find<RotateResidual>())
+      residual_.emplace(as_size(a.hidden_size), step->seed);
+    if (const auto* step = recipe.find<RotateValues>())
+      values_.emplace(as_size(a.head_dim), step->seed);
+    if (recipe.find<EqualizeValues>()) of_values_ = Freedom::kScaleAndMean;
   }
   states_known_ = states_agree(reference, model);
   values_known_ = states_known_ && (residual_ || values_ || values_agree(reference, model));

@@ -60,7 +60,7 @@ std::string tiles(const ordered_json& r) {
                     number(r.at("measured").at("models").at(0).at("perplexity").get<double>(), 3)));
   }
   out += tile("method", text_of(r.at("method"), "name"),
-              r.at("method").contains("recipe") ? "a recipe of Octet" : "as msModelSlim does it");
+              r.at("method").contains("settings") ? "as msModelSlim does it" : "a recipe of Octet");
   out += tile("calibration", page::count(r.at("calibration").at("tokens").get<uint64_t>()),
               fmt::format("tokens of {} texts", r.at("calibration").at("samples").get<uint64_t>()));
   out += tile("time", format_seconds(r.at("seconds").get<double>()), "to quantize");

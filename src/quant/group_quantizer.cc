@@ -54,7 +54,9 @@ InputError GroupQuantizer::input_error(const GroupInput& in,
   const std::vector<double> squares = column_squares(weights, team_);
   const std::vector<float> channel(squares.begin(), squares.end());
   const RangeProblem p = problem(in, channel);
-  InputError e{range_loss(p, find_range(p, recipe_.ranges, stored_, team_), team_), 0, 0};
+  InputError e{
+      range_loss(p, find_range(p, recipe_.or_default<FindRanges>().fit, stored_, team_), team_), 0,
+      0};
   const InputGrid levels{true, 1, 0};
   std::vector<float> rounded(in.k);
   for (size_t t = 0; t < in.tokens; t += p.stride) {
@@ -83,16 +85,17 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
   } else if (scheme == Scheme::kW8A8) {
     const std::vector<double> squares = column_squares(weights, team_);
     const std::vector<float> channel(squares.begin(), squares.end());
-    params = find_range(problem(in, channel), recipe_.ranges, stored_, team_);
+    params = find_range(problem(in, channel), recipe_.or_default<FindRanges>().fit, stored_, team_);
   }
   const std::vector<float> grid = on_grid(in, scheme, params, team_);
   std::optional<RoundingPlan> plan;
-  if (recipe_.gptq_damping)
-    plan = plan_rounding({grid.data(), in.k, in.tokens, in.weight.data()}, *recipe_.gptq_damping,
-                         team_);
+  if (const std::optional<double> damping = recipe_.gptq_damping())
+    plan = plan_rounding({grid.data(), in.k, in.tokens, in.weight.data()}, *damping, team_);
   const std::vector<double> got = weighted_mean(grid.data(), in.tokens, in.k, in.weight);
   std::vector<double> own;
-  if (recipe_.bias == BiasTarget::kFloat && mean_input != nullptr)
+  const auto* bias_step = recipe_.find<CorrectBias>();
+  const bool as_float = bias_step && bias_step->target == BiasTarget::kFloat;
+  if (as_float && mean_input != nullptr)
     own = *mean_input;
   else
     own = weighted_mean(in.x, in.tokens, in.k, in.weight);
@@ -104,7 +107,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
                      : round_weight(w->w, w->shape.n, in.k, false, team_);
     q.input = params;
     // Per token the bias is a tensor of the model, which only some linears have.
-    if (recipe_.bias == BiasTarget::kNone || (scheme != Scheme::kW8A8 && w->bias.empty())) {
+    if (!bias_step || (scheme != Scheme::kW8A8 && w->bias.empty())) {
       row += w->shape.n;
       continue;
     }
@@ -117,8 +120,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
         wanted += own[i] * double{w->w[j * in.k + i]};
       }
       wanted += bias;
-      if (recipe_.bias == BiasTarget::kFloat && mean_output != nullptr)
-        wanted = (*mean_output)[row];
+      if (as_float && mean_output != nullptr) wanted = (*mean_output)[row];
       q.corrected_bias[j] = static_cast<float>(wanted - computed);
     }
   }

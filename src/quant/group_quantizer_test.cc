@@ -69,14 +69,14 @@ TEST_F(Group, StaysCloseToFloat) {
   // Rounding noise of 8 bits: inputs in about +-4 sigma, weights in about +-3: 1 % each at most.
   EXPECT_LT(errors(r, Scheme::kW8A8).first, 0.02);
   EXPECT_LT(errors(r, Scheme::kW8A8Dynamic).first, 0.02);
-  r.gptq_damping = 0.01;
+  r.get<RoundWeights>();
   EXPECT_LT(errors(r, Scheme::kW8A8).first, 0.02);
 }
 
 TEST_F(Group, BiasCorrectionMakesTheMeansEqual) {
   Recipe r;
   const double before = errors(r, Scheme::kW8A8).second;
-  r.bias = BiasTarget::kOwn;
+  r.get<CorrectBias>().target = BiasTarget::kOwn;
   const double after = errors(r, Scheme::kW8A8).second;
   EXPECT_LT(after, 1e-3);
   EXPECT_LT(after, 0.2 * before);

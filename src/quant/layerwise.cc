@@ -25,7 +25,12 @@ using kernels::FloatType;
 
 constexpr size_t kGranule = 64;  // intermediate sizes are multiples of it
 
-RotationOptions rotation_of(const Recipe& r) { return {r.rotate_residual, r.rotate_values}; }
+RotationOptions rotation_of(const Recipe& r) {
+  RotationOptions o;
+  if (const auto* step = r.find<RotateResidual>()) o.residual = step->seed;
+  if (const auto* step = r.find<RotateValues>()) o.values = step->seed;
+  return o;
+}
 
 // A layer after its exact changes, and what the float stream saw in it.
 struct LayerWork {
@@ -71,21 +76,20 @@ class Layerwise {
     kept_ = choose_by_name(config, names);
     types_ = types_of(config, kept_, Scheme::kW8A8);
     plan_copies();
-    const bool measured =
-        recipe_.dynamic_budget != std::optional<size_t>(0) || recipe_.float_budget > 0;
+    const auto budgets = recipe_.or_default<ChooseTypes>();
+    const bool measured = budgets.dynamic_budget != 0 || budgets.float_budget > 0;
     const int64_t before = measured ? config.layers : 0;
     Progress progress("quantize", "layer", config.layers + before, options_.quiet);
     progress.resume_at(journal.layers_done(before, config.layers));
     ModelConfig widest = config;
     widest.intermediate_size += static_cast<int64_t>(copies_);
     scratch_ = std::make_unique<StreamScratch>(widest, lengths_, run_.memory);
-    if (measured)
-      choose_types(measure(progress), recipe_.dynamic_budget, recipe_.float_budget, types_, kept_);
+    if (measured) choose_types(measure(progress), budgets, types_, kept_);
     Exporter exporter(run_.output.path(), folder_, {widest, types_}, options_);
     float_.reset();  // its memory first
     float_ = embedded(ids_, lengths_, FloatType::kF32);
     quant_ = embedded(of_part(ids_), part_lengths_,
-                      recipe_.quantize_kv_cache ? FloatType::kI8 : FloatType::kF32);
+                      recipe_.find<QuantizeKvCache>() ? FloatType::kI8 : FloatType::kF32);
     const StreamStates states = {float_->all_states(), quant_->all_states()};
     if (journal.resume(Pass::kQuantize, states)) {
       exporter.resume_at(journal.next_layer(Pass::kQuantize));
@@ -105,7 +109,6 @@ class Layerwise {
     exporter.write_head(quantize_head(),
                         [&](size_t first, size_t n) { return model_.head(first, n); });
     exporter.finish();
-    write_text(run_.output.path() / "octet_recipe.yaml", to_yaml(recipe_));
     progress.update(config.layers + before);
     progress.finish();
     return kept_;
@@ -163,13 +166,14 @@ class Layerwise {
 
   // How many channels every MLP gains; none when every down_proj stays in float.
   void plan_copies() {
-    if (!recipe_.equalize_mlp || recipe_.equalize_mlp->copies == 0) return;
+    const double copies = recipe_.or_default<EqualizeMlp>().copies;
+    if (copies == 0) return;
     bool any = false;
     for (int64_t layer = 0; layer < model_.config().layers; ++layer)
       any = any || type(layer, LinearKind::kDown) != Scheme::kFloat;
     if (!any) return;
     const size_t now = as_size(model_.config().intermediate_size);
-    const double wanted = static_cast<double>(now) * (1 + recipe_.equalize_mlp->copies);
+    const double wanted = static_cast<double>(now) * (1 + copies);
     copies_ = static_cast<size_t>(std::ceil(wanted / kGranule)) * kGranule - now;
   }
 
@@ -185,7 +189,7 @@ class Layerwise {
     LayerStream& s = *float_;
     const size_t q = as_size(model_.config().q_size()), kv = as_size(model_.config().kv_size());
     KvRange keys(kv), values(kv);
-    if (recipe_.quantize_kv_cache)
+    if (recipe_.find<QuantizeKvCache>())
       layer.qkv = std::make_unique<TapLinear>(
           std::move(layer.qkv), Tap(), [&](const float* y, size_t ld, size_t m) {
             const size_t half = as_size(model_.config().head_dim / 2);
@@ -233,7 +237,7 @@ class Layerwise {
           center_values(scaled, model_.config(), w);
         }
       }
-      if (recipe_.quantize_kv_cache)
+      if (recipe_.find<QuantizeKvCache>())
         work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
     }
 
@@ -261,7 +265,7 @@ class Layerwise {
   // their means.
   std::vector<float> signs_of(const std::vector<double>& mean) const {
     std::vector<float> signs(mean.size(), 1.0f);
-    if (!recipe_.turn_norms) return signs;
+    if (!recipe_.find<TurnNorms>()) return signs;
     for (size_t i = 0; i < mean.size(); ++i)
       if (mean[i] < 0) signs[i] = -1;
     return signs;
@@ -308,7 +312,7 @@ class Layerwise {
   }
 
   InputError attended_error(const LayerWork& work) {
-    if (recipe_.value_margin)
+    if (recipe_.find<EqualizeValues>())
       return {plan_values(work, Scheme::kW8A8, true)->error,
               plan_values(work, Scheme::kW8A8Dynamic, false)->error, 0};
     return groups_.input_error({float_->attended(),
@@ -321,7 +325,7 @@ class Layerwise {
   }
 
   InputError activated_error(const LayerWork& work) {
-    if (recipe_.equalize_mlp)
+    if (recipe_.find<EqualizeMlp>())
       return {plan_mlp(work, Scheme::kW8A8)->error, plan_mlp(work, Scheme::kW8A8Dynamic)->error, 0};
     return groups_.input_error(
         {float_->activated(), tokens(), float_->intermediate(), work.down_weight, fold_, {}},
@@ -366,7 +370,8 @@ class Layerwise {
 
   // Nothing for an o_proj in float. `center`: whether v has a bias that can take the center.
   std::optional<ChannelPlan> plan_values(const LayerWork& work, Scheme scheme, bool center) {
-    if (!recipe_.value_margin || scheme == Scheme::kFloat) return std::nullopt;
+    const auto* step = recipe_.find<EqualizeValues>();
+    if (!step || scheme == Scheme::kFloat) return std::nullopt;
     const ModelConfig& c = model_.config();
     const FloatWeight& o = work.weights.at(LinearKind::kO);
     const ChannelInputs in{float_->attended(),
@@ -378,19 +383,19 @@ class Layerwise {
                            as_size(c.heads / c.kv_heads),
                            as_size(c.head_dim)};
     ChannelOptions options;
-    options.margin = *recipe_.value_margin;
+    options.margin = step->margin;
     options.center = center;
     return plan(in, options, scheme);
   }
 
   // Nothing for a down_proj in float that need not grow.
   std::optional<ChannelPlan> plan_mlp(const LayerWork& work, Scheme scheme) {
-    if (!recipe_.equalize_mlp || (copies_ == 0 && scheme == Scheme::kFloat)) return std::nullopt;
-    const Recipe::EqualizeMlp& e = *recipe_.equalize_mlp;
+    const auto* step = recipe_.find<EqualizeMlp>();
+    if (!step || (copies_ == 0 && scheme == Scheme::kFloat)) return std::nullopt;
     const ChannelInputs in{float_->activated(), tokens(), float_->intermediate(),
                            work.down_weight,    fold_,    &work.weights.at(LinearKind::kDown)};
-    return plan(in, {copies_, recipe_.gptq_damping ? e.weight_noise : 1, e.spread, e.margin, false},
-                scheme);
+    const double noise = recipe_.gptq_damping() ? step->weight_noise : 1;
+    return plan(in, {copies_, noise, step->spread, step->margin, false}, scheme);
   }
 
   ChannelPlan plan(const ChannelInputs& in, const ChannelOptions& options, Scheme scheme) {

@@ -59,7 +59,7 @@ class Layerwise : public ::testing::TestWithParam<const char*> {
 
   QuantizeSummary run(const std::function<void(QuantizeOptions&)>& change = {}) {
     QuantizeOptions o;
-    o.recipe = load_recipe("octet");
+    o.take_recipe(load_recipe("octet"));
     o.quiet = true;
     o.overwrite = true;
     if (change) change(o);
@@ -82,7 +82,8 @@ class Layerwise : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Layerwise, EveryLinearStatic) {
-  const QuantizeSummary s = run([](QuantizeOptions& o) { o.recipe->dynamic_budget = 0; });
+  const QuantizeSummary s =
+      run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 0; });
   EXPECT_EQ(s.kept.size(), 1u);  // the head
   expect_good();
   const ModelFolder folder(target_);
@@ -100,7 +101,7 @@ TEST_P(Layerwise, EveryLinearStatic) {
 }
 
 TEST_P(Layerwise, TypesByBudget) {
-  run([](QuantizeOptions& o) { o.recipe->dynamic_budget = 3; });
+  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 3; });
   expect_good();
   size_t dynamic = 0;
   const ModelFolder folder(target_);
@@ -110,20 +111,20 @@ TEST_P(Layerwise, TypesByBudget) {
   EXPECT_LT(error(), 0.03);
 
   const QuantizeSummary s = run([](QuantizeOptions& o) {
-    o.recipe->dynamic_budget = 0;
-    o.recipe->float_budget = 21;  // all of them
+    o.recipe->get<ChooseTypes>().dynamic_budget = 0;
+    o.recipe->get<ChooseTypes>().float_budget = 21;  // all of them
   });
   EXPECT_EQ(s.kept.size(), 22u);
 }
 
 TEST_P(Layerwise, ExactChangesAloneChangeNothing) {
   // All in float: what is left is the rounding of changed weights to 16 bits, 2^-9 of each in bf16.
-  run([](QuantizeOptions& o) { o.recipe->float_budget = 21; });
+  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().float_budget = 21; });
   EXPECT_LT(error(), 0.01);
 }
 
 TEST_P(Layerwise, ChannelsBehindNormsAreTurned) {
-  run([](QuantizeOptions& o) { o.recipe->dynamic_budget = 0; });
+  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 0; });
   const ModelFolder folder(target_);
   size_t turned = 0;
   for (const char* name : {"input_layernorm", "post_attention_layernorm"}) {
@@ -139,11 +140,12 @@ TEST_P(Layerwise, ChannelsBehindNormsAreTurned) {
 }
 
 TEST_P(Layerwise, KeysAndValuesInInt8) {
-  run([](QuantizeOptions& o) { o.recipe->dynamic_budget = 0; });
+  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 0; });
   const double without = error();
   run([](QuantizeOptions& o) {
-    o.recipe->dynamic_budget = 0;
-    o.recipe->quantize_kv_cache = o.quantize_kv_cache = true;
+    o.recipe->get<ChooseTypes>().dynamic_budget = 0;
+    o.recipe->get<QuantizeKvCache>();
+    o.take_recipe(*o.recipe);
   });
   expect_good();
   const ModelFolder folder(target_);
@@ -159,7 +161,7 @@ TEST_P(Layerwise, TheWrittenRecipeMakesTheSameBytes) {
   const fs::path weights = target_ / "quant_model_weight_w8a8.safetensors";
   const std::string first = read_text(weights);
   const Recipe written = load_recipe((target_ / "octet_recipe.yaml").string());
-  run([&](QuantizeOptions& o) { o.recipe = written; });
+  run([&](QuantizeOptions& o) { o.take_recipe(written); });
   EXPECT_EQ(first, read_text(weights));
 }
 

@@ -13,8 +13,8 @@ uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options,
                q = static_cast<double>(config.q_size());
   const double kv = static_cast<double>(config.kv_size());
   const double plain = static_cast<double>(config.intermediate_size);
-  const bool grows = options.recipe && options.recipe->equalize_mlp;
-  const double inter = plain * (grows ? 1 + options.recipe->equalize_mlp->copies : 1) + 64;
+  const double copies = options.recipe ? options.recipe->or_default<EqualizeMlp>().copies : 0;
+  const double inter = plain * (1 + copies) + 64;
   const double weights = h * (2 * q + 2 * kv + 3 * inter);
   // In float32, in int8 as results and as what is computed with, and the layer before in int8.
   const double standing = 4 * weights + 3 * weights;
@@ -22,8 +22,8 @@ uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options,
   const double running = 4 * weights + 4 * 2 * h * plain;
   // While down is rounded: its input on the grid, and its Hessian.
   const double part = static_cast<double>(std::min(tokens, kPartTokens));
-  double rounding = options.recipe ? 4 * part * inter : 0;
-  if (options.recipe && options.recipe->gptq_damping)
+  double rounding = options.layerwise() ? 4 * part * inter : 0;
+  if (options.recipe && options.recipe->gptq_damping())
     rounding += 4 * std::max(inter, h) * std::max(inter, h);
   const double step = 4 * kStepRows * (2 * h + 2 * q + 2 * kv + 2 * inter);
   return static_cast<uint64_t>(standing + std::max(running, rounding) + step);

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "src/base/checked.h"
 #include "src/base/error.h"
 
 namespace octet {
@@ -24,6 +25,16 @@ Layout QuantizeOptions::layout() const {
   if (v1_files) return Layout::kMsmodelslimV1;
   if (!compat_msmodelslim) return Layout::kOctet;
   return mindie_format ? Layout::kMindie : Layout::kMsmodelslim;
+}
+
+void QuantizeOptions::take_recipe(Recipe r) {
+  quantize_kv_cache = r.find<QuantizeKvCache>() != nullptr;
+  if (const auto* step = r.find<MsModelSlim>()) {
+    anti_method = *parse_anti_method(step->anti_method);
+    act_method = static_cast<ActMethod>(step->act_method);
+    disable_level = as_size(step->disable_level);
+  }
+  recipe = std::move(r);
 }
 
 bool SmoothScope::takes(const std::string& source, InputSource kind) const {

@@ -52,8 +52,10 @@ struct KeySmooth {
 };
 
 struct QuantizeOptions {
-  // Octet's own quantization; nothing = msModelSlim's, by the members below. With a recipe only
-  // disable_names, disable_last_linear and those that concern files count.
+  // Written beside the result. Its steps are Octet's own quantization, of the members below only
+  // disable_names, disable_last_linear and those that concern files then count; but one of the
+  // step msmodelslim, which take_recipe turns into the members, and none at all, are the tool's
+  // way.
   std::optional<Recipe> recipe;
   Scheme scheme = Scheme::kW8A8;    // of the linears that are quantized; not kFloat
   bool asymmetric_weights = false;  // with kW8A16 only
@@ -87,6 +89,8 @@ struct QuantizeOptions {
   bool quiet = false;         // no progress on stderr
 
   Layout layout() const;
+  bool layerwise() const { return recipe && !recipe->find<MsModelSlim>(); }
+  void take_recipe(Recipe r);
 };
 
 // The values as the flags spell them: "m1" ("" for none), "L5".

@@ -36,7 +36,7 @@ void check_batches(const std::vector<TokenBatch>& batches, const ModelConfig& co
 
 void check_data(const CalibrationData& data, const ModelConfig& config, const QuantizeOptions& o) {
   if (data.samples.empty()) {
-    bool needed = o.recipe || (o.types.empty() && has_static_input(o.scheme));
+    bool needed = o.layerwise() || (o.types.empty() && has_static_input(o.scheme));
     for (const auto& [name, scheme] : o.types) needed = needed || has_static_input(scheme);
     if (needed)
       throw usage_error(
@@ -130,8 +130,9 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   ReportData* report = options.compat_msmodelslim ? nullptr : &gathered;
   const RunContext run{output, journal, memory, report, team};
   keep_for_resume(output, journal, [&] {
-    summary.kept = options.recipe ? quantize_layerwise(folder, data, options, run)
-                                  : quantize_samplewise(folder, data, options, run);
+    summary.kept = options.layerwise() ? quantize_layerwise(folder, data, options, run)
+                                       : quantize_samplewise(folder, data, options, run);
+    if (options.recipe) write_text(output.path() / "octet_recipe.yaml", to_yaml(*options.recipe));
     const ModelFolder written(output.path());
     summarize(folder, written, summary);
     summary.seconds = journal.seconds();

@@ -1,10 +1,11 @@
 #include "src/quant/recipe.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include <limits>
-#include <map>
-#include <set>
+#include <array>
+#include <initializer_list>
+#include <string_view>
 
 #include "src/base/error.h"
 #include "src/base/file.h"
@@ -12,70 +13,96 @@
 
 namespace octet {
 
-extern const char kRecipeOctet[];      // made by CMake from recipes/octet.yaml
-extern const char kRecipeOctetFast[];  // and recipes/octet-fast.yaml
+// Made by CMake from recipes/.
+extern const char kRecipeOctet[];
+extern const char kRecipeOctetFast[];
+extern const char kRecipeMindie[];
 
 namespace {
 
-constexpr int64_t kMany = int64_t{1} << 32;  // more linears than any model has
+constexpr std::array<std::pair<const char*, const char*>, 3> kShipped = {
+    {{"octet", kRecipeOctet}, {"octet-fast", kRecipeOctetFast}, {"mindie", kRecipeMindie}}};
 
-uint64_t seed_of(YamlMap& p) {
-  return static_cast<uint64_t>(p.integer("seed", 1, 0, std::numeric_limits<int64_t>::max()));
+template <typename T>
+using Words = std::initializer_list<std::pair<const char*, T>>;
+
+// Takes a step's fields out of its map.
+struct Reader {
+  YamlMap& map;
+
+  void number(const char* name, double& v, double low, double high) {
+    v = map.number(name, v, low, high);
+  }
+  template <typename T>
+  void integer(const char* name, T& v, T low, T high) {
+    v = static_cast<T>(map.integer(name, static_cast<int64_t>(v), static_cast<int64_t>(low),
+                                   static_cast<int64_t>(high)));
+  }
+  template <typename T>
+  void word(const char* name, T& v, Words<std::type_identity_t<T>> words) {
+    std::vector<std::string> known;
+    std::string now;
+    for (const auto& [word, value] : words) {
+      known.push_back(word);
+      if (value == v) now = word;
+    }
+    now = map.word(name, now, known);
+    for (const auto& [word, value] : words)
+      if (word == now) v = value;
+  }
+};
+
+// Writes them as "name: value, ...".
+struct Writer {
+  std::string out;
+
+  void add(const char* name, std::string_view value) {
+    out += fmt::format("{}{}: {}", out.empty() ? "" : ", ", name, value);
+  }
+  void number(const char* name, double v, double, double) { add(name, fmt::format("{}", v)); }
+  template <typename T>
+  void integer(const char* name, T v, T, T) {
+    add(name, fmt::format("{}", v));
+  }
+  template <typename T>
+  void word(const char* name, T v, Words<std::type_identity_t<T>> words) {
+    for (const auto& [word, value] : words)
+      if (value == v) add(name, word);
+  }
+};
+
+template <size_t I = 0>
+std::vector<std::string> step_names() {
+  if constexpr (I == std::variant_size_v<RecipeStep>) {
+    return {};
+  } else {
+    std::vector<std::string> names = step_names<I + 1>();
+    names.insert(names.begin(), std::variant_alternative_t<I, RecipeStep>::kName);
+    return names;
+  }
 }
 
-using Step = void (*)(YamlMap&, Recipe&);
-const std::map<std::string, Step>& steps() {
-  static const std::map<std::string, Step> all = {
-      {"rotate_residual", [](YamlMap& p, Recipe& r) { r.rotate_residual = seed_of(p); }},
-      {"rotate_values", [](YamlMap& p, Recipe& r) { r.rotate_values = seed_of(p); }},
-      {"turn_norms", [](YamlMap&, Recipe& r) { r.turn_norms = true; }},
-      {"equalize_values",
-       [](YamlMap& p, Recipe& r) { r.value_margin = p.number("margin", 1, 0.1, 10); }},
-      {"equalize_mlp",
-       [](YamlMap& p, Recipe& r) {
-         Recipe::EqualizeMlp e;
-         e.copies = p.number("copies", 0, 0, 1);
-         e.weight_noise = p.number("weight_noise", e.weight_noise, 0, 4);
-         e.spread = p.number("spread", e.spread, 0, 0.9);
-         e.margin = p.number("margin", e.margin, 0.1, 10);
-         r.equalize_mlp = e;
-       }},
-      {"choose_types",
-       [](YamlMap& p, Recipe& r) {
-         r.float_budget = static_cast<size_t>(p.integer("float_budget", 0, 0, kMany));
-         const int64_t budget = p.integer("dynamic_budget", -1, -1, kMany);  // -1: where it pays
-         r.dynamic_budget.reset();
-         if (budget >= 0) r.dynamic_budget = static_cast<size_t>(budget);
-       }},
-      {"find_ranges",
-       [](YamlMap& p, Recipe& r) {
-         const std::string method = p.word("method", "search", {"minmax", "quantile", "search"});
-         r.ranges.method = method == "minmax"     ? RangeMethod::kMinMax
-                           : method == "quantile" ? RangeMethod::kQuantile
-                                                  : RangeMethod::kSearch;
-         r.ranges.quantile = p.number("quantile", r.ranges.quantile, 0.5, 1);
-         const double margin = p.number("margin", 1, 0, 10);  // 0: by cross-validation
-         r.ranges.margin.reset();
-         if (margin > 0) r.ranges.margin = margin;
-       }},
-      {"round_weights",
-       [](YamlMap& p, Recipe& r) {
-         const bool gptq = p.word("method", "gptq", {"gptq", "nearest"}) == "gptq";
-         const double damping = p.number("damping", 0.01, 1e-6, 1);
-         r.gptq_damping.reset();
-         if (gptq) r.gptq_damping = damping;
-       }},
-      {"quantize_kv_cache", [](YamlMap&, Recipe& r) { r.quantize_kv_cache = true; }},
-      {"correct_bias",
-       [](YamlMap& p, Recipe& r) {
-         r.bias = p.word("target", "float", {"float", "own"}) == "own" ? BiasTarget::kOwn
-                                                                       : BiasTarget::kFloat;
-       }},
-  };
-  return all;
+// The step of that name with its defaults.
+template <size_t I = 0>
+std::optional<RecipeStep> step_named(const std::string& name) {
+  if constexpr (I == std::variant_size_v<RecipeStep>) {
+    return std::nullopt;
+  } else {
+    using Step = std::variant_alternative_t<I, RecipeStep>;
+    return name == Step::kName ? RecipeStep(Step{}) : step_named<I + 1>(name);
+  }
+}
+
+const char* name_of(const RecipeStep& step) {
+  return std::visit([](const auto& s) { return s.kName; }, step);
 }
 
 }  // namespace
+
+std::optional<double> Recipe::gptq_damping() const {
+  const auto* step = find<RoundWeights>();
+  return step && step->method == Rounding::kGptq ? std::optional(step->damping) : std::nullopt;
+}
 
 Recipe parse_recipe(const std::string& yaml, const std::string& where) {
   YAML::Node root;
@@ -95,7 +122,6 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
           .found(key);
   Recipe r;
   r.name = root["recipe"] && root["recipe"].IsScalar() ? root["recipe"].Scalar() : "unnamed";
-  std::set<std::string> seen;
   for (const auto& step : root["steps"]) {
     const bool bare = step.IsScalar();
     if (!bare && !(step.IsMap() && step.size() == 1))
@@ -103,27 +129,36 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
           .file(fmt::format("{}, line {}", where, step.Mark().line + 1))
           .field("steps");
     const std::string name = bare ? step.Scalar() : step.begin()->first.Scalar();
-    const auto it = steps().find(name);
-    if (it == steps().end()) {
-      std::string known;
-      for (const auto& [word, unused] : steps()) known += (known.empty() ? "" : ", ") + word;
+    std::optional<RecipeStep> known = step_named(name);
+    if (!known)
       throw Error("unknown step in the recipe", ErrorKind::kUsage)
           .file(fmt::format("{}, line {}", where, step.Mark().line + 1))
-          .expected(known)
+          .expected(fmt::format("{}", fmt::join(step_names(), ", ")))
           .found(name);
-    }
-    if (!seen.insert(name).second)
-      throw Error("a step that comes twice", ErrorKind::kUsage).file(where).found(name);
+    for (const RecipeStep& other : r.steps)
+      if (other.index() == known->index())
+        throw Error("a step that comes twice", ErrorKind::kUsage)
+            .file(fmt::format("{}, line {}", where, step.Mark().line + 1))
+            .found(name);
     YamlMap p(bare ? YAML::Node() : step.begin()->second, where, name);
-    it->second(p, r);
+    Reader reader{p};
+    std::visit([&](auto& s) { s.fields(reader); }, *known);
     p.finish();
+    r.steps.push_back(*std::move(known));
   }
+  if (r.find<MsModelSlim>() != nullptr)
+    for (const RecipeStep& step : r.steps)
+      if (!std::holds_alternative<MsModelSlim>(step) &&
+          !std::holds_alternative<QuantizeKvCache>(step))
+        throw Error("this step does not go with msmodelslim", ErrorKind::kUsage)
+            .file(where)
+            .field(name_of(step));
   return r;
 }
 
 Recipe load_recipe(const std::string& name) {
-  if (name == "octet") return parse_recipe(kRecipeOctet, "recipe octet");
-  if (name == "octet-fast") return parse_recipe(kRecipeOctetFast, "recipe octet-fast");
+  for (const auto& [shipped, yaml] : kShipped)
+    if (name == shipped) return parse_recipe(yaml, "recipe " + name);
   if (!fs::exists(name))
     throw Error("no such recipe", ErrorKind::kUsage)
         .field("--recipe")
@@ -135,33 +170,13 @@ Recipe load_recipe(const std::string& name) {
 std::string to_yaml(const Recipe& r) {
   YAML::Emitter name;  // puts it into quotes where it must be
   name << r.name;
-  std::string s = fmt::format("recipe: {}\nsteps:\n", name.c_str());
-  if (r.rotate_residual)
-    s += fmt::format("  - rotate_residual: {{seed: {}}}\n", *r.rotate_residual);
-  if (r.rotate_values) s += fmt::format("  - rotate_values: {{seed: {}}}\n", *r.rotate_values);
-  if (r.turn_norms) s += "  - turn_norms\n";
-  if (r.value_margin) s += fmt::format("  - equalize_values: {{margin: {}}}\n", *r.value_margin);
-  if (const auto& e = r.equalize_mlp)
-    s += fmt::format("  - equalize_mlp: {{copies: {}, weight_noise: {}, spread: {}, margin: {}}}\n",
-                     e->copies, e->weight_noise, e->spread, e->margin);
-  s += fmt::format("  - choose_types: {{float_budget: {}, dynamic_budget: {}}}\n", r.float_budget,
-                   r.dynamic_budget ? static_cast<int64_t>(*r.dynamic_budget) : int64_t{-1});
-  const bool minmax = r.ranges.method == RangeMethod::kMinMax;
-  s += fmt::format("  - find_ranges: {{method: {}, margin: {}",
-                   minmax                                      ? "minmax"
-                   : r.ranges.method == RangeMethod::kQuantile ? "quantile"
-                                                               : "search",
-                   r.ranges.margin.value_or(0));
-  if (r.ranges.method == RangeMethod::kQuantile)
-    s += fmt::format(", quantile: {}", r.ranges.quantile);
-  s += "}\n";
-  s += r.gptq_damping
-           ? fmt::format("  - round_weights: {{method: gptq, damping: {}}}\n", *r.gptq_damping)
-           : std::string("  - round_weights: {method: nearest}\n");
-  if (r.bias != BiasTarget::kNone)
-    s += fmt::format("  - correct_bias: {{target: {}}}\n",
-                     r.bias == BiasTarget::kFloat ? "float" : "own");
-  if (r.quantize_kv_cache) s += "  - quantize_kv_cache\n";
+  std::string s = fmt::format("recipe: {}\nsteps:{}\n", name.c_str(), r.steps.empty() ? " []" : "");
+  for (RecipeStep step : r.steps) {
+    Writer writer;
+    std::visit([&](auto& each) { each.fields(writer); }, step);
+    s += fmt::format("  - {}", name_of(step));
+    s += writer.out.empty() ? "\n" : fmt::format(": {{{}}}\n", writer.out);
+  }
   return s;
 }
 

@@ -1,43 +1,168 @@
-// A recipe: the steps of Octet's own quantization with their parameters. It is data: a YAML file
+// A recipe: the steps of a quantization with their parameters. It is data: a YAML file
 // (docs/recipes.md), written into every output so that a result can be made again.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include "src/quant/range_search.h"
 
 namespace octet {
 
-enum class BiasTarget { kNone, kOwn, kFloat };  // correct_bias
+enum class Rounding { kNearest, kGptq };
+enum class BiasTarget { kFloat, kOwn };
+
+// Every step has its name in a recipe, its parameters with their defaults, and `fields`, which
+// tells each of them to a reader or writer with the values that it may have. What a step does:
+// docs/recipes.md.
+
+struct RotateResidual {
+  static constexpr const char* kName = "rotate_residual";
+  uint64_t seed = 1;
+  void fields(auto& f) { f.integer("seed", seed, uint64_t{0}, uint64_t{1} << 62); }
+};
+
+struct RotateValues {
+  static constexpr const char* kName = "rotate_values";
+  uint64_t seed = 1;
+  void fields(auto& f) { f.integer("seed", seed, uint64_t{0}, uint64_t{1} << 62); }
+};
+
+struct TurnNorms {
+  static constexpr const char* kName = "turn_norms";
+  void fields(auto&) {}
+};
+
+struct EqualizeValues {
+  static constexpr const char* kName = "equalize_values";
+  double margin = 1;  // on the cross-validated one
+  void fields(auto& f) { f.number("margin", margin, 0.1, 10); }
+};
+
+struct EqualizeMlp {
+  static constexpr const char* kName = "equalize_mlp";
+  double copies = 0;  // channels added, as a share of intermediate_size
+  double weight_noise = 0.5;
+  double spread = 0.15;
+  double margin = 1;  // on the cross-validated one
+  void fields(auto& f) {
+    f.number("copies", copies, 0, 1);
+    f.number("weight_noise", weight_noise, 0, 4);
+    f.number("spread", spread, 0, 0.9);
+    f.number("margin", margin, 0.1, 10);
+  }
+};
+
+struct ChooseTypes {
+  static constexpr const char* kName = "choose_types";
+  static constexpr int64_t kWhereItPays = -1;
+  static constexpr int64_t kMany = int64_t{1} << 32;  // more linears than any model has
+  // At most so many linears in float, and per token.
+  int64_t float_budget = 0, dynamic_budget = kWhereItPays;
+  void fields(auto& f) {
+    f.integer("float_budget", float_budget, int64_t{0}, kMany);
+    f.integer("dynamic_budget", dynamic_budget, kWhereItPays, kMany);
+  }
+};
+
+struct FindRanges {
+  static constexpr const char* kName = "find_ranges";
+  RangeFit fit;
+  void fields(auto& f) {
+    f.word("method", fit.method,
+           {{"search", RangeMethod::kSearch},
+            {"quantile", RangeMethod::kQuantile},
+            {"minmax", RangeMethod::kMinMax}});
+    f.number("quantile", fit.quantile, 0.5, 1);
+    double margin = fit.margin.value_or(0);  // 0: by cross-validation
+    f.number("margin", margin, 0, 10);
+    fit.margin = margin > 0 ? std::optional(margin) : std::nullopt;
+  }
+};
+
+struct RoundWeights {
+  static constexpr const char* kName = "round_weights";
+  Rounding method = Rounding::kGptq;
+  double damping = 0.01;  // of GPTQ
+  void fields(auto& f) {
+    f.word("method", method, {{"gptq", Rounding::kGptq}, {"nearest", Rounding::kNearest}});
+    f.number("damping", damping, 1e-6, 1);
+  }
+};
+
+struct CorrectBias {
+  static constexpr const char* kName = "correct_bias";
+  BiasTarget target = BiasTarget::kFloat;
+  void fields(auto& f) {
+    f.word("target", target, {{"float", BiasTarget::kFloat}, {"own", BiasTarget::kOwn}});
+  }
+};
+
+struct QuantizeKvCache {
+  static constexpr const char* kName = "quantize_kv_cache";
+  void fields(auto&) {}
+};
+
+// All linears as msModelSlim does it; of the other steps only quantize_kv_cache goes with it. The
+// parameters are the tool's flags.
+struct MsModelSlim {
+  static constexpr const char* kName = "msmodelslim";
+  std::string anti_method = "none";
+  int64_t act_method = 1;
+  int64_t disable_level = 0;  // 5 = L5
+  void fields(auto& f) {
+    f.word("anti_method", anti_method,
+           {{"none", "none"},
+            {"m1", "m1"},
+            {"m2", "m2"},
+            {"m3", "m3"},
+            {"m4", "m4"},
+            {"m5", "m5"},
+            {"m6", "m6"}});
+    f.integer("act_method", act_method, int64_t{1}, int64_t{3});
+    f.integer("disable_level", disable_level, int64_t{0}, ChooseTypes::kMany);
+  }
+};
+
+using RecipeStep =
+    std::variant<RotateResidual, RotateValues, TurnNorms, EqualizeValues, EqualizeMlp, ChooseTypes,
+                 FindRanges, RoundWeights, CorrectBias, QuantizeKvCache, MsModelSlim>;
 
 struct Recipe {
   std::string name;
-  // Exact changes. R1 (fuses the norms and unties the head) and R2, with their seeds.
-  std::optional<uint64_t> rotate_residual, rotate_values;
-  bool turn_norms = false;
-  std::optional<double> value_margin;  // equalize_values: as that of equalize_mlp
-  // equalize_mlp: channels added, as a share of intermediate_size, and the rest of ChannelOptions.
-  struct EqualizeMlp {
-    double copies = 0;
-    double weight_noise = 0.5;
-    double spread = 0.15;
-    double margin = 1;  // on the cross-validated one
-  };
-  std::optional<EqualizeMlp> equalize_mlp;
-  // choose_types: at most so many linears in float, and per token (nothing: wherever it pays).
-  size_t float_budget = 0;
-  std::optional<size_t> dynamic_budget;
-  RangeFit ranges;  // find_ranges
-  // round_weights: GPTQ with this damping; nothing = to nearest.
-  std::optional<double> gptq_damping;
-  BiasTarget bias = BiasTarget::kNone;
-  bool quantize_kv_cache = false;  // C8
+  std::vector<RecipeStep> steps;  // each kind at most once
+
+  // The step, or null.
+  template <typename Step>
+  const Step* find() const {
+    for (const RecipeStep& step : steps)
+      if (const Step* found = std::get_if<Step>(&step)) return found;
+    return nullptr;
+  }
+  // The step, added with its defaults where it is not there.
+  template <typename Step>
+  Step& get() {
+    for (RecipeStep& step : steps)
+      if (Step* found = std::get_if<Step>(&step)) return *found;
+    return std::get<Step>(steps.emplace_back(Step{}));
+  }
+  // GPTQ's damping; nothing: weights are rounded to nearest.
+  std::optional<double> gptq_damping() const;
+  // The step's parameters, or their defaults.
+  template <typename Step>
+  Step or_default() const {
+    const Step* found = find<Step>();
+    return found != nullptr ? *found : Step{};
+  }
 };
 
-// The shipped recipe of that name (recipes/*.yaml), or the file. Throws Error naming line and
-// field.
+// The shipped recipe of that name (recipes/*.yaml), or the file. Throws kUsage Error naming line
+// and field.
 Recipe load_recipe(const std::string& name_or_file);
 Recipe parse_recipe(const std::string& yaml, const std::string& where);
 std::string to_yaml(const Recipe& recipe);

@@ -21,13 +21,13 @@ std::string error_of(const std::string& yaml) {
 }
 
 TEST(Recipe, ShippedOnesComeBackFromWhatIsWritten) {
-  for (const char* name : {"octet", "octet-fast"}) {
+  for (const char* name : {"octet", "octet-fast", "mindie"}) {
     const Recipe r = load_recipe(name);
     EXPECT_EQ(r.name, name);
     EXPECT_EQ(to_yaml(parse_recipe(to_yaml(r), "again")), to_yaml(r));
   }
-  EXPECT_TRUE(load_recipe("octet").gptq_damping);
-  EXPECT_FALSE(load_recipe("octet-fast").gptq_damping);
+  EXPECT_TRUE(load_recipe("octet").gptq_damping());
+  EXPECT_FALSE(load_recipe("octet-fast").gptq_damping());
 }
 
 TEST(Recipe, StepsSetWhatTheyName) {
@@ -37,17 +37,36 @@ TEST(Recipe, StepsSetWhatTheyName) {
       "  - round_weights: {method: nearest}\n",
       "r.yaml");
   EXPECT_EQ(r.name, "mine");
-  EXPECT_EQ(r.rotate_residual, 7u);
-  EXPECT_FALSE(r.rotate_values);
-  EXPECT_FALSE(r.turn_norms);
-  EXPECT_EQ(r.value_margin, 1.0);
-  EXPECT_FALSE(r.equalize_mlp);
-  EXPECT_EQ(r.float_budget, 3u);
-  EXPECT_EQ(r.dynamic_budget, 2u);
-  EXPECT_EQ(r.ranges.method, RangeMethod::kMinMax);
-  EXPECT_EQ(r.ranges.margin, 1.0);
-  EXPECT_FALSE(r.gptq_damping);
-  EXPECT_EQ(r.bias, BiasTarget::kNone);
+  ASSERT_EQ(r.steps.size(), 5u);
+  EXPECT_EQ(r.find<RotateResidual>()->seed, 7u);
+  EXPECT_FALSE(r.find<RotateValues>());
+  EXPECT_EQ(r.find<EqualizeValues>()->margin, 1.0);
+  EXPECT_FALSE(r.find<EqualizeMlp>());
+  EXPECT_EQ(r.find<ChooseTypes>()->float_budget, 3);
+  EXPECT_EQ(r.find<ChooseTypes>()->dynamic_budget, 2);
+  EXPECT_EQ(r.find<FindRanges>()->fit.method, RangeMethod::kMinMax);
+  EXPECT_EQ(r.find<FindRanges>()->fit.margin, 1.0);
+  EXPECT_EQ(r.find<RoundWeights>()->method, Rounding::kNearest);
+  EXPECT_FALSE(r.gptq_damping());
+}
+
+TEST(Recipe, StepsAreAddedOrChangedByKind) {
+  Recipe r = parse_recipe("steps:\n  - choose_types: {float_budget: 3}\n", "r.yaml");
+  r.get<ChooseTypes>().dynamic_budget = 5;
+  EXPECT_EQ(r.get<FindRanges>().fit.method, RangeMethod::kSearch);
+  EXPECT_EQ(to_yaml(r),
+            "recipe: unnamed\nsteps:\n  - choose_types: {float_budget: 3, dynamic_budget: 5}\n"
+            "  - find_ranges: {method: search, quantile: 0.9999, margin: 1}\n");
+}
+
+TEST(Recipe, TheToolsWayIsAStepByItself) {
+  const Recipe r = load_recipe("mindie");
+  EXPECT_EQ(r.find<MsModelSlim>()->anti_method, "m3");
+  EXPECT_EQ(r.find<MsModelSlim>()->act_method, 3);
+  EXPECT_EQ(r.find<MsModelSlim>()->disable_level, 5);
+  EXPECT_NO_THROW(parse_recipe("steps: [msmodelslim, quantize_kv_cache]", "r.yaml"));
+  EXPECT_THAT(error_of("steps: [turn_norms, msmodelslim]"), HasSubstr("turn_norms"));
+  EXPECT_THAT(error_of("steps:\n  - msmodelslim: {anti_method: m7}\n"), HasSubstr("m1, m2"));
 }
 
 TEST(Recipe, AnyNameComesBack) {
@@ -70,7 +89,7 @@ TEST(Recipe, RefusesWithLineAndField) {
   EXPECT_THAT(error_of("steps:\n  - equalize_values: {beta: 1}\n"),
               HasSubstr("equalize_values.beta"));
   EXPECT_THAT(error_of("steps:\n  - find_ranges: {method: magic}\n"),
-              HasSubstr("minmax, quantile, search"));
+              HasSubstr("search, quantile, minmax"));
   EXPECT_THAT(error_of("steps:\n  - find_ranges\n  - find_ranges\n"), HasSubstr("twice"));
   EXPECT_THAT(error_of("steps:\n  - [1, 2]\n"), HasSubstr("no name"));
   EXPECT_THROW(load_recipe("no/such/recipe.yaml"), Error);

@@ -5,18 +5,19 @@
 namespace octet {
 namespace {
 
-// How it was made: a recipe, or the settings of msModelSlim's way.
+// How it was made: the recipe where there is one, the settings of msModelSlim's way.
 ordered_json method_of(const QuantizeOptions& o) {
-  if (o.recipe) return {{"name", o.recipe->name}, {"recipe", to_yaml(*o.recipe)}};
-  return {{"name", "msmodelslim"},
-          {"settings",
-           {{"type", scheme_name(o.scheme)},
-            {"act_method", static_cast<int>(o.act_method)},
-            {"anti_method", anti_method_name(o.anti_method)},
-            {"disable_level", disable_level_name(o.disable_level)},
-            {"disable_threshold", o.disable_threshold},
-            {"w_sym", !o.asymmetric_weights},
-            {"use_kvcache_quant", o.quantize_kv_cache}}}};
+  ordered_json method = {{"name", o.recipe ? o.recipe->name : "msmodelslim"}};
+  if (o.recipe) method["recipe"] = to_yaml(*o.recipe);
+  if (!o.layerwise())
+    method["settings"] = {{"type", scheme_name(o.scheme)},
+                          {"act_method", static_cast<int>(o.act_method)},
+                          {"anti_method", anti_method_name(o.anti_method)},
+                          {"disable_level", disable_level_name(o.disable_level)},
+                          {"disable_threshold", o.disable_threshold},
+                          {"w_sym", !o.asymmetric_weights},
+                          {"use_kvcache_quant", o.quantize_kv_cache}};
+  return method;
 }
 
 ordered_json sizes_of(const QuantizeSummary& s) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "src/base/checked.h"
+
 namespace octet {
 namespace {
 
@@ -15,8 +17,8 @@ double cost_of(const GroupCost& g, Scheme scheme) {
 
 }  // namespace
 
-void choose_types(const std::vector<GroupCost>& costs, std::optional<size_t> dynamic_budget,
-                  size_t float_budget, std::map<std::string, Scheme>& types, KeptInFloat& kept) {
+void choose_types(const std::vector<GroupCost>& costs, const ChooseTypes& budgets,
+                  std::map<std::string, Scheme>& types, KeptInFloat& kept) {
   std::vector<const GroupCost*> order;
   double whole = 0;
   for (const GroupCost& g : costs) {
@@ -28,10 +30,11 @@ void choose_types(const std::vector<GroupCost>& costs, std::optional<size_t> dyn
     return a->fixed - a->per_token > b->fixed - b->per_token;
   };
   std::stable_sort(order.begin(), order.end(), by_gain);
-  size_t left = dynamic_budget.value_or(SIZE_MAX);
+  const bool where_it_pays = budgets.dynamic_budget == ChooseTypes::kWhereItPays;
+  size_t left = where_it_pays ? SIZE_MAX : as_size(budgets.dynamic_budget);
   for (const GroupCost* g : order) {
     const double gain = g->fixed - g->per_token;
-    if (gain <= (dynamic_budget ? 0 : kPays * whole)) break;
+    if (gain <= (where_it_pays ? kPays * whole : 0)) break;
     if (g->linears.size() > left) continue;
     left -= g->linears.size();
     for (const std::string& name : g->linears) types[name] = Scheme::kW8A8Dynamic;
@@ -42,7 +45,7 @@ void choose_types(const std::vector<GroupCost>& costs, std::optional<size_t> dyn
   std::stable_sort(order.begin(), order.end(), [&](const GroupCost* a, const GroupCost* b) {
     return gain_a_byte(a) > gain_a_byte(b);
   });
-  left = float_budget;
+  left = as_size(budgets.float_budget);
   for (const GroupCost* g : order) {
     if (g->linears.size() > left) continue;
     left -= g->linears.size();

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "src/base/json.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/quant/layer_choice.h"
+#include "src/quant/recipe.h"
 
 namespace octet {
 
@@ -22,11 +22,11 @@ struct GroupCost {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GroupCost, linears, fixed, per_token, bytes)
 
-// Starts from `types` (kFloat for what is kept, kW8A8 for the rest). At most `dynamic_budget`
-// linears become kW8A8Dynamic, largest gain first (nothing: wherever the gain is above half a
-// percent of the whole error); then at most `float_budget` become kFloat, largest gain a byte
-// first, with their reason in `kept`.
-void choose_types(const std::vector<GroupCost>& costs, std::optional<size_t> dynamic_budget,
-                  size_t float_budget, std::map<std::string, Scheme>& types, KeptInFloat& kept);
+// Starts from `types` (kFloat for what is kept, kW8A8 for the rest). At most
+// budgets.dynamic_budget linears become kW8A8Dynamic, largest gain first (kWhereItPays: where the
+// gain is above half a percent of the whole error); then at most budgets.float_budget become
+// kFloat, largest gain a byte first, with their reason in `kept`.
+void choose_types(const std::vector<GroupCost>& costs, const ChooseTypes& budgets,
+                  std::map<std::string, Scheme>& types, KeptInFloat& kept);
 
 }  // namespace octet

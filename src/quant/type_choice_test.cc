@@ -16,8 +16,8 @@ struct Fixture {
                                          {"v", Scheme::kW8A8},    {"o", Scheme::kW8A8},
                                          {"down", Scheme::kW8A8}, {"head", Scheme::kFloat}};
   KeptInFloat kept = {{"head", "last"}};
-  void choose(std::optional<size_t> dynamic, size_t in_float) {
-    choose_types(costs, dynamic, in_float, types, kept);
+  void choose(int64_t dynamic, int64_t in_float) {
+    choose_types(costs, {in_float, dynamic}, types, kept);
   }
 };
 
@@ -48,7 +48,7 @@ TEST(TypeChoice, GroupsMoveTogetherOrNotAtAll) {
 TEST(TypeChoice, ByItselfItTakesWhatPays) {
   Fixture f;
   f.costs[0].per_token = 0.49;  // gains less than half a percent of 12.5
-  f.choose(std::nullopt, 0);
+  f.choose(ChooseTypes::kWhereItPays, 0);
   EXPECT_EQ(f.types.at("down"), Scheme::kW8A8Dynamic);
   EXPECT_EQ(f.types.at("o"), Scheme::kW8A8Dynamic);
   EXPECT_EQ(f.types.at("q"), Scheme::kW8A8);
