@@ -11,6 +11,7 @@
 
 #include "src/base/error.h"
 #include "src/base/file.h"
+#include "src/checkpoint/model_folder.h"
 #include "src/checkpoint/safetensors_writer.h"
 
 namespace octet::testing {
@@ -38,6 +39,27 @@ inline void copy_quantized(const fs::path& golden, const std::string& name, cons
   fs::copy_file(golden / "model/config.json", to / "config.json");
   for (const auto& entry : fs::directory_iterator(golden / ("out_" + name)))
     fs::copy_file(entry.path(), to / entry.path().filename().string());
+}
+
+// Fills `to` with the float model of `from` in float32, whose tensors `edit` may change.
+inline void copy_in_float32(
+    const fs::path& from, const fs::path& to,
+    const std::function<void(const std::string& name, std::vector<float>& values)>& edit = {}) {
+  const ModelFolder folder(from);
+  json config = folder.config().raw;
+  config["torch_dtype"] = "float32";
+  fs::create_directories(to);
+  write_text(to / "config.json", config.dump());
+  std::vector<TensorSpec> specs;
+  for (const TensorView* t : folder.tensors().all())
+    specs.push_back({t->name, DType::kF32, t->shape});
+  SafetensorsWriter writer(to, specs, {.stem = "model"});
+  for (const TensorView* t : folder.tensors().all()) {
+    std::vector<float> values = t->floats();
+    if (edit) edit(t->name, values);
+    writer.write(t->name, values);
+  }
+  writer.finish();
 }
 
 // A file of a header text and data bytes, with the length in front (or a false one).

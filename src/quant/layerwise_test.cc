@@ -10,6 +10,7 @@
 
 #include "src/base/json.h"
 #include "src/checkpoint/check.h"
+#include "src/checkpoint/testing.h"
 #include "src/model/transformer.h"
 #include "src/model/weights.h"
 #include "src/quant/quantizer.h"
@@ -121,6 +122,28 @@ TEST_P(Layerwise, ExactChangesAloneChangeNothing) {
   // All in float: what is left is the rounding of changed weights to 16 bits, 2^-9 of each in bf16.
   run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().float_budget = 21; });
   EXPECT_LT(error(), 0.01);
+}
+
+TEST_P(Layerwise, EachChangeByItselfLeavesTheLogits) {
+  // In float32 and with every linear in float nothing else is there: float32 rounding is left. The
+  // other steps change float linears only where they are exact on a layer (exact_test.cc).
+  const octet::testing::TempFolder place("layerwise_exact");
+  octet::testing::copy_in_float32(model(), place / "model");
+  CalibrationData data;
+  for (const auto& ids : tokens_of(GetParam())) data.samples.push_back({ids});
+  for (const char* step : {"rotate_residual", "rotate_values", "equalize_mlp: {copies: 0.3}"}) {
+    QuantizeOptions o;
+    o.quiet = o.overwrite = true;
+    o.take_recipe(parse_recipe(
+        std::string("steps:\n  - choose_types: {float_budget: 21, dynamic_budget: 0}\n  - ") + step,
+        step));
+    quantize(place / "model", target_, data, o);
+    const std::vector<int32_t> ids = tokens_of(GetParam())[0];
+    EXPECT_LT(
+        relative_error(logits_of(place / "model", ids, team_), logits_of(target_, ids, team_)),
+        3e-6)
+        << step;
+  }
 }
 
 TEST_P(Layerwise, ChannelsBehindNormsAreTurned) {
