@@ -40,11 +40,37 @@ class SmallGemm {
 
 constexpr size_t kBlock = 128;  // of factorization and rounding
 
+constexpr size_t kRowsAtOnce = 8;
+
+// The columns [first, last) of rows [begin, end) of A, at most kRowsAtOnce: from the last column on
+// a[i][j] = (a[i][j] - sum_{l > j} a[i][l] a[j][l]) / a[j][j]. Also into panel [rows, last -
+// first]. In double, all rows in step.
+void solve_rows(float* a, size_t k, size_t begin, size_t end, size_t first, size_t last,
+                float* panel) {
+  const size_t width = last - first;
+  double solved[kBlock][kRowsAtOnce] = {};
+  for (size_t j = width; j-- > 0;) {
+    const float* factor = a + (first + j) * k + first;
+    double v[kRowsAtOnce] = {};
+    for (size_t i = begin; i < end; ++i) v[i - begin] = double{a[i * k + first + j]};
+    for (size_t l = j + 1; l < width; ++l) {
+      const double f = double{factor[l]};
+      for (size_t r = 0; r < kRowsAtOnce; ++r) v[r] -= solved[l][r] * f;
+    }
+    for (size_t i = begin; i < end; ++i) {
+      const float value = static_cast<float>(v[i - begin] / double{factor[j]});
+      solved[j][i - begin] = double{value};
+      a[i * k + first + j] = panel[i * width + j] = value;
+    }
+  }
+}
+
 // a [k, k] symmetric -> upper A with a = A A^T, in place (the lower triangle is left as it was).
 // From the last row up: A[j][j]^2 = a[j][j] - sum_{l > j} A[j][l]^2. False where a is not positive
 // definite in float32; then it is spoilt.
 bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
   const size_t blocks = (k + kBlock - 1) / kBlock;
+  std::vector<float> panel(k * kBlock);
   for (size_t b = blocks; b-- > 0;) {
     const size_t first = b * kBlock, last = std::min(k, first + kBlock);
     // The diagonal block, in double.
@@ -67,21 +93,25 @@ bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
     team.run([&](Worker& worker) {
       {
         const auto [begin, end] = worker.share(first);
-        for (size_t i = begin; i < end; ++i)
-          for (size_t j = last; j-- > first;) {
-            double v = a[i * k + j];
-            for (size_t l = j + 1; l < last; ++l) v -= double{a[i * k + l]} * a[j * k + l];
-            a[i * k + j] = static_cast<float>(v / double{a[j * k + j]});
-          }
+        for (size_t i = begin; i < end; i += kRowsAtOnce)
+          solve_rows(a.data(), k, i, std::min(end, i + kRowsAtOnce), first, last, panel.data());
       }
       worker.barrier();
       SmallGemm gemm;
-      // Column blocks, dealt out in turn; rows up to the block's end (upper triangle only).
+      // Column blocks, dealt out in turn; rows up to the block's end (upper triangle only), so many
+      // at a time that they stay in the cache while all columns pass.
+      constexpr size_t kRows = 240;
       for (size_t c = 0; c * kBlock < first; ++c) {
         if (c % worker.count() != worker.id()) continue;
         const size_t column = c * kBlock, end = std::min(first, column + kBlock);
-        gemm.pack(a.data() + column * k + first, k, end - column, width, -1);
-        gemm.add(a.data() + first, k, end, a.data() + column, k);
+        gemm.pack(panel.data() + column * width, width, end - column, width, -1);
+        for (size_t i = 0; i < end; i += kRows) {
+          const size_t rows = std::min(kRows, end - i);
+          for (size_t r = i; r < i + rows; ++r)  // the product walks columns of distant rows
+            for (size_t j = column; j < column + kBlock; j += 16)
+              __builtin_prefetch(a.data() + r * k + j, 1);
+          gemm.add(panel.data() + i * width, width, rows, a.data() + i * k + column, k);
+        }
       }
     });
   }
