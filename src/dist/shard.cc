@@ -43,8 +43,9 @@ Shard make_shard(const ModelConfig& c, size_t rank, size_t ranks) {
   return s;
 }
 
-LayerShape::LayerShape(const ModelConfig& c, const Shard& s)
-    : hidden(as_size(c.hidden_size)),
+RankShape::RankShape(const ModelConfig& c, const Shard& s)
+    : layers(as_size(c.layers)),
+      hidden(as_size(c.hidden_size)),
       head_dim(as_size(c.head_dim)),
       heads(s.heads.size()),
       kv_heads(s.kv_heads.size()),
@@ -55,6 +56,6 @@ LayerShape::LayerShape(const ModelConfig& c, const Shard& s)
                        std::min((kv + 1) * group, s.heads.end) - s.heads.begin});
 }
 
-LayerShape::LayerShape(const ModelConfig& c) : LayerShape(c, whole_model(c)) {}
+RankShape::RankShape(const ModelConfig& c) : RankShape(c, whole_model(c)) {}
 
 }  // namespace octet

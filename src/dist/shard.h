@@ -35,12 +35,12 @@ struct Shard {
 Shard make_shard(const ModelConfig& config, size_t rank, size_t ranks);
 inline Shard whole_model(const ModelConfig& config) { return make_shard(config, 0, 1); }
 
-// The sizes of one rank's layers: what forward steps, buffers and KV pages are made for.
-struct LayerShape {
-  LayerShape(const ModelConfig& config, const Shard& shard);
-  LayerShape(const ModelConfig& config);  // NOLINT: the whole model
+// The sizes of one rank's part: what forward steps, buffers and KV pages are made for.
+struct RankShape {
+  RankShape(const ModelConfig& config, const Shard& shard);
+  RankShape(const ModelConfig& config);  // NOLINT: the whole model
 
-  size_t hidden, head_dim, heads, kv_heads, intermediate;
+  size_t layers, hidden, head_dim, heads, kv_heads, intermediate;
   std::vector<Range> queries;  // [kv_heads] the query heads, of this rank's, that read each
 
   size_t q_size() const { return heads * head_dim; }

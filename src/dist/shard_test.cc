@@ -33,7 +33,7 @@ TEST(Shard, PartsCoverEverythingOnceForAnyNumberOfRanks) {
         EXPECT_LE(s.heads.size(), static_cast<size_t>(c.heads) / ranks + 1);
         EXPECT_EQ(s.columns.begin % kColumnUnit, 0u);
         // Every query head finds its KV head on the rank.
-        const LayerShape shape(c, s);
+        const RankShape shape(c, s);
         ASSERT_EQ(shape.queries.size(), s.kv_heads.size());
         for (size_t kv = 0; kv < shape.queries.size(); ++kv)
           for (size_t q = shape.queries[kv].begin; q < shape.queries[kv].end; ++q)

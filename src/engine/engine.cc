@@ -86,7 +86,7 @@ Engine::Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptio
       tokenizer_(tokenizer),
       options_(std::move(options)),
       observer_(observer),
-      cache_(model.config(), options_.kv_blocks, options_.kv_type) {
+      cache_(model.shape(), options_.kv_blocks, options_.kv_type) {
   OCTET_CHECK(options_.kv_blocks >= blocks_for(options_.max_model_len));
   OCTET_CHECK(options_.max_batched_tokens > 0 && options_.max_batched_tokens <= model.max_rows());
   OCTET_CHECK(options_.max_sequences > 0 && options_.max_sequences <= options_.max_batched_tokens);
