@@ -1,14 +1,20 @@
 // `octet serve`: the OpenAI API, in place of `python -m vllm.entrypoints.openai.api_server`.
 #include <fmt/format.h>
 
+#include <signal.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/cli/serve_flags.h"
+#include "src/dist/launch.h"
+#include "src/dist/mpi_job.h"
 #include "src/machine/cpu.h"
+#include "src/machine/topology.h"
 #include "src/server/listener.h"
 
 namespace octet::cli {
@@ -24,13 +30,74 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
                                                                     : f.runtime.tokenizer));
 }
 
+// The words of this process's own command line, the program by its full path.
+std::vector<std::string> own_command() {
+  std::ifstream line("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (std::string word; std::getline(line, word, '\0');) words.push_back(word);
+  words.at(0) = fs::read_symlink("/proc/self/exe").string();
+  return words;
+}
+
+// Starts the ranks and waits for them.
+void run_ranks(const ServeFlags& f) {
+  // What is wrong with the model or the address is to show once.
+  make_shard(ModelFolder(f.runtime.model).config(), 0, f.tensor_parallel);
+  { const server::Listener probe(f.server); }
+  if (f.tensor_parallel > allowed_cores())
+    notice(fmt::format("{} ranks share {} cores: they take turns", f.tensor_parallel,
+                       allowed_cores()));
+  const JobEnd end = run_job(f.tensor_parallel, own_command());
+  if (end.code != 0 && !end.said)
+    fmt::print(stderr, "octet: error: the ranks have ended (mpirun: exit code {})\n", end.code);
+  if (end.code != 0) throw Exit{end.code == 2 ? 2 : 1};
+}
+
+void serve(ServeFlags& f, MpiJob* job);
+
 void run(ServeFlags& f) {
   resolve(f);
+  if (!MpiJob::joined()) {
+    if (f.tensor_parallel > 1) return run_ranks(f);
+    return serve(f, nullptr);
+  }
+  MpiJob::Options options;
+  MpiJob job(options);
+  take_cores(job.rank_on_host(), job.ranks_on_host());
+  Communicator& ranks = job.ranks();
+  if (f.tensor_parallel != 1 && f.tensor_parallel != ranks.size())
+    throw Error("the job has another number of ranks", ErrorKind::kUsage)
+        .field("--tensor-parallel-size")
+        .expected(fmt::format("{}, as many as the launcher started", ranks.size()))
+        .found(std::to_string(f.tensor_parallel));
+  f.runtime.ranks = &ranks;
+  f.runtime.ranks_on_host = job.ranks_on_host();
+  if (ranks.rank() == 0) return serve(f, &job);
+  // The terminal's signals are for rank 0, which tells the others.
+  for (int signal : {SIGINT, SIGTERM}) ::signal(signal, SIG_IGN);
+  try {
+    Runtime runtime(f.runtime);
+    runtime.follow();
+  } catch (const RankError&) {  // rank 0 says so
+    ::_exit(1);
+  }
+}
+
+void serve(ServeFlags& f, MpiJob* job) {
   server::Listener listener(f.server);  // before anything is loaded
+  server::Server* running = nullptr;
+  std::string lost;
+  if (job != nullptr)
+    f.runtime.on_lost_rank = [&](const std::string& why) {
+      lost = why;
+      fmt::print(stderr, "octet: error: {}; the server ends\n", why);
+      report_end();
+      if (running != nullptr) running->stop();
+    };
   Runtime runtime(f.runtime);
   const EngineOptions& engine_options = runtime.engine_options();
   const uint64_t kv = engine_options.kv_blocks *
-                      KvCache::block_bytes(runtime.folder().config(), engine_options.kv_type);
+                      KvCache::block_bytes(runtime.model().shape(), engine_options.kv_type);
   fmt::print(
       "{}, {} of weights, KV cache {} ({} tokens), up to {} tokens a request; {} threads, "
       "{}\n",
@@ -42,9 +109,13 @@ void run(ServeFlags& f) {
   const auto engine = runtime.start(&metrics);
   server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
                         listener);
+  running = &server;
   fmt::print("Octet is ready at {}\n", server.url());
   std::fflush(stdout);
   server.run();
+  if (lost.empty()) return;
+  // What the clients have not read yet is in the kernel's hands.
+  job->abort(1);
 }
 
 }  // namespace

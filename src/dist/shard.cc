@@ -11,7 +11,7 @@ namespace octet {
 namespace {
 
 // The rank's part of n in whole units, the parts as equal as they can be.
-Range part(size_t n, size_t unit, size_t rank, size_t ranks) {
+Extent part(size_t n, size_t unit, size_t rank, size_t ranks) {
   const size_t units = (n + unit - 1) / unit;
   const auto cut = [&](size_t r) { return std::min(n, units * r / ranks * unit); };
   return {cut(rank), cut(rank + 1)};
@@ -24,7 +24,7 @@ Shard make_shard(const ModelConfig& c, size_t rank, size_t ranks) {
   const size_t columns = as_size(c.intermediate_size);
   const size_t most = std::min(heads, (columns + kColumnUnit - 1) / kColumnUnit);
   OCTET_CHECK(rank < ranks);
-  if (ranks > most)
+  if (ranks > std::max(most, size_t{1}))
     throw usage_error("more ranks than this model can be divided into")
         .field("--tensor-parallel-size")
         .expected(fmt::format("1 to {}", most))

@@ -13,10 +13,10 @@
 
 namespace octet {
 
-struct Range {
+struct Extent {
   size_t begin = 0, end = 0;
   size_t size() const { return end - begin; }
-  bool operator==(const Range&) const = default;
+  bool operator==(const Extent&) const = default;
 };
 
 inline constexpr size_t kColumnUnit = 32;  // of the MLP
@@ -24,9 +24,9 @@ inline constexpr size_t kVocabUnit = 64;   // rows of the head
 
 struct Shard {
   size_t rank = 0, ranks = 1;
-  Range heads, kv_heads;  // of the model
-  Range columns;          // of intermediate_size
-  Range vocab;            // rows of the head
+  Extent heads, kv_heads;  // of the model
+  Extent columns;          // of intermediate_size
+  Extent vocab;            // rows of the head
 
   bool whole() const { return ranks == 1; }
 };
@@ -41,7 +41,7 @@ struct RankShape {
   RankShape(const ModelConfig& config);  // NOLINT: the whole model
 
   size_t layers, hidden, head_dim, heads, kv_heads, intermediate;
-  std::vector<Range> queries;  // [kv_heads] the query heads, of this rank's, that read each
+  std::vector<Extent> queries;  // [kv_heads] the query heads, of this rank's, that read each
 
   size_t q_size() const { return heads * head_dim; }
   size_t kv_size() const { return kv_heads * head_dim; }

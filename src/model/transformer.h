@@ -35,7 +35,8 @@ class Transformer {
 
   const ModelFolder& folder() const { return *folder_; }
   const ModelConfig& config() const { return folder_->config(); }
-  const RankShape& shape() const { return shape_; }
+  const RankShape& shape() const { return shape_; }  // of this rank's part
+  size_t ranks() const { return ranks_.size(); }
   ThreadTeam& team() { return team_; }
   size_t max_rows() const { return buffers_.rows; }
   uint64_t weight_bytes() const;  // read once per decode step
@@ -62,6 +63,7 @@ class Transformer {
   void embed(Worker& w, const Batch& batch);
   std::span<const float> compute(const Batch& batch, KvCache& cache);
   void gather_logits(size_t rows);
+  void answer();
 
   std::shared_ptr<const ModelFolder> folder_;
   ThreadTeam& team_;

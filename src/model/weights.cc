@@ -12,7 +12,7 @@ namespace {
 struct Part {
   std::string prefix;
   LinearShape shape;  // of the whole linear
-  Range rows, columns;
+  Extent rows, columns;
   Scheme scheme{};
   W8A8Params params{};  // W8A8 and W8A8_MIX
 
@@ -21,7 +21,7 @@ struct Part {
 };
 
 template <typename T>
-std::vector<T> cut(const std::vector<T>& values, const Range& range) {
+std::vector<T> cut(const std::vector<T>& values, const Extent& range) {
   return {values.begin() + static_cast<ptrdiff_t>(range.begin),
           values.begin() + static_cast<ptrdiff_t>(range.end)};
 }
@@ -137,7 +137,7 @@ bool can_merge(const ModelFolder& f, const Part& a, const Part& b) {
 KvScales load_kv_scales(const ModelFolder& f, int64_t layer, const Shard& shard) {
   if (!f.int8_kv()) return {};
   const size_t hd = static_cast<size_t>(f.config().head_dim);
-  const Range channels = {shard.kv_heads.begin * hd, shard.kv_heads.end * hd};
+  const Extent channels = {shard.kv_heads.begin * hd, shard.kv_heads.end * hd};
   const auto values = [&](LinearKind kind, const char* suffix) {
     const std::string prefix = linear_name(layer, kind);
     expect_quant_tensors(f, prefix, kv_cache_tensors(),
@@ -170,8 +170,10 @@ std::unique_ptr<Linear> load_parts(const ModelFolder& f, std::vector<Part> parts
 Part part_of(const ModelConfig& c, int64_t layer, LinearKind kind, const Shard& shard) {
   const LinearShape shape = linear_shape(c, kind);
   const size_t hd = static_cast<size_t>(c.head_dim);
-  const auto channels = [&](const Range& heads) { return Range{heads.begin * hd, heads.end * hd}; };
-  Range rows = {0, shape.n}, columns = {0, shape.k};
+  const auto channels = [&](const Extent& heads) {
+    return Extent{heads.begin * hd, heads.end * hd};
+  };
+  Extent rows = {0, shape.n}, columns = {0, shape.k};
   switch (kind) {
     case LinearKind::kQ:
       rows = channels(shard.heads);

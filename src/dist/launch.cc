@@ -1,0 +1,89 @@
+#include "src/dist/launch.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/machine/topology.h"
+
+namespace octet {
+namespace {
+
+constexpr const char* kPlace = "OCTET_JOB";  // a folder that the ranks of a job share
+
+volatile sig_atomic_t child = 0;
+void pass_on(int signal) {
+  if (child > 0) ::kill(static_cast<pid_t>(child), signal);
+}
+
+class JobFolder {
+ public:
+  JobFolder() {
+    std::string name = (fs::temp_directory_path() / "octet-job-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr)
+      throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
+    path_ = name;
+    ::setenv(kPlace, name.c_str(), 1);
+  }
+  ~JobFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  bool said() const { return fs::exists(path_ / "said"); }
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace
+
+JobEnd run_job(size_t ranks, const std::vector<std::string>& command) {
+  const JobFolder folder;
+  std::vector<std::string> words = {"mpirun",    "--quiet", "--oversubscribe",
+                                    "--bind-to", "none",    "--stdin",
+                                    "none",      "-n",      std::to_string(ranks)};
+  if (::geteuid() == 0) words.insert(words.begin() + 1, "--allow-run-as-root");
+  words.insert(words.end(), command.begin(), command.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) throw Error(std::string("cannot start mpirun: ") + std::strerror(errno));
+  if (pid == 0) {
+    ::setpgid(0, 0);  // the terminal's signals come through us, once
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) ::_exit(1);
+    ::execvp(argv[0], argv.data());
+    ::_exit(127);
+  }
+  child = pid;
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, pass_on);
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  child = 0;
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  if (code == 127)
+    throw Error("more than one rank needs mpirun, which is not there")
+        .remedy("install Open MPI (scripts/setup does)");
+  return {code, folder.said()};
+}
+
+void report_end() {
+  if (const char* folder = std::getenv(kPlace)) write_text(fs::path(folder) / "said", "");
+}
+
+void take_cores(size_t rank, size_t ranks) {
+  if (std::getenv(kPlace) != nullptr) keep_to_cores(rank, ranks);
+}
+
+}  // namespace octet

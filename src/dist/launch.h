@@ -1,0 +1,26 @@
+// Starts the ranks of one model on this host, through mpirun.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace octet {
+
+// Runs `command` as `ranks` processes and waits for them. SIGINT, SIGTERM and SIGHUP go on to them.
+// Returns the exit code of the program: that of the first rank that failed, 0 if none did. `said`:
+// whether a rank has told the user why (report_end). Throws Error when there is no mpirun.
+struct JobEnd {
+  int code = 0;
+  bool said = false;
+};
+JobEnd run_job(size_t ranks, const std::vector<std::string>& command);
+
+// Called in a rank that was started so: the user knows why the job ends.
+void report_end();
+
+// Restricts a rank that run_job() started to its part of this host's cores: the first of `ranks`
+// gets the first cores, and so on, neighbours in the order of NUMA nodes. Elsewhere whoever started
+// the ranks has placed them.
+void take_cores(size_t rank_on_host, size_t ranks_on_host);
+
+}  // namespace octet
