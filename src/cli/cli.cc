@@ -57,7 +57,15 @@ size_t parse_human_number(const std::string& text, const char* flag) {
   return static_cast<size_t>(v * factor);
 }
 
-void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", as_typed(text)); }
+namespace {
+bool silent = false;
+}
+
+void notice(const std::string& text) {
+  if (!silent) fmt::print(stderr, "octet: note: {}\n", as_typed(text));
+}
+
+void silence_notices() { silent = true; }
 
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right) {

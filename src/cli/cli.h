@@ -40,6 +40,8 @@ size_t parse_human_number(const std::string& text, const char* flag);
 
 // A one-line remark on stderr.
 void notice(const std::string& text);
+// From now on they are left out.
+void silence_notices();
 
 // A table for people: columns padded to the widest cell; `right` says which are right-aligned.
 std::string format_table(const std::vector<std::vector<std::string>>& rows,

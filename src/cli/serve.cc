@@ -1,5 +1,7 @@
 // `octet serve`: the OpenAI API, in place of `python -m vllm.entrypoints.openai.api_server`.
 #include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <signal.h>
 #include <unistd.h>
@@ -7,6 +9,7 @@
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <thread>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
@@ -29,6 +32,9 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
       source, text::load_special_tokens(f.runtime.tokenizer.empty() ? f.runtime.model
                                                                     : f.runtime.tokenizer));
 }
+
+// After a rank is lost: so long /health says 503 and requests get an error.
+constexpr auto kLastAnswers = std::chrono::seconds(1);
 
 // The words of this process's own command line, the program by its full path.
 std::vector<std::string> own_command() {
@@ -72,7 +78,10 @@ void run(ServeFlags& f) {
         .found(std::to_string(f.tensor_parallel));
   f.runtime.ranks = &ranks;
   f.runtime.ranks_on_host = job.ranks_on_host();
-  if (ranks.rank() == 0) return serve(f, &job);
+  if (ranks.rank() == 0) {
+    lead_job();
+    return serve(f, &job);
+  }
   // The terminal's signals are for rank 0, which tells the others.
   for (int signal : {SIGINT, SIGTERM}) ::signal(signal, SIG_IGN);
   try {
@@ -92,8 +101,14 @@ void serve(ServeFlags& f, MpiJob* job) {
       lost = why;
       fmt::print(stderr, "octet: error: {}; the server ends\n", why);
       report_end();
+      std::this_thread::sleep_for(kLastAnswers);
       if (running != nullptr) running->stop();
     };
+  // mpirun gives ranks a terminal of its own, whoever reads it in the end.
+  if (job != nullptr)
+    for (const auto& sink : spdlog::default_logger()->sinks())
+      if (auto* colored = dynamic_cast<spdlog::sinks::stdout_color_sink_mt*>(sink.get()))
+        colored->set_color_mode(spdlog::color_mode::never);
   Runtime runtime(f.runtime);
   const EngineOptions& engine_options = runtime.engine_options();
   const uint64_t kv = engine_options.kv_blocks *

@@ -1,5 +1,6 @@
 #include "src/dist/launch.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -17,10 +18,21 @@ namespace octet {
 namespace {
 
 constexpr const char* kPlace = "OCTET_JOB";  // a folder that the ranks of a job share
+constexpr const char* kLeader = "leader";    // in it: the leading rank's process
+constexpr const char* kSaid = "said";        // and this file, once a rank has said why the job ends
 
+// For the signal handler: mpirun, and the file with the leading rank's process.
 volatile sig_atomic_t child = 0;
+char leader_file[4096];
+
 void pass_on(int signal) {
-  if (child > 0) ::kill(static_cast<pid_t>(child), signal);
+  pid_t to = static_cast<pid_t>(child);
+  const int file = ::open(leader_file, O_RDONLY | O_CLOEXEC);
+  if (file >= 0) {
+    if (pid_t leader = 0; ::read(file, &leader, sizeof(leader)) == sizeof(leader)) to = leader;
+    ::close(file);
+  }
+  if (to > 0) ::kill(to, signal);
 }
 
 class JobFolder {
@@ -31,12 +43,16 @@ class JobFolder {
       throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
     path_ = name;
     ::setenv(kPlace, name.c_str(), 1);
+    const std::string leader = (path_ / kLeader).string();
+    OCTET_CHECK(leader.size() < sizeof(leader_file));
+    std::strcpy(leader_file, leader.c_str());
   }
   ~JobFolder() {
     std::error_code ignored;
     fs::remove_all(path_, ignored);
+    leader_file[0] = '\0';
   }
-  bool said() const { return fs::exists(path_ / "said"); }
+  bool said() const { return fs::exists(path_ / kSaid); }
 
  private:
   fs::path path_;
@@ -78,12 +94,21 @@ JobEnd run_job(size_t ranks, const std::vector<std::string>& command) {
   return {code, folder.said()};
 }
 
+bool in_job() { return std::getenv(kPlace) != nullptr; }
+
+void lead_job() {
+  const char* folder = std::getenv(kPlace);
+  if (folder == nullptr) return;
+  const pid_t self = ::getpid();
+  replace_text(fs::path(folder) / kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
+}
+
 void report_end() {
-  if (const char* folder = std::getenv(kPlace)) write_text(fs::path(folder) / "said", "");
+  if (const char* folder = std::getenv(kPlace)) write_text(fs::path(folder) / kSaid, "");
 }
 
 void take_cores(size_t rank, size_t ranks) {
-  if (std::getenv(kPlace) != nullptr) keep_to_cores(rank, ranks);
+  if (in_job()) keep_to_cores(rank, ranks);
 }
 
 }  // namespace octet

@@ -6,7 +6,8 @@
 
 namespace octet {
 
-// Runs `command` as `ranks` processes and waits for them. SIGINT, SIGTERM and SIGHUP go on to them.
+// Runs `command` as `ranks` processes and waits for them. SIGINT, SIGTERM and SIGHUP go on to the
+// rank that has called lead_job(), and to mpirun before.
 // Returns the exit code of the program: that of the first rank that failed, 0 if none did. `said`:
 // whether a rank has told the user why (report_end). Throws Error when there is no mpirun.
 struct JobEnd {
@@ -15,7 +16,11 @@ struct JobEnd {
 };
 JobEnd run_job(size_t ranks, const std::vector<std::string>& command);
 
-// Called in a rank that was started so: the user knows why the job ends.
+// Whether run_job() started this process.
+bool in_job();
+// Called in a rank that was started so. It takes the job's signals; it ends the others.
+void lead_job();
+// The user knows why the job ends.
 void report_end();
 
 // Restricts a rank that run_job() started to its part of this host's cores: the first of `ranks`

@@ -145,6 +145,12 @@ bool MpiJob::joined() {
   return false;
 }
 
+bool MpiJob::follows() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"})
+    if (const char* value = std::getenv(name)) return std::atoi(value) > 0;
+  return false;
+}
+
 MpiJob::MpiJob(const Options& options) : mpi_(load()) {
   int rank = 0, size = 1, host_rank = 0, host_size = 1;
   if (mpi_->start(&rank, &size) != 0 || mpi_->host(&host_rank, &host_size) != 0)

@@ -18,6 +18,8 @@ class MpiJob {
 
   // Whether this process was started as a rank of a job with more than one.
   static bool joined();
+  // ... as one that is not rank 0: it leaves all talking to that.
+  static bool follows();
 
   // Loads MPI and joins. Throws Error when liboctet_mpi.so or MPI's own libraries are missing.
   explicit MpiJob(const Options& options);
