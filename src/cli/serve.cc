@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -31,6 +32,14 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
   return text::ChatTemplate::from_source(
       source, text::load_special_tokens(f.runtime.tokenizer.empty() ? f.runtime.model
                                                                     : f.runtime.tokenizer));
+}
+
+sigset_t job_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGINT);
+  ::sigaddset(&set, SIGTERM);
+  return set;
 }
 
 // After a rank is lost: so long /health says 503 and requests get an error.
@@ -67,6 +76,9 @@ void run(ServeFlags& f) {
     if (f.tensor_parallel > 1) return run_ranks(f);
     return serve(f, nullptr);
   }
+  // Before there are other threads, MPI's among them, so that none of them gets one.
+  const sigset_t signals = job_signals();
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   MpiJob::Options options;
   MpiJob job(options);
   take_cores(job.rank_on_host(), job.ranks_on_host());
@@ -82,8 +94,7 @@ void run(ServeFlags& f) {
     lead_job();
     return serve(f, &job);
   }
-  // The terminal's signals are for rank 0, which tells the others.
-  for (int signal : {SIGINT, SIGTERM}) ::signal(signal, SIG_IGN);
+  // Signals are for rank 0, which tells the others: here they stay blocked.
   try {
     Runtime runtime(f.runtime);
     runtime.follow();
@@ -92,18 +103,33 @@ void run(ServeFlags& f) {
   }
 }
 
+// SIGINT and SIGTERM of a job's rank 0. mpirun sends SIGTERM, too, when another rank has ended:
+// then the engine is about to find that out, and the server is to answer so until it stops.
+void obey_signals(server::Server& server, const std::atomic<bool>& lost) {
+  std::thread([&] {
+    sigset_t set = job_signals();
+    for (int signal = 0, count = 0;; ++count) {
+      ::sigwait(&set, &signal);
+      if (count == 0) std::this_thread::sleep_for(kLastAnswers / 2);
+      if (!lost) server.stop();
+    }
+  }).detach();
+}
+
 void serve(ServeFlags& f, MpiJob* job) {
   server::Listener listener(f.server);  // before anything is loaded
   server::Server* running = nullptr;
-  std::string lost;
-  if (job != nullptr)
+  std::atomic<bool> lost{false};
+  if (job != nullptr) {
+    f.server.handle_signals = false;
     f.runtime.on_lost_rank = [&](const std::string& why) {
-      lost = why;
+      lost = true;
       fmt::print(stderr, "octet: error: {}; the server ends\n", why);
       report_end();
       std::this_thread::sleep_for(kLastAnswers);
       if (running != nullptr) running->stop();
     };
+  }
   // mpirun gives ranks a terminal of its own, whoever reads it in the end.
   if (job != nullptr)
     for (const auto& sink : spdlog::default_logger()->sinks())
@@ -125,10 +151,11 @@ void serve(ServeFlags& f, MpiJob* job) {
   server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
                         listener);
   running = &server;
+  if (job != nullptr) obey_signals(server, lost);
   fmt::print("Octet is ready at {}\n", server.url());
   std::fflush(stdout);
   server.run();
-  if (lost.empty()) return;
+  if (!lost) return;
   // What the clients have not read yet is in the kernel's hands.
   job->abort(1);
 }
