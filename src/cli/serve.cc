@@ -42,6 +42,8 @@ sigset_t job_signals() {
   return set;
 }
 
+constexpr int kRaySaid = 3;  // octet_ray has told the user
+
 // After a rank is lost: so long /health says 503 and requests get an error.
 constexpr auto kLastAnswers = std::chrono::seconds(1);
 
@@ -62,9 +64,12 @@ void run_ranks(const ServeFlags& f) {
   if (f.tensor_parallel > allowed_cores())
     notice(fmt::format("{} ranks share {} cores: they take turns", f.tensor_parallel,
                        allowed_cores()));
-  const JobEnd end = run_job(f.tensor_parallel, own_command());
-  if (end.code != 0 && !end.said)
-    fmt::print(stderr, "octet: error: the ranks have ended (mpirun: exit code {})\n", end.code);
+  const bool ray = f.backend == "ray";
+  const JobEnd end =
+      run_job(f.tensor_parallel, own_command(), ray ? Launcher::kRay : Launcher::kMpirun);
+  if (end.code != 0 && !end.said && !(ray && end.code == kRaySaid))
+    fmt::print(stderr, "octet: error: the ranks have ended (the launcher: exit code {})\n",
+               end.code);
   if (end.code != 0) throw Exit{end.code == 2 ? 2 : 1};
 }
 

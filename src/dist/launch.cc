@@ -35,6 +35,13 @@ void pass_on(int signal) {
   if (to > 0) ::kill(to, signal);
 }
 
+// As one word of the shell.
+std::string quoted(const std::string& word) {
+  std::string out = "'";
+  for (char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
 class JobFolder {
  public:
   JobFolder() {
@@ -58,14 +65,36 @@ class JobFolder {
   fs::path path_;
 };
 
+std::vector<std::string> mpirun_words(size_t ranks) {
+  std::vector<std::string> words = {"mpirun"};
+  if (::geteuid() == 0) words.push_back("--allow-run-as-root");
+  for (const char* word : {"--quiet", "--oversubscribe", "--bind-to", "none", "--stdin", "none"})
+    words.push_back(word);
+  words.insert(words.end(), {"-n", std::to_string(ranks)});
+  return words;
+}
+
+// A Python with octet_ray (launch/ray): OCTET_RAY_PYTHON, the one that `scripts/setup --with ray`
+// makes beside the program, or the plain one.
+std::vector<std::string> ray_words(size_t ranks) {
+  const fs::path program = fs::read_symlink("/proc/self/exe").parent_path();
+  std::vector<std::string> pythons = {(program / "ray/bin/python").string(), "python3"};
+  if (const char* python = std::getenv("OCTET_RAY_PYTHON")) pythons = {python};
+  for (const std::string& python : pythons)
+    if (std::system((quoted(python) + " -c 'import octet_ray, ray' >/dev/null 2>&1").c_str()) == 0)
+      return {python, "-m", "octet_ray", "--ranks", std::to_string(ranks), "--"};
+  throw Error("--distributed-executor-backend ray needs Ray and Octet's part for it, octet_ray")
+      .remedy(
+          "scripts/setup --with ray installs both; --distributed-executor-backend mp needs "
+          "neither");
+}
+
 }  // namespace
 
-JobEnd run_job(size_t ranks, const std::vector<std::string>& command) {
+JobEnd run_job(size_t ranks, const std::vector<std::string>& command, Launcher launcher) {
   const JobFolder folder;
-  std::vector<std::string> words = {"mpirun",    "--quiet", "--oversubscribe",
-                                    "--bind-to", "none",    "--stdin",
-                                    "none",      "-n",      std::to_string(ranks)};
-  if (::geteuid() == 0) words.insert(words.begin() + 1, "--allow-run-as-root");
+  std::vector<std::string> words =
+      launcher == Launcher::kRay ? ray_words(ranks) : mpirun_words(ranks);
   words.insert(words.end(), command.begin(), command.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -99,12 +128,14 @@ bool in_job() { return std::getenv(kPlace) != nullptr; }
 void lead_job() {
   const char* folder = std::getenv(kPlace);
   if (folder == nullptr) return;
+  if (!fs::exists(folder)) return;  // on another host than the one that started the job
   const pid_t self = ::getpid();
   replace_text(fs::path(folder) / kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
 }
 
 void report_end() {
-  if (const char* folder = std::getenv(kPlace)) write_text(fs::path(folder) / kSaid, "");
+  const char* folder = std::getenv(kPlace);
+  if (folder != nullptr && fs::exists(folder)) write_text(fs::path(folder) / kSaid, "");
 }
 
 void take_cores(size_t rank, size_t ranks) {

@@ -1,4 +1,5 @@
-// Starts the ranks of one model on this host, through mpirun.
+// Starts the ranks of one model: on this host through mpirun, or on a Ray cluster through
+// launch/ray, which has mpirun start them where Ray has reserved room.
 #pragma once
 
 #include <string>
@@ -9,12 +10,13 @@ namespace octet {
 // Runs `command` as `ranks` processes and waits for them. SIGINT, SIGTERM and SIGHUP go on to the
 // rank that has called lead_job(), and to mpirun before.
 // Returns the exit code of the program: that of the first rank that failed, 0 if none did. `said`:
-// whether a rank has told the user why (report_end). Throws Error when there is no mpirun.
+// whether a rank has told the user why (report_end). Throws Error when there is no mpirun, or no Ray.
 struct JobEnd {
   int code = 0;
   bool said = false;
 };
-JobEnd run_job(size_t ranks, const std::vector<std::string>& command);
+enum class Launcher { kMpirun, kRay };
+JobEnd run_job(size_t ranks, const std::vector<std::string>& command, Launcher launcher);
 
 // Whether run_job() started this process.
 bool in_job();
