@@ -26,6 +26,7 @@ void add_inspect(CLI::App& app);
 void add_check(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_completion(CLI::App& app);
 
 // Arguments with `_` in the names of long options turned into `-`: `--model_path=a_b` becomes

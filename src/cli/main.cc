@@ -35,6 +35,7 @@ int run(int argc, char** argv) {
   cli::add_check(app);
   cli::add_convert(app);
   cli::add_bench(app);
+  cli::add_plan(app);
   cli::add_completion(app);
   if (argc == 1) {
     fmt::print("{}", app.help());
