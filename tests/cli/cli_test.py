@@ -93,50 +93,6 @@ class Quantize(Verbs):
         described = json.loads((out / "quant_model_description.json").read_text())
         self.assertEqual(described["model.layers.0.mlp.down_proj.weight"], "W8A8")
 
-    def test_flags_without_effect_say_so(self):
-        run = octet("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out", "--calib_file", CALIB,
-                    "--tokenizer_args", '{"padding_side": "left"}', "--input_ids_name", "ids", "--trust_remote_code", "True")
-        self.assertEqual(run.returncode, 0, run.stderr)
-        for flag in "--tokenizer_args", "--input_ids_name", "--trust_remote_code":
-            self.assertIn(f"note: {flag}", run.stderr)
-
-    def test_calibration_tokens_and_texts(self):
-        tokens = self.dir / "tokens.json"
-        tokens.write_text("[[1, 2, 3, 4], [5, 6, 7]]")
-        self.good("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "a", "--calib_tokens", tokens)
-        self.good("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "b", "--calib_texts", "Rain falls.", "It is wet.")
-        self.good("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "c")  # built-in text
-        tokens.write_text("[[1, 2, 999999]]")
-        self.bad(2, ["999999", "vocabulary"], "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "d", "--calib_tokens", tokens)
-
-    def refuse(self, code, words, *more):
-        out = self.dir / "out"
-        self.bad(code, words, "quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", CALIB, *more)
-        self.nothing_left()
-
-    def test_what_is_outside(self):
-        self.refuse(2, ["npu", "--device_type", "cpu"], "--device_type", "npu")
-        for flag, value in (("--w-bit", "4"), ("--co-sparse", "True"), ("--is-lowbit", "True"), ("--use-fa-quant", "True"),
-                            ("--w-method", "GPTQ"), ("--fraction", "0.011"), ("--use-reduce-quant", "True")):
-            self.refuse(2, [flag, "outside of what Octet does"], flag, value)
-        self.refuse(2, "tokenizer_args", "--tokenizer_args", '{"max_length": 3}')
-        self.refuse(2, "--mindie_format", "--mindie_format")
-
-    def test_what_does_not_go_together(self):
-        self.refuse(2, "exclude each other", "--pdmix", "True", "--is_dynamic", "True")
-        self.refuse(2, "exclude each other", "--pdmix", "True", "--a_bit", "16")
-        self.refuse(2, ["--w_sym", "--a_bit 16"], "--w_sym", "False")
-        self.refuse(2, "qwen3", "--a_bit", "16", "--anti_method", "m6", "--model_type", "qwen3")
-        self.refuse(2, "--calib_tokens", "--calib_tokens", "x.json")
-        for more in [], ["--a_bit", "16", "--use_kvcache_quant", "True"], ["--is_dynamic", "True", "--anti_method", "m4"]:
-            self.bad(2, "no calibration samples", "quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out",
-                     "--calib_file", "none", *more)
-        self.nothing_left()
-
-    def types_of(self, out):
-        self.good("check", out)
-        return json.loads((out / "quant_model_description.json").read_text())
-
     def test_types(self):
         for name, flags in {"W8A8_DYNAMIC": ["--is_dynamic", "True"], "W8A8_MIX": ["--pdmix", "True"],
                             "W8A16": ["--a_bit", "16", "--w_sym", "False"]}.items():
@@ -149,14 +105,6 @@ class Quantize(Verbs):
             self.assertEqual(types["model.layers.0.self_attn.k_proj.kv_cache_scale"], "C8")
             self.assertEqual(json.loads((out / "config.json").read_text())["quantize"], name.lower())
             self.assertTrue((out / f"quant_model_weight_{name.lower()}.safetensors").exists())
-
-    def test_without_calibration(self):
-        for flags in ["--is_dynamic", "True"], ["--a_bit", "16"]:
-            out = self.dir / flags[0]
-            run = octet("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", "None", *flags, "--disable_level", "L3")
-            self.assertEqual(run.returncode, 0, run.stderr)
-            self.assertIn("note: --disable_level has no effect", run.stderr)
-            self.assertNotIn("model.layers.0.mlp.up_proj.input_scale", self.types_of(out))
 
     def test_outlier_suppression(self):
         anti = self.dir / "anti.jsonl"
@@ -185,42 +133,6 @@ class Quantize(Verbs):
         self.quantize(LLAMA, out, "--overwrite", "--layer_count", "2")
         types = self.types_of(out)
         self.assertEqual([types[f"model.layers.{i}.mlp.down_proj.weight"] for i in (0, 1, 2)], ["FLOAT", "FLOAT", "W8A8"])
-
-    def test_a_line_without_its_key(self):
-        calib = self.dir / "calib.jsonl"
-        calib.write_text('{"other": "key"}\n')
-        self.good("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out", "--calib_file", calib, "--compat", "msmodelslim")
-
-    def test_wrong_values(self):
-        self.refuse(2, ["--disable_level", "L05"], "--disable_level", "L05")
-        self.refuse(2, "--act_method", "--act_method", "4")
-        self.refuse(2, ["--disable_names", "model.layers.99.mlp.up_proj"], "--disable_names", "model.layers.99.mlp.up_proj")
-        self.refuse(2, ["--model_type", "gpt"], "--model_type", "gpt")
-        self.refuse(2, "--part_file_size", "--part_file_size", "-1")
-        for count in "--float-budget", "--dynamic-budget", "--report-passages":
-            self.bad(2, count, "quantize", LLAMA, self.dir / "out", count, "-2")
-        self.bad(2, "--passages", "eval", LLAMA, "--passages", "-2")
-        self.refuse(2, "--disable_threshold", "--disable_threshold", "-1")
-        self.refuse(2, "--layer_count", "--layer_count", "-1")
-        self.refuse(2, "--a_bit", "--a_bit", "4")
-        self.refuse(2, "--disable_last_linear", "--disable_last_linear", "maybe")
-        self.refuse(2, "--no_such_flag", "--no_such_flag")
-
-    def test_calibration_files(self):
-        out = self.dir / "out"
-        calib = self.dir / "calib.jsonl"
-        def refuse(words):
-            self.bad(1, words, "quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", calib)
-            self.assertFalse(out.exists())
-        refuse(["calib.jsonl", "No such file"])
-        calib.write_text('{"inputs_pretokenized": "good"}\n\n{"inputs_pretokenized": bad}\n')
-        refuse(["calib.jsonl, line 3"])
-        calib.write_text('{"inputs_pretokenized": "good"}\n{"other": "key"}\n')
-        refuse(["line 2", "inputs_pretokenized"])
-        calib.write_text("")
-        refuse("empty")
-        calib.write_bytes(b'{"inputs_pretokenized": "\xff\xfe"}\n')
-        refuse("line 1")
 
     def test_outputs(self):
         out = self.dir / "out"
@@ -276,17 +188,6 @@ class Quantize(Verbs):
             self.assertEqual(types[f"model.layers.{name}_proj.weight"], "FLOAT")
         self.assertEqual(types["model.layers.1.mlp.down_proj.weight"], "W8A8")
         self.assertEqual(types["model.layers.0.self_attn.o_proj.weight"], "W8A8")
-
-    def test_the_tools_own_invocations(self):
-        out = self.dir / "out"
-        self.good("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", "", "--calib_texts", "a b c",
-                  "It rains.", "--disable_names", "--anti_method", "", "--w_bit", "8", "--a_bit", "8", "--mm_tensor", "False")
-        self.assertEqual(json.loads((out / "quant_model_description.json").read_text())["model.layers.0.mlp.down_proj.weight"], "FLOAT")
-        run = octet("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "x", "--calib_file", CALIB, "--calib_texts", "a",
-                    "--model_name", "llama", "--w_method", "MinMax")
-        self.assertEqual(run.returncode, 0, run.stderr)
-        for flag in "--calib_texts", "--model_name":
-            self.assertIn(f"note: {flag} has no effect", run.stderr)
 
     def test_dtype_of_a_config_without_one(self):
         for key in None, "dtype":

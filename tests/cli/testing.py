@@ -1,4 +1,5 @@
 """What the tests of the command line share. The program is the first argument of the test."""
+import json
 import pathlib
 import shutil
 import subprocess
@@ -40,6 +41,10 @@ class Verbs(unittest.TestCase):
 
     def quantize(self, model, out, *more):
         return self.good("quantize", "--model_path", model, "--save_directory", out, "--calib_file", CALIB, *more)
+
+    def types_of(self, out):
+        self.good("check", out)
+        return json.loads((out / "quant_model_description.json").read_text())
 
     def nothing_left(self):
         self.assertEqual(list(self.dir.iterdir()), [])
