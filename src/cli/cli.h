@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "src/base/json.h"
+
 namespace octet::cli {
 
 // The program's version, as `octet --version` and the server's /version show it.
@@ -37,6 +39,10 @@ void expand_serve_names(const CLI::App& app, std::vector<std::string>& args);
 
 // Lengths and sizes, as vLLM writes them: 4096, 25.6k (thousands), 32K (1024), 2M, 1G.
 size_t parse_human_number(const std::string& text, const char* flag);
+
+// The JSON that an option holds, of this type (array or object): what is wrong with it is wrong
+// usage.
+json flag_json(const std::string& text, const std::string& flag, json::value_t type);
 
 // A one-line remark on stderr.
 void notice(const std::string& text);

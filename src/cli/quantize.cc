@@ -124,8 +124,7 @@ size_t parse_level(const std::string& s) {
 // The tool's tokenizer arguments: those that change nothing for samples of one text are taken.
 void check_tokenizer_args(const std::string& s) {
   if (s.empty()) return;
-  const json args = parse_json(s, "--tokenizer_args");
-  if (!args.is_object()) throw usage_error("--tokenizer_args: expected a JSON object");
+  const json args = flag_json(s, "--tokenizer_args", json::value_t::object);
   for (const auto& [key, value] : args.items())
     if (key != "padding_side" && key != "pad_token" && key != "eos_token")
       throw Error("this tokenizer argument is not supported", ErrorKind::kUsage)
@@ -374,7 +373,7 @@ void add_quantize(CLI::App& app) {
       ->check(from_zero());
   sub->add_option("--act-method", f->act_method,
                   "ranges of activations: 1 min-max, 2 histogram, 3 automatic")
-      ->check(CLI::IsMember({1, 2, 3}))
+      ->check(CLI::IsMember({"1", "2", "3"}))
       ->capture_default_str();
   sub->add_option("--anti-method", f->anti_method,
                   "outlier suppression: m1 (SmoothQuant), m2, m3 (AWQ), m4 (iterative smooth), m5 "
@@ -385,7 +384,7 @@ void add_quantize(CLI::App& app) {
       ->type_name("FILE")
       ->expected(0, 1);
   sub->add_option("--a-bit", f->a_bit, "activations: 8, or 16 for int8 weights only (W8A16)")
-      ->check(CLI::IsMember({8, 16}))
+      ->check(CLI::IsMember({"8", "16"}))
       ->capture_default_str();
   add_bool(sub, "--w-sym", f->w_sym, "symmetric weights; False with --a-bit 16 only");
   add_bool(sub, "--is-dynamic", f->is_dynamic,

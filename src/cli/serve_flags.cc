@@ -150,18 +150,8 @@ double environment_number(const char* name, const char* value) {
   return v;
 }
 
-// The JSON that a flag holds: what is wrong with it is wrong usage.
-json flag_json(const std::string& text, const std::string& flag) {
-  try {
-    return parse_json(text, flag);
-  } catch (const Error& e) {
-    throw usage_error(e.what());
-  }
-}
-
 std::vector<std::string> string_list(const std::string& text, const char* flag) {
-  const json list = flag_json(text, flag);
-  if (!list.is_array()) throw usage_error(fmt::format("{}: expected a JSON list", flag));
+  const json list = flag_json(text, flag, json::value_t::array);
   std::vector<std::string> out;
   for (const json& item : list) {
     if (!item.is_string()) throw usage_error(fmt::format("{}: expected strings", flag));
@@ -247,8 +237,7 @@ void check_defaults(const GenerationConfig& g, const std::string& where) {
 
 void set_override(const std::string& text, GenerationConfig& g) {
   const std::string where = "--override-generation-config";
-  const json o = flag_json(text, where);
-  if (!o.is_object()) throw usage_error(where + ": expected a JSON object");
+  const json o = flag_json(text, where, json::value_t::object);
   for (const auto& [key, value] : o.items()) {
     if (key == "temperature")
       g.temperature = get_number(o, "temperature", where);
@@ -354,7 +343,7 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option_function<int>(
          "--ssl-cert-reqs", [&f](int v) { f.server.tls.require_client_certificate = v == 2; },
          "2 = demand client certificates")
-      ->check(CLI::IsMember({0, 2}));
+      ->check(CLI::IsMember({"0", "2"}));
   app->add_option("--allowed-origins", f.origins, "JSON list, for browsers");
   app->add_option("--allowed-methods", f.methods, "JSON list");
   app->add_option("--allowed-headers", f.headers, "JSON list");

@@ -39,7 +39,7 @@ class Flags(Verbs):
         for flag, value in (("--w-bit", "4"), ("--co-sparse", "True"), ("--is-lowbit", "True"), ("--use-fa-quant", "True"),
                             ("--w-method", "GPTQ"), ("--fraction", "0.011"), ("--use-reduce-quant", "True")):
             self.refuse(2, [flag, "outside of what Octet does"], flag, value)
-        self.refuse(2, "tokenizer_args", "--tokenizer_args", '{"max_length": 3}')
+        self.refuse(2, ["--tokenizer_args", "max_length"], "--tokenizer_args", '{"max_length": 3}')
         self.refuse(2, "--mindie_format", "--mindie_format")
 
     def test_what_does_not_go_together(self):
@@ -55,7 +55,11 @@ class Flags(Verbs):
 
     def test_wrong_values(self):
         self.refuse(2, ["--disable_level", "L05"], "--disable_level", "L05")
-        self.refuse(2, "--act_method", "--act_method", "4")
+        for flag, known in ("--act_method", "{1,2,3}"), ("--a_bit", "{8,16}"):
+            for value in "4", "x":
+                self.refuse(2, f"{flag}: {value} not in {known}", flag, value)
+        for value in "zz", "[]", '{"padding_side"':
+            self.refuse(2, ["--tokenizer_args: ", f"expected a JSON object; found {value}"], "--tokenizer_args", value)
         self.refuse(2, ["--disable_names", "model.layers.99.mlp.up_proj"], "--disable_names", "model.layers.99.mlp.up_proj")
         self.refuse(2, ["--model_type", "gpt"], "--model_type", "gpt")
         self.refuse(2, "--part_file_size", "--part_file_size", "-1")
@@ -64,7 +68,6 @@ class Flags(Verbs):
         self.bad(2, "--passages", "eval", LLAMA, "--passages", "-2")
         self.refuse(2, "--disable_threshold", "--disable_threshold", "-1")
         self.refuse(2, "--layer_count", "--layer_count", "-1")
-        self.refuse(2, "--a_bit", "--a_bit", "4")
         self.refuse(2, "--disable_last_linear", "--disable_last_linear", "maybe")
         self.refuse(2, "--no_such_flag", "--no_such_flag")
 
