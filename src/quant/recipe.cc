@@ -159,7 +159,7 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
 Recipe load_recipe(const std::string& name) {
   for (const auto& [shipped, yaml] : kShipped)
     if (name == shipped) return parse_recipe(yaml, "recipe " + name);
-  if (!fs::exists(name))
+  if (!fs::is_regular_file(name))
     throw Error("no such recipe", ErrorKind::kUsage)
         .field("--recipe")
         .expected("octet, octet-fast, mindie, or a file")
