@@ -259,8 +259,6 @@ CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
   return data;
 }
 
-std::string size_cell(uint64_t bytes) { return bytes == 0 ? "-" : format_bytes(bytes); }
-
 }  // namespace
 
 void check_device(const char* flag, const std::string& s) {
@@ -317,25 +315,6 @@ void RunFlags::apply(QuantizeOptions& options) const {
   options.quiet = quiet;
   if (!memory_limit.empty())
     options.memory_limit = parse_human_number(memory_limit, "--memory-limit");
-}
-
-void report(const QuantizeSummary& s, const std::string& target) {
-  std::vector<std::vector<std::string>> rows = {{"tensors", "type", "count", "before", "after"}};
-  for (const SummaryRow& r : s.rows)
-    rows.push_back({r.role, r.type, std::to_string(r.count), size_cell(r.bytes_before),
-                    size_cell(r.bytes_after)});
-  rows.push_back({"all", "", "", format_bytes(s.bytes_before), format_bytes(s.bytes_after)});
-  fmt::print("{}", format_table(rows, {false, false, true, true, true}));
-  // Kept in float, by reason; levels one by one, whole lists counted.
-  std::map<std::string, std::vector<std::string>> reasons;
-  for (const auto& [name, reason] : s.kept) reasons[reason].push_back(name);
-  fmt::print("\nkept in float:\n");
-  for (const auto& [reason, names] : reasons)
-    fmt::print("  {} ({}{})\n",
-               names.size() == 1 ? names[0] : fmt::format("{} linears", names.size()), reason,
-               names.size() == 1 ? "" : fmt::format("; {} ... {}", names.front(), names.back()));
-  if (reasons.empty()) fmt::print("  nothing\n");
-  fmt::print("\n{} in {}\n", target, format_seconds(s.seconds));
 }
 
 void add_quantize(CLI::App& app) {

@@ -58,14 +58,20 @@ std::string role_of(const std::string& tensor) {
   const size_t end = tensor.rfind('.');
   const size_t begin = tensor.rfind('.', end - 1);
   const std::string module = tensor.substr(begin + 1, end - begin - 1);
-  return module.ends_with("norm") || module == "module" ? "norms" : module;
+  if (module == "module") return "norm copies";  // msModelSlim's wrapped norms
+  return module.ends_with("norm") ? "norms" : module;
 }
 
 void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSummary& s) {
+  // Types of one role stand together, those in int8 before FLOAT.
   const auto row = [&](const std::string& role, const std::string& type) -> SummaryRow& {
-    for (SummaryRow& r : s.rows)
-      if (r.role == role && r.type == type) return r;
-    return s.rows.emplace_back(SummaryRow{role, type});
+    auto at = s.rows.end();
+    for (auto r = s.rows.begin(); r != s.rows.end(); ++r) {
+      if (r->role != role) continue;
+      if (r->type == type) return *r;
+      at = type == "FLOAT" || r->type != "FLOAT" ? r + 1 : r;
+    }
+    return *s.rows.insert(at, SummaryRow{role, type});
   };
   const auto type_of = [&](const std::string& tensor) {
     const std::string* type =

@@ -50,6 +50,48 @@ class Quantize(Verbs):
             self.assertIn("learning", self.good("generate", out, "-p", "Deep Learning -- Deep learning is",
                                                 "--temperature", 0, "--max-tokens", 16))
 
+    def test_the_closing_table(self):
+        """A row for each role and type, roles together, as the description has them; then what stayed in float, and why."""
+        for model, *flags in ((LLAMA, *MINDIE), (QWEN, *MINDIE, "--use_kvcache_quant", "True"), (LLAMA, "--recipe", "octet-fast"),
+                              (QWEN, "--disable_names", *(f"model.layers.{i}.mlp.down_proj" for i in (0, 1, 3)))):
+            out = self.dir / "out"
+            lines = self.quantize(model, out, "--overwrite", *flags).splitlines()
+            self.assertLessEqual(max(map(len, lines[:-1])), 80)
+            end = lines.index("")
+            counts, role = {}, None
+            for line in lines[1:end - 1]:
+                words = line.split()
+                role = role if line.startswith(" ") else words.pop(0)
+                self.assertNotIn((role, words[0]), counts)
+                counts[role, words[0]] = int(words[1])
+            roles = [role for role, _ in counts]
+            self.assertEqual(len(set(roles)), 1 + sum(a != b for a, b in zip(roles, roles[1:])), roles)
+            types = self.types_of(out)
+            stored = {tensor["name"] for tensor in json.loads(self.good("inspect", out, "--json"))["tensors"]}
+            expected, kept = {}, set()
+            for name, word in types.items():
+                if not name.endswith(".weight"):
+                    continue
+                parts = name.split(".")
+                module, layer = parts[-2], parts[2] if parts[1] == "layers" else ""
+                if word == "FLOAT" and (module == "lm_head" or module.endswith("proj")):
+                    kept.add((module, layer))
+                key = ("norms" if module.endswith("norm") else module, word)
+                if name in stored:
+                    expected[key] = expected.get(key, 0) + 1
+            self.assertEqual(counts, expected)
+            header = lines[end + 1]
+            at, why = header.index("layers"), header.index("why")
+            named, role = set(), None
+            for line in lines[end + 2:-2]:
+                role = line[:at].strip() or role
+                for part in line[at:why].strip().strip(",").split(", "):
+                    first, _, last = part.partition("-")
+                    named |= {(role, str(i)) for i in range(int(first), int(last or first) + 1)} if part else {(role, "")}
+            self.assertEqual(named, kept)
+            if "--disable_names" in flags:
+                self.assertIn(["down_proj", "0-1,", "3", "--disable_names"], [line.split() for line in lines])
+
     def test_the_same_twice_and_with_other_threads(self):
         files = []
         for threads in "1", "2", "2":
