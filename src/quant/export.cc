@@ -48,7 +48,7 @@ Scheme ExportLayout::model_type() const {
 
 // The word for a type. The older layout has none for W8A8_MIX.
 std::string Exporter::word(Scheme scheme) const {
-  const bool mix_as_static = options_.mindie_format && scheme == Scheme::kW8A8Mix;
+  const bool mix_as_static = files_ == Layout::kMindie && scheme == Scheme::kW8A8Mix;
   return scheme_name(mix_as_static ? Scheme::kW8A8 : scheme);
 }
 
@@ -84,7 +84,7 @@ void Exporter::plan_norm(const std::string& prefix) {
   plan_float(prefix + ".weight", shape);
   if (!norm_bias()) return;
   plan_float(prefix + ".bias", shape);
-  if (!options_.mindie_format) return;
+  if (files_ != Layout::kMindie) return;
   for (const char* part : {".module.weight", ".module.bias"})
     plan_tensor(prefix + part, float_type_, shape, type_);
 }
@@ -159,7 +159,7 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
   std::vector<float> bias = norm.bias;
   bias.resize(norm.weight.size(), 0.0f);
   write_float(prefix + ".bias", bias);
-  if (!options_.mindie_format) return;
+  if (files_ != Layout::kMindie) return;
   write_float(prefix + ".module.weight", norm.weight);
   write_float(prefix + ".module.bias", bias);
 }

@@ -138,7 +138,8 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   keep_for_resume(output, journal, [&] {
     summary.kept = options.layerwise() ? quantize_layerwise(folder, data, options, run)
                                        : quantize_samplewise(folder, data, options, run);
-    if (options.recipe) write_text(output.path() / "octet_recipe.yaml", to_yaml(*options.recipe));
+    if (options.recipe && !options.compat_msmodelslim)
+      write_text(output.path() / "octet_recipe.yaml", to_yaml(*options.recipe));
     const ModelFolder written(output.path());
     summarize(folder, written, summary);
     summary.seconds = journal.seconds();

@@ -25,10 +25,6 @@ void check_types(const ModelConfig& config, const QuantizeOptions& o) {
   if (o.scheme == Scheme::kW8A16 && o.anti_method == AntiMethod::kM6 &&
       std::string(find_model_type(config, o).name) == "qwen3")
     throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
-  if (o.mindie_format && !o.compat_msmodelslim)
-    throw usage_error(
-        "--mindie_format is a layout of --compat msmodelslim; without that option the output is "
-        "what MindIE and vLLM-Ascend both load");
 }
 
 class Samplewise {

@@ -4,6 +4,7 @@
     tests/cli/quantize_flags_test.py path/to/octet        (needs nothing but Python)
 """
 import json
+import shutil
 import sys
 import unittest
 
@@ -37,10 +38,54 @@ class Flags(Verbs):
     def test_what_is_outside(self):
         self.refuse(2, ["npu", "--device_type", "cpu"], "--device_type", "npu")
         for flag, value in (("--w-bit", "4"), ("--co-sparse", "True"), ("--is-lowbit", "True"), ("--use-fa-quant", "True"),
-                            ("--w-method", "GPTQ"), ("--fraction", "0.011"), ("--use-reduce-quant", "True")):
+                            ("--w-method", "GPTQ"), ("--use-reduce-quant", "True")):
             self.refuse(2, [flag, "outside of what Octet does"], flag, value)
         self.refuse(2, ["--tokenizer_args", "max_length"], "--tokenizer_args", '{"max_length": 3}')
-        self.refuse(2, "--mindie_format", "--mindie_format")
+
+    def described(self, *flags):
+        """What a run says on stderr, and the names and words of the files that it wrote."""
+        out = self.dir / "out"
+        run = octet("quantize", LLAMA, out, "--calib_file", CALIB, "--overwrite", "--quiet", *flags)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        config = json.loads((out / "config.json").read_text())
+        return run.stderr, {file.name for file in out.iterdir()}, config
+
+    def test_mindie_format_by_itself(self):
+        """The tool's layout (quant_model_description_TYPE.json, its dictionary in config.json) and its arithmetic."""
+        words, files, config = self.described("--mindie_format", "--anti_method", "m1", "--tp_size", "4", "--fraction", "0.011")
+        self.assertIn("quant_model_description_w8a8.json", files)
+        self.assertNotIn("quant_model_description.json", files)
+        self.assertNotIn("quantization_report.json", files)
+        self.assertEqual([config["quantize"], config["quantization_config"]["anti_method"]], ["w8a8", "m1"])
+        for flag in "--mindie_format: ", "--tp_size has no effect", "--fraction has no effect":
+            self.assertIn(f"octet: note: {flag}", words)
+        alone = (self.dir / "out" / "quant_model_weight_w8a8.safetensors").read_bytes()
+        words, _, _ = self.described("--mindie_format", "--anti_method", "m1", "--compat", "msmodelslim")
+        self.assertNotIn("--mindie_format", words)
+        self.assertEqual(alone, (self.dir / "out" / "quant_model_weight_w8a8.safetensors").read_bytes())
+        self.bad(2, ["--mindie_format", "--compat msmodelslim_v1"], "quantize", LLAMA, self.dir / "x", "--mindie_format",
+                 "--compat", "msmodelslim_v1")
+
+    def test_what_goes_with_a_recipe(self):
+        _, files, config = self.described("--recipe", "mindie", "--mindie_format", "--use_kvcache_quant", "True")
+        self.assertIn("quant_model_description_w8a8.json", files)
+        dictionary = config["quantization_config"]
+        self.assertEqual([dictionary[key] for key in ("anti_method", "act_method", "disable_level", "kv_quant_type")],
+                         ["m3", 3, "L5", "C8"])
+        self.assertNotIn("octet_recipe.yaml", files)  # the tool's own files
+        words, files, _ = self.described("--recipe", "mindie", "--model_type", "llama3", "--disable_level", "L0")
+        self.assertNotIn("--model_type", words)
+        self.assertIn("octet_recipe.yaml", files)
+        words, files, _ = self.described("--recipe", "octet-fast", "--is_dynamic", "False", "--w_sym", "True", "--act_method", "1",
+                                         "--anti_method", "", "--disable_threshold", "0", "--model_type", "llama3")
+        self.assertIn("octet_recipe.yaml", files)
+        self.assertIn("note: --model_type has no effect", words)
+        shutil.rmtree(self.dir / "out")
+        for flag, value in ("--is_dynamic", "True"), ("--act_method", "2"), ("--compat", "msmodelslim"):
+            self.bad(2, [flag, "a recipe says itself"], "quantize", LLAMA, self.dir / "out", "--recipe", "octet-fast", flag, value)
+        for flag, value in ("--pdmix", "True"), ("--act_method", "2"):
+            self.bad(2, [flag, "a recipe says itself"], "quantize", LLAMA, self.dir / "out", "--recipe", "mindie", flag, value)
+        self.nothing_left()
 
     def test_what_does_not_go_together(self):
         self.refuse(2, "exclude each other", "--pdmix", "True", "--is_dynamic", "True")
