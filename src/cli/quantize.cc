@@ -261,6 +261,7 @@ QuantizeOptions options_of(const Flags& f) {
   if (f.layer_count < 0) throw usage_error("--layer_count: expected a number >= 0");
   o.layer_count = f.layer_count;
   o.disable_level = parse_level(f.disable_level);
+  if (data_free(f)) o.disable_level = 0;  // scores are learnt from text
   if (f.disable_names == std::vector<std::string>{"none"}) {
     o.disable_names.emplace();
   } else if (!f.disable_names.empty() && f.disable_names != std::vector<std::string>{""}) {
@@ -304,13 +305,23 @@ CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
                              ? SIZE_MAX
                              : static_cast<size_t>(ModelConfig::load(f.model_path).max_position);
   CalibrationData data;
-  if (!f.calib_tokens.empty()) {
+  if (!needs_samples(o, /*outlier=*/!f.anti_calib_file.empty())) {
+    for (const auto& [flag, given] :
+         {std::pair("--calib_file", !f.calib_file.empty() && !data_free(f)),
+          std::pair("--calib_texts", !f.calib_texts.empty()),
+          std::pair("--calib_tokens", !f.calib_tokens.empty())})
+      if (given) notice(fmt::format("{} has no effect: nothing is learnt from it", flag));
+  } else if (!f.calib_tokens.empty()) {
     data.samples = one_each(read_calibration_tokens(f.calib_tokens));
   } else if (!data_free(f)) {
     data.samples =
         one_each(tokenize(calibration_texts(f, o.compat_msmodelslim), tokenizer(), longest));
   }
   if (f.anti_calib_file.empty()) return data;
+  if (o.anti_method == AntiMethod::kNone && o.disable_threshold == 0) {
+    notice("--anti_calib_file has no effect without --anti_method or --disable_threshold");
+    return data;
+  }
   const OutlierTexts texts = read_outlier_texts(f.anti_calib_file, o.compat_msmodelslim);
   // Padding would enter the statistics, as it does in the tool.
   data.outlier = o.compat_msmodelslim ? tokenize_padded(texts, tokenizer())
@@ -333,21 +344,6 @@ void check_device(const char* flag, const std::string& s) {
 
 void note_remote_code(bool trusted) {
   if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
-}
-
-std::vector<std::string> builtin_texts() {
-  std::vector<std::string> texts = builtin_calibration_texts();
-  notice(
-      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
-                  "model will read is better",
-                  texts.size()));
-  return texts;
-}
-
-std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
-  std::vector<TokenBatch> batches;
-  for (std::vector<int32_t>& ids : samples) batches.push_back({std::move(ids)});
-  return batches;
 }
 
 void write_report_page(const fs::path& folder, const ordered_json& report) {
@@ -476,8 +472,10 @@ void add_quantize(CLI::App& app) {
       // What is wrong with the text is to show before the work.
       encode_texts(f->report_text, text::Tokenizer::load(f->model_path));
     }
+    const CalibrationData data = calibration_data(*f, options);
+    note_calibration(data, options);
     const QuantizeSummary summary =
-        quantize(f->model_path, f->save_directory, calibration_data(*f, options), options,
+        quantize(f->model_path, f->save_directory, data, options,
                  [&](const fs::path& folder, ordered_json& report) {
                    if (!f->report_text.file.empty())
                      report["measured"] =

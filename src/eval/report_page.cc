@@ -61,8 +61,15 @@ std::string tiles(const ordered_json& r) {
   }
   out += tile("method", text_of(r.at("method"), "name"),
               r.at("method").contains("settings") ? "as msModelSlim does it" : "a recipe of Octet");
-  out += tile("calibration", page::count(r.at("calibration").at("tokens").get<uint64_t>()),
-              fmt::format("tokens of {} texts", r.at("calibration").at("samples").get<uint64_t>()));
+  const ordered_json& c = r.at("calibration");
+  const auto samples = c.at("samples").get<uint64_t>(), tokens = c.at("tokens").get<uint64_t>();
+  if (samples > 0)
+    out += tile("calibration", page::count(tokens),
+                fmt::format("tokens of {} text{}", samples, samples == 1 ? "" : "s"));
+  else
+    out += tile("calibration", "none",
+                c.contains("outlier_batches") ? "but text for outlier suppression"
+                                              : "data-free: no text needed");
   out += tile("time", format_seconds(r.at("seconds").get<double>()), "to quantize");
   return out + "</dl>\n";
 }

@@ -300,6 +300,12 @@ bool needs_analysis(const QuantizeOptions& o) {
          o.quantize_kv_cache || o.key_smooth;
 }
 
+bool needs_samples(const QuantizeOptions& o, bool outlier) {
+  const bool of_outliers = o.anti_method != AntiMethod::kNone || o.disable_threshold > 0;
+  return has_static_ranges(o) || needs_scores(o) || o.quantize_kv_cache || o.key_smooth ||
+         (of_outliers && !outlier);
+}
+
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
                  Journal& journal, ActivationMemory& memory) {

@@ -21,6 +21,10 @@ struct CalibrationData {
 // Tokens of the samples.
 size_t calibration_tokens(const CalibrationData& data);
 
+// Whether a run learns anything from samples; `outlier`: outlier suppression and the threshold have
+// texts of their own.
+bool needs_samples(const QuantizeOptions& options, bool outlier);
+
 // Per layer: the scales of an int8 KV cache [kv_size].
 struct KvCacheScales {
   std::vector<float> k, v;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "src/base/checked.h"
@@ -54,6 +55,13 @@ std::optional<AntiMethod> parse_anti_method(const std::string& name) {
   for (const auto& [value, known] : kAntiMethods)
     if (name == known) return value;
   return std::nullopt;
+}
+
+bool has_static_ranges(const QuantizeOptions& o) {
+  if (o.layerwise()) return true;
+  if (o.types.empty()) return has_static_input(o.scheme);
+  return std::any_of(o.types.begin(), o.types.end(),
+                     [](const auto& type) { return has_static_input(type.second); });
 }
 
 std::string disable_level_name(size_t level) { return fmt::format("L{}", level); }

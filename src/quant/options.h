@@ -103,6 +103,9 @@ inline bool has_static_input(Scheme scheme) {
   return scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Mix;
 }
 
+// Whether any linear may get one.
+bool has_static_ranges(const QuantizeOptions& options);
+
 // The dtype in which float tensors and input scales are written: the model's own, or float32 as
 // msModelSlim does on a CPU.
 inline DType stored_dtype(const ModelConfig& config, const QuantizeOptions& options) {

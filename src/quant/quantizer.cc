@@ -36,9 +36,7 @@ void check_batches(const std::vector<TokenBatch>& batches, const ModelConfig& co
 
 void check_data(const CalibrationData& data, const ModelConfig& config, const QuantizeOptions& o) {
   if (data.samples.empty()) {
-    bool needed = o.layerwise() || (o.types.empty() && has_static_input(o.scheme));
-    for (const auto& [name, scheme] : o.types) needed = needed || has_static_input(scheme);
-    if (needed)
+    if (has_static_ranges(o))
       throw usage_error(
           "no calibration samples: static ranges of activations are learnt from them");
     if (o.quantize_kv_cache || o.key_smooth)

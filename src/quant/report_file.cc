@@ -20,6 +20,12 @@ ordered_json method_of(const QuantizeOptions& o) {
   return method;
 }
 
+ordered_json calibration_of(const CalibrationData& data) {
+  ordered_json c = {{"samples", data.samples.size()}, {"tokens", calibration_tokens(data)}};
+  if (!data.outlier.empty()) c["outlier_batches"] = data.outlier.size();
+  return c;
+}
+
 ordered_json sizes_of(const QuantizeSummary& s) {
   ordered_json rows = ordered_json::array();
   for (const SummaryRow& r : s.rows)
@@ -52,7 +58,7 @@ ordered_json report_json(const ModelFolder& source, const ModelFolder& output,
         {"vocab_size", c.vocab_size}}},
       {"type", output.type_words()},
       {"method", method_of(options)},
-      {"calibration", {{"samples", data.samples.size()}, {"tokens", calibration_tokens(data)}}},
+      {"calibration", calibration_of(data)},
       {"seconds", std::round(summary.seconds * 10) / 10},
       {"size", sizes_of(summary)}};
   out.update(report.json(summary.kept));

@@ -42,12 +42,35 @@ class Calibration(Verbs):
         refuse("line 1")
 
     def test_without_calibration(self):
+        """Types that need no text load none, asked to or not; what needs some loads it."""
+        anti = ["--anti_method", "m4", "--anti_calib_file", CALIB]
         for flags in ["--is_dynamic", "True"], ["--a_bit", "16"]:
             out = self.dir / flags[0]
-            run = octet("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", "None", *flags, "--disable_level", "L3")
-            self.assertEqual(run.returncode, 0, run.stderr)
-            self.assertIn("note: --disable_level has no effect", run.stderr)
-            self.assertNotIn("model.layers.0.mlp.up_proj.input_scale", self.types_of(out))
+            def run(*more):
+                run = octet("quantize", LLAMA, out, "--overwrite", *flags, *more)
+                self.assertEqual(run.returncode, 0, run.stderr)
+                self.assertNotIn("model.layers.0.mlp.up_proj.input_scale", self.types_of(out))
+                report = json.loads((out / "quantization_report.json").read_text())
+                page = (out / "quantization_report.html").read_text(encoding="utf-8")
+                self.assertEqual("data-free" in page, "data-free: no calibration text needed" in run.stderr)
+                return run.stderr, report["calibration"], "data-free" in page
+            words, calibration, free = run("--calib_file", "None", "--disable_level", "L3")
+            self.assertIn("note: --disable_level has no effect", words)
+            self.assertTrue(free)
+            words, calibration, free = run()
+            self.assertNotIn("built-in", words)
+            self.assertEqual((calibration, free), ({"samples": 0, "tokens": 0}, True))
+            words, _, free = run("--calib_file", self.dir / "missing.jsonl", "--anti_calib_file", self.dir / "missing.jsonl")
+            for flag in "--calib_file", "--anti_calib_file":
+                self.assertIn(f"octet: note: {flag} has no effect", words)
+            self.assertTrue(free)
+            words, calibration, free = run(*anti)
+            self.assertNotIn("built-in", words)
+            self.assertEqual((calibration["tokens"], calibration["outlier_batches"], free), (0, len(CALIB.read_text().splitlines()), False))
+            for more in ["--disable_level", "L3"], ["--use_kvcache_quant", "True"], ["--anti_method", "m1"]:
+                words, calibration, free = run("--calib_texts", "Rain falls.", *more)
+                self.assertEqual((calibration["samples"], free), (1, False), more)
+
 
 
 if __name__ == "__main__":
