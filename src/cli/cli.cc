@@ -70,6 +70,10 @@ json flag_json(const std::string& text, const std::string& flag, json::value_t t
 
 void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", as_typed(text)); }
 
+void warning(const std::string& text) {
+  fmt::print(stderr, "octet: warning: {}\n", as_typed(text));
+}
+
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right) {
   std::vector<size_t> width(right.size(), 0);

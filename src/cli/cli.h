@@ -44,8 +44,9 @@ size_t parse_human_number(const std::string& text, const char* flag);
 // usage.
 json flag_json(const std::string& text, const std::string& flag, json::value_t type);
 
-// A one-line remark on stderr.
+// A one-line remark on stderr, and one about what may well be wrong.
 void notice(const std::string& text);
+void warning(const std::string& text);
 
 // A table for people: columns padded to the widest cell; `right` says which are right-aligned.
 std::string format_table(const std::vector<std::vector<std::string>>& rows,

@@ -71,7 +71,13 @@ std::string tiles(const ordered_json& r) {
                 c.contains("outlier_batches") ? "but text for outlier suppression"
                                               : "data-free: no text needed");
   out += tile("time", format_seconds(r.at("seconds").get<double>()), "to quantize");
-  return out + "</dl>\n";
+  out += "</dl>\n";
+  if (c.contains("advised_tokens"))
+    out += fmt::format(
+        "<p class=\"warning\">Only {} tokens calibrate the static ranges, which may not hold for "
+        "other text: text of at least {} tokens is advised.</p>\n",
+        page::count(tokens), page::count(c.at("advised_tokens").get<uint64_t>()));
+  return out;
 }
 
 std::string figure_cell(const ordered_json& m, const char* key, int digits, double factor = 1) {

@@ -306,6 +306,10 @@ bool needs_samples(const QuantizeOptions& o, bool outlier) {
          (of_outliers && !outlier);
 }
 
+bool calibrates_on_little(const CalibrationData& data, const QuantizeOptions& o) {
+  return (has_static_ranges(o) || o.quantize_kv_cache) && calibration_tokens(data) < kAdvisedTokens;
+}
+
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
                  Journal& journal, ActivationMemory& memory) {

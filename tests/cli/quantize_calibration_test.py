@@ -71,6 +71,24 @@ class Calibration(Verbs):
                 words, calibration, free = run("--calib_texts", "Rain falls.", *more)
                 self.assertEqual((calibration["samples"], free), (1, False), more)
 
+    def test_little_calibration_text(self):
+        """A warning below 512 tokens, where ranges (of inputs, keys and values) are learnt from them."""
+        tokens = self.dir / "tokens.json"
+        dynamic = ["--is_dynamic", "True"]
+        for way in [], ["--recipe", "octet-fast"], [*dynamic, "--use_kvcache_quant", "True"], [*dynamic, "--anti_method", "m1"]:
+            for count in 511, 512:
+                tokens.write_text(json.dumps([[i % 500 for i in range(count - 1)], [7]]))
+                out = self.dir / "out"
+                run = octet("quantize", LLAMA, out, "--overwrite", "--calib_tokens", tokens, "--act_method", "1", *way)
+                self.assertEqual(run.returncode, 0, run.stderr)
+                short = count < 512 and "--anti_method" not in way
+                warning = "octet: warning: 511 tokens calibrate static ranges; text of at least 512 is advised\n"
+                self.assertEqual(run.stderr.count(warning), short)
+                self.assertEqual("warning" in run.stderr, short)
+                report = json.loads((out / "quantization_report.json").read_text())
+                self.assertEqual(report["calibration"].get("advised_tokens"), 512 if short else None)
+                page = (out / "quantization_report.html").read_text(encoding="utf-8")
+                self.assertEqual("text of at least 512 tokens is advised" in page, short)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Verbs(unittest.TestCase):
         run = octet(*args, **options)
         self.assertEqual(run.returncode, code, f"{args}: {run.stdout}{run.stderr}")
         lines = [line for line in run.stderr.splitlines()
-                 if not line.startswith(("octet: note:", "quantize:")) and "Run with --help" not in line]
+                 if not line.startswith(("octet: note:", "octet: warning:", "quantize:")) and "Run with --help" not in line]
         self.assertEqual(len(lines), 1, run.stderr)
         for word in [words] if isinstance(words, str) else words:
             self.assertIn(word, lines[0])
