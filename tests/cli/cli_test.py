@@ -303,6 +303,8 @@ class Checkpoints(Verbs):
                 (["--tensor_parallel_size=2"], "--tensor_parallel_size"), (["--tensor_par", "2"], "--tensor_par"):
             with self.subTest(typed):
                 self.bad(2, [f"field {name};", f"start with {name} 1"], "serve", LLAMA, *typed)
+        for typed in "--max_num", "--max-num", "--max_num=3":
+            self.bad(2, f"octet: error: {typed.split('=')[0]} could be --max-num-seqs, --max-num-batched-tokens", "serve", LLAMA, typed)
         self.bad(2, "field -q;", "serve", LLAMA, "-q", "fp8")
         self.assertIn("octet: note: -O has no effect", octet("serve", LLAMA, "-O3", "-q", "fp8").stderr)
         self.assertIn("--no_enforce_eager has no effect", octet("serve", LLAMA, "--no_enforce_eager", "-q", "fp8").stderr)
