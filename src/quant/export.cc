@@ -184,7 +184,7 @@ void Exporter::write_static(const std::string& name, const std::vector<float>& b
                                     std::pair(".input_offset", linear.input.offset)})
     writer_->write(name + part, encode(std::span(&value, 1), quantized_type_));
   writer_->write(name + ".quant_bias",
-                 quant_bias(w, linear.input, bias, options_.compat_msmodelslim));
+                 quant_bias(name, w, linear.input, bias, options_.compat_msmodelslim));
   const std::vector<float> d = deq_scale(w, linear.input);
   if (deq_type_ == DType::kF32) {
     writer_->write(name + ".deq_scale", d);

@@ -8,6 +8,7 @@
 #include <bit>
 #include <numeric>
 
+#include "src/base/error.h"
 #include "src/checkpoint/testing.h"
 
 namespace octet {
@@ -15,6 +16,7 @@ namespace {
 
 using octet::testing::TempFolder;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAreArray;
 
 // Two heads of two channels, one of keys and values; MLP of six; five words; q, k, v with a bias.
@@ -198,6 +200,20 @@ TEST_F(Export, StaticTensors) {
   corrected_ = {1, 1, 1, -7};
   write(Scheme::kW8A8);
   EXPECT_THAT(values<int32_t>(down + ".quant_bias"), ElementsAre(-34, -110, -184, -265));
+}
+
+// 1e9 / 0.25 is more than 2^31.
+TEST_F(Export, QuantBiasOutsideOf32BitsNamesItsLinear) {
+  const std::string down = kDown;
+  corrected_ = {1, 1e9f, 1, 1};
+  try {
+    write(Scheme::kW8A8);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.tensor_name(), down + ".quant_bias");
+    EXPECT_EQ(e.field_name(), "output 1");
+    EXPECT_THAT(e.what(), HasSubstr("--disable_names " + down));
+  }
 }
 
 // Of a float16 model: the bits of float32 as int32, sign-extended; 0.125 is 0x3e000000.

@@ -127,7 +127,8 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
   return all;
 }
 
-std::unique_ptr<Linear> build_linear(const std::vector<const FloatWeight*>& weights,
+std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
+                                     const std::vector<const FloatWeight*>& weights,
                                      const std::vector<QuantizedLinear>& quantized, Scheme scheme,
                                      ThreadTeam& team) {
   if (scheme == Scheme::kFloat) return pack_float(weights, team);
@@ -144,7 +145,7 @@ std::unique_ptr<Linear> build_linear(const std::vector<const FloatWeight*>& weig
     append(all, q.rounded->q);
     if (scheme == Scheme::kW8A8) {
       append(fixed.deq_scale, deq_scale(*q.rounded, q.input));
-      append(fixed.quant_bias, quant_bias(*q.rounded, q.input, bias, false));
+      append(fixed.quant_bias, quant_bias(names[i], *q.rounded, q.input, bias, false));
     } else {
       append(dynamic.weight_scale, q.rounded->scale);
       append(dynamic.bias, bias);

@@ -228,7 +228,7 @@ StaticLinear QuantizedSource::static_linear(const std::string& name, const Linea
     const TensorView* bias = find(name + ".bias");
     l.deq_scale = octet::deq_scale(w, l.input);
     l.quant_bias = octet::quant_bias(
-        w, l.input, bias == nullptr ? std::vector<float>() : bias->floats(), false);
+        name, w, l.input, bias == nullptr ? std::vector<float>() : bias->floats(), false);
     l.weight_scale = std::move(w.scale);
     return l;
   }
