@@ -25,6 +25,9 @@ std::string text_of(const ordered_json& object, const char* key) {
 std::string db(const std::optional<double>& v) { return v ? number(*v, 1) : "–"; }
 std::string percent(double share, int digits) { return number(100 * share, digits) + " %"; }
 
+// Is not broken after its dashes.
+std::string flag(const char* name) { return fmt::format("<span class=\"flag\">{}</span>", name); }
+
 std::string tile(const std::string& what, const std::string& value, const std::string& note) {
   return fmt::format("<div class=\"tile\"><dt>{}</dt><dd>{}<small>{}</small></dd></div>\n", what,
                      value, note);
@@ -98,8 +101,8 @@ std::string cost(const ordered_json& r) {
            "<p>Not measured yet. The figures further down look at single matrices; what counts in "
            "the end is how far the answers of the whole model moved. Measure that on text that was "
            "not used for calibration, and this page will show it:</p>\n<pre class=\"wrap\">octet "
-           "report FOLDER "
-           "--float FLOAT_FOLDER --text TEXT.jsonl</pre>\n";
+           "report FOLDER " +
+           flag("--float") + " FLOAT_FOLDER " + flag("--text") + " TEXT.jsonl</pre>\n";
   const ordered_json& m = r.at("measured");
   const ordered_json &f = m.at("models").at(0), &q = m.at("models").at(1);
   out += fmt::format(
@@ -326,10 +329,9 @@ std::string how(const ordered_json& r) {
           {escape(key), escape(value.is_string() ? value.get<std::string>() : value.dump())});
   out += page::table({"setting", "value"}, rows);
   if (m.contains("recipe"))
-    out +=
-        "<p>The recipe; <code>octet quantize MODEL OUT --recipe FILE</code> with it makes the "
-        "same model again:</p>\n<pre>" +
-        text_of(m, "recipe") + "</pre>\n";
+    out += "<p>The recipe; <code>octet quantize MODEL OUT " + flag("--recipe") +
+           " FILE</code> with it makes the same model again:</p>\n<pre>" + text_of(m, "recipe") +
+           "</pre>\n";
   return out;
 }
 
