@@ -42,6 +42,7 @@ class Checker {
     for (int64_t layer = 0; layer < c.layers; ++layer) check_layer(layer);
     check_norm("model.norm");
     check_head(vocab, hidden);
+    warn_per_token();
     check_names();
     return std::move(findings_);
   }
@@ -204,6 +205,7 @@ class Checker {
     if (weight != nullptr)
       need_dtype(*weight, DType::kI8, "the description says it is quantized; the file does not");
     check_quant_tensors(name, quant_tensors(scheme), s.n);
+    if (scales_per_token(scheme)) per_token_.push_back(name + ".weight");
     if (scheme == Scheme::kW8A16)
       warn_nonzero(name + ".weight_offset",
                    "vLLM-Ascend and MindIE add it with different signs; --w_sym True");
@@ -284,6 +286,17 @@ class Checker {
     if (stored || !tied) {
       if (const TensorView* t = need("lm_head.weight", {vocab, hidden})) need_float(*t);
     }
+  }
+
+  // MindIE takes them in float16 models; vLLM-Ascend holds their scales in the model's type, which
+  // its matrix product refuses.
+  void warn_per_token() {
+    if (folder_->config().dtype != DType::kF16 || per_token_.empty()) return;
+    Finding& f = warning(per_token_[0], "scales per token in a float16 model");
+    f.expected = "W8A8, or a bfloat16 model";
+    f.found = fmt::format("{}, {} linears", folder_->description()->types.at(per_token_[0]),
+                          per_token_.size());
+    f.remedy = "vLLM-Ascend refuses it, MindIE does not: --dynamic_budget 0, or no --is_dynamic";
   }
 
   void check_description_files() {
@@ -450,6 +463,7 @@ class Checker {
   fs::path path_;
   std::optional<ModelFolder> folder_;
   std::set<std::string> known_;
+  std::vector<std::string> per_token_;  // weights of W8A8_DYNAMIC and W8A8_MIX
   std::vector<Finding> findings_;
 };
 

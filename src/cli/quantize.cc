@@ -279,6 +279,11 @@ void note_remote_code(bool trusted) {
   if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
 }
 
+void settle_by_model(const std::string& model, QuantizeOptions& options) {
+  settle(options, ModelFolder(model).config().dtype);
+  for (const std::string& note : options.notes) notice(note);
+}
+
 std::vector<std::string> builtin_texts() {
   std::vector<std::string> texts = builtin_calibration_texts();
   notice(
@@ -353,7 +358,7 @@ void add_quantize(CLI::App& app) {
       ->check(from_zero());
   sub->add_option("--dynamic-budget", f->dynamic_budget,
                   "recipe: at most so many linears with scales per token; by itself: wherever it "
-                  "pays")
+                  "pays, but none in float16 models")
       ->check(from_zero());
   sub->add_option(
          "--calib-file", f->calib_file,
@@ -433,7 +438,8 @@ void add_quantize(CLI::App& app) {
     for (const char* flag : kToolFlags)
       if (sub->count(flag) > 0 && !(files_only && std::string(flag) == "--compat"))
         f->of_the_tool = flag;
-    const QuantizeOptions options = options_of(*f);
+    QuantizeOptions options = options_of(*f);
+    settle_by_model(f->model_path, options);
     if (!f->report_text.file.empty()) {
       if (options.compat_msmodelslim)
         throw usage_error("--report_text: --compat msmodelslim writes no report");

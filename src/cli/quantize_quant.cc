@@ -78,6 +78,7 @@ void run(const Flags& f) {
   QuantizeOptions& o = practice.options;
   o.v1_files = f.compat == "msmodelslim_v1";
   f.run.apply(o);
+  settle_by_model(f.model_path, o);
   const QuantizeSummary summary = quantize(
       f.model_path, f.save_path, calibration_data(f, practice, config), o, write_report_page);
   if (!f.run.quiet) report(summary, f.save_path);

@@ -312,6 +312,9 @@ std::string how(const ordered_json& r) {
       rows.push_back(
           {escape(key), escape(value.is_string() ? value.get<std::string>() : value.dump())});
   out += page::table({"setting", "value"}, rows);
+  if (m.contains("notes"))
+    for (const ordered_json& note : m.at("notes"))
+      out += fmt::format("<p>{}.</p>\n", escape(note.get<std::string>()));
   if (m.contains("recipe"))
     out +=
         "<p>The recipe; <code>octet quantize MODEL OUT --recipe FILE</code> with it makes the "

@@ -94,7 +94,7 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& par
 Part load_part(const ModelFolder& f, const std::string& prefix, const LinearShape& shape) {
   Part p{prefix, shape, f.scheme(prefix)};
   expect_quant_tensors(f, prefix, quant_tensors(p.scheme), shape.n);
-  if (p.scheme == Scheme::kW8A8 || p.scheme == Scheme::kW8A8Mix) {
+  if (has_static_input(p.scheme)) {
     const auto get = [&](const char* suffix) -> const TensorView& {
       return f.tensors().get(prefix + suffix);
     };

@@ -100,7 +100,7 @@ class Convert(unittest.TestCase):
                             got = outputs(loader_compute.CompressedFolder(there, loader_walk.read_weights(there)), loader_compute.CompressedLinear)
                         else:
                             self.assertEqual(folders.run(OCTET, "check", there).returncode, 0)
-                            problems, walked = loader_walk.walk(there)
+                            problems, _, walked = loader_walk.walk(there)
                             self.assertFalse(any(problems.values()), problems)
                             got = outputs(walked, loader_compute.Linear)
                         self.same(wanted, got)
