@@ -68,7 +68,7 @@ set(seeds ${CMAKE_SOURCE_DIR}/fuzz/seeds)
 octet_fuzz(safetensors checkpoint ${seeds}/two.safetensors)
 octet_fuzz(gguf checkpoint ${seeds}/one.gguf)
 octet_fuzz(config checkpoint ${CMAKE_SOURCE_DIR}/models/llama3_tiny_bf16/config.json)
-octet_fuzz(description checkpoint ${seeds}/description.json)
+octet_fuzz(description checkpoint ${seeds}/description.json ${seeds}/compressed.json)
 octet_fuzz(tokenizer text ${seeds}/tokenizer_bytes.json ${seeds}/tokenizer_fallback.json
            ${seeds}/tokenizer_unigram.json)
 octet_fuzz(chat_template text ${seeds}/chatml.jinja ${seeds}/macros.jinja)

@@ -25,10 +25,8 @@ std::optional<InputGrid> input_grid(const ModelFolder& folder, const std::string
   const Scheme scheme = folder.scheme(prefix);
   if (scales_per_token(scheme)) return InputGrid{true, 1, 0};
   if (scheme != Scheme::kW8A8) return std::nullopt;
-  const auto value = [&](const char* suffix) {
-    return quant_values(folder.tensors().get(prefix + suffix))[0];
-  };
-  return InputGrid{false, value(".input_scale"), value(".input_offset")};
+  const InputQuant input = input_quant(folder, prefix);
+  return InputGrid{false, input.scale, input.offset};
 }
 
 }  // namespace octet
