@@ -45,8 +45,9 @@ foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
                    $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})
   set_tests_properties(openai_client_${model} PROPERTIES LABELS fast TIMEOUT 300)
 endforeach()
-# What other loaders make of our folders: a walk as Ascend's would, and other layouts.
-foreach(name loader_walk convert)
+# What other loaders make of our folders: a walk as Ascend's would, on one rank and on several, and
+# other layouts.
+foreach(name loader_walk tensor_parallel convert)
   add_test(NAME ${name} COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/${name}_test.py
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
