@@ -52,6 +52,10 @@ foreach(name loader_walk tensor_parallel convert)
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
+# The packages that read those layouts, of tools/requirements.txt.
+add_test(NAME real_packages COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/real_packages_test.py
+                                    $<TARGET_FILE:octet>)
+set_tests_properties(real_packages PROPERTIES LABELS slow TIMEOUT 3600)
 
 # Fuzz targets (fuzz/README.md): libFuzzer with clang, a small driver with g++. A moment of each is a test.
 function(octet_fuzz name level)
