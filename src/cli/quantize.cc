@@ -346,6 +346,11 @@ void note_remote_code(bool trusted) {
   if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
 }
 
+void settle_by_model(const std::string& model, QuantizeOptions& options) {
+  settle(options, ModelFolder(model).config().dtype);
+  for (const std::string& note : options.notes) notice(note);
+}
+
 void write_report_page(const fs::path& folder, const ordered_json& report) {
   write_text(folder / kReportPage, report_page(report, kReportFile));
 }
@@ -386,7 +391,7 @@ void add_quantize(CLI::App& app) {
       ->check(from_zero());
   sub->add_option("--dynamic-budget", f->dynamic_budget,
                   "recipe: at most so many linears with scales per token; by itself: wherever it "
-                  "pays")
+                  "pays, but none in float16 models")
       ->check(from_zero());
   sub->add_option(
          "--calib-file", f->calib_file,
@@ -464,7 +469,8 @@ void add_quantize(CLI::App& app) {
     if (!sub->get_subcommands().empty()) return;  // `quantize quant` has done it
     settle_paths(*f);
     find_tool_flags(sub, *f);
-    const QuantizeOptions options = options_of(*f);
+    QuantizeOptions options = options_of(*f);
+    settle_by_model(f->model_path, options);
     if (!f->report_text.file.empty()) {
       if (options.compat_msmodelslim)
         throw usage_error(

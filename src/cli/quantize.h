@@ -33,6 +33,8 @@ struct RunFlags {
   void add_to(CLI::App* app);
   void apply(QuantizeOptions& options) const;  // throws kUsage Error
 };
+// Settles what `options` leaves to the model, and shows the notes on them.
+void settle_by_model(const std::string& model, QuantizeOptions& options);
 // The table at the end.
 void report(const QuantizeSummary& summary, const std::string& target);
 

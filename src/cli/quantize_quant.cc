@@ -72,6 +72,7 @@ void run(const Flags& f) {
   QuantizeOptions& o = practice.options;
   o.v1_files = f.compat == "msmodelslim_v1";
   f.run.apply(o);
+  settle_by_model(f.model_path, o);
   const CalibrationData data = calibration_data(f, practice, config);
   note_calibration(data, o);
   const QuantizeSummary summary = quantize(f.model_path, f.save_path, data, o, write_report_page);

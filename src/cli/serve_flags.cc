@@ -179,10 +179,10 @@ void check_parallel(const ServeFlags& f) {
 
 void check_formats(const ServeFlags& f) {
   const std::string& q = f.quantization;
-  if (!q.empty() && q != "ascend" && q != "none")
+  if (!q.empty() && q != "ascend" && q != "compressed-tensors" && q != "none")
     throw Error("the quantization is what the checkpoint says", ErrorKind::kUsage)
         .field("--quantization")
-        .expected("ascend, or leave it out")
+        .expected("ascend or compressed-tensors, or leave it out")
         .found(q);
   if (f.load_format != "auto" && f.load_format != "safetensors")
     throw Error("only safetensors files can be loaded", ErrorKind::kUsage)
@@ -331,7 +331,8 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("--distributed-executor-backend", f.backend,
                   "who starts ranks: mp, ray, mpi, uni")
       ->check(CLI::IsMember({"mp", "ray", "mpi", "uni", "external_launcher"}));
-  app->add_option("--quantization,-q", f.quantization, "ascend; read from the checkpoint");
+  app->add_option("--quantization,-q", f.quantization,
+                  "ascend or compressed-tensors; read from the checkpoint");
   app->add_option("--dtype", f.dtype, "accepted; the checkpoint's type is kept")
       ->check(CLI::IsMember({"auto", "half", "float16", "bfloat16", "float", "float32"}));
   app->add_option("--load-format", f.load_format, "auto or safetensors");

@@ -328,6 +328,9 @@ std::string how(const ordered_json& r) {
       rows.push_back(
           {escape(key), escape(value.is_string() ? value.get<std::string>() : value.dump())});
   out += page::table({"setting", "value"}, rows);
+  if (m.contains("notes"))
+    for (const ordered_json& note : m.at("notes"))
+      out += fmt::format("<p>{}.</p>\n", escape(note.get<std::string>()));
   if (m.contains("recipe"))
     out += "<p>The recipe; <code>octet quantize MODEL OUT " + flag("--recipe") +
            " FILE</code> with it makes the same model again:</p>\n<pre>" + text_of(m, "recipe") +

@@ -167,14 +167,17 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
 void Exporter::write_linear(const std::string& name, const std::vector<float>& bias,
                             bool stores_bias, const QuantizedLinear& linear) {
   const Scheme type = layout_.types.at(name);
+  // The bias that is computed with: with static inputs it is in quant_bias, and `.bias` the
+  // model's.
+  const std::vector<float>& used = linear.corrected_bias.empty() ? bias : linear.corrected_bias;
   writer_->write(name + ".weight", linear.rounded->q);
-  if (stores_bias) writer_->write(name + ".bias", encode(bias, quantized_type_));
+  if (stores_bias)
+    writer_->write(name + ".bias", encode(has_static_input(type) ? bias : used, quantized_type_));
   if (stores_weight_scale(type)) {
     writer_->write(name + ".weight_scale", linear.rounded->scale);
     writer_->write(name + ".weight_offset", linear.rounded->offset);
   }
-  if (has_static_input(type))
-    write_static(name, linear.corrected_bias.empty() ? bias : linear.corrected_bias, linear);
+  if (has_static_input(type)) write_static(name, used, linear);
 }
 
 void Exporter::write_static(const std::string& name, const std::vector<float>& bias,

@@ -95,6 +95,7 @@ class Export : public ::testing::Test {
     if (options_.quantize_kv_cache) {
       linears.kv = KvCacheScales{{0.5f, 0.25f}, {2, 4}};
       linears.at(LinearKind::kK) = quantized(2, 4);
+      linears.at(LinearKind::kK).corrected_bias = corrected_k_;
     }
     exporter.write_layer(0, float_layer(source.config()), linears);
     exporter.write_final_norm({counted(4, 9), {}, 1e-6f});
@@ -136,7 +137,7 @@ class Export : public ::testing::Test {
   QuantizeOptions options_;
   std::string dtype_ = "bfloat16";
   bool tied_ = false;
-  std::vector<float> corrected_;
+  std::vector<float> corrected_, corrected_k_;
   std::unique_ptr<TensorStore> store_;
 };
 
@@ -263,6 +264,17 @@ TEST_F(Export, Int8KvCacheBesideAQuantizedLinear) {
   for (const char* key : {"kv_cache_type", "kv_quant_type"}) EXPECT_EQ(d.at(key), "C8");
   EXPECT_EQ(d.at("model.layers.0.self_attn.v_proj.kv_cache_scale"), "C8");
   EXPECT_EQ(d.at("model.layers.0.self_attn.k_proj.bias"), "FLOAT");
+}
+
+// Per token the stored bias is what is computed with; static linears have that in quant_bias.
+TEST_F(Export, ACorrectedBiasOfALinearThatHasOne) {
+  options_.quantize_kv_cache = true;  // which quantizes k_proj
+  corrected_k_ = {5, 7};
+  const std::string bias = linear_name(0, LinearKind::kK) + ".bias";
+  write(Scheme::kW8A8Dynamic);
+  EXPECT_THAT(store_->get(bias).floats(), ElementsAre(5, 7));
+  write(Scheme::kW8A8);
+  EXPECT_THAT(store_->get(bias).floats(), ElementsAre(3, 4));
 }
 
 TEST_F(Export, ATiedHead) {

@@ -122,6 +122,8 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
       wanted += bias;
       if (as_float && mean_output != nullptr) wanted = (*mean_output)[row];
       q.corrected_bias[j] = static_cast<float>(wanted - computed);
+      if (scheme == Scheme::kW8A8Dynamic)  // as it will be stored
+        q.corrected_bias[j] = round_to(q.corrected_bias[j], stored_);
     }
   }
   return all;

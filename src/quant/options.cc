@@ -20,6 +20,14 @@ constexpr std::array<std::pair<AntiMethod, const char*>, 7> kAntiMethods = {
      {AntiMethod::kM5, "m5"},
      {AntiMethod::kM6, "m6"}}};
 
+// Whether linears may get types that scale tokens one by one, which a float16 model's should not.
+bool may_scale_per_token(const QuantizeOptions& o) {
+  if (o.layerwise()) return o.recipe->or_default<ChooseTypes>().dynamic_budget != 0;
+  if (o.types.empty()) return scales_per_token(o.scheme);
+  return std::any_of(o.types.begin(), o.types.end(),
+                     [](const auto& type) { return scales_per_token(type.second); });
+}
+
 }  // namespace
 
 Layout QuantizeOptions::layout() const {
@@ -43,6 +51,21 @@ bool SmoothScope::takes(const std::string& source, InputSource kind) const {
                       : kind == InputSource::kUp ? from_up
                                                  : after_norm;
   return wanted && sources.takes(source);
+}
+
+void settle(QuantizeOptions& o, DType model) {
+  const bool half = model == DType::kF16;
+  if (o.layerwise() && !o.recipe->or_default<ChooseTypes>().dynamic_budget) {
+    o.recipe->get<ChooseTypes>().dynamic_budget = half ? 0 : ChooseTypes::kWhereItPays;
+    if (half)
+      o.notes.push_back(
+          "no linear gets scales per token, since vLLM-Ascend refuses W8A8_DYNAMIC in float16 "
+          "models; --dynamic_budget N gives them to N linears all the same");
+  }
+  if (half && may_scale_per_token(o))
+    o.notes.push_back(
+        "W8A8_DYNAMIC and W8A8_MIX in a float16 model: MindIE takes them, vLLM-Ascend does not, "
+        "which takes them in bfloat16 models only");
 }
 
 std::string anti_method_name(AntiMethod method) {

@@ -39,6 +39,10 @@ struct Reader {
                                    static_cast<int64_t>(high)));
   }
   template <typename T>
+  void integer(const char* name, std::optional<T>& v, T low, T high) {
+    if (map.has(name)) integer(name, v.emplace(low), low, high);
+  }
+  template <typename T>
   void word(const char* name, T& v, Words<std::type_identity_t<T>> words) {
     std::vector<std::string> known;
     std::string now;
@@ -63,6 +67,10 @@ struct Writer {
   template <typename T>
   void integer(const char* name, T v, T, T) {
     add(name, fmt::format("{}", v));
+  }
+  template <typename T>
+  void integer(const char* name, const std::optional<T>& v, T low, T high) {
+    if (v) integer(name, *v, low, high);
   }
   template <typename T>
   void word(const char* name, T v, Words<std::type_identity_t<T>> words) {

@@ -50,6 +50,19 @@ TEST(Recipe, StepsSetWhatTheyName) {
   EXPECT_FALSE(r.gptq_damping());
 }
 
+TEST(Recipe, ABudgetIsNamedOrNot) {
+  const auto budget = [](const char* step) {
+    const Recipe r = parse_recipe(std::string("steps:\n  - ") + step + "\n", "r.yaml");
+    EXPECT_EQ(to_yaml(parse_recipe(to_yaml(r), "again")), to_yaml(r));
+    return r.find<ChooseTypes>()->dynamic_budget;
+  };
+  EXPECT_EQ(budget("choose_types"), std::nullopt);
+  EXPECT_EQ(budget("choose_types: {dynamic_budget: -1}"), ChooseTypes::kWhereItPays);
+  EXPECT_EQ(budget("choose_types: {dynamic_budget: 0}"), 0);
+  EXPECT_THAT(error_of("steps:\n  - choose_types: {dynamic_budget: -2}\n"),
+              HasSubstr("choose_types.dynamic_budget"));
+}
+
 TEST(Recipe, StepsAreAddedOrChangedByKind) {
   Recipe r = parse_recipe("steps:\n  - choose_types: {float_budget: 3}\n", "r.yaml");
   r.get<ChooseTypes>().dynamic_budget = 5;

@@ -17,6 +17,7 @@ ordered_json method_of(const QuantizeOptions& o) {
                           {"disable_threshold", o.disable_threshold},
                           {"w_sym", !o.asymmetric_weights},
                           {"use_kvcache_quant", o.quantize_kv_cache}};
+  if (!o.notes.empty()) method["notes"] = o.notes;
   return method;
 }
 

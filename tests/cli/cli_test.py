@@ -126,6 +126,31 @@ class Quantize(Verbs):
         self.bad(2, "no calibration samples", "quantize", LLAMA, x, "--calib_file", "none")
         self.assertFalse(x.exists())
 
+    def test_scales_per_token_of_float16_models(self):
+        """vLLM-Ascend refuses them: there are none unless asked for. A bfloat16 model has them where they pay."""
+        def types(model, *flags):
+            out = self.dir / "out"
+            run = octet("quantize", model, out, "--recipe", "octet-fast", "--calib_file", CALIB, "--overwrite", *flags)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            described = json.loads((out / "quant_model_description.json").read_text())
+            count = sum(word == "W8A8_DYNAMIC" and name.endswith(".weight") for name, word in described.items())
+            notes = [line for line in run.stderr.splitlines() if "vLLM-Ascend" in line]
+            method = json.loads((out / "quantization_report.json").read_text())["method"]
+            self.assertEqual([f"octet: note: {note}" for note in method.get("notes", [])], notes)
+            page = (out / "quantization_report.html").read_text()
+            for note in notes:
+                self.assertIn("vLLM-Ascend", page)
+            return count, notes
+        count, notes = types(LLAMA)
+        self.assertGreater(count, 0)
+        self.assertEqual(notes, [])
+        count, notes = types(QWEN)
+        self.assertEqual((count, len(notes)), (0, 1))
+        self.assertIn("--dynamic_budget N", notes[0])
+        count, notes = types(QWEN, "--dynamic_budget", "1")
+        self.assertEqual((count, len(notes)), (1, 1))
+        self.assertIn("W8A8_DYNAMIC", self.good("check", self.dir / "out"))
+
     def test_shards_and_names_and_dashes(self):
         out = self.dir / "w8a8"
         self.quantize(QWEN, out, "--part-file-size", "0.002", "--disable-names", "none", "--anti-method", "m1", "--act-method", "2")
