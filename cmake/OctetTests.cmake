@@ -24,7 +24,7 @@ add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/lev
 set_tests_properties(levels PROPERTIES LABELS fast)
 
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
-foreach(name cli report quantize_quant)
+foreach(name cli quantize_calibration quantize_flags quantize_quant report)
   add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/${name}_test.py
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
@@ -58,12 +58,17 @@ foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
                    $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})
   set_tests_properties(openai_client_${model} PROPERTIES LABELS fast TIMEOUT 300)
 endforeach()
-# What other loaders make of our folders: a walk as Ascend's would, and other layouts.
-foreach(name loader_walk convert)
+# What other loaders make of our folders: a walk as Ascend's would, on one rank and on several, and
+# other layouts.
+foreach(name loader_walk tensor_parallel convert)
   add_test(NAME ${name} COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/${name}_test.py
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
+# The packages that read those layouts, of tools/requirements.txt.
+add_test(NAME real_packages COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/real_packages_test.py
+                                    $<TARGET_FILE:octet>)
+set_tests_properties(real_packages PROPERTIES LABELS slow TIMEOUT 3600)
 
 # Fuzz targets (fuzz/README.md): libFuzzer with clang, a small driver with g++. A moment of each is a test.
 function(octet_fuzz name level)
@@ -81,7 +86,7 @@ set(seeds ${CMAKE_SOURCE_DIR}/fuzz/seeds)
 octet_fuzz(safetensors checkpoint ${seeds}/two.safetensors)
 octet_fuzz(gguf checkpoint ${seeds}/one.gguf)
 octet_fuzz(config checkpoint ${CMAKE_SOURCE_DIR}/models/llama3_tiny_bf16/config.json)
-octet_fuzz(description checkpoint ${seeds}/description.json)
+octet_fuzz(description checkpoint ${seeds}/description.json ${seeds}/compressed.json)
 octet_fuzz(tokenizer text ${seeds}/tokenizer_bytes.json ${seeds}/tokenizer_fallback.json
            ${seeds}/tokenizer_unigram.json)
 octet_fuzz(chat_template text ${seeds}/chatml.jinja ${seeds}/macros.jinja)

@@ -22,11 +22,11 @@ class Shapes:
         self.size = config.get("head_dim") or self.hidden // self.heads
         self.q, self.kv = self.heads * self.size, self.kv_heads * self.size
         qkv = config["model_type"] == "qwen2" or bool(config.get("attention_bias"))
-        o = config["model_type"] == "llama" and bool(config.get("attention_bias"))
+        o, mlp = (config["model_type"] == "llama" and bool(config.get(key)) for key in ("attention_bias", "mlp_bias"))
         self.linears = {"self_attn.q_proj": (self.q, self.hidden, qkv), "self_attn.k_proj": (self.kv, self.hidden, qkv),
                         "self_attn.v_proj": (self.kv, self.hidden, qkv), "self_attn.o_proj": (self.hidden, self.q, o),
-                        "mlp.gate_proj": (self.inter, self.hidden, False), "mlp.up_proj": (self.inter, self.hidden, False),
-                        "mlp.down_proj": (self.hidden, self.inter, False)}
+                        "mlp.gate_proj": (self.inter, self.hidden, mlp), "mlp.up_proj": (self.inter, self.hidden, mlp),
+                        "mlp.down_proj": (self.hidden, self.inter, mlp)}
 
     def ranks_possible(self, tp):
         kv = self.kv_heads % tp == 0 or tp % self.kv_heads == 0

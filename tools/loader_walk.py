@@ -3,14 +3,16 @@
     python tools/loader_walk.py FOLDER [--tp 1,2,4,8] [--json] [--tokens 1,2,3 --logits FILE.npy]
 
 Written from a reading of those loaders, not from Octet, with which it shares no code. Needs numpy only. Exit code 0: it
-loads (a line for each loader that takes it), 1: it does not, or it would be computed wrongly without a word.
+loads (a line for each loader that takes it; warnings aside), 1: it does not, or it would be computed wrongly without a
+word.
 
 Which loaders are asked depends on the layout, as layouts and loaders come from different years:
   current   quant_model_description.json           vLLM-Ascend, MindIE's runtime (Qwen only), MindIE ATB
   page      complete quantization_config only      vLLM-Ascend, MindIE ATB
   mindie    quant_model_description_TYPE.json, a partial quantization_config, or wrapped norms   MindIE ATB
 MindIE is not asked about a quantized head, which it does not have; msModelSlim's own simulation, which goes by the
-description, always is. A folder is good when every loader that is asked takes it. With --tp, the tensors are sliced for each rank, every layer
+description, always is. Scales per token in a float16 model are a warning: MindIE computes them, vLLM-Ascend's matrix
+product refuses scales in float16. A folder is good when every loader that is asked takes it. With --tp, the tensors are sliced for each rank, every layer
 is computed rank by rank, and the ranks together must give what one rank alone gives.
 """
 
@@ -26,6 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import loader_compute
 
 TYPES = {"W8A8": ("static",), "W8A8_DYNAMIC": ("dynamic",), "W8A8_MIX": ("static", "dynamic"), "W8A16": ("dynamic",)}
+PER_TOKEN = "W8A8_DYNAMIC", "W8A8_MIX"  # the latter at least for prompts
 SUFFIXES = ["quant_model_description.json"] + [f"quant_model_description_{kind}.json" for kind in
                                                ("w8a8", "w8a8_mix", "w8a8s", "w8a8sc", "w8a8_dynamic", "w8a16")]
 NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -299,13 +302,22 @@ def loaders_of(folder):
     return [*loaders, "msmodelslim"]
 
 
+def warnings_of(folder):
+    """What MindIE takes and vLLM-Ascend does not: [(tensor, words)]."""
+    per_token = [name for name, word in folder.types.items() if name.endswith(".weight") and word in PER_TOKEN]
+    if folder.config["torch_dtype"] != "float16" or not per_token:
+        return []
+    return [(per_token[0], f"vLLM-Ascend refuses scales per token in a float16 model ({folder.types[per_token[0]]}, "
+                           f"{len(per_token)} linears)")]
+
+
 def walk(path):
-    """({loader: problems}, folder or None)."""
+    """({loader: problems}, warnings, folder or None)."""
     try:
         folder = Folder(path)
     except (Broken, OSError, ValueError, KeyError, struct.error) as e:
-        return {"all": [("", str(e) if isinstance(e, Broken) else f"{type(e).__name__}: {e}")]}, None
-    return {loader: Walk(folder, loader).run() for loader in loaders_of(folder)}, folder
+        return {"all": [("", str(e) if isinstance(e, Broken) else f"{type(e).__name__}: {e}")]}, [], None
+    return {loader: Walk(folder, loader).run() for loader in loaders_of(folder)}, warnings_of(folder), folder
 
 
 def main():
@@ -316,10 +328,11 @@ def main():
     parser.add_argument("--tokens", help="token ids, e.g. 1,2,3")
     parser.add_argument("--logits", help="write the logits of --tokens here (.npy)")
     args = parser.parse_args()
-    verdicts, folder = walk(args.folder)
+    verdicts, warnings, folder = walk(args.folder)
     good = not any(verdicts.values())
     result = {"ok": good, "loaders": {name: [{"tensor": t, "problem": p} for t, p in problems]
-                                      for name, problems in verdicts.items()}}
+                                      for name, problems in verdicts.items()},
+              "warnings": [{"tensor": t, "problem": p} for t, p in warnings]}
     if good:
         result["tp"] = loader_compute.check_ranks(folder, [int(size) for size in args.tp.split(",")])
         result["ok"] = all(entry["error"] is None or entry["error"] < loader_compute.RANK_TOLERANCE
@@ -334,6 +347,8 @@ def main():
             print(f"{name}: {'takes it' if not problems else f'{len(problems)} problems'}")
             for tensor, words in problems:
                 print(f"  {tensor + ': ' if tensor else ''}{words}")
+        for tensor, words in warnings:
+            print(f"warning: {tensor}: {words}")
         for size, entry in result.get("tp", {}).items():
             print(f"tp {size}: {entry['words']}")
     return 0 if result["ok"] else 1

@@ -1,12 +1,11 @@
 """Loads what `octet convert --to compressed-tensors` wrote with the real transformers and compressed-tensors packages, and
 compares logits with the W8A8 folder's own.
 
-    python -m venv .venv && .venv/bin/pip install -r tools/requirements.txt compressed-tensors==0.20.0
     .venv/bin/python tools/prove_compressed.py W8A8_FOLDER COMPRESSED_FOLDER [--tokens 64]
 
 Both folders are also computed by loader_compute.py (numpy, exact integers). The package simulates: it dequantizes weights
 and inputs and multiplies floats; its scale per token is max|x| / 127.5, where vLLM's and Ascend's kernels take 127.
-Prints JSON: what from_pretrained missed or did not expect; then, against the compressed folder in numpy with the
+Prints JSON: what from_pretrained missed or did not expect, and which linears of a layer it gave biases; then, against the compressed folder in numpy with the
 package's 127.5 ("formulas") and against the W8A8 folder ("w8a8"): the largest difference of logits relative to the
 largest logit, KL per token, and the share of positions with the same most likely token. An activation on a rounding tie
 may fall either way, and all after it then differ by as much as quantization makes; so "layers" compares layer by layer,
@@ -49,6 +48,22 @@ def by_layer(folder, states):
             "with_a_tie": sum(d > 1e-6 for d in differences), "all": len(differences)}
 
 
+def prove(w8a8, compressed, tokens):
+    """What the module's docstring says. Returns (that, log-probabilities [tokens, vocabulary] of the packages)."""
+    compressed = pathlib.Path(compressed)
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(compressed, dtype=torch.float32, output_loading_info=True)
+    with torch.no_grad():
+        out = model(torch.tensor([tokens]), output_hidden_states=True)
+    got = out.logits[0].double().numpy()
+    formulas = loader_compute.CompressedFolder(compressed, loader_walk.read_weights(compressed), divisor=127.5)
+    return {"class": type(model).__name__, "tokens": len(tokens), "missing": sorted(info["missing_keys"]),
+            "unexpected": sorted(info["unexpected_keys"]),
+            "biases": sorted({name.split(".", 3)[-1] for name, _ in model.named_parameters() if name.endswith("proj.bias")}),
+            "layers": by_layer(formulas, [state[0].double().numpy() for state in out.hidden_states]),
+            "formulas": compare(loader_compute.Model(formulas).logits(tokens), got),
+            "w8a8": compare(loader_compute.Model(loader_walk.Folder(w8a8)).logits(tokens), got)}, log_softmax(got)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("w8a8")
@@ -56,23 +71,12 @@ def main():
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--text", help="a text of which the tokens are; else they are random")
     args = parser.parse_args()
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(args.compressed, dtype=torch.float32,
-                                                                    output_loading_info=True)
-    folder = loader_walk.Folder(args.w8a8)
     if args.text:
         tokens = transformers.AutoTokenizer.from_pretrained(args.compressed)(args.text)["input_ids"][:args.tokens]
     else:
-        tokens = numpy.random.default_rng(1).integers(0, folder.config["vocab_size"], args.tokens).tolist()
-    compressed = pathlib.Path(args.compressed)
-    compressed = loader_compute.CompressedFolder(compressed, loader_walk.read_weights(compressed), divisor=127.5)
-    with torch.no_grad():
-        out = model(torch.tensor([tokens]), output_hidden_states=True)
-    got = out.logits[0].double().numpy()
-    print(json.dumps({"class": type(model).__name__, "tokens": len(tokens), "missing": sorted(info["missing_keys"]),
-                      "unexpected": sorted(info["unexpected_keys"]),
-                      "layers": by_layer(compressed, [state[0].double().numpy() for state in out.hidden_states]),
-                      "formulas": compare(loader_compute.Model(compressed).logits(tokens), got),
-                      "w8a8": compare(loader_compute.Model(folder).logits(tokens), got)}, indent=1))
+        vocabulary = json.loads((pathlib.Path(args.compressed) / "config.json").read_text())["vocab_size"]
+        tokens = numpy.random.default_rng(1).integers(0, vocabulary, args.tokens).tolist()
+    print(json.dumps(prove(args.w8a8, args.compressed, tokens)[0], indent=1))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,13 @@ class Server:
                 return
         raise SystemExit("the server did not start")
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.process.terminate()
+        self.process.communicate()
+
     def post(self, path, body):
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
         return json.load(urllib.request.urlopen(request))
@@ -76,19 +83,35 @@ def same_tokens(server, tokenizer, count):
     print(f"{len(texts)} strings, with and without special tokens: same ids")
 
 
+def differences(server, ids, want):
+    """Of the server's log-probabilities of the ids and of the five likeliest tokens from `want` [tokens, vocabulary]."""
+    answer = server.post("/v1/completions", {"prompt": ids, "max_tokens": 1, "prompt_logprobs": 5})
+    return [abs(float(want[position - 1, int(token)]) - value["logprob"])
+            for position, entry in enumerate(answer["choices"][0]["prompt_logprobs"]) if entry
+            for token, value in entry.items()]
+
+
 def same_logits(server, tokenizer, folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for prompt in PROMPTS:
         ids = tokenizer.encode(prompt).ids
         with torch.no_grad():
             want = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1)
-        answer = server.post("/v1/completions", {"prompt": ids, "max_tokens": 1, "prompt_logprobs": 5})
-        worst = 0
-        for position, entry in enumerate(answer["choices"][0]["prompt_logprobs"]):
-            for token, value in (entry or {}).items():
-                worst = max(worst, abs(want[position - 1, int(token)].item() - value["logprob"]))
+        worst = max(differences(server, ids, want))
         assert worst < 1e-3, worst
         print(f"{len(ids)} positions, 5 or 6 log-probabilities each: largest difference from transformers {worst:.1e}")
+
+
+def prove(gguf, octet, strings):
+    with tempfile.TemporaryDirectory() as work:
+        reference, converted = pathlib.Path(work, "reference"), pathlib.Path(work, "converted")
+        gguf_reference.convert(gguf, reference)
+        subprocess.run([octet, "convert", "--from-gguf", str(gguf), "--out", str(converted), "--quiet"], check=True)
+        same_tensors(reference, converted)
+        tokenizer = Tokenizer.from_file(str(reference / "tokenizer.json"))
+        with Server(octet, converted) as server:
+            same_tokens(server, tokenizer, strings)
+            same_logits(server, tokenizer, reference)
 
 
 def main():
@@ -97,19 +120,7 @@ def main():
     parser.add_argument("--octet", default="build/release/octet")
     parser.add_argument("--strings", type=int, default=4000)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        reference, converted = pathlib.Path(work, "reference"), pathlib.Path(work, "converted")
-        gguf_reference.convert(args.gguf, reference)
-        subprocess.run([args.octet, "convert", "--from-gguf", args.gguf, "--out", str(converted), "--quiet"], check=True)
-        same_tensors(reference, converted)
-        tokenizer = Tokenizer.from_file(str(reference / "tokenizer.json"))
-        server = Server(args.octet, converted)
-        try:
-            same_tokens(server, tokenizer, args.strings)
-            same_logits(server, tokenizer, reference)
-        finally:
-            server.process.terminate()
-            server.process.wait()
+    prove(args.gguf, args.octet, args.strings)
 
 
 if __name__ == "__main__":

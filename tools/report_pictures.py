@@ -52,11 +52,12 @@ def main():
     save(light.crop((80, 0, 1200, 1240)), args.out / "report_light.png")
     dark, tops = shots["dark", 1280]
     save(dark.crop((80, tops["histograms"] - 500, 1200, tops["histograms"] + 700)), args.out / "report_dark.png")
-    phone, tops = shots["light", 390]
-    sheet = Image.new("RGB", (390 * 3 + 40, 1300), "#888888")
-    for column, top in enumerate((0, tops["maps"], tops["histograms"])):
-        sheet.paste(phone.crop((0, top, 390, top + 1300)), (410 * column, 0))
-    save(sheet, args.out / "report_phone.png")
+    for scheme, name in (("light", "report_phone.png"), ("dark", "report_phone_dark.png")):
+        phone, tops = shots[scheme, 390]
+        sheet = Image.new("RGB", (390 * 3 + 40, 1300), "#888888")
+        for column, top in enumerate((0, tops["maps"], tops["histograms"])):
+            sheet.paste(phone.crop((0, top, 390, top + 1300)), (410 * column, 0))
+        save(sheet, args.out / name)
 
 
 if __name__ == "__main__":

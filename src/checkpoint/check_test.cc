@@ -95,10 +95,25 @@ const std::string kQ = "model.layers.1.self_attn.q_proj", kK = "model.layers.1.s
                   kUp = "model.layers.2.mlp.up_proj";
 
 TEST_F(Check, TheToolsOutputIsGood) {
-  for (const char* name : {"minmax", "w8a8_dynamic", "pdmix", "w8a16", "kv8"}) {
+  for (const char* name : {"minmax", "w8a16", "kv8"}) {
     take(name);
     for (const Finding& f : run()) ADD_FAILURE() << name << ": " << f.tensor << ": " << f.problem;
   }
+}
+
+TEST_F(Check, ScalesPerTokenWarnInFloat16) {
+  for (const char* name : {"w8a8_dynamic", "pdmix"}) {
+    take(name);
+    config_["torch_dtype"] = "float16";
+    const std::vector<Finding> findings = run();
+    ASSERT_EQ(findings.size(), 1u) << name;
+    EXPECT_EQ(findings[0].severity, Severity::kWarning);
+    EXPECT_EQ(findings[0].tensor, "model.layers.0.self_attn.q_proj.weight");
+    EXPECT_THAT(findings[0].remedy, HasSubstr("vLLM-Ascend"));
+  }
+  take("w8a8_dynamic");  // nothing in it depends on the model's type
+  config_["torch_dtype"] = "bfloat16";
+  EXPECT_TRUE(run().empty());
 }
 
 TEST_F(Check, WeightScales) {

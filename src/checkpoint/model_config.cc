@@ -163,11 +163,10 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
         .field("num_attention_heads")
         .expected("at most 131071 values in all heads");
   c.tie_word_embeddings = get_bool_or(o, "tie_word_embeddings", false, where);
-  const bool attention_bias = get_bool_or(o, "attention_bias", false, where);
-  c.qkv_bias = c.family == Family::kQwen2 || attention_bias;
-  c.o_bias = c.family == Family::kLlama && attention_bias;
-  if (get_bool_or(o, "mlp_bias", false, where))
-    throw Error("MLP biases are not supported").file(where).field("mlp_bias");
+  const bool llama = c.family == Family::kLlama;  // Qwen2's classes have biases of q, k and v only
+  c.o_bias = llama && get_bool_or(o, "attention_bias", false, where);
+  c.qkv_bias = !llama || c.o_bias;
+  c.mlp_bias = llama && get_bool_or(o, "mlp_bias", false, where);
   if (get_bool_or(o, "use_sliding_window", false, where))
     throw Error("sliding window attention is not supported")
         .file(where)

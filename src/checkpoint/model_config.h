@@ -39,6 +39,7 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   bool qkv_bias = false;
   bool o_bias = false;
+  bool mlp_bias = false;       // of gate, up and down
   DType dtype = DType::kBF16;  // torch_dtype: F16, BF16 or F32; the embedding's where it is absent
   std::vector<int64_t> eos_token_ids;
   ordered_json raw;  // the file as it stands

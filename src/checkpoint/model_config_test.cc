@@ -52,6 +52,21 @@ TEST(ModelConfig, ReadsQwen2WithBiases) {
   EXPECT_EQ(c.dtype, DType::kBF16);
 }
 
+TEST(ModelConfig, BiasesThatTheClassesHave) {
+  ordered_json j = llama();
+  j["attention_bias"] = true;
+  const ModelConfig attention = ModelConfig::parse(j, "config.json");
+  EXPECT_TRUE(attention.qkv_bias && attention.o_bias);
+  EXPECT_FALSE(attention.mlp_bias);
+  j["mlp_bias"] = true;
+  EXPECT_TRUE(ModelConfig::parse(j, "config.json").mlp_bias);
+  j["architectures"] = {"Qwen2ForCausalLM"};  // which know neither key
+  j["model_type"] = "qwen2";
+  const ModelConfig qwen = ModelConfig::parse(j, "config.json");
+  EXPECT_TRUE(qwen.qkv_bias);
+  EXPECT_FALSE(qwen.o_bias || qwen.mlp_bias);
+}
+
 TEST(ModelConfig, ReadsLlama3RopeScaling) {
   ordered_json j = llama();
   j["rope_scaling"] = {{"rope_type", "llama3"},

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "src/base/error.h"
+#include "src/checkpoint/compressed_tensors.h"
 
 namespace octet {
 
@@ -51,18 +52,34 @@ LinearShape linear_shape(const ModelConfig& c, LinearKind kind) {
       return {u(c.hidden_size), u(c.q_size()), c.o_bias};
     case LinearKind::kGate:
     case LinearKind::kUp:
-      return {u(c.intermediate_size), u(c.hidden_size), false};
+      return {u(c.intermediate_size), u(c.hidden_size), c.mlp_bias};
     case LinearKind::kDown:
-      return {u(c.hidden_size), u(c.intermediate_size), false};
+      return {u(c.hidden_size), u(c.intermediate_size), c.mlp_bias};
   }
   OCTET_CHECK(false);
+}
+
+LinearShape head_shape(const ModelConfig& c) {
+  return {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size), false};
+}
+
+std::vector<std::pair<std::string, LinearShape>> linears_of(const ModelConfig& config) {
+  std::vector<std::pair<std::string, LinearShape>> all;
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    for (LinearKind kind : kLinearKinds)
+      all.emplace_back(linear_name(layer, kind), linear_shape(config, kind));
+  all.emplace_back("lm_head", head_shape(config));
+  return all;
 }
 
 ModelFolder::ModelFolder(const fs::path& path)
     : path_(path),
       config_(ModelConfig::load(path)),
-      description_(QuantDescription::load(path, config_.raw)),
-      tensors_(path) {
+      tensors_(path),
+      description_(
+          is_compressed_tensors(config_.raw)
+              ? describe_compressed_tensors(config_, tensors_, (path / "config.json").string())
+              : QuantDescription::load(path, config_.raw)) {
   if (config_.raw.contains("torch_dtype") || config_.raw.contains("dtype")) return;
   const TensorView* embedding = tensors_.find("model.embed_tokens.weight");
   if (embedding != nullptr && is_float(embedding->dtype)) config_.dtype = embedding->dtype;
@@ -71,7 +88,8 @@ ModelFolder::ModelFolder(const fs::path& path)
 std::string ModelFolder::type_words() const {
   if (!quantized()) return "float";
   const std::string& type = description_->model_quant_type;
-  return (type.empty() ? "quantized" : type) + (int8_kv() ? ", int8 KV cache" : "");
+  return (type.empty() ? "quantized" : type) + (int8_kv() ? ", int8 KV cache" : "") +
+         (compressed_tensors() ? ", compressed-tensors" : "");
 }
 
 Scheme ModelFolder::scheme(const std::string& prefix) const {

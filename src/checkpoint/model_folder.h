@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/checkpoint/model_config.h"
@@ -29,6 +30,9 @@ struct LinearShape {
   bool bias;
 };
 LinearShape linear_shape(const ModelConfig& config, LinearKind kind);
+LinearShape head_shape(const ModelConfig& config);
+// The linears with their shapes, layer by layer, then lm_head.
+std::vector<std::pair<std::string, LinearShape>> linears_of(const ModelConfig& config);
 
 class ModelFolder {
  public:
@@ -39,11 +43,14 @@ class ModelFolder {
   const TensorStore& tensors() const { return tensors_; }
   const std::optional<QuantDescription>& description() const { return description_; }
   bool quantized() const { return description_.has_value(); }
+  // Whether it is quantized in the form of compressed-tensors, or in Ascend's.
+  bool compressed_tensors() const { return quantized() && description_->compressed_tensors; }
+  bool ascend() const { return quantized() && !description_->compressed_tensors; }
   // Whether keys and values are to be cached in int8, with the scales of the checkpoint.
   bool int8_kv() const { return quantized() && description_->int8_kv; }
 
   // What its weights and its KV cache are, for people: "float", "W8A8_DYNAMIC", "W8A8, int8 KV
-  // cache".
+  // cache", "W8A8, compressed-tensors".
   std::string type_words() const;
 
   // How the linear `prefix` is stored. Throws Error for a type that Octet cannot compute and for a
@@ -56,8 +63,8 @@ class ModelFolder {
  private:
   fs::path path_;
   ModelConfig config_;
-  std::optional<QuantDescription> description_;
   TensorStore tensors_;
+  std::optional<QuantDescription> description_;
 };
 
 }  // namespace octet

@@ -91,11 +91,9 @@ std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
       throw Error("this quantization method is not supported")
           .file(d.source)
           .field("quantization_config.quant_method")
-          .expected("an Ascend description (no quant_method)")
+          .expected("an Ascend description (no quant_method), or compressed-tensors")
           .found(it->at("quant_method").get<std::string>())
-          .remedy(
-              "octet convert --to octet takes compressed-tensors; for others start from the float "
-              "checkpoint: octet quantize");
+          .remedy("start from the float checkpoint: octet quantize");
   }
   const std::vector<fs::path> found = description_files(folder);
   if (found.empty()) return std::nullopt;

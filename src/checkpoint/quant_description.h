@@ -1,5 +1,5 @@
-// The map tensor name -> quantization type of an Ascend W8A8 checkpoint, in every form in which the
-// tools write it (docs/formats.md): complete in config.json's `quantization_config`, in
+// The map tensor name -> quantization type of a W8A8 checkpoint, of Ascend's in every form in which
+// the tools write it (docs/formats.md): complete in config.json's `quantization_config`, in
 // quant_model_description.json, or in quant_model_description_<type>.json.
 #pragma once
 
@@ -19,16 +19,26 @@ enum class Scheme { kFloat, kW8A8, kW8A8Dynamic, kW8A16, kW8A8Mix };
 std::string scheme_name(Scheme scheme);  // as in the description: "FLOAT", "W8A8", ...
 std::optional<Scheme> parse_scheme(const std::string& name);
 
+// Whether a linear of this type has a static range of its input, learnt by calibration; and whether
+// it gives tokens (of prompts at least) a scale each.
+inline bool has_static_input(Scheme scheme) {
+  return scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Mix;
+}
+inline bool scales_per_token(Scheme scheme) {
+  return scheme == Scheme::kW8A8Dynamic || scheme == Scheme::kW8A8Mix;
+}
+
 struct QuantDescription {
   std::string source;                        // the file it came from, for messages
   std::string model_quant_type;              // "" when absent
   bool int8_kv = false;                      // "C8": keys and values are cached in int8
+  bool compressed_tensors = false;           // the tensors are in that form (compressed_tensors.h)
   std::map<std::string, std::string> types;  // tensor name -> type word; top-level keys left out
   ordered_json raw;
 
-  // The description of a model folder, or nothing for a float checkpoint. A complete dictionary in
-  // config.json wins over the files (as in vLLM-Ascend); a partial one is ignored when a file is
-  // there. Two description files, or text that is no description, are an Error.
+  // Ascend's description of a model folder, or nothing for a float checkpoint. A complete
+  // dictionary in config.json wins over the files (as in vLLM-Ascend); a partial one is ignored
+  // when a file is there. Two description files, or text that is no description, are an Error.
   static std::optional<QuantDescription> load(const fs::path& folder, const ordered_json& config);
 
   // The type word of `tensor`, or nullptr.

@@ -28,10 +28,10 @@ constexpr QuantTensor kNoOffset = {".weight_offset", Form::kColumn, Type::kFloat
 constexpr QuantTensor kWeightOffset = {".weight_offset", Form::kColumn, Type::kFloat,
                                        Values::kFinite, true};
 // Static linears need no weight scale: deq_scale holds it.
-constexpr QuantTensor kSpareScale = {".weight_scale", Form::kColumn, Type::kFloat,
-                                     Values::kPositive, false};
+constexpr QuantTensor kSpareScale = {".weight_scale",   Form::kColumn, Type::kFloat,
+                                     Values::kPositive, false,         true};
 constexpr QuantTensor kSpareOffset = {".weight_offset", Form::kColumn, Type::kFloat,
-                                      Values::kFinite, false};
+                                      Values::kFinite,  false,         true};
 
 constexpr QuantTensor kStatic[] = {kInputScale, kInputOffset, kQuantBias,
                                    kDeqScale,   kSpareScale,  kSpareOffset};
@@ -39,6 +39,13 @@ constexpr QuantTensor kDynamic[] = {kWeightScale, kNoOffset};
 constexpr QuantTensor kWeightOnly[] = {kWeightScale, kWeightOffset};
 constexpr QuantTensor kMix[] = {kInputScale, kInputOffset, kQuantBias,
                                 kDeqScale,   kWeightScale, kNoOffset};
+// compressed-tensors: no zero point for symmetric inputs.
+constexpr QuantTensor kAnyWeightScale = {".weight_scale", Form::kAnyColumn, Type::kFloat,
+                                         Values::kPositive, true};
+constexpr QuantTensor kZeroPoint = {".input_zero_point", Form::kOne, Type::kInt8OrInt32,
+                                    Values::kInt8, false};
+constexpr QuantTensor kCompressedStatic[] = {kInputScale, kZeroPoint, kAnyWeightScale};
+constexpr QuantTensor kCompressedDynamic[] = {kAnyWeightScale};
 constexpr QuantTensor kKvCache[] = {
     {".kv_cache_scale", Form::kRow, Type::kFloat, Values::kPositive, true},
     {".kv_cache_offset", Form::kRow, Type::kFloat, Values::kFinite, true}};
@@ -51,6 +58,8 @@ bool has_type(DType dtype, Type type) {
       return is_float(dtype) || dtype == DType::kI8;
     case Type::kInt32:
       return dtype == DType::kI32;
+    case Type::kInt8OrInt32:
+      return dtype == DType::kI8 || dtype == DType::kI32;
     case Type::kDeqScale:
       return dtype == DType::kI64 || dtype == DType::kF32;
   }
@@ -65,6 +74,8 @@ const char* type_words(Type type) {
       return "F16, BF16, F32 or I8";
     case Type::kInt32:
       return "I32";
+    case Type::kInt8OrInt32:
+      return "I8 or I32";
     case Type::kDeqScale:
       return "I64 or F32";
   }
@@ -106,6 +117,12 @@ Shape QuantTensor::shape(uint64_t n) const {
   return form == Form::kRow ? Shape{n} : Shape{n, 1};
 }
 
+bool QuantTensor::fits(const TensorView& t, uint64_t n) const {
+  const bool one = t.elements() == 1 && t.shape.size() <= 1;
+  if (form == Form::kAnyColumn && (one || t.shape == Shape{n})) return true;
+  return (form == Form::kOne && one) || t.shape == shape(n);
+}
+
 std::span<const QuantTensor> quant_tensors(Scheme scheme) {
   switch (scheme) {
     case Scheme::kFloat:
@@ -122,10 +139,21 @@ std::span<const QuantTensor> quant_tensors(Scheme scheme) {
   OCTET_CHECK(false);
 }
 
+std::span<const QuantTensor> compressed_tensors(Scheme scheme) {
+  if (scheme == Scheme::kFloat) return {};
+  if (scheme == Scheme::kW8A8) return kCompressedStatic;
+  OCTET_CHECK(scheme == Scheme::kW8A8Dynamic);
+  return kCompressedDynamic;
+}
+
 std::span<const QuantTensor> kv_cache_tensors() { return kKvCache; }
 
+std::span<const QuantTensor> quant_tensors(const ModelFolder& folder, Scheme scheme) {
+  return folder.compressed_tensors() ? compressed_tensors(scheme) : quant_tensors(scheme);
+}
+
 std::optional<TensorProblem> problem_of(const TensorView& t, const QuantTensor& rule, uint64_t n) {
-  if (t.shape != rule.shape(n) && !(rule.form == Form::kOne && t.elements() == 1))
+  if (!rule.fits(t, n))
     return TensorProblem{"wrong shape", shape_string(rule.shape(n)),
                          fmt::format("{} {}", dtype_name(t.dtype), shape_string(t.shape))};
   if (!has_type(t.dtype, rule.type))
@@ -144,8 +172,9 @@ std::optional<TensorProblem> problem_of(const TensorView& t, const QuantTensor& 
 void expect_quant_tensors(const ModelFolder& folder, const std::string& prefix,
                           std::span<const QuantTensor> rules, uint64_t n) {
   for (const QuantTensor& rule : rules) {
-    if (!rule.needed) continue;
-    const TensorView& t = folder.tensors().get(prefix + rule.suffix);
+    const std::string name = prefix + rule.suffix;
+    if (rule.spare || (!rule.needed && folder.tensors().find(name) == nullptr)) continue;
+    const TensorView& t = folder.tensors().get(name);
     if (const auto problem = problem_of(t, rule, n))
       throw Error(problem->problem)
           .file(t.file->path().string())
@@ -162,12 +191,47 @@ std::vector<float> quant_values(const TensorView& t) {
     for (int8_t v : t.values<int8_t>()) out.push_back(v);
     return out;
   }
+  if (t.dtype == DType::kI32) {
+    for (int32_t v : t.values<int32_t>()) out.push_back(static_cast<float>(v));
+    return out;
+  }
   if (t.dtype == DType::kI64) {
     for (int64_t bits : t.values<int64_t>())
       out.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits)));
     return out;
   }
   return t.floats();
+}
+
+InputQuant input_quant(const ModelFolder& folder, const std::string& prefix) {
+  const TensorStore& tensors = folder.tensors();
+  const float scale = quant_values(tensors.get(prefix + ".input_scale"))[0];
+  if (!folder.compressed_tensors())
+    return {scale, quant_values(tensors.get(prefix + ".input_offset"))[0]};
+  const TensorView* zero = tensors.find(prefix + ".input_zero_point");
+  return {scale, zero == nullptr ? 0.0f : quant_values(*zero)[0]};
+}
+
+std::vector<float> weight_scales(const ModelFolder& folder, const std::string& prefix, uint64_t n) {
+  const TensorStore& tensors = folder.tensors();
+  if (!folder.compressed_tensors() && folder.scheme(prefix) == Scheme::kW8A8) {
+    std::vector<float> scales = quant_values(tensors.get(prefix + ".deq_scale"));
+    const float input = input_quant(folder, prefix).scale;
+    for (float& s : scales) s /= input;
+    return scales;
+  }
+  std::vector<float> scales = quant_values(tensors.get(prefix + ".weight_scale"));
+  if (scales.size() == 1) scales.resize(n, scales[0]);  // one for the whole tensor
+  return scales;
+}
+
+std::vector<int64_t> row_sums(const TensorView& weight) {
+  const uint64_t n = weight.shape[0], k = weight.shape[1];
+  const int8_t* q = reinterpret_cast<const int8_t*>(weight.data.data());
+  std::vector<int64_t> sums(n);
+  for (uint64_t j = 0; j < n; ++j)
+    for (uint64_t i = 0; i < k; ++i) sums[j] += q[j * k + i];
+  return sums;
 }
 
 }  // namespace octet

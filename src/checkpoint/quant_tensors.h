@@ -13,20 +13,26 @@ namespace octet {
 
 // One tensor beside the int8 weight [n, k] of a linear.
 struct QuantTensor {
-  enum class Form { kOne, kRow, kColumn };  // [1] or []; [n]; [n, 1]
-  enum class Type { kFloat, kFloatOrInt8, kInt32, kDeqScale };
+  enum class Form { kOne, kRow, kColumn, kAnyColumn };  // [1] or []; [n]; [n, 1]; any of these
+  enum class Type { kFloat, kFloatOrInt8, kInt32, kInt8OrInt32, kDeqScale };
   enum class Values { kFinite, kPositive, kInt8, kZero };
   const char* suffix;  // ".weight_scale"
   Form form;
   Type type;
   Values values;
-  bool needed;  // else it may be absent
+  bool needed;         // else it may be absent
+  bool spare = false;  // nobody reads it
   Shape shape(uint64_t n) const;
+  bool fits(const TensorView& t, uint64_t n) const;
 };
 
-// The tensors of a scheme (none for kFloat), and those of k_proj and of v_proj in an int8 KV cache.
+// The tensors of a scheme (none for kFloat), in Ascend's form and in that of compressed-tensors
+// (kW8A8 and kW8A8Dynamic); and those of k_proj and of v_proj in an int8 KV cache.
 std::span<const QuantTensor> quant_tensors(Scheme scheme);
+std::span<const QuantTensor> compressed_tensors(Scheme scheme);
 std::span<const QuantTensor> kv_cache_tensors();
+// Those of the folder's form.
+std::span<const QuantTensor> quant_tensors(const ModelFolder& folder, Scheme scheme);
 
 struct TensorProblem {
   std::string problem, expected, found;
@@ -34,13 +40,22 @@ struct TensorProblem {
 // The first thing that is wrong with the tensor of a linear with `n` outputs, or nothing.
 std::optional<TensorProblem> problem_of(const TensorView& t, const QuantTensor& rule, uint64_t n);
 
-// Throws Error for the first tensor of `rules` below `prefix` that is missing or wrong (those that
-// may be absent aside).
+// Throws Error for the first tensor of `rules` below `prefix` that is missing or wrong (spare ones
+// aside).
 void expect_quant_tensors(const ModelFolder& folder, const std::string& prefix,
                           std::span<const QuantTensor> rules, uint64_t n);
 
-// The values of such a tensor as float: of any float type, int8, or deq_scale (the bits of a
+// The values of such a tensor as float: of any float type, int8, int32, or deq_scale (the bits of a
 // float32 in an int64, or float32 itself).
 std::vector<float> quant_values(const TensorView& t);
+
+// Of a quantized linear `prefix` in either form, whose tensors are as expected: the quantization of
+// a static input; the scales [n] of its weights; the sums [n] of its int8 weights [n, k].
+struct InputQuant {
+  float scale = 1, offset = 0;
+};
+InputQuant input_quant(const ModelFolder& folder, const std::string& prefix);
+std::vector<float> weight_scales(const ModelFolder& folder, const std::string& prefix, uint64_t n);
+std::vector<int64_t> row_sums(const TensorView& weight);
 
 }  // namespace octet

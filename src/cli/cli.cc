@@ -57,6 +57,17 @@ size_t parse_human_number(const std::string& text, const char* flag) {
   return static_cast<size_t>(v * factor);
 }
 
+json flag_json(const std::string& text, const std::string& flag, json::value_t type) {
+  const char* expected = type == json::value_t::array ? "a JSON list" : "a JSON object";
+  try {
+    json value = parse_json(text, flag);
+    if (value.type() == type) return value;
+  } catch (const Error& e) {
+    throw usage_error(e.what()).expected(expected).found(text);
+  }
+  throw usage_error("is not what this option takes").file(flag).expected(expected).found(text);
+}
+
 namespace {
 bool silent = false;
 }
@@ -66,6 +77,10 @@ void notice(const std::string& text) {
 }
 
 void silence_notices() { silent = true; }
+
+void warning(const std::string& text) {
+  fmt::print(stderr, "octet: warning: {}\n", as_typed(text));
+}
 
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right) {

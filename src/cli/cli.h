@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "src/base/json.h"
+
 namespace octet::cli {
 
 // The program's version, as `octet --version` and the server's /version show it.
@@ -39,10 +41,15 @@ void expand_serve_names(const CLI::App& app, std::vector<std::string>& args);
 // Lengths and sizes, as vLLM writes them: 4096, 25.6k (thousands), 32K (1024), 2M, 1G.
 size_t parse_human_number(const std::string& text, const char* flag);
 
-// A one-line remark on stderr.
+// The JSON that an option holds, of this type (array or object): what is wrong with it is wrong
+// usage.
+json flag_json(const std::string& text, const std::string& flag, json::value_t type);
+
+// A one-line remark on stderr, and one about what may well be wrong.
 void notice(const std::string& text);
 // From now on they are left out.
 void silence_notices();
+void warning(const std::string& text);
 
 // A table for people: columns padded to the widest cell; `right` says which are right-aligned.
 std::string format_table(const std::vector<std::vector<std::string>>& rows,

@@ -85,6 +85,18 @@ std::vector<std::vector<int32_t>> encode_texts(const TextFlags& f,
   return all;
 }
 
+ordered_json describe_texts(const TextFlags& f, const std::vector<std::vector<int32_t>>& texts) {
+  ordered_json d = {{"text", fs::path(f.file).filename().string()}, {"passages", texts.size()}};
+  if (f.window == 0) {
+    d["max_tokens"] = f.size();
+  } else {
+    d["window"] = f.size();
+    d["stride"] = f.step();
+    d["windows"] = count_windows(texts, f.size(), f.step());
+  }
+  return d;
+}
+
 ordered_json measure(const std::string& reference, const std::string& model, const TextFlags& f,
                      bool quiet) {
   ThreadTeam team;
@@ -100,7 +112,9 @@ ordered_json measure(const std::string& reference, const std::string& model, con
   ordered_json list = ordered_json::array();
   for (size_t i = 0; i < models.size(); ++i)
     add_text(list.emplace_back(ordered_json::object()), summarize(scores[0], scores[i]), i == 0);
-  return {{"text", fs::path(f.file).filename().string()}, {"models", list}};
+  ordered_json measured = describe_texts(f, texts);
+  measured["models"] = list;
+  return measured;
 }
 
 }  // namespace octet::cli

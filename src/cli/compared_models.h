@@ -39,8 +39,12 @@ std::vector<ComparedModel> load_models(const std::vector<std::string>& paths,
 std::vector<std::vector<int32_t>> encode_texts(const TextFlags& flags,
                                                const text::Tokenizer& tokenizer);
 
-// A model beside its reference on flags.file, for the report: {"text", "models": [reference,
-// model]}, as `octet eval --json` says it.
+// Which texts, as encode_texts gives them: {"text": the file's name, "passages", and how they are
+// cut: "max_tokens", or "window", "stride" and how many "windows" that makes}.
+ordered_json describe_texts(const TextFlags& flags, const std::vector<std::vector<int32_t>>& texts);
+
+// A model beside its reference on flags.file, for the report: which texts, and "models":
+// [reference, model], as `octet eval --json` says it.
 ordered_json measure(const std::string& reference, const std::string& model, const TextFlags& flags,
                      bool quiet);
 

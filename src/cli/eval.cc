@@ -31,10 +31,16 @@ struct Question {
   bool yes;
 };
 
-// What one model scored.
+// What one model scored on questions, and of --layers.
 struct Scored {
   std::vector<bool> yes_no, acc, acc_norm;  // one a question
   std::vector<LinearNoise> layers;
+};
+
+// What all scored on --text.
+struct Texts {
+  ordered_json which;                          // describe_texts
+  std::vector<std::vector<TextScore>> scores;  // by model; empty without --text
 };
 
 void expect_short(size_t tokens, size_t max_tokens, const std::string& where) {
@@ -102,15 +108,17 @@ void answer_choices(const std::vector<ChoiceQuestion>& questions,
   }
 }
 
-void print_json(const std::vector<ComparedModel>& models,
-                const std::vector<std::vector<TextScore>>& texts,
+void print_json(const std::vector<ComparedModel>& models, const Texts& texts,
                 const std::vector<Scored>& scored) {
   ordered_json list = ordered_json::array();
   for (size_t i = 0; i < models.size(); ++i) {
     ordered_json m = {{"model", models[i].path},
                       {"type", models[i].folder->type_words()},
                       {"weight_bytes", models[i].folder->tensors().total_bytes()}};
-    if (!texts.empty()) add_text(m, summarize(texts[0], texts[i]), i == 0);
+    if (!texts.scores.empty()) {
+      m.update(texts.which);
+      add_text(m, summarize(texts.scores[0], texts.scores[i]), i == 0);
+    }
     const Scored& s = scored[i];
     if (!s.yes_no.empty()) {
       m["yes_no_questions"] = s.yes_no.size();
@@ -137,9 +145,23 @@ std::string cell(const Figure& f, int digits, double factor = 1) {
 }
 std::string percent(const Figure& f) { return cell(f, 1, 100); }
 
+// "wiki.txt: 1 passage in 34 windows of 1024 tokens, stride 512; 17407 tokens predicted".
+std::string text_line(const Texts& texts) {
+  const auto get = [&](const char* key) { return texts.which.at(key).get<size_t>(); };
+  const auto counted = [&](const char* key, const char* one) {
+    return fmt::format("{} {}{}", get(key), one, get(key) == 1 ? "" : "s");
+  };
+  return fmt::format("{}: {} {}; {} tokens predicted", texts.which.at("text").get<std::string>(),
+                     counted("passages", "passage"),
+                     texts.which.contains("window")
+                         ? fmt::format("in {} of {} tokens, stride {}",
+                                       counted("windows", "window"), get("window"), get("stride"))
+                         : fmt::format("of at most {} tokens", get("max_tokens")),
+                     summarize(texts.scores[0], texts.scores[0]).tokens);
+}
+
 // Figures below each other, models side by side.
-void print_table(const std::vector<ComparedModel>& models,
-                 const std::vector<std::vector<TextScore>>& texts,
+void print_table(const std::vector<ComparedModel>& models, const Texts& texts,
                  const std::vector<Scored>& scored) {
   std::vector<std::vector<std::string>> rows;
   const auto row = [&](const char* name, const std::function<std::string(size_t)>& of) {
@@ -149,9 +171,9 @@ void print_table(const std::vector<ComparedModel>& models,
   row("model", [&](size_t i) { return models[i].path; });
   row("type", [&](size_t i) { return models[i].folder->type_words(); });
   row("size", [&](size_t i) { return format_bytes(models[i].folder->tensors().total_bytes()); });
-  if (!texts.empty()) {
+  if (!texts.scores.empty()) {
     std::vector<TextSummary> sums;
-    for (const auto& scores : texts) sums.push_back(summarize(texts[0], scores));
+    for (const auto& scores : texts.scores) sums.push_back(summarize(texts.scores[0], scores));
     const auto against = [&](const char* name, const std::function<std::string(size_t)>& of) {
       row(name, [&](size_t i) { return i == 0 ? "-" : of(i); });
     };
@@ -170,15 +192,12 @@ void print_table(const std::vector<ComparedModel>& models,
     row("choices acc_norm, %", [&](size_t i) { return percent(accuracy(scored[i].acc_norm)); });
   }
   fmt::print("{}", format_table(rows, std::vector<bool>(models.size() + 1, false)));
-  std::vector<std::string> notes;
-  if (!texts.empty()) {
-    notes.push_back(fmt::format("{} predicted tokens in {} passages",
-                                summarize(texts[0], texts[0]).tokens, texts[0].size()));
+  if (!texts.scores.empty()) {
+    fmt::print("{}\n", text_line(texts));
     if (models.size() > 1)
-      notes.push_back("ratio, KL, agreement and logit error: against the first model");
+      fmt::print("ratio, KL, agreement and logit error: against the first model\n");
   }
-  notes.push_back("[low, high]: 95 % of 1000 bootstrap draws");
-  fmt::print("{}\n", fmt::join(notes, "; "));
+  fmt::print("[low, high]: 95 % of 1000 bootstrap draws\n");
 }
 
 void print_layers(const std::vector<ComparedModel>& models, const std::vector<Scored>& scored) {
@@ -220,7 +239,7 @@ void run(const Flags& f) {
   int64_t done = 0;
   const auto step = [&] { progress.update(++done); };
   std::vector<Scored> scored(models.size());
-  std::vector<std::vector<TextScore>> text_scores;
+  Texts on_text;
   std::optional<LayerNoise> noise;
   if (!texts.empty()) {
     if (f.layers) {
@@ -228,15 +247,16 @@ void run(const Flags& f) {
       for (ComparedModel& m : models) watched.push_back(m.model.get());
       noise.emplace(watched);
     }
-    text_scores = score_texts(scorers, texts, f.text.size(), f.text.step(), step);
+    on_text = {describe_texts(f.text, texts),
+               score_texts(scorers, texts, f.text.size(), f.text.step(), step)};
     if (noise) noise->stop();
     for (size_t i = 1; noise && i < models.size(); ++i) scored[i].layers = noise->of(i);
   }
   answer_yes_no(questions, tokenizer, scorers, scored, step);
   answer_choices(choices, scorers, scored, step);
   progress.finish();
-  if (f.as_json) return print_json(models, text_scores, scored);
-  print_table(models, text_scores, scored);
+  if (f.as_json) return print_json(models, on_text, scored);
+  print_table(models, on_text, scored);
   if (f.layers) print_layers(models, scored);
 }
 

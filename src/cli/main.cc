@@ -51,8 +51,10 @@ int run(int argc, char** argv) {
   }
   const std::string args_verb = args[0].starts_with("-") ? "" : args[0];
   try {
+    const std::vector<std::string> raw(argv + 1, argv + argc);
+    cli::remember_spelling(app, raw, args);  // for what expanding may say
     cli::expand_serve_names(app, args);
-    cli::remember_spelling(app, {argv + 1, argv + argc}, args);
+    cli::remember_spelling(app, raw, args);
     std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
     app.parse(args);
     return 0;

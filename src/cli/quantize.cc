@@ -20,6 +20,26 @@
 namespace octet::cli {
 namespace {
 
+// The flags of msModelSlim's way of quantizing, and what a recipe of that way leaves to them.
+enum class Concerns { kMethod, kText, kNames, kFiles };
+struct ToolFlag {
+  const char* name;
+  Concerns concerns;
+};
+constexpr std::array<ToolFlag, 13> kToolFlags = {{{"--act-method", Concerns::kMethod},
+                                                  {"--anti-method", Concerns::kMethod},
+                                                  {"--a-bit", Concerns::kMethod},
+                                                  {"--w-sym", Concerns::kMethod},
+                                                  {"--is-dynamic", Concerns::kMethod},
+                                                  {"--pdmix", Concerns::kMethod},
+                                                  {"--disable-level", Concerns::kMethod},
+                                                  {"--disable-threshold", Concerns::kMethod},
+                                                  {"--anti-calib-file", Concerns::kText},
+                                                  {"--layer-count", Concerns::kNames},
+                                                  {"--model-type", Concerns::kNames},
+                                                  {"--compat", Concerns::kFiles},
+                                                  {"--mindie-format", Concerns::kFiles}}};
+
 // The flags as they were written.
 struct Flags {
   RunFlags run;
@@ -28,7 +48,8 @@ struct Flags {
   std::string recipe;
   std::optional<size_t> float_budget, dynamic_budget;
   TextFlags report_text{.flag = "--report-text"};
-  std::string of_the_tool;  // a flag that chooses msModelSlim's methods, when one was given
+  std::vector<ToolFlag> of_the_tool;  // those that were given, and
+  std::vector<ToolFlag> asking;       // those of them whose value is not the tool's default
   std::string calib_file, calib_tokens, device_type = "cpu", anti_method, disable_level = "L0";
   std::vector<std::string> calib_texts, disable_names;
   int act_method = 1;
@@ -49,22 +70,31 @@ struct Outside {
   const char* only;  // the one value that is accepted
   const char* what;
 };
-constexpr std::array<Outside, 15> kOutside = {{
+constexpr std::array<Outside, 10> kOutside = {{
     {"--w-bit", "8", "weight bits"},
-    {"--fraction", "0.01", "sparse quantization: fraction of outliers"},
     {"--co-sparse", "False", "sparse quantization"},
     {"--is-lowbit", "False", "low-bit quantization"},
     {"--do-smooth", "False", "low-bit: smoothing"},
     {"--use-sigma", "False", "low-bit: sigma outliers"},
-    {"--sigma-factor", "3.0", "low-bit: factor of sigma"},
     {"--open-outlier", "True", "low-bit: weight outliers"},
-    {"--group-size", "64", "low-bit: group size"},
     {"--use-reduce-quant", "False", "quantized all-reduce"},
-    {"--tp-size", "1", "tensor parallel size of quantized all-reduce"},
     {"--use-fa-quant", "False", "int8 attention"},
-    {"--fa-amp", "0", "int8 attention: layers kept"},
     {"--w-method", "MinMax", "weight rounding of low-bit types; msModelSlim refuses it for W8A8"},
     {"--mm-tensor", "True", "per-tensor weights (the tool ignores it and works per channel)"},
+}};
+
+// Parameters of these: without them they change nothing in the tool either.
+struct Parameter {
+  const char* name;
+  double usual;
+  const char* of;
+};
+constexpr std::array<Parameter, 5> kParameters = {{
+    {"--fraction", 0.01, "sparse quantization"},
+    {"--sigma-factor", 3, "low-bit quantization"},
+    {"--group-size", 64, "low-bit quantization"},
+    {"--tp-size", 1, "quantized all-reduce"},
+    {"--fa-amp", 0, "int8 attention"},
 }};
 
 bool same_value(const std::string& given, const std::string& only) {
@@ -79,6 +109,7 @@ bool same_value(const std::string& given, const std::string& only) {
 }
 
 void add_outside(CLI::App* app) {
+  constexpr const char* kOutsideGroup = "Of msModelSlim, for what Octet does not do";
   for (const Outside& flag : kOutside) {
     const auto check = [flag](const std::string& value) {
       // --mm-tensor False is what the tool does whatever one says.
@@ -91,8 +122,18 @@ void add_outside(CLI::App* app) {
     app->add_option_function<std::string>(
            flag.name, [](const std::string&) {}, flag.what)
         ->check(CLI::Validator(check, fmt::format("only {}", flag.only)))
-        ->group("Of msModelSlim, for what Octet does not do");
+        ->group(kOutsideGroup);
   }
+  for (const Parameter& parameter : kParameters)
+    app->add_option_function<double>(
+           parameter.name,
+           [parameter](double value) {
+             if (value != parameter.usual)
+               notice(fmt::format("{} has no effect: it is a parameter of {}, which is off",
+                                  parameter.name, parameter.of));
+           },
+           fmt::format("accepted; a parameter of {}", parameter.of))
+        ->group(kOutsideGroup);
 }
 
 AntiMethod parse_method(const std::string& s) {
@@ -124,8 +165,7 @@ size_t parse_level(const std::string& s) {
 // The tool's tokenizer arguments: those that change nothing for samples of one text are taken.
 void check_tokenizer_args(const std::string& s) {
   if (s.empty()) return;
-  const json args = parse_json(s, "--tokenizer_args");
-  if (!args.is_object()) throw usage_error("--tokenizer_args: expected a JSON object");
+  const json args = flag_json(s, "--tokenizer_args", json::value_t::object);
   for (const auto& [key, value] : args.items())
     if (key != "padding_side" && key != "pad_token" && key != "eos_token")
       throw Error("this tokenizer argument is not supported", ErrorKind::kUsage)
@@ -145,17 +185,25 @@ void note_flags_without_effect(const Flags& f) {
         "--input_ids_name and --attention_mask_name have no effect: there is no such dictionary");
   if (!f.model_name.empty())
     notice("--model_name has no effect: the only name that msModelSlim heeds is baichuan");
+  if (f.mindie_format && f.compat.empty())
+    notice(
+        "--mindie_format: files and arithmetic of --compat msmodelslim; without it the output is "
+        "what MindIE and vLLM-Ascend both load");
   if (data_free(f) && f.disable_level != "L0")
     notice("--disable_level has no effect without calibration text");
   note_remote_code(f.trust_remote_code);
 }
 
-// The flags that choose how msModelSlim's way of quantizing works.
-constexpr std::array kToolFlags = {"--act-method",   "--anti-method",   "--anti-calib-file",
-                                   "--a-bit",        "--w-sym",         "--is-dynamic",
-                                   "--pdmix",        "--disable-level", "--disable-threshold",
-                                   "--layer-count",  "--model-type",    "--compat",
-                                   "--mindie-format"};
+void find_tool_flags(const CLI::App* app, Flags& f) {
+  for (const ToolFlag& flag : kToolFlags) {
+    const CLI::Option* option = app->get_option(flag.name);
+    // A layout, which any recipe can have.
+    if (option->count() == 0 || (option->check_name("--compat") && f.compat == "msmodelslim_v1"))
+      continue;
+    f.of_the_tool.push_back(flag);
+    if (!same_value(option->results().back(), option->get_default_str())) f.asking.push_back(flag);
+  }
+}
 
 // MODEL OUT, or the tool's --model_path and --save_directory.
 void settle_paths(Flags& f) {
@@ -168,18 +216,25 @@ void settle_paths(Flags& f) {
 }
 
 // `octet quantize MODEL OUT` takes the recipe octet; the tool's flags take the tool's way.
-void choose_recipe(Flags& f, QuantizeOptions& o) {
+void choose_recipe(const Flags& f, QuantizeOptions& o) {
   const bool budgets = f.float_budget || f.dynamic_budget;
   std::string name = f.recipe;
   if (name.empty() && (budgets || (!f.model.empty() && f.of_the_tool.empty()))) name = "octet";
   if (name.empty()) return;
-  if (!f.of_the_tool.empty())
-    throw usage_error(
-        fmt::format("{} belongs to msModelSlim's way of quantizing, and a recipe "
-                    "says itself what to do: give one of them",
-                    f.of_the_tool));
   Recipe recipe = load_recipe(name);
-  if (budgets && recipe.find<MsModelSlim>())
+  const bool tools_way = recipe.find<MsModelSlim>() != nullptr;
+  for (const ToolFlag& flag : f.asking) {
+    if (tools_way && flag.concerns != Concerns::kMethod) continue;
+    if (flag.concerns != Concerns::kNames)
+      throw usage_error(
+          fmt::format("{} belongs to msModelSlim's way of quantizing, and a recipe "
+                      "says itself what to do: give one of them",
+                      flag.name));
+    notice(fmt::format(
+        "{} has no effect: with the recipe {} no linear stays in float by the model type's list",
+        flag.name, recipe.name));
+  }
+  if (budgets && tools_way)
     throw usage_error(fmt::format(
         "--float_budget and --dynamic_budget: not of the recipe {}, which is msModelSlim's way",
         recipe.name));
@@ -191,7 +246,7 @@ void choose_recipe(Flags& f, QuantizeOptions& o) {
   o.take_recipe(std::move(recipe));
 }
 
-QuantizeOptions options_of(Flags& f) {
+QuantizeOptions options_of(const Flags& f) {
   check_device("--device_type", f.device_type);
   check_tokenizer_args(f.tokenizer_args);
   note_flags_without_effect(f);
@@ -206,6 +261,7 @@ QuantizeOptions options_of(Flags& f) {
   if (f.layer_count < 0) throw usage_error("--layer_count: expected a number >= 0");
   o.layer_count = f.layer_count;
   o.disable_level = parse_level(f.disable_level);
+  if (data_free(f)) o.disable_level = 0;  // scores are learnt from text
   if (f.disable_names == std::vector<std::string>{"none"}) {
     o.disable_names.emplace();
   } else if (!f.disable_names.empty() && f.disable_names != std::vector<std::string>{""}) {
@@ -213,9 +269,12 @@ QuantizeOptions options_of(Flags& f) {
   }
   o.model_type = f.model_type;
   o.disable_last_linear = f.disable_last_linear;
-  o.compat_msmodelslim = f.compat == "msmodelslim";
+  o.compat_msmodelslim = f.compat == "msmodelslim" || f.mindie_format;
   o.mindie_format = f.mindie_format;
   o.v1_files = f.compat == "msmodelslim_v1";
+  if (o.mindie_format && o.v1_files)
+    throw usage_error(
+        "--mindie_format is a layout of msModelSlim v0: give it or --compat msmodelslim_v1");
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
@@ -246,21 +305,29 @@ CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
                              ? SIZE_MAX
                              : static_cast<size_t>(ModelConfig::load(f.model_path).max_position);
   CalibrationData data;
-  if (!f.calib_tokens.empty()) {
+  if (!needs_samples(o, /*outlier=*/!f.anti_calib_file.empty())) {
+    for (const auto& [flag, given] :
+         {std::pair("--calib_file", !f.calib_file.empty() && !data_free(f)),
+          std::pair("--calib_texts", !f.calib_texts.empty()),
+          std::pair("--calib_tokens", !f.calib_tokens.empty())})
+      if (given) notice(fmt::format("{} has no effect: nothing is learnt from it", flag));
+  } else if (!f.calib_tokens.empty()) {
     data.samples = one_each(read_calibration_tokens(f.calib_tokens));
   } else if (!data_free(f)) {
     data.samples =
         one_each(tokenize(calibration_texts(f, o.compat_msmodelslim), tokenizer(), longest));
   }
   if (f.anti_calib_file.empty()) return data;
+  if (o.anti_method == AntiMethod::kNone && o.disable_threshold == 0) {
+    notice("--anti_calib_file has no effect without --anti_method or --disable_threshold");
+    return data;
+  }
   const OutlierTexts texts = read_outlier_texts(f.anti_calib_file, o.compat_msmodelslim);
   // Padding would enter the statistics, as it does in the tool.
   data.outlier = o.compat_msmodelslim ? tokenize_padded(texts, tokenizer())
                                       : one_each(tokenize(texts.all(), tokenizer(), longest));
   return data;
 }
-
-std::string size_cell(uint64_t bytes) { return bytes == 0 ? "-" : format_bytes(bytes); }
 
 }  // namespace
 
@@ -279,19 +346,9 @@ void note_remote_code(bool trusted) {
   if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
 }
 
-std::vector<std::string> builtin_texts() {
-  std::vector<std::string> texts = builtin_calibration_texts();
-  notice(
-      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
-                  "model will read is better",
-                  texts.size()));
-  return texts;
-}
-
-std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
-  std::vector<TokenBatch> batches;
-  for (std::vector<int32_t>& ids : samples) batches.push_back({std::move(ids)});
-  return batches;
+void settle_by_model(const std::string& model, QuantizeOptions& options) {
+  settle(options, ModelFolder(model).config().dtype);
+  for (const std::string& note : options.notes) notice(note);
 }
 
 void write_report_page(const fs::path& folder, const ordered_json& report) {
@@ -320,25 +377,6 @@ void RunFlags::apply(QuantizeOptions& options) const {
     options.memory_limit = parse_human_number(memory_limit, "--memory-limit");
 }
 
-void report(const QuantizeSummary& s, const std::string& target) {
-  std::vector<std::vector<std::string>> rows = {{"tensors", "type", "count", "before", "after"}};
-  for (const SummaryRow& r : s.rows)
-    rows.push_back({r.role, r.type, std::to_string(r.count), size_cell(r.bytes_before),
-                    size_cell(r.bytes_after)});
-  rows.push_back({"all", "", "", format_bytes(s.bytes_before), format_bytes(s.bytes_after)});
-  fmt::print("{}", format_table(rows, {false, false, true, true, true}));
-  // Kept in float, by reason; levels one by one, whole lists counted.
-  std::map<std::string, std::vector<std::string>> reasons;
-  for (const auto& [name, reason] : s.kept) reasons[reason].push_back(name);
-  fmt::print("\nkept in float:\n");
-  for (const auto& [reason, names] : reasons)
-    fmt::print("  {} ({}{})\n",
-               names.size() == 1 ? names[0] : fmt::format("{} linears", names.size()), reason,
-               names.size() == 1 ? "" : fmt::format("; {} ... {}", names.front(), names.back()));
-  if (reasons.empty()) fmt::print("  nothing\n");
-  fmt::print("\n{} in {}\n", target, format_seconds(s.seconds));
-}
-
 void add_quantize(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("quantize", "float checkpoint -> int8 checkpoint");
   auto f = std::make_shared<Flags>();
@@ -353,7 +391,7 @@ void add_quantize(CLI::App& app) {
       ->check(from_zero());
   sub->add_option("--dynamic-budget", f->dynamic_budget,
                   "recipe: at most so many linears with scales per token; by itself: wherever it "
-                  "pays")
+                  "pays, but none in float16 models")
       ->check(from_zero());
   sub->add_option(
          "--calib-file", f->calib_file,
@@ -374,7 +412,7 @@ void add_quantize(CLI::App& app) {
       ->check(from_zero());
   sub->add_option("--act-method", f->act_method,
                   "ranges of activations: 1 min-max, 2 histogram, 3 automatic")
-      ->check(CLI::IsMember({1, 2, 3}))
+      ->check(CLI::IsMember({"1", "2", "3"}))
       ->capture_default_str();
   sub->add_option("--anti-method", f->anti_method,
                   "outlier suppression: m1 (SmoothQuant), m2, m3 (AWQ), m4 (iterative smooth), m5 "
@@ -385,7 +423,7 @@ void add_quantize(CLI::App& app) {
       ->type_name("FILE")
       ->expected(0, 1);
   sub->add_option("--a-bit", f->a_bit, "activations: 8, or 16 for int8 weights only (W8A16)")
-      ->check(CLI::IsMember({8, 16}))
+      ->check(CLI::IsMember({"8", "16"}))
       ->capture_default_str();
   add_bool(sub, "--w-sym", f->w_sym, "symmetric weights; False with --a-bit 16 only");
   add_bool(sub, "--is-dynamic", f->is_dynamic,
@@ -416,7 +454,8 @@ void add_quantize(CLI::App& app) {
                   "msmodelslim: write exactly what msModelSlim v0 writes on a CPU; msmodelslim_v1: "
                   "files named and laid out as v1's")
       ->check(CLI::IsMember({"msmodelslim", "msmodelslim_v1"}));
-  sub->add_flag("--mindie-format", f->mindie_format, "with --compat: its older layout");
+  sub->add_flag("--mindie-format", f->mindie_format,
+                "--compat msmodelslim in the tool's older layout");
   f->run.add_to(sub);
   sub->add_option("--tokenizer-args", f->tokenizer_args, "JSON; padding_side, pad_token");
   sub->add_option("--model-name", f->model_name, "accepted; has no meaning here");
@@ -429,19 +468,20 @@ void add_quantize(CLI::App& app) {
   sub->callback([f, sub] {
     if (!sub->get_subcommands().empty()) return;  // `quantize quant` has done it
     settle_paths(*f);
-    const bool files_only = f->compat == "msmodelslim_v1";  // a layout, which any recipe can have
-    for (const char* flag : kToolFlags)
-      if (sub->count(flag) > 0 && !(files_only && std::string(flag) == "--compat"))
-        f->of_the_tool = flag;
-    const QuantizeOptions options = options_of(*f);
+    find_tool_flags(sub, *f);
+    QuantizeOptions options = options_of(*f);
+    settle_by_model(f->model_path, options);
     if (!f->report_text.file.empty()) {
       if (options.compat_msmodelslim)
-        throw usage_error("--report_text: --compat msmodelslim writes no report");
+        throw usage_error(
+            "--report_text: --compat msmodelslim (which --mindie_format means) writes no report");
       // What is wrong with the text is to show before the work.
       encode_texts(f->report_text, text::Tokenizer::load(f->model_path));
     }
+    const CalibrationData data = calibration_data(*f, options);
+    note_calibration(data, options);
     const QuantizeSummary summary =
-        quantize(f->model_path, f->save_directory, calibration_data(*f, options), options,
+        quantize(f->model_path, f->save_directory, data, options,
                  [&](const fs::path& folder, ordered_json& report) {
                    if (!f->report_text.file.empty())
                      report["measured"] =

@@ -21,6 +21,8 @@ void note_remote_code(bool trusted);
 std::vector<std::string> builtin_texts();
 // A batch for every sample.
 std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples);
+// Says that a run needs no calibration, or has too little of it.
+void note_calibration(const CalibrationData& data, const QuantizeOptions& options);
 // quantization_report.html from what quantization_report.json will hold.
 void write_report_page(const fs::path& folder, const ordered_json& report);
 // What a run does with the machine and with what an earlier one left.
@@ -31,6 +33,8 @@ struct RunFlags {
   void add_to(CLI::App* app);
   void apply(QuantizeOptions& options) const;  // throws kUsage Error
 };
+// Settles what `options` leaves to the model, and shows the notes on them.
+void settle_by_model(const std::string& model, QuantizeOptions& options);
 // The table at the end.
 void report(const QuantizeSummary& summary, const std::string& target);
 

@@ -32,12 +32,6 @@ Practice practice_of(const Flags& f, const ModelConfig& config) {
   return parse_practice(builtin_practice(type), "practice " + type, config);
 }
 
-bool needs_calibration(const QuantizeOptions& o) {
-  bool needed = o.anti_method != AntiMethod::kNone || o.quantize_kv_cache || o.key_smooth;
-  for (const auto& [name, scheme] : o.types) needed = needed || has_static_input(scheme);
-  return needed;
-}
-
 // The file that the practice names: beside it, or from here.
 fs::path dataset_file(const Flags& f, const std::string& dataset) {
   for (const fs::path& folder : {fs::path(f.config_path).parent_path(), fs::path()})
@@ -52,7 +46,7 @@ fs::path dataset_file(const Flags& f, const std::string& dataset) {
 
 CalibrationData calibration_data(const Flags& f, const Practice& practice,
                                  const ModelConfig& config) {
-  if (!needs_calibration(practice.options)) return {};
+  if (!needs_samples(practice.options, /*outlier=*/false)) return {};
   std::vector<std::string> texts;
   if (!f.calib_file.empty())
     texts = read_calibration_texts(f.calib_file);
@@ -78,8 +72,10 @@ void run(const Flags& f) {
   QuantizeOptions& o = practice.options;
   o.v1_files = f.compat == "msmodelslim_v1";
   f.run.apply(o);
-  const QuantizeSummary summary = quantize(
-      f.model_path, f.save_path, calibration_data(f, practice, config), o, write_report_page);
+  settle_by_model(f.model_path, o);
+  const CalibrationData data = calibration_data(f, practice, config);
+  note_calibration(data, o);
+  const QuantizeSummary summary = quantize(f.model_path, f.save_path, data, o, write_report_page);
   if (!f.run.quiet) report(summary, f.save_path);
 }
 

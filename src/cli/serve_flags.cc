@@ -150,18 +150,8 @@ double environment_number(const char* name, const char* value) {
   return v;
 }
 
-// The JSON that a flag holds: what is wrong with it is wrong usage.
-json flag_json(const std::string& text, const std::string& flag) {
-  try {
-    return parse_json(text, flag);
-  } catch (const Error& e) {
-    throw usage_error(e.what());
-  }
-}
-
 std::vector<std::string> string_list(const std::string& text, const char* flag) {
-  const json list = flag_json(text, flag);
-  if (!list.is_array()) throw usage_error(fmt::format("{}: expected a JSON list", flag));
+  const json list = flag_json(text, flag, json::value_t::array);
   std::vector<std::string> out;
   for (const json& item : list) {
     if (!item.is_string()) throw usage_error(fmt::format("{}: expected strings", flag));
@@ -188,10 +178,10 @@ void check_parallel(const ServeFlags& f) {
 
 void check_formats(const ServeFlags& f) {
   const std::string& q = f.quantization;
-  if (!q.empty() && q != "ascend" && q != "none")
+  if (!q.empty() && q != "ascend" && q != "compressed-tensors" && q != "none")
     throw Error("the quantization is what the checkpoint says", ErrorKind::kUsage)
         .field("--quantization")
-        .expected("ascend, or leave it out")
+        .expected("ascend or compressed-tensors, or leave it out")
         .found(q);
   if (f.load_format != "auto" && f.load_format != "safetensors")
     throw Error("only safetensors files can be loaded", ErrorKind::kUsage)
@@ -246,8 +236,7 @@ void check_defaults(const GenerationConfig& g, const std::string& where) {
 
 void set_override(const std::string& text, GenerationConfig& g) {
   const std::string where = "--override-generation-config";
-  const json o = flag_json(text, where);
-  if (!o.is_object()) throw usage_error(where + ": expected a JSON object");
+  const json o = flag_json(text, where, json::value_t::object);
   for (const auto& [key, value] : o.items()) {
     if (key == "temperature")
       g.temperature = get_number(o, "temperature", where);
@@ -342,7 +331,8 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("--distributed-executor-backend", f.backend,
                   "who starts ranks: mp, ray, mpi, uni")
       ->check(CLI::IsMember({"mp", "ray", "mpi", "uni", "external_launcher"}));
-  app->add_option("--quantization,-q", f.quantization, "ascend; read from the checkpoint");
+  app->add_option("--quantization,-q", f.quantization,
+                  "ascend or compressed-tensors; read from the checkpoint");
   app->add_option("--dtype", f.dtype, "accepted; the checkpoint's type is kept")
       ->check(CLI::IsMember({"auto", "half", "float16", "bfloat16", "float", "float32"}));
   app->add_option("--load-format", f.load_format, "auto or safetensors");
@@ -354,7 +344,7 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option_function<int>(
          "--ssl-cert-reqs", [&f](int v) { f.server.tls.require_client_certificate = v == 2; },
          "2 = demand client certificates")
-      ->check(CLI::IsMember({0, 2}));
+      ->check(CLI::IsMember({"0", "2"}));
   app->add_option("--allowed-origins", f.origins, "JSON list, for browsers");
   app->add_option("--allowed-methods", f.methods, "JSON list");
   app->add_option("--allowed-headers", f.headers, "JSON list");

@@ -8,7 +8,7 @@ namespace octet::cli {
 namespace {
 
 // Each name of an option that was typed (with dashes, `-` in place of `_`), and the word that was
-// typed for it. Belongs to the messages, as a logger's state; set once, before any message.
+// typed for it. Belongs to the messages, as a logger's state; set before any message.
 std::map<std::string, std::string>& spellings() {
   static std::map<std::string, std::string> typed;
   return typed;

@@ -8,7 +8,8 @@
 namespace octet::cli {
 
 // To be called before any message: `raw` are the words of the command line, `args` the same as
-// fold_names and expand_serve_names leave them. Of two spellings of one option the later counts.
+// fold_names leaves them, and once more as expand_serve_names does. Of two spellings of one option
+// the later counts.
 void remember_spelling(const CLI::App& app, const std::vector<std::string>& raw,
                        const std::vector<std::string>& args);
 

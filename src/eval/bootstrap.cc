@@ -7,19 +7,9 @@
 #include <vector>
 
 #include "src/base/error.h"
+#include "src/base/quantile.h"
 
 namespace octet {
-namespace {
-
-// Between neighbours of a sorted list, as numpy.percentile does it.
-double quantile(const std::vector<double>& sorted, double share) {
-  const double at = share * static_cast<double>(sorted.size() - 1);
-  const size_t below = static_cast<size_t>(at);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
-}
-
-}  // namespace
 
 std::optional<Interval> ratio_interval(std::span<const double> numerators,
                                        std::span<const double> denominators) {

@@ -25,6 +25,9 @@ std::string text_of(const ordered_json& object, const char* key) {
 std::string db(const std::optional<double>& v) { return v ? number(*v, 1) : "–"; }
 std::string percent(double share, int digits) { return number(100 * share, digits) + " %"; }
 
+// Is not broken after its dashes.
+std::string flag(const char* name) { return fmt::format("<span class=\"flag\">{}</span>", name); }
+
 std::string tile(const std::string& what, const std::string& value, const std::string& note) {
   return fmt::format("<div class=\"tile\"><dt>{}</dt><dd>{}<small>{}</small></dd></div>\n", what,
                      value, note);
@@ -61,10 +64,23 @@ std::string tiles(const ordered_json& r) {
   }
   out += tile("method", text_of(r.at("method"), "name"),
               r.at("method").contains("settings") ? "as msModelSlim does it" : "a recipe of Octet");
-  out += tile("calibration", page::count(r.at("calibration").at("tokens").get<uint64_t>()),
-              fmt::format("tokens of {} texts", r.at("calibration").at("samples").get<uint64_t>()));
+  const ordered_json& c = r.at("calibration");
+  const auto samples = c.at("samples").get<uint64_t>(), tokens = c.at("tokens").get<uint64_t>();
+  if (samples > 0)
+    out += tile("calibration", page::count(tokens),
+                fmt::format("tokens of {} text{}", samples, samples == 1 ? "" : "s"));
+  else
+    out += tile("calibration", "none",
+                c.contains("outlier_batches") ? "but text for outlier suppression"
+                                              : "data-free: no text needed");
   out += tile("time", format_seconds(r.at("seconds").get<double>()), "to quantize");
-  return out + "</dl>\n";
+  out += "</dl>\n";
+  if (c.contains("advised_tokens"))
+    out += fmt::format(
+        "<p class=\"warning\">Only {} tokens calibrate the static ranges, which may not hold for "
+        "other text: text of at least {} tokens is advised.</p>\n",
+        page::count(tokens), page::count(c.at("advised_tokens").get<uint64_t>()));
+  return out;
 }
 
 std::string figure_cell(const ordered_json& m, const char* key, int digits, double factor = 1) {
@@ -85,8 +101,8 @@ std::string cost(const ordered_json& r) {
            "<p>Not measured yet. The figures further down look at single matrices; what counts in "
            "the end is how far the answers of the whole model moved. Measure that on text that was "
            "not used for calibration, and this page will show it:</p>\n<pre class=\"wrap\">octet "
-           "report FOLDER "
-           "--float FLOAT_FOLDER --text TEXT.jsonl</pre>\n";
+           "report FOLDER " +
+           flag("--float") + " FLOAT_FOLDER " + flag("--text") + " TEXT.jsonl</pre>\n";
   const ordered_json& m = r.at("measured");
   const ordered_json &f = m.at("models").at(0), &q = m.at("models").at(1);
   out += fmt::format(
@@ -312,11 +328,13 @@ std::string how(const ordered_json& r) {
       rows.push_back(
           {escape(key), escape(value.is_string() ? value.get<std::string>() : value.dump())});
   out += page::table({"setting", "value"}, rows);
+  if (m.contains("notes"))
+    for (const ordered_json& note : m.at("notes"))
+      out += fmt::format("<p>{}.</p>\n", escape(note.get<std::string>()));
   if (m.contains("recipe"))
-    out +=
-        "<p>The recipe; <code>octet quantize MODEL OUT --recipe FILE</code> with it makes the "
-        "same model again:</p>\n<pre>" +
-        text_of(m, "recipe") + "</pre>\n";
+    out += "<p>The recipe; <code>octet quantize MODEL OUT " + flag("--recipe") +
+           " FILE</code> with it makes the same model again:</p>\n<pre>" + text_of(m, "recipe") +
+           "</pre>\n";
   return out;
 }
 

@@ -176,7 +176,7 @@ std::string histogram(const ordered_json& h) {
 }
 
 std::string state_curve(const ordered_json& layers) {
-  constexpr double kWidth = 640, kHeight = 220, kLeft = 46, kRight = 12, kTop = 12, kBottom = 34;
+  constexpr double kWidth = 640, kHeight = 220, kLeft = 60, kRight = 12, kTop = 12, kBottom = 34;
   std::vector<std::pair<double, double>> points;
   for (const ordered_json& l : layers)
     if (const auto v = value(l, "state_snr")) points.emplace_back(l.at("layer").get<double>(), *v);

@@ -14,10 +14,6 @@ TensorRows::TensorRows(const ModelFolder& folder, const TensorView& tensor)
     columns_ = tensor.shape[1];
   }
   if (is_float(tensor.dtype)) return;
-  if (tensor.dtype == DType::kI32) {
-    for (int32_t v : tensor.values<int32_t>()) whole_.push_back(static_cast<float>(v));
-    return;
-  }
   constexpr std::string_view kWeight = ".weight";
   if (tensor.dtype != DType::kI8 || !tensor.name.ends_with(kWeight)) {
     whole_ = quant_values(tensor);
@@ -25,18 +21,10 @@ TensorRows::TensorRows(const ModelFolder& folder, const TensorView& tensor)
   }
   const std::string prefix = tensor.name.substr(0, tensor.name.size() - kWeight.size());
   const Scheme scheme = folder.scheme(prefix);
-  expect_quant_tensors(folder, prefix, quant_tensors(scheme), rows_);
-  const auto values = [&](const char* suffix) {
-    return quant_values(folder.tensors().get(prefix + suffix));
-  };
-  if (scheme == Scheme::kW8A8) {
-    scale_ = values(".deq_scale");
-    const float input = values(".input_scale")[0];
-    for (float& s : scale_) s /= input;
-  } else {
-    scale_ = values(".weight_scale");
-    if (scheme == Scheme::kW8A16) offset_ = values(".weight_offset");
-  }
+  expect_quant_tensors(folder, prefix, quant_tensors(folder, scheme), rows_);
+  scale_ = weight_scales(folder, prefix, rows_);
+  if (scheme == Scheme::kW8A16)
+    offset_ = quant_values(folder.tensors().get(prefix + ".weight_offset"));
 }
 
 std::vector<float> TensorRows::read(size_t first, size_t count) const {

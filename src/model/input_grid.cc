@@ -23,12 +23,10 @@ void InputGrid::round(const float* x, size_t k, float* y) const {
 
 std::optional<InputGrid> input_grid(const ModelFolder& folder, const std::string& prefix) {
   const Scheme scheme = folder.scheme(prefix);
-  if (scheme == Scheme::kW8A8Dynamic || scheme == Scheme::kW8A8Mix) return InputGrid{true, 1, 0};
+  if (scales_per_token(scheme)) return InputGrid{true, 1, 0};
   if (scheme != Scheme::kW8A8) return std::nullopt;
-  const auto value = [&](const char* suffix) {
-    return quant_values(folder.tensors().get(prefix + suffix))[0];
-  };
-  return InputGrid{false, value(".input_scale"), value(".input_offset")};
+  const InputQuant input = input_quant(folder, prefix);
+  return InputGrid{false, input.scale, input.offset};
 }
 
 }  // namespace octet

@@ -214,8 +214,10 @@ W8A8Linear::W8A8Linear(const int8_t* w, size_t n, size_t k, const W8A8Params& pa
 void W8A8Linear::set_params(const W8A8Params& params) {
   const size_t n = weights_->n;
   OCTET_CHECK(params.quant_bias.size() == n && params.deq_scale.size() == n);
+  OCTET_CHECK(params.bias.empty() || params.bias.size() == n);
   input_scale_ = params.input_scale;
   input_offset_ = params.input_offset;
+  float_ = padded(params.bias, weights_->padded_outputs());
   for (size_t j = 0; j < n; ++j) {
     bias_[j] = without_shift(params.quant_bias[j], weights_->shift_sum[j]);
     scale_[j] = params.deq_scale[j];
@@ -231,11 +233,13 @@ void W8A8Linear::stage_rows(const float* x, size_t ldx, size_t begin, size_t end
 
 void W8A8Linear::multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
                           size_t slot) {
-  table().int8_gemm(args(tile, bias_.data(), scale_.data(), product, buffer, slot));
+  kernels::Int8GemmArgs a = args(tile, bias_.data(), scale_.data(), product, buffer, slot);
+  a.float_bias = float_.data();
+  table().int8_gemm(a);
 }
 
 void W8A8Linear::finish(const Product& product, size_t begin, size_t end, StageBuffer&, size_t) {
-  finish_rows(product, begin, end, scale_.data(), nullptr, nullptr);
+  finish_rows(product, begin, end, scale_.data(), nullptr, float_.data());
 }
 
 DynamicLinear::DynamicLinear(std::shared_ptr<const Int8Weights> weights,

@@ -163,13 +163,14 @@ class Int8Linear : public Linear {
   std::shared_ptr<const Int8Weights> weights_;
 };
 
-// Static W8A8: y = (sum_k xq w + quant_bias) * deq_scale, xq = sat8(rne(x / input_scale) +
-// input_offset). The formula of docs/formats.md.
+// Static W8A8: y = (sum_k xq w + quant_bias) * deq_scale + bias, xq = sat8(rne(x / input_scale) +
+// input_offset). The formula of docs/formats.md, where the bias is in quant_bias.
 struct W8A8Params {
   float input_scale = 1;
   float input_offset = 0;           // integral, in [-128, 127]
   std::vector<int32_t> quant_bias;  // [n]
   std::vector<float> deq_scale;     // [n]
+  std::vector<float> bias{};        // [n], of compressed-tensors, or empty
 };
 
 class W8A8Linear final : public Int8Linear {
@@ -187,8 +188,8 @@ class W8A8Linear final : public Int8Linear {
 
  private:
   float input_scale_ = 1, input_offset_ = 0;
-  Buffer<int32_t> bias_;  // bias', padded to panels
-  Buffer<float> scale_;
+  Buffer<int32_t> bias_;         // bias', padded to panels
+  Buffer<float> scale_, float_;  // deq_scale; float biases or empty
 };
 
 // W8A8_DYNAMIC: every token has its own scale, s = max|x| / 127, xq = rne(x / s),

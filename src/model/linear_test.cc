@@ -68,6 +68,30 @@ int64_t dot(const std::vector<float>& levels, const int8_t* w) {
 
 float of_sum(int64_t sum) { return static_cast<float>(static_cast<int32_t>(sum)); }
 
+TEST_P(LinearTest, StaticAddsAFloatBiasAtTheEnd) {
+  for (const Size& s : sizes_) {
+    const std::vector<int8_t> w = weights(s);
+    W8A8Params params = static_params(s.n);
+    params.bias = random(s.n, -1, 1);
+    W8A8Linear linear(w.data(), s.n, s.k, params, team_);
+    const size_t m = 7;
+    const std::vector<float> x = random(m * s.k, -5, 5), y = run(linear, x, m);
+    for (size_t r = 0; r < m; ++r) {
+      std::vector<float> levels;
+      for (size_t i = 0; i < s.k; ++i)
+        levels.push_back(
+            std::clamp(std::nearbyint(x[r * s.k + i] / params.input_scale) + params.input_offset,
+                       -128.0f, 127.0f));
+      for (size_t j = 0; j < s.n; ++j) {
+        volatile float want =
+            of_sum(dot(levels, &w[j * s.k]) + params.quant_bias[j]) * params.deq_scale[j];
+        want = want + params.bias[j];
+        ASSERT_EQ(y[r * s.n + j], want + 1) << r << ", " << j;
+      }
+    }
+  }
+}
+
 TEST_P(LinearTest, MixTakesEachRowForWhatItIs) {
   for (const Size& s : sizes_)
     for (const std::vector<size_t>& lengths :  // prompt rows, generated rows, prompt rows, ...

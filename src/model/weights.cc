@@ -22,31 +22,28 @@ struct Part {
 
 template <typename T>
 std::vector<T> cut(const std::vector<T>& values, const Extent& range) {
+  if (values.empty()) return {};
   return {values.begin() + static_cast<ptrdiff_t>(range.begin),
           values.begin() + static_cast<ptrdiff_t>(range.end)};
 }
 
-// The values of `suffix` of all parts' rows, one after the other.
-std::vector<float> joined(const ModelFolder& f, const std::vector<Part>& parts,
-                          const char* suffix) {
+// What `of` gives for every part, of its rows, one after the other.
+template <typename F>
+std::vector<float> joined(const std::vector<Part>& parts, const F& of) {
   std::vector<float> out;
   for (const Part& p : parts) {
-    const std::vector<float> v = cut(quant_values(f.tensors().get(p.prefix + suffix)), p.rows);
+    const std::vector<float> v = cut(of(p), p.rows);
     out.insert(out.end(), v.begin(), v.end());
   }
   return out;
 }
 
-std::vector<float> joined_bias(const ModelFolder& f, const std::vector<Part>& parts) {
-  if (!parts[0].shape.bias) return {};
-  std::vector<float> out;
-  for (const Part& p : parts) {
-    const TensorView& t = f.tensors().get(p.prefix + ".bias");
-    t.expect_shape({p.shape.n});
-    const std::vector<float> v = cut(t.floats(), p.rows);
-    out.insert(out.end(), v.begin(), v.end());
-  }
-  return out;
+std::vector<float> bias_of(const ModelFolder& f, const std::string& prefix,
+                           const LinearShape& shape) {
+  if (!shape.bias) return {};
+  const TensorView& t = f.tensors().get(prefix + ".bias");
+  t.expect_shape({shape.n});
+  return t.floats();
 }
 
 // The weights of all parts, which have the dtype: [rows of all, columns].
@@ -74,6 +71,7 @@ W8A8Params joined_params(const std::vector<Part>& parts) {
     const W8A8Params& p = parts[i].params;
     all.quant_bias.insert(all.quant_bias.end(), p.quant_bias.begin(), p.quant_bias.end());
     all.deq_scale.insert(all.deq_scale.end(), p.deq_scale.begin(), p.deq_scale.end());
+    all.bias.insert(all.bias.end(), p.bias.begin(), p.bias.end());
   }
   return all;
 }
@@ -85,45 +83,70 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& par
   size_t n = 0;
   for (const Part& p : parts) n += p.rows.size();
   const size_t k = parts[0].columns.size();
-  const auto float_bias = [&] {
-    return parts[0].adds() ? joined_bias(f, parts) : std::vector<float>();
-  };
   const Scheme scheme = parts[0].scheme;
+  const auto bias = [&] {
+    return joined(parts, [&](const Part& p) { return bias_of(f, p.prefix, p.shape); });
+  };
+  const auto added_bias = [&] { return parts[0].adds() ? bias() : std::vector<float>(); };
   if (scheme == Scheme::kFloat) {
     const DType dtype = f.tensors().get(parts[0].prefix + ".weight").dtype;
     const kernels::FloatType type = float_type(dtype);
     return std::make_unique<FloatLinear>(joined_weights(f, parts, dtype).data(), type, n, k,
-                                         float_bias(), team);
+                                         added_bias(), team);
   }
   const std::vector<std::byte> bytes = joined_weights(f, parts, DType::kI8);
   const int8_t* w = reinterpret_cast<const int8_t*>(bytes.data());
+  const auto scales = [&] {
+    return joined(parts, [&](const Part& p) { return weight_scales(f, p.prefix, p.shape.n); });
+  };
   if (scheme == Scheme::kW8A16) {
-    std::vector<float> offset = joined(f, parts, ".weight_offset");
+    std::vector<float> offset = joined(parts, [&](const Part& p) {
+      return quant_values(f.tensors().get(p.prefix + ".weight_offset"));
+    });
     if (std::all_of(offset.begin(), offset.end(), [](float v) { return v == 0; })) offset.clear();
-    return std::make_unique<W8A16Linear>(w, n, k, joined(f, parts, ".weight_scale"), offset,
-                                         float_bias(), team);
+    return std::make_unique<W8A16Linear>(w, n, k, scales(), offset, added_bias(), team);
   }
   const auto weights = std::make_shared<const Int8Weights>(w, n, k, team);
   if (scheme == Scheme::kW8A8) return std::make_unique<W8A8Linear>(weights, joined_params(parts));
-  const DynamicParams dynamic = {joined(f, parts, ".weight_scale"), joined_bias(f, parts)};
+  const DynamicParams dynamic = {scales(), bias()};
   if (scheme == Scheme::kW8A8Dynamic) return std::make_unique<DynamicLinear>(weights, dynamic);
   return std::make_unique<MixLinear>(weights, joined_params(parts), dynamic);
 }
 
+// compressed-tensors: y = (sum_k (xq - zero point) w) * input_scale * weight_scale + bias.
+W8A8Params compressed_params(const ModelFolder& f, const std::string& prefix,
+                             const LinearShape& shape) {
+  const InputQuant input = input_quant(f, prefix);
+  const TensorView& weight = f.tensors().get(prefix + ".weight");
+  weight.expect(DType::kI8, {shape.n, shape.k});
+  const std::vector<int64_t> sums = row_sums(weight);
+  W8A8Params p{input.scale, input.offset, std::vector<int32_t>(shape.n),
+               weight_scales(f, prefix, shape.n), bias_of(f, prefix, shape)};
+  for (size_t j = 0; j < shape.n; ++j) {
+    p.quant_bias[j] = static_cast<int32_t>(-static_cast<int64_t>(input.offset) * sums[j]);
+    p.deq_scale[j] *= input.scale;
+  }
+  return p;
+}
+
+W8A8Params static_params(const ModelFolder& f, const std::string& prefix,
+                         const LinearShape& shape) {
+  if (f.compressed_tensors()) return compressed_params(f, prefix, shape);
+  const InputQuant input = input_quant(f, prefix);
+  return {input.scale, input.offset, f.tensors().get(prefix + ".quant_bias").values<int32_t>(),
+          quant_values(f.tensors().get(prefix + ".deq_scale"))};
+}
+
 // Sets what the checkpoint says of the part.
 void load_part(const ModelFolder& f, Part& p) {
-  const std::string& prefix = p.prefix;
-  p.scheme = f.scheme(prefix);
-  expect_quant_tensors(f, prefix, quant_tensors(p.scheme), p.shape.n);
-  if (p.scheme == Scheme::kW8A8 || p.scheme == Scheme::kW8A8Mix) {
-    const auto get = [&](const char* suffix) -> const TensorView& {
-      return f.tensors().get(prefix + suffix);
-    };
-    p.params = {quant_values(get(".input_scale"))[0], quant_values(get(".input_offset"))[0],
-                cut(get(".quant_bias").values<int32_t>(), p.rows),
-                cut(quant_values(get(".deq_scale")), p.rows)};
-    if (!p.adds()) std::fill(p.params.quant_bias.begin(), p.params.quant_bias.end(), 0);
-  }
+  p.scheme = f.scheme(p.prefix);
+  expect_quant_tensors(f, p.prefix, quant_tensors(f, p.scheme), p.shape.n);
+  if (!has_static_input(p.scheme)) return;
+  p.params = static_params(f, p.prefix, p.shape);
+  p.params.quant_bias = cut(p.params.quant_bias, p.rows);
+  p.params.deq_scale = cut(p.params.deq_scale, p.rows);
+  p.params.bias = cut(p.params.bias, p.rows);
+  if (!p.adds()) std::fill(p.params.quant_bias.begin(), p.params.quant_bias.end(), 0);
 }
 
 bool can_merge(const ModelFolder& f, const Part& a, const Part& b) {
@@ -252,14 +275,13 @@ DecoderLayer load_layer(const ModelFolder& f, int64_t layer, const Shard& shard,
 }
 
 std::unique_ptr<Linear> load_head(const ModelFolder& f, const Shard& shard, ThreadTeam& team) {
-  const uint64_t vocab = static_cast<uint64_t>(f.config().vocab_size);
-  const uint64_t hidden = static_cast<uint64_t>(f.config().hidden_size);
+  const LinearShape shape = head_shape(f.config());
   if (f.scheme("lm_head") != Scheme::kFloat)
-    return load_parts(f, {{"lm_head", {vocab, hidden, false}, shard.vocab, {0, hidden}}}, team);
+    return load_parts(f, {{"lm_head", shape, shard.vocab, {0, shape.k}}}, team);
   const TensorView& t = f.head_weight();
-  t.expect_shape({vocab, hidden});
-  const std::byte* first = t.data.data() + shard.vocab.begin * hidden * dtype_size(t.dtype);
-  return std::make_unique<FloatLinear>(first, float_type(t.dtype), shard.vocab.size(), hidden,
+  t.expect_shape({shape.n, shape.k});
+  const std::byte* first = t.data.data() + shard.vocab.begin * shape.k * dtype_size(t.dtype);
+  return std::make_unique<FloatLinear>(first, float_type(t.dtype), shard.vocab.size(), shape.k,
                                        std::vector<float>(), team);
 }
 

@@ -300,6 +300,16 @@ bool needs_analysis(const QuantizeOptions& o) {
          o.quantize_kv_cache || o.key_smooth;
 }
 
+bool needs_samples(const QuantizeOptions& o, bool outlier) {
+  const bool of_outliers = o.anti_method != AntiMethod::kNone || o.disable_threshold > 0;
+  return has_static_ranges(o) || needs_scores(o) || o.quantize_kv_cache || o.key_smooth ||
+         (of_outliers && !outlier);
+}
+
+bool calibrates_on_little(const CalibrationData& data, const QuantizeOptions& o) {
+  return (has_static_ranges(o) || o.quantize_kv_cache) && calibration_tokens(data) < kAdvisedTokens;
+}
+
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
                  const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
                  Journal& journal, ActivationMemory& memory) {

@@ -21,6 +21,13 @@ struct CalibrationData {
 // Tokens of the samples.
 size_t calibration_tokens(const CalibrationData& data);
 
+// Whether a run learns anything from samples; `outlier`: outlier suppression and the threshold have
+// texts of their own.
+bool needs_samples(const QuantizeOptions& options, bool outlier);
+// Static ranges from fewer tokens do not hold for other text (docs/quantize.md has figures).
+inline constexpr size_t kAdvisedTokens = 512;
+bool calibrates_on_little(const CalibrationData& data, const QuantizeOptions& options);
+
 // Per layer: the scales of an int8 KV cache [kv_size].
 struct KvCacheScales {
   std::vector<float> k, v;

@@ -60,8 +60,9 @@ std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input) {
   return d;
 }
 
-std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input,
-                                const std::vector<float>& bias, bool in_float32) {
+std::vector<int32_t> quant_bias(const std::string& name, const RoundedWeight& w,
+                                const QuantParams& input, const std::vector<float>& bias,
+                                bool in_float32) {
   const std::vector<float> d = deq_scale(w, input);
   std::vector<int32_t> q(d.size());
   for (size_t j = 0; j < q.size(); ++j) {
@@ -72,9 +73,12 @@ std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input
                          static_cast<double>(w.sum[j]) * double{input.offset};
     if (!(std::fabs(value) < 2147483648.0))
       throw Error("quant_bias does not fit 32 bits")
+          .tensor(name + ".quant_bias")
           .field(fmt::format("output {}", j))
-          .found(std::to_string(value))
-          .remedy("keep this linear in float: --disable_names");
+          .expected("less than 2^31 either way")
+          .found(fmt::format("{:.6g}", value))
+          .remedy(
+              fmt::format("quantize again with this linear in float: --disable_names {}", name));
     q[j] = static_cast<int32_t>(value);
   }
   return q;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "src/checkpoint/dtype.h"
@@ -18,10 +19,11 @@ std::vector<std::byte> encode(std::span<const float> values, DType dtype);
 
 // deq_scale [n] = input scale * weight scale, each product rounded once to float32.
 std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input);
-// rne(bias / deq_scale - offset * row sum) [n]: in float32 as msModelSlim does, or rne(bias /
-// deq_scale) in double and the rest in exact integers. `bias` [n] or empty. Throws Error when it
-// does not fit 32 bits.
-std::vector<int32_t> quant_bias(const RoundedWeight& w, const QuantParams& input,
-                                const std::vector<float>& bias, bool in_float32);
+// rne(bias / deq_scale - offset * row sum) [n] of the linear `name`: in float32 as msModelSlim
+// does, or rne(bias / deq_scale) in double and the rest in exact integers. `bias` [n] or empty.
+// Throws Error when it does not fit 32 bits.
+std::vector<int32_t> quant_bias(const std::string& name, const RoundedWeight& w,
+                                const QuantParams& input, const std::vector<float>& bias,
+                                bool in_float32);
 
 }  // namespace octet

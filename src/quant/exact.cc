@@ -108,13 +108,15 @@ void rotate_values(const Rotation& r, const ModelConfig& c, FloatLayer& layer, T
 void split_channels(const ChannelSplit& split, FloatLayer& layer) {
   const size_t n = split.source.size();
   const auto take_rows = [&](FloatWeight& w, bool scaled) {
-    OCTET_CHECK(w.bias.empty());
-    std::vector<float> rows(n * w.shape.k);
-    for (size_t r = 0; r < n; ++r)
+    std::vector<float> rows(n * w.shape.k), bias(w.bias.empty() ? 0 : n);
+    for (size_t r = 0; r < n; ++r) {
+      const float share = scaled ? split.share[r] : 1.0f;
       for (size_t i = 0; i < w.shape.k; ++i)
-        rows[r * w.shape.k + i] =
-            w.w[split.source[r] * w.shape.k + i] * (scaled ? split.share[r] : 1.0f);
+        rows[r * w.shape.k + i] = w.w[split.source[r] * w.shape.k + i] * share;
+      if (!bias.empty()) bias[r] = w.bias[split.source[r]] * share;
+    }
     w.w = std::move(rows);
+    w.bias = std::move(bias);
     w.shape.n = n;
   };
   take_rows(layer.at(LinearKind::kGate), false);

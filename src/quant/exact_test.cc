@@ -24,7 +24,7 @@ ModelConfig config() {
   c.head_dim = 12;
   c.vocab_size = 10;
   c.max_position = 64;
-  c.qkv_bias = true;
+  c.qkv_bias = c.mlp_bias = true;
   return c;
 }
 

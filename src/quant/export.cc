@@ -48,7 +48,7 @@ Scheme ExportLayout::model_type() const {
 
 // The word for a type. The older layout has none for W8A8_MIX.
 std::string Exporter::word(Scheme scheme) const {
-  const bool mix_as_static = options_.mindie_format && scheme == Scheme::kW8A8Mix;
+  const bool mix_as_static = files_ == Layout::kMindie && scheme == Scheme::kW8A8Mix;
   return scheme_name(mix_as_static ? Scheme::kW8A8 : scheme);
 }
 
@@ -84,7 +84,7 @@ void Exporter::plan_norm(const std::string& prefix) {
   plan_float(prefix + ".weight", shape);
   if (!norm_bias()) return;
   plan_float(prefix + ".bias", shape);
-  if (!options_.mindie_format) return;
+  if (files_ != Layout::kMindie) return;
   for (const char* part : {".module.weight", ".module.bias"})
     plan_tensor(prefix + part, float_type_, shape, type_);
 }
@@ -159,7 +159,7 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
   std::vector<float> bias = norm.bias;
   bias.resize(norm.weight.size(), 0.0f);
   write_float(prefix + ".bias", bias);
-  if (!options_.mindie_format) return;
+  if (files_ != Layout::kMindie) return;
   write_float(prefix + ".module.weight", norm.weight);
   write_float(prefix + ".module.bias", bias);
 }
@@ -167,14 +167,17 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
 void Exporter::write_linear(const std::string& name, const std::vector<float>& bias,
                             bool stores_bias, const QuantizedLinear& linear) {
   const Scheme type = layout_.types.at(name);
+  // The bias that is computed with: with static inputs it is in quant_bias, and `.bias` the
+  // model's.
+  const std::vector<float>& used = linear.corrected_bias.empty() ? bias : linear.corrected_bias;
   writer_->write(name + ".weight", linear.rounded->q);
-  if (stores_bias) writer_->write(name + ".bias", encode(bias, quantized_type_));
+  if (stores_bias)
+    writer_->write(name + ".bias", encode(has_static_input(type) ? bias : used, quantized_type_));
   if (stores_weight_scale(type)) {
     writer_->write(name + ".weight_scale", linear.rounded->scale);
     writer_->write(name + ".weight_offset", linear.rounded->offset);
   }
-  if (has_static_input(type))
-    write_static(name, linear.corrected_bias.empty() ? bias : linear.corrected_bias, linear);
+  if (has_static_input(type)) write_static(name, used, linear);
 }
 
 void Exporter::write_static(const std::string& name, const std::vector<float>& bias,
@@ -184,7 +187,7 @@ void Exporter::write_static(const std::string& name, const std::vector<float>& b
                                     std::pair(".input_offset", linear.input.offset)})
     writer_->write(name + part, encode(std::span(&value, 1), quantized_type_));
   writer_->write(name + ".quant_bias",
-                 quant_bias(w, linear.input, bias, options_.compat_msmodelslim));
+                 quant_bias(name, w, linear.input, bias, options_.compat_msmodelslim));
   const std::vector<float> d = deq_scale(w, linear.input);
   if (deq_type_ == DType::kF32) {
     writer_->write(name + ".deq_scale", d);

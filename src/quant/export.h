@@ -22,7 +22,7 @@ namespace octet {
 struct QuantizedLinear {
   std::optional<RoundedWeight> rounded;
   QuantParams input;
-  std::vector<float> corrected_bias;  // [n] for quant_bias, in place of the float bias; or empty
+  std::vector<float> corrected_bias;  // [n] to compute with in place of the float bias; or empty
 };
 struct QuantizedLayer {
   std::array<QuantizedLinear, 7> linears;  // by LinearKind

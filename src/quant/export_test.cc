@@ -8,6 +8,7 @@
 #include <bit>
 #include <numeric>
 
+#include "src/base/error.h"
 #include "src/checkpoint/testing.h"
 
 namespace octet {
@@ -15,6 +16,7 @@ namespace {
 
 using octet::testing::TempFolder;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAreArray;
 
 // Two heads of two channels, one of keys and values; MLP of six; five words; q, k, v with a bias.
@@ -93,6 +95,7 @@ class Export : public ::testing::Test {
     if (options_.quantize_kv_cache) {
       linears.kv = KvCacheScales{{0.5f, 0.25f}, {2, 4}};
       linears.at(LinearKind::kK) = quantized(2, 4);
+      linears.at(LinearKind::kK).corrected_bias = corrected_k_;
     }
     exporter.write_layer(0, float_layer(source.config()), linears);
     exporter.write_final_norm({counted(4, 9), {}, 1e-6f});
@@ -134,7 +137,7 @@ class Export : public ::testing::Test {
   QuantizeOptions options_;
   std::string dtype_ = "bfloat16";
   bool tied_ = false;
-  std::vector<float> corrected_;
+  std::vector<float> corrected_, corrected_k_;
   std::unique_ptr<TensorStore> store_;
 };
 
@@ -200,6 +203,20 @@ TEST_F(Export, StaticTensors) {
   EXPECT_THAT(values<int32_t>(down + ".quant_bias"), ElementsAre(-34, -110, -184, -265));
 }
 
+// 1e9 / 0.25 is more than 2^31.
+TEST_F(Export, QuantBiasOutsideOf32BitsNamesItsLinear) {
+  const std::string down = kDown;
+  corrected_ = {1, 1e9f, 1, 1};
+  try {
+    write(Scheme::kW8A8);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.tensor_name(), down + ".quant_bias");
+    EXPECT_EQ(e.field_name(), "output 1");
+    EXPECT_THAT(e.what(), HasSubstr("--disable_names " + down));
+  }
+}
+
 // Of a float16 model: the bits of float32 as int32, sign-extended; 0.125 is 0x3e000000.
 TEST_F(Export, DeqScaleOfAFloat16Model) {
   dtype_ = "float16";
@@ -247,6 +264,17 @@ TEST_F(Export, Int8KvCacheBesideAQuantizedLinear) {
   for (const char* key : {"kv_cache_type", "kv_quant_type"}) EXPECT_EQ(d.at(key), "C8");
   EXPECT_EQ(d.at("model.layers.0.self_attn.v_proj.kv_cache_scale"), "C8");
   EXPECT_EQ(d.at("model.layers.0.self_attn.k_proj.bias"), "FLOAT");
+}
+
+// Per token the stored bias is what is computed with; static linears have that in quant_bias.
+TEST_F(Export, ACorrectedBiasOfALinearThatHasOne) {
+  options_.quantize_kv_cache = true;  // which quantizes k_proj
+  corrected_k_ = {5, 7};
+  const std::string bias = linear_name(0, LinearKind::kK) + ".bias";
+  write(Scheme::kW8A8Dynamic);
+  EXPECT_THAT(store_->get(bias).floats(), ElementsAre(5, 7));
+  write(Scheme::kW8A8);
+  EXPECT_THAT(store_->get(bias).floats(), ElementsAre(3, 4));
 }
 
 TEST_F(Export, ATiedHead) {

@@ -41,8 +41,8 @@ void add_options(const QuantizeOptions& options, Fingerprint& f) {
                                 anti_method, flex, types, smooth, range_rule, rotations, key_smooth,
                                 disable_level, disable_threshold, disable_names, model_type,
                                 layer_count, disable_last_linear, compat_msmodelslim, mindie_format,
-                                v1_files, part_bytes, overwrite, resume, memory_limit, quiet] =
-      options;
+                                v1_files, part_bytes, overwrite, resume, memory_limit, quiet,
+                                notes] = options;
   // A line of the recipe, "  - step: {...}", each by itself, so that a message shows what differs.
   for_each_line(recipe ? to_yaml(*recipe) : "", [&](size_t, std::string_view line) {
     const std::string_view step = line.substr(std::min(line.size(), line.find_first_not_of(" -")));

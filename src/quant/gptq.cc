@@ -118,6 +118,16 @@ bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
   return true;
 }
 
+// x [rows, width], rows ld apart -> y [width, rows].
+void transpose(const float* x, size_t ld, size_t rows, size_t width, float* y) {
+  constexpr size_t kTile = 16;  // a cache line of y
+  for (size_t r0 = 0; r0 < rows; r0 += kTile) {
+    const size_t end = std::min(rows, r0 + kTile);
+    for (size_t c = 0; c < width; ++c)
+      for (size_t r = r0; r < end; ++r) y[c * rows + r] = x[r * ld + c];
+  }
+}
+
 // The diagonal of H [k].
 std::vector<double> diagonal(const WeightedRows& in, ThreadTeam& team) {
   std::vector<double> d(in.k, 0.0);
@@ -208,24 +218,26 @@ RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
   team.run([&](Worker& worker) {
     const auto [begin, end] = worker.share(n, 16);
     std::vector<float> ordered(kRows * k), target, error(kRows * k), block(kBlock * k);
+    std::vector<RowGrid> grids;
     SmallGemm gemm;
     for (size_t j0 = begin; j0 < end; j0 += kRows) {
       const size_t rows = std::min(kRows, end - j0);
-      for (size_t j = 0; j < rows; ++j)
+      grids.clear();
+      for (size_t j = 0; j < rows; ++j) {
+        grids.push_back(row_grid(w.data() + (j0 + j) * k, k, false));
         for (size_t i = 0; i < k; ++i) ordered[j * k + i] = w[(j0 + j) * k + plan.order[i]];
+      }
       target = ordered;
       for (size_t first = 0; first < k; first += kBlock) {
         const size_t last = std::min(k, first + kBlock), width = last - first;
         if (first > 0) {  // target[:, J] = w[:, J] + error[:, <J] B[<J, J]
-          for (size_t i = 0; i < first; ++i)
-            for (size_t c = 0; c < width; ++c)
-              block[c * first + i] = plan.factor[i * k + first + c];
+          transpose(plan.factor.data() + first, k, first, width, block.data());
           gemm.pack(block.data(), first, width, first, 1);
           gemm.add(error.data(), k, rows, target.data() + first, k);
         }
         for (size_t j = 0; j < rows; ++j) {
           float* t = target.data() + j * k;
-          const RowGrid grid = row_grid(w.data() + (j0 + j) * k, k, false);
+          const RowGrid& grid = grids[j];
           const float s = r.scale[j0 + j] = grid.scale;
           for (size_t i = first; i < last; ++i) {
             const float q = round_to_grid(t[i], grid);

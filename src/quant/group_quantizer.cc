@@ -122,12 +122,15 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
       wanted += bias;
       if (as_float && mean_output != nullptr) wanted = (*mean_output)[row];
       q.corrected_bias[j] = static_cast<float>(wanted - computed);
+      if (scheme == Scheme::kW8A8Dynamic)  // as it will be stored
+        q.corrected_bias[j] = round_to(q.corrected_bias[j], stored_);
     }
   }
   return all;
 }
 
-std::unique_ptr<Linear> build_linear(const std::vector<const FloatWeight*>& weights,
+std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
+                                     const std::vector<const FloatWeight*>& weights,
                                      const std::vector<QuantizedLinear>& quantized, Scheme scheme,
                                      ThreadTeam& team) {
   if (scheme == Scheme::kFloat) return pack_float(weights, team);
@@ -144,7 +147,7 @@ std::unique_ptr<Linear> build_linear(const std::vector<const FloatWeight*>& weig
     append(all, q.rounded->q);
     if (scheme == Scheme::kW8A8) {
       append(fixed.deq_scale, deq_scale(*q.rounded, q.input));
-      append(fixed.quant_bias, quant_bias(*q.rounded, q.input, bias, false));
+      append(fixed.quant_bias, quant_bias(names[i], *q.rounded, q.input, bias, false));
     } else {
       append(dynamic.weight_scale, q.rounded->scale);
       append(dynamic.bias, bias);

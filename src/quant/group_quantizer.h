@@ -47,8 +47,9 @@ class GroupQuantizer {
   ThreadTeam& team_;
 };
 
-// The group as the engine will compute it.
-std::unique_ptr<Linear> build_linear(const std::vector<const FloatWeight*>& weights,
+// The group as the engine will compute it; `names` of its linears, for errors.
+std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
+                                     const std::vector<const FloatWeight*>& weights,
                                      const std::vector<QuantizedLinear>& quantized, Scheme scheme,
                                      ThreadTeam& team);
 

@@ -41,8 +41,8 @@ class Group : public ::testing::Test {
   std::pair<double, double> errors(const Recipe& recipe, Scheme scheme) {
     GroupQuantizer groups(recipe, DType::kBF16, team_);
     const auto quantized = groups.quantize(input(), weights(), scheme, nullptr, nullptr);
-    const auto want = outputs(*build_linear(weights(), {}, Scheme::kFloat, team_));
-    const auto got = outputs(*build_linear(weights(), quantized, scheme, team_));
+    const auto want = outputs(*build_linear({"a", "b"}, weights(), {}, Scheme::kFloat, team_));
+    const auto got = outputs(*build_linear({"a", "b"}, weights(), quantized, scheme, team_));
     double error = 0, signal = 0, worst = 0;
     const size_t n = want.size() / kTokens;
     for (size_t j = 0; j < n; ++j) {

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kVersion = 1;  // of the journal's own format
 
-std::string short_of(const std::string& value) {
+std::string shortened(const std::string& value) {
   if (value.empty()) return "nothing";
   return value.size() > 60 ? value.substr(0, 57) + "..." : value;
 }
@@ -70,7 +70,7 @@ void Journal::compare(const Fingerprint& before) const {
   if (names.empty()) return;
   const auto value_of = [&](const Fingerprint& f) {
     const auto it = f.find(names[0]);
-    return short_of(it == f.end() ? "" : it->second);
+    return shortened(it == f.end() ? "" : it->second);
   };
   throw usage_error("the interrupted run was another one, whose layers do not fit this one's")
       .file(output_.partial().string())

@@ -467,11 +467,11 @@ class Layerwise {
       linears =
           groups_.quantize(in, std::as_const(w).weights_of(g), scheme, mean_input, mean_output);
     }
+    const std::vector<std::string> names = linear_names(layer, g);
     std::unique_ptr<Linear> linear =
-        build_linear(std::as_const(w).weights_of(g), linears, scheme, team_);
+        build_linear(names, std::as_const(w).weights_of(g), linears, scheme, team_);
     if (report_ != nullptr)
-      tell(linear_names(layer, g), scheme, in, std::as_const(w).weights_of(g), linears,
-           linear.get());
+      tell(names, scheme, in, std::as_const(w).weights_of(g), linears, linear.get());
     for (size_t i = 0; i < linears.size(); ++i) out.at(g.kinds[i]) = std::move(linears[i]);
     return linear;
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "src/base/checked.h"
@@ -18,6 +19,14 @@ constexpr std::array<std::pair<AntiMethod, const char*>, 7> kAntiMethods = {
      {AntiMethod::kM4, "m4"},
      {AntiMethod::kM5, "m5"},
      {AntiMethod::kM6, "m6"}}};
+
+// Whether linears may get types that scale tokens one by one, which a float16 model's should not.
+bool may_scale_per_token(const QuantizeOptions& o) {
+  if (o.layerwise()) return o.recipe->or_default<ChooseTypes>().dynamic_budget != 0;
+  if (o.types.empty()) return scales_per_token(o.scheme);
+  return std::any_of(o.types.begin(), o.types.end(),
+                     [](const auto& type) { return scales_per_token(type.second); });
+}
 
 }  // namespace
 
@@ -44,6 +53,21 @@ bool SmoothScope::takes(const std::string& source, InputSource kind) const {
   return wanted && sources.takes(source);
 }
 
+void settle(QuantizeOptions& o, DType model) {
+  const bool half = model == DType::kF16;
+  if (o.layerwise() && !o.recipe->or_default<ChooseTypes>().dynamic_budget) {
+    o.recipe->get<ChooseTypes>().dynamic_budget = half ? 0 : ChooseTypes::kWhereItPays;
+    if (half)
+      o.notes.push_back(
+          "no linear gets scales per token, since vLLM-Ascend refuses W8A8_DYNAMIC in float16 "
+          "models; --dynamic_budget N gives them to N linears all the same");
+  }
+  if (half && may_scale_per_token(o))
+    o.notes.push_back(
+        "W8A8_DYNAMIC and W8A8_MIX in a float16 model: MindIE takes them, vLLM-Ascend does not, "
+        "which takes them in bfloat16 models only");
+}
+
 std::string anti_method_name(AntiMethod method) {
   for (const auto& [value, name] : kAntiMethods)
     if (value == method) return name;
@@ -54,6 +78,13 @@ std::optional<AntiMethod> parse_anti_method(const std::string& name) {
   for (const auto& [value, known] : kAntiMethods)
     if (name == known) return value;
   return std::nullopt;
+}
+
+bool has_static_ranges(const QuantizeOptions& o) {
+  if (o.layerwise()) return true;
+  if (o.types.empty()) return has_static_input(o.scheme);
+  return std::any_of(o.types.begin(), o.types.end(),
+                     [](const auto& type) { return has_static_input(type.second); });
 }
 
 std::string disable_level_name(size_t level) { return fmt::format("L{}", level); }

@@ -84,24 +84,28 @@ struct QuantizeOptions {
   bool v1_files = false;            // msModelSlim v1's files
   uint64_t part_bytes = 0;          // shard size; 0 = one file
   bool overwrite = false;
-  bool resume = false;        // go on with what an interrupted run left
-  uint64_t memory_limit = 0;  // bytes; activations beyond it go into a file; 0 = what is free
-  bool quiet = false;         // no progress on stderr
+  bool resume = false;             // go on with what an interrupted run left
+  uint64_t memory_limit = 0;       // bytes; activations beyond it go into a file; 0 = what is free
+  bool quiet = false;              // no progress on stderr
+  std::vector<std::string> notes;  // on these choices, for people; the report shows them
 
   Layout layout() const;
   bool layerwise() const { return recipe && !recipe->find<MsModelSlim>(); }
   void take_recipe(Recipe r);
 };
 
+// Settles what depends on the float model's dtype: how many linears a recipe gives scales per token
+// where nobody has named a number. vLLM-Ascend refuses such linears in float16 models, which
+// becomes a note.
+void settle(QuantizeOptions& options, DType model);
+
 // The values as the flags spell them: "m1" ("" for none), "L5".
 std::string anti_method_name(AntiMethod method);
 std::optional<AntiMethod> parse_anti_method(const std::string& name);
 std::string disable_level_name(size_t level);
 
-// Whether a linear of this type has a static range of its input, learnt by calibration.
-inline bool has_static_input(Scheme scheme) {
-  return scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Mix;
-}
+// Whether any linear may get a static range of its input, learnt by calibration.
+bool has_static_ranges(const QuantizeOptions& options);
 
 // The dtype in which float tensors and input scales are written: the model's own, or float32 as
 // msModelSlim does on a CPU.

@@ -3,22 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/base/quantile.h"
 #include "src/quant/outlier_methods.h"
 
 namespace octet {
 namespace {
 
 constexpr float kPower = 0.7f;
-
-// Linear interpolation between the order statistics of `sorted` (ascending).
-float quantile(const std::vector<float>& sorted, double q) {
-  const double at = q * static_cast<double>(sorted.size() - 1);
-  const size_t below = static_cast<size_t>(at);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  const double part = at - static_cast<double>(below);
-  return static_cast<float>(double{sorted[below]} +
-                            part * (double{sorted[above]} - double{sorted[below]}));
-}
 
 // Unbiased; 0 for fewer than two values.
 double variance(const float* v, size_t n) {
@@ -35,7 +26,8 @@ double variance(const float* v, size_t n) {
 float outlier_bound(const std::vector<float>& v, bool minima) {
   std::vector<float> sorted = v;
   std::sort(sorted.begin(), sorted.end());
-  const float q20 = quantile(sorted, 0.2), q80 = quantile(sorted, 0.8);
+  const float q20 = static_cast<float>(quantile(sorted, 0.2));
+  const float q80 = static_cast<float>(quantile(sorted, 0.8));
   const float spread = 1.5f * (q80 - q20);
   const float bound = minima ? q20 - spread : q80 + spread;
   std::vector<float> beyond;

@@ -36,9 +36,7 @@ void check_batches(const std::vector<TokenBatch>& batches, const ModelConfig& co
 
 void check_data(const CalibrationData& data, const ModelConfig& config, const QuantizeOptions& o) {
   if (data.samples.empty()) {
-    bool needed = o.layerwise() || (o.types.empty() && has_static_input(o.scheme));
-    for (const auto& [name, scheme] : o.types) needed = needed || has_static_input(scheme);
-    if (needed)
+    if (has_static_ranges(o))
       throw usage_error(
           "no calibration samples: static ranges of activations are learnt from them");
     if (o.quantize_kv_cache || o.key_smooth)
@@ -58,14 +56,20 @@ std::string role_of(const std::string& tensor) {
   const size_t end = tensor.rfind('.');
   const size_t begin = tensor.rfind('.', end - 1);
   const std::string module = tensor.substr(begin + 1, end - begin - 1);
-  return module.ends_with("norm") || module == "module" ? "norms" : module;
+  if (module == "module") return "norm copies";  // msModelSlim's wrapped norms
+  return module.ends_with("norm") ? "norms" : module;
 }
 
 void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSummary& s) {
+  // Types of one role stand together, those in int8 before FLOAT.
   const auto row = [&](const std::string& role, const std::string& type) -> SummaryRow& {
-    for (SummaryRow& r : s.rows)
-      if (r.role == role && r.type == type) return r;
-    return s.rows.emplace_back(SummaryRow{role, type});
+    auto at = s.rows.end();
+    for (auto r = s.rows.begin(); r != s.rows.end(); ++r) {
+      if (r->role != role) continue;
+      if (r->type == type) return *r;
+      at = type == "FLOAT" || r->type != "FLOAT" ? r + 1 : r;
+    }
+    return *s.rows.insert(at, SummaryRow{role, type});
   };
   const auto type_of = [&](const std::string& tensor) {
     const std::string* type =
@@ -132,7 +136,8 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   keep_for_resume(output, journal, [&] {
     summary.kept = options.layerwise() ? quantize_layerwise(folder, data, options, run)
                                        : quantize_samplewise(folder, data, options, run);
-    if (options.recipe) write_text(output.path() / "octet_recipe.yaml", to_yaml(*options.recipe));
+    if (options.recipe && !options.compat_msmodelslim)
+      write_text(output.path() / "octet_recipe.yaml", to_yaml(*options.recipe));
     const ModelFolder written(output.path());
     summarize(folder, written, summary);
     summary.seconds = journal.seconds();

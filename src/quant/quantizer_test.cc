@@ -368,7 +368,6 @@ TEST_F(Types, WhatDoesNotGoTogether) {
     EXPECT_FALSE(fs::exists(target_));
   };
   refused("asymmetric", [](auto& o) { o.asymmetric_weights = true; });
-  refused("--mindie_format", [](auto& o) { o.mindie_format = true; });
   refused("qwen3", [](auto& o) {
     o.scheme = Scheme::kW8A16;
     o.anti_method = AntiMethod::kM6;

@@ -39,6 +39,10 @@ struct Reader {
                                    static_cast<int64_t>(high)));
   }
   template <typename T>
+  void integer(const char* name, std::optional<T>& v, T low, T high) {
+    if (map.has(name)) integer(name, v.emplace(low), low, high);
+  }
+  template <typename T>
   void word(const char* name, T& v, Words<std::type_identity_t<T>> words) {
     std::vector<std::string> known;
     std::string now;
@@ -63,6 +67,10 @@ struct Writer {
   template <typename T>
   void integer(const char* name, T v, T, T) {
     add(name, fmt::format("{}", v));
+  }
+  template <typename T>
+  void integer(const char* name, const std::optional<T>& v, T low, T high) {
+    if (v) integer(name, *v, low, high);
   }
   template <typename T>
   void word(const char* name, T v, Words<std::type_identity_t<T>> words) {
@@ -159,7 +167,7 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
 Recipe load_recipe(const std::string& name) {
   for (const auto& [shipped, yaml] : kShipped)
     if (name == shipped) return parse_recipe(yaml, "recipe " + name);
-  if (!fs::exists(name))
+  if (!fs::is_regular_file(name))
     throw Error("no such recipe", ErrorKind::kUsage)
         .field("--recipe")
         .expected("octet, octet-fast, mindie, or a file")

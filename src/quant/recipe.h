@@ -62,8 +62,9 @@ struct ChooseTypes {
   static constexpr const char* kName = "choose_types";
   static constexpr int64_t kWhereItPays = -1;
   static constexpr int64_t kMany = int64_t{1} << 32;  // more linears than any model has
-  // At most so many linears in float, and per token.
-  int64_t float_budget = 0, dynamic_budget = kWhereItPays;
+  // At most so many linears in float, and per token (nothing: settle() in options.h decides).
+  int64_t float_budget = 0;
+  std::optional<int64_t> dynamic_budget;
   void fields(auto& f) {
     f.integer("float_budget", float_budget, int64_t{0}, kMany);
     f.integer("dynamic_budget", dynamic_budget, kWhereItPays, kMany);

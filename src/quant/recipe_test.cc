@@ -50,6 +50,19 @@ TEST(Recipe, StepsSetWhatTheyName) {
   EXPECT_FALSE(r.gptq_damping());
 }
 
+TEST(Recipe, ABudgetIsNamedOrNot) {
+  const auto budget = [](const char* step) {
+    const Recipe r = parse_recipe(std::string("steps:\n  - ") + step + "\n", "r.yaml");
+    EXPECT_EQ(to_yaml(parse_recipe(to_yaml(r), "again")), to_yaml(r));
+    return r.find<ChooseTypes>()->dynamic_budget;
+  };
+  EXPECT_EQ(budget("choose_types"), std::nullopt);
+  EXPECT_EQ(budget("choose_types: {dynamic_budget: -1}"), ChooseTypes::kWhereItPays);
+  EXPECT_EQ(budget("choose_types: {dynamic_budget: 0}"), 0);
+  EXPECT_THAT(error_of("steps:\n  - choose_types: {dynamic_budget: -2}\n"),
+              HasSubstr("choose_types.dynamic_budget"));
+}
+
 TEST(Recipe, StepsAreAddedOrChangedByKind) {
   Recipe r = parse_recipe("steps:\n  - choose_types: {float_budget: 3}\n", "r.yaml");
   r.get<ChooseTypes>().dynamic_budget = 5;
@@ -86,13 +99,21 @@ TEST(Recipe, RefusesWithLineAndField) {
   EXPECT_THAT(error_of("steps:\n  - equalize_values: {margin: 20}\n"),
               HasSubstr("equalize_values.margin"));
   EXPECT_THAT(error_of("steps:\n  - equalize_values: {margin: high}\n"), HasSubstr("high"));
-  EXPECT_THAT(error_of("steps:\n  - equalize_values: {beta: 1}\n"),
-              HasSubstr("equalize_values.beta"));
+  EXPECT_EQ(error_of("steps:\n  - turn_norms\n  - rotate_residual: {sed: 1}\n"),
+            "r.yaml, line 3: an unknown field; field rotate_residual.sed; expected seed");
+  EXPECT_EQ(error_of("steps:\n  - equalize_mlp:\n      margin: 1\n      noise: 1\n"),
+            "r.yaml, line 4: an unknown field; field equalize_mlp.noise; expected copies, margin, "
+            "spread, weight_noise");
+  EXPECT_THAT(error_of("steps:\n  - turn_norms: {seed: 1}\n"),
+              HasSubstr("field turn_norms.seed; expected no field"));
+  EXPECT_THAT(error_of("steps:\n  - equalize_values:\n      margin: high\n"),
+              HasSubstr("r.yaml, line 3"));
+  EXPECT_THAT(error_of("steps:\n  - find_ranges: 7\n"), HasSubstr("r.yaml, line 2"));
   EXPECT_THAT(error_of("steps:\n  - find_ranges: {method: magic}\n"),
               HasSubstr("search, quantile, minmax"));
   EXPECT_THAT(error_of("steps:\n  - find_ranges\n  - find_ranges\n"), HasSubstr("twice"));
   EXPECT_THAT(error_of("steps:\n  - [1, 2]\n"), HasSubstr("no name"));
-  EXPECT_THROW(load_recipe("no/such/recipe.yaml"), Error);
+  for (const char* name : {"no/such/recipe.yaml", "."}) EXPECT_THROW(load_recipe(name), Error);
 }
 
 }  // namespace

@@ -128,7 +128,7 @@ class AscendPlan {
       build_.add(
           name + ".weight_scale", DType::kF32, {s.n, 1}, type, [this_ = &source_, name, s, scheme] {
             return encode(has_static_input(scheme) ? this_->static_linear(name, s).weight_scale
-                                                   : this_->weight_scale(name, s.n),
+                                                   : weight_scales(this_->folder(), name, s.n),
                           DType::kF32);
           });
     }
@@ -163,9 +163,8 @@ class AscendPlan {
 
   // Returns whether a tied head has become a tensor of its own.
   bool add_head() {
-    const LinearShape shape = linears_of(config_).back().second;
     if (source_.find("lm_head.weight") != nullptr) {
-      add_linear("lm_head", shape);
+      add_linear("lm_head", head_shape(config_));
     } else if (stores_float32(to_)) {  // the tool stores tied heads, too
       build_.pass_float("lm_head.weight", source_.tensors().get("model.embed_tokens.weight"),
                         float_type_);
@@ -185,8 +184,6 @@ class AscendPlan {
     plan_.description_name = description_name(to_, type_);
     plan_.description = description_text(to_, description);
     ordered_json c = source_.plain_config();
-    if (source_.layout() == Layout::kCompressedTensors && c.contains("mlp_bias"))
-      c["mlp_bias"] = false;
     if (!c.contains("torch_dtype")) c["torch_dtype"] = config_dtype_name(config_.dtype);
     if (untied && config_.tie_word_embeddings) c["tie_word_embeddings"] = false;
     if (to_ == Layout::kOctet) {

@@ -59,10 +59,10 @@ Rounded round_sample(const InputSample& seen, const InputGrid& grid) {
   return {static_cast<double>(outside) / static_cast<double>(seen.values().size()), sums.ratio()};
 }
 
-// Decibels, to a thousandth.
-double short_of(double v) { return std::round(v * 1000) / 1000; }
+// Rounded to thousandths, as decibels are written.
+double thousandths(double v) { return std::round(v * 1000) / 1000; }
 void put(ordered_json& object, const char* key, const std::optional<double>& value) {
-  if (value) object[key] = short_of(*value);
+  if (value) object[key] = thousandths(*value);
 }
 
 }  // namespace
@@ -220,8 +220,10 @@ ordered_json ReportData::json(const KeptInFloat& kept) const {
   out["layers"] = layers_;
   out["histograms"] = ordered_json::array();
   for (const Histogram& h : histograms_) {
-    ordered_json& row = out["histograms"].emplace_back(ordered_json{
-        {"linears", h.names}, {"snr", short_of(h.snr)}, {"min", h.seen.min}, {"max", h.seen.max}});
+    ordered_json& row = out["histograms"].emplace_back(ordered_json{{"linears", h.names},
+                                                                    {"snr", thousandths(h.snr)},
+                                                                    {"min", h.seen.min},
+                                                                    {"max", h.seen.max}});
     if (h.chosen) {
       row["low"] = h.chosen->min;
       row["high"] = h.chosen->max;

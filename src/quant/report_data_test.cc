@@ -51,7 +51,7 @@ TEST_F(Report, OfAStaticLinear) {
   InputSample seen(2, 2);
   seen.add(x.data(), 2, 2);
   const std::vector<QuantizedLinear> quantized = {rounded()};
-  const auto built = build_linear({&weight_}, quantized, Scheme::kW8A8, team_);
+  const auto built = build_linear({"a"}, {&weight_}, quantized, Scheme::kW8A8, team_);
   report_.add({"a"}, Scheme::kW8A8, &seen, {&weight_}, quantized, built.get());
   const ordered_json l = linear();
   EXPECT_EQ(l["type"], "W8A8");

@@ -17,7 +17,15 @@ ordered_json method_of(const QuantizeOptions& o) {
                           {"disable_threshold", o.disable_threshold},
                           {"w_sym", !o.asymmetric_weights},
                           {"use_kvcache_quant", o.quantize_kv_cache}};
+  if (!o.notes.empty()) method["notes"] = o.notes;
   return method;
+}
+
+ordered_json calibration_of(const CalibrationData& data, const QuantizeOptions& o) {
+  ordered_json c = {{"samples", data.samples.size()}, {"tokens", calibration_tokens(data)}};
+  if (!data.outlier.empty()) c["outlier_batches"] = data.outlier.size();
+  if (calibrates_on_little(data, o)) c["advised_tokens"] = kAdvisedTokens;
+  return c;
 }
 
 ordered_json sizes_of(const QuantizeSummary& s) {
@@ -52,7 +60,7 @@ ordered_json report_json(const ModelFolder& source, const ModelFolder& output,
         {"vocab_size", c.vocab_size}}},
       {"type", output.type_words()},
       {"method", method_of(options)},
-      {"calibration", {{"samples", data.samples.size()}, {"tokens", calibration_tokens(data)}}},
+      {"calibration", calibration_of(data, options)},
       {"seconds", std::round(summary.seconds * 10) / 10},
       {"size", sizes_of(summary)}};
   out.update(report.json(summary.kept));

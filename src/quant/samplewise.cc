@@ -25,10 +25,6 @@ void check_types(const ModelConfig& config, const QuantizeOptions& o) {
   if (o.scheme == Scheme::kW8A16 && o.anti_method == AntiMethod::kM6 &&
       std::string(find_model_type(config, o).name) == "qwen3")
     throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
-  if (o.mindie_format && !o.compat_msmodelslim)
-    throw usage_error(
-        "--mindie_format is a layout of --compat msmodelslim; without that option the output is "
-        "what MindIE and vLLM-Ascend both load");
 }
 
 class Samplewise {
@@ -168,15 +164,16 @@ class Samplewise {
               const std::vector<InputSample>& seen) {
     for (size_t g = 0; g < input_groups().size(); ++g) {
       const InputGroup& group = input_groups()[g];
+      const std::vector<std::string> names = linear_names(layer, group);
       std::vector<QuantizedLinear> quantized;
       for (LinearKind kind : group.kinds)
         if (linears.at(kind).rounded) quantized.push_back(linears.at(kind));
       const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
       std::unique_ptr<Linear> linear;  // of W8A8_MIX the static side
       if (!seen.empty() && has_static_input(scheme))
-        linear = build_linear(weights.weights_of(group), quantized, Scheme::kW8A8, team_);
-      report_->add(linear_names(layer, group), scheme, seen.empty() ? nullptr : &seen[g],
-                   weights.weights_of(group), quantized, linear.get());
+        linear = build_linear(names, weights.weights_of(group), quantized, Scheme::kW8A8, team_);
+      report_->add(names, scheme, seen.empty() ? nullptr : &seen[g], weights.weights_of(group),
+                   quantized, linear.get());
     }
   }
 
@@ -187,7 +184,8 @@ class Samplewise {
     if (scheme == Scheme::kW8A8Dynamic) {  // beside static groups; its own group is of one type
       std::vector<QuantizedLinear> quantized;
       for (LinearKind kind : group.kinds) quantized.push_back(linears.at(kind));
-      return build_linear(weights.weights_of(group), quantized, scheme, team_);
+      return build_linear(linear_names(layer, group), weights.weights_of(group), quantized, scheme,
+                          team_);
     }
     std::vector<std::unique_ptr<Linear>> parts;
     for (size_t i = 0; i < group.kinds.size();) {

@@ -30,8 +30,9 @@ void choose_types(const std::vector<GroupCost>& costs, const ChooseTypes& budget
     return a->fixed - a->per_token > b->fixed - b->per_token;
   };
   std::stable_sort(order.begin(), order.end(), by_gain);
-  const bool where_it_pays = budgets.dynamic_budget == ChooseTypes::kWhereItPays;
-  size_t left = where_it_pays ? SIZE_MAX : as_size(budgets.dynamic_budget);
+  const int64_t per_token = budgets.dynamic_budget.value_or(ChooseTypes::kWhereItPays);
+  const bool where_it_pays = per_token == ChooseTypes::kWhereItPays;
+  size_t left = where_it_pays ? SIZE_MAX : as_size(per_token);
   for (const GroupCost* g : order) {
     const double gain = g->fixed - g->per_token;
     if (gain <= (where_it_pays ? kPays * whole : 0)) break;

@@ -23,9 +23,9 @@ struct GroupCost {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GroupCost, linears, fixed, per_token, bytes)
 
 // Starts from `types` (kFloat for what is kept, kW8A8 for the rest). At most
-// budgets.dynamic_budget linears become kW8A8Dynamic, largest gain first (kWhereItPays: where the
-// gain is above half a percent of the whole error); then at most budgets.float_budget become
-// kFloat, largest gain a byte first, with their reason in `kept`.
+// budgets.dynamic_budget linears become kW8A8Dynamic, largest gain first (kWhereItPays, or nothing:
+// where the gain is above half a percent of the whole error); then at most budgets.float_budget
+// become kFloat, largest gain a byte first, with their reason in `kept`.
 void choose_types(const std::vector<GroupCost>& costs, const ChooseTypes& budgets,
                   std::map<std::string, Scheme>& types, KeptInFloat& kept);
 

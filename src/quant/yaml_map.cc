@@ -23,12 +23,15 @@ YamlMap::YamlMap(const YAML::Node& node, std::string where, std::string path)
 }
 
 // The field, or null.
+YAML::Node YamlMap::find(const std::string& name) const {
+  if (!node_.IsMap()) return {};
+  const YAML::Node value = node_[name];
+  return value.IsDefined() ? value : YAML::Node();
+}
+
 YAML::Node YamlMap::take(const std::string& name) {
   taken_.insert(name);
-  if (!node_.IsMap()) return {};
-  const YAML::Node& map = node_;  // the other operator[] would make an entry
-  const YAML::Node value = map[name];
-  return value.IsDefined() ? value : YAML::Node();
+  return find(name);
 }
 
 bool YamlMap::has(const std::string& name) { return !take(name).IsNull(); }
@@ -107,17 +110,23 @@ std::vector<YamlMap> YamlMap::list(const std::string& name) {
 void YamlMap::finish() const {
   if (!node_.IsMap()) return;
   for (const auto& entry : node_)
-    if (!taken_.contains(entry.first.Scalar()))
-      throw wrong(entry.first.Scalar(), "a field that is known here", "an unknown one");
+    if (const std::string name = entry.first.Scalar(); !taken_.contains(name))
+      throw error("an unknown field", name, entry.first.Mark())
+          .expected(taken_.empty() ? "no field" : fmt::format("{}", fmt::join(taken_, ", ")));
 }
 
 Error YamlMap::wrong(const std::string& name, const std::string& expected,
                      const std::string& found) const {
-  return Error("this is not supported", ErrorKind::kUsage)
-      .file(where_)
-      .field(name.empty() || path_.empty() ? path_ + name : path_ + "." + name)
+  const YAML::Mark mark = find(name).Mark();
+  return error("this is not supported", name, mark.is_null() ? node_.Mark() : mark)
       .expected(expected)
       .found(found);
+}
+
+Error YamlMap::error(const char* what, const std::string& name, const YAML::Mark& mark) const {
+  return Error(what, ErrorKind::kUsage)
+      .file(mark.is_null() ? where_ : fmt::format("{}, line {}", where_, mark.line + 1))
+      .field(name.empty() || path_.empty() ? path_ + name : path_ + "." + name);
 }
 
 }  // namespace octet

@@ -28,14 +28,18 @@ class YamlMap {
   YamlMap map(const std::string& name);
   std::vector<YamlMap> list(const std::string& name);
   void ignore(const std::string& name) { taken_.insert(name); }
-  // Throws kUsage Error for a field that nobody has taken.
+  // Throws kUsage Error for a field that nobody has taken; those that were taken are the known
+  // ones.
   void finish() const;
 
   const std::string& path() const { return path_; }
+  // With the line of the field, or of the map that lacks it.
   Error wrong(const std::string& name, const std::string& expected, const std::string& found) const;
 
  private:
+  YAML::Node find(const std::string& name) const;
   YAML::Node take(const std::string& name);
+  Error error(const char* what, const std::string& name, const YAML::Mark& mark) const;
 
   YAML::Node node_;
   std::string where_, path_;

@@ -148,6 +148,14 @@ class Quant(unittest.TestCase):
         for flag in "--trust_remote_code", "--tag", "--debug", "--model_type":
             self.assertIn(f"note: {flag} has no effect", run.stderr)
 
+    def test_little_calibration_text_or_none(self):
+        self.assertIn("octet: note: data-free: no calibration text needed", self.quant("--quant_type", "w8a16").stderr)
+        few = self.dir / "few.jsonl"
+        few.write_text('{"text": "Rain falls."}\n')
+        run = self.quant(*self.practice(STATIC), "--calib_file", few, "--overwrite")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertRegex(run.stderr, r"octet: warning: \d+ tokens calibrate static ranges; text of at least 512 is advised")
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=1)

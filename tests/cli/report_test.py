@@ -111,6 +111,7 @@ class Report(Verbs):
         report, text = self.check_page(out)
         found = json.loads(self.good("eval", LLAMA, out, "--text", TEXT, "--passages", 8, "--json", "--quiet"))[1]
         self.assertEqual(report["measured"]["models"][1]["kl"], found["kl"])
+        self.assertEqual(report["measured"]["passages"], 8)
         self.assertIn(f"{found['kl']:.5f}<br><small class=\"soft\">[", text)
         self.assertIn(f"{found['perplexity']:.3f}", text)
         self.good("check", out)
@@ -161,6 +162,10 @@ class Eval(Verbs):
         flags = ["--text", TEXT, "--passages", 5, "--yes-no", yes_no, "--choices", choices, "--layers", "--quiet"]
         result = json.loads(self.good("eval", LLAMA, out, LLAMA, *flags, "--json"))
         reference, quantized, same = result
+        for model in result:
+            self.assertEqual([model[key] for key in ("text", "passages", "max_tokens")], [TEXT.name, 5, 512])
+            self.assertEqual(model["tokens"], reference["tokens"])
+            self.assertNotIn("window", model)
         self.assertEqual([reference["kl"], reference["top5"], reference["largest_logit_error"]], [0, 1, 0])
         self.assertNotIn("kl_interval", reference)
         self.assertEqual([same["kl"], same["perplexity_ratio"], same["largest_logit_error"]], [0, 1, 0])
@@ -177,6 +182,7 @@ class Eval(Verbs):
         right = [max(range(3), key=lambda i: sums[i] / len(q["choices"][i])) == q["gold"] for q, sums in zip(questions, golden)]
         self.assertAlmostEqual(reference["acc_norm"], sum(right) / 3)
         table = self.good("eval", LLAMA, out, *flags)
+        self.assertIn(f"{TEXT.name}: 5 passages of at most 512 tokens; {reference['tokens']} tokens predicted", table)
         for words in "KL per token", "same top-5", "largest logit error", "choices acc_norm", "signal-to-noise in dB", "[":
             self.assertIn(words, table)
 
@@ -205,6 +211,15 @@ class Eval(Verbs):
         self.assertEqual(whole["tokens"], wide["tokens"])
         self.assertLess(wide["perplexity"], whole["perplexity"])
         self.assertIn("perplexity_interval", whole)
+        # All but the first token are predicted; windows that begin every 64 tokens until one holds the last of them.
+        tokens = whole["tokens"] + 1
+        windows = 1 + max(0, -(-(tokens - 256) // 64))
+        which = {"text": "long.txt", "passages": 1, "window": 256, "stride": 64, "windows": windows}
+        self.assertEqual({key: wide[key] for key in which}, which)
+        self.assertNotIn("max_tokens", wide)
+        self.assertEqual(whole["stride"], 32)
+        table = self.good("eval", LLAMA, "--text", file, "--window", 256, "--stride", 64, "--quiet")
+        self.assertIn(f"long.txt: 1 passage in {windows} windows of 256 tokens, stride 64; {tokens - 1} tokens predicted", table)
 
     def test_wrong_input(self):
         self.bad(2, "nothing to evaluate on", "eval", LLAMA)

@@ -1,4 +1,5 @@
 """What the tests of the command line share. The program is the first argument of the test."""
+import json
 import pathlib
 import shutil
 import subprocess
@@ -33,13 +34,17 @@ class Verbs(unittest.TestCase):
         run = octet(*args, **options)
         self.assertEqual(run.returncode, code, f"{args}: {run.stdout}{run.stderr}")
         lines = [line for line in run.stderr.splitlines()
-                 if not line.startswith(("octet: note:", "quantize:")) and "Run with --help" not in line]
+                 if not line.startswith(("octet: note:", "octet: warning:", "quantize:")) and "Run with --help" not in line]
         self.assertEqual(len(lines), 1, run.stderr)
         for word in [words] if isinstance(words, str) else words:
             self.assertIn(word, lines[0])
 
     def quantize(self, model, out, *more):
         return self.good("quantize", "--model_path", model, "--save_directory", out, "--calib_file", CALIB, *more)
+
+    def types_of(self, out):
+        self.good("check", out)
+        return json.loads((out / "quant_model_description.json").read_text())
 
     def nothing_left(self):
         self.assertEqual(list(self.dir.iterdir()), [])

@@ -32,10 +32,22 @@ def run(program, *args):
     return subprocess.run([program, *map(str, args)], capture_output=True, text=True, timeout=300, env=one_thread)
 
 
-def quantize(program, model, out, flags):
-    result = run(program, "quantize", "--model_path", model, "--save_directory", out, "--quiet", "--calib_texts", *TEXTS,
-                 *flags)
+def quantize(program, model, out, flags, calibration=("--calib_texts", *TEXTS)):
+    result = run(program, "quantize", "--model_path", model, "--save_directory", out, "--quiet", *calibration, *flags)
     assert result.returncode == 0, result.stderr
+
+
+def write_safetensors(file, tensors, metadata=None):
+    """tensors: name -> [dtype, shape, bytes]."""
+    header, data = {}, b""
+    if metadata:
+        header["__metadata__"] = metadata
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 class Weights:
@@ -56,15 +68,7 @@ class Weights:
         self.tensors[name] = [dtype, list(values.shape), values.tobytes()]
 
     def save(self):
-        header, data = {}, b""
-        if self.metadata:
-            header["__metadata__"] = self.metadata
-        for name, (dtype, shape, raw) in self.tensors.items():
-            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
-            data += raw
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        self.file.write_bytes(struct.pack("<Q", len(text)) + text + data)
+        write_safetensors(self.file, self.tensors, self.metadata)
 
 
 def change_json(file, change):
@@ -85,6 +89,44 @@ def floats(values, dtype):
     if dtype == "BF16":
         return (values.view(numpy.uint32) >> 16).astype(numpy.uint16)
     return values.astype({"F32": numpy.float32, "F16": numpy.float16}[dtype])
+
+
+RANDOM_VOCABULARY = 160
+
+
+def random_llama(folder, kv_heads, biases=False):
+    """A float LLaMA of 8 heads with random weights, whose heads and channels 2, 4 and 8 ranks can share; and, as it has no
+    tokenizer, calibration tokens beside it: {folder}/tokens.json. `biases`: on every linear."""
+    rng = numpy.random.default_rng(1)
+    hidden, size, inter, layers = 64, 8, 192, 2
+    linears = {"self_attn.q_proj": (8 * size, hidden), "self_attn.k_proj": (kv_heads * size, hidden),
+               "self_attn.v_proj": (kv_heads * size, hidden), "self_attn.o_proj": (hidden, 8 * size),
+               "mlp.gate_proj": (inter, hidden), "mlp.up_proj": (inter, hidden), "mlp.down_proj": (hidden, inter)}
+    tensors = {}
+
+    def store(name, values):
+        tensors[name] = ["BF16", list(values.shape), floats(values, "BF16").tobytes()]
+    store("model.embed_tokens.weight", rng.normal(size=(RANDOM_VOCABULARY, hidden)))
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}."
+        for module, (n, k) in linears.items():
+            store(f"{prefix}{module}.weight", rng.normal(size=(n, k)) * 1.5 / k ** 0.5)
+            if biases:
+                store(f"{prefix}{module}.bias", rng.normal(size=n) * 0.3)
+        for norm in "input_layernorm", "post_attention_layernorm":
+            store(f"{prefix}{norm}.weight", rng.uniform(0.5, 1.5, hidden))
+    store("model.norm.weight", numpy.ones(hidden))
+    store("lm_head.weight", rng.normal(size=(RANDOM_VOCABULARY, hidden)) / hidden ** 0.5)
+    folder.mkdir()
+    write_safetensors(folder / "model.safetensors", tensors)
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": inter,
+        "num_hidden_layers": layers, "num_attention_heads": 8, "num_key_value_heads": kv_heads, "head_dim": size,
+        "vocab_size": RANDOM_VOCABULARY, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "hidden_act": "silu", "tie_word_embeddings": False, "attention_bias": biases, "mlp_bias": biases,
+        "torch_dtype": "bfloat16"}, indent=2))
+    tokens = rng.integers(0, RANDOM_VOCABULARY, (6, 32)).tolist()
+    (folder / "tokens.json").write_text(json.dumps(tokens))
 
 
 def same_files(a, b):

@@ -161,6 +161,10 @@ GOOD = {
 }
 
 
+# Types of folders.TYPES that vLLM-Ascend refuses in a float16 model, as qwen is; it takes them in bfloat16.
+PER_TOKEN = "dynamic", "mix", "dynamic, int8 cache", "recipe"
+
+
 class LoaderWalk(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -172,11 +176,16 @@ class LoaderWalk(unittest.TestCase):
             folders.quantize(OCTET, model, cls.static[name], ["--disable_names", "none"])
 
     def verdicts(self, folder):
-        """(octet check's errors, the walk's problems), each a list of texts; empty = good."""
+        """(octet check's errors, the walk's problems), each a list of texts; empty = good. Both warn of the same scales
+        per token."""
         run = folders.run(OCTET, "check", folder, "--json")
-        findings = [f for f in json.loads(run.stdout)["findings"] if f["severity"] == "error"]
+        all_findings = json.loads(run.stdout)["findings"]
+        findings = [f for f in all_findings if f["severity"] == "error"]
         self.assertEqual(run.returncode, 1 if findings else 0, run.stderr)
-        problems, walked = loader_walk.walk(folder)
+        problems, warnings, walked = loader_walk.walk(folder)
+        if walked is not None:
+            self.assertEqual([f["tensor"] for f in all_findings if "scales per token" in f["problem"]],
+                             [tensor for tensor, words in warnings])
         return ([f"{f['tensor']}: {f['problem']}" for f in findings],
                 [f"{loader}: {tensor}: {words}" for loader, found in problems.items() for tensor, words in found], walked)
 
@@ -190,6 +199,8 @@ class LoaderWalk(unittest.TestCase):
                     folders.quantize(OCTET, model, out, flags)
                     errors, problems, walked = self.verdicts(out)
                     self.assertEqual((errors, problems), ([], []))
+                    per_token = name == "qwen" and kind in PER_TOKEN
+                    self.assertEqual(len(loader_walk.warnings_of(walked)), per_token)
                     # Sliced for 2, 4 and 8 ranks it is computed as by one; 6 heads cannot be shared by 4 or 8.
                     ranks = loader_compute.check_ranks(walked, [2, 4, 8], tokens=2, layers=1)
                     for tp, entry in ranks.items():
@@ -235,6 +246,11 @@ class LoaderWalk(unittest.TestCase):
         self.assertIn("vllm-ascend: takes it", run.stdout)
         self.assertIn("tp 2:", run.stdout)
         self.assertEqual(numpy.load(out).shape, (3, 2048))
+        dynamic = self.dir / "dynamic"
+        folders.quantize(OCTET, folders.MODELS["qwen"], dynamic, folders.TYPES["dynamic"])
+        run = folders.run(sys.executable, tool, dynamic)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("warning: model.layers.0.self_attn.q_proj.weight: vLLM-Ascend refuses", run.stdout)
         broken = self.change("qwen", BROKEN["q in float"][0])
         run = folders.run(sys.executable, tool, broken, "--json")
         self.assertEqual(run.returncode, 1, run.stderr)

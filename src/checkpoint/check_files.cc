@@ -1,0 +1,166 @@
+#include "src/checkpoint/check_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "src/base/error.h"
+#include "src/base/json.h"
+
+namespace octet {
+namespace {
+
+class FileChecker {
+ public:
+  FileChecker(const ModelFolder& folder, Findings& findings)
+      : folder_(folder),
+        path_(folder.path()),
+        config_file_(folder.path() / "config.json"),
+        raw_(folder.config().raw),
+        findings_(findings) {}
+
+  void run() {
+    if (!folder_.quantized()) refuse_int8();
+    if (folder_.ascend()) check_descriptions();
+    check_tokenizer();
+    if (folder_.ascend()) check_beside_weights();
+    check_unique_keys(config_file_);
+    if (folder_.ascend()) check_config();
+    check_stray_files();
+  }
+
+ private:
+  // The dictionary in config.json, or null.
+  const ordered_json* dictionary() const {
+    const auto it = raw_.find("quantization_config");
+    return it != raw_.end() && it->is_object() ? &*it : nullptr;
+  }
+
+  void refuse_int8() {
+    const auto& all = folder_.tensors().all();
+    if (std::none_of(all.begin(), all.end(),
+                     [](const TensorView* t) { return t->dtype == DType::kI8; }))
+      return;
+    Finding& f = findings_.error("", "int8 tensors, but no quantization description");
+    f.expected = "quant_model_description.json";
+    f.remedy = "copy it from where the weights came from";
+  }
+
+  void check_descriptions() {
+    if (const std::vector<fs::path> files = description_files(path_); files.size() > 1) {
+      Finding& f = findings_.error("", "more than one quantization description");
+      f.found = files[0].filename().string() + " and " + files[1].filename().string();
+      f.remedy = "MindIE refuses it; keep the one that belongs to the weights";
+    }
+    const fs::path file = path_ / "quant_model_description.json";
+    if (!fs::exists(file)) {
+      Finding& f = findings_.warning("", "no quant_model_description.json");
+      f.found = folder_.description()->source;
+      f.remedy = "MindIE's runtime and current vLLM-Ascend look for that file";
+    }
+    if (folder_.int8_kv())
+      for (const char* key : {"kv_cache_type", "kv_quant_type"})
+        if (const ordered_json& d = folder_.description()->raw; !d.contains(key)) {
+          Finding& f = findings_.warning("", fmt::format("the description lacks {}", key));
+          f.file = folder_.description()->source;
+          f.expected = "C8";
+          f.remedy = "vLLM-Ascend reads kv_cache_type, MindIE kv_quant_type: write both";
+        }
+    if (const ordered_json* d = dictionary()) {
+      size_t entries = 0;
+      for (const auto& [key, unused] : d->items()) entries += key.find('.') != std::string::npos;
+      if (entries == 0) {
+        Finding& f = findings_.warning("", "a partial quantization_config");
+        f.file = config_file_.string();
+        f.expected = "an entry for every tensor, or no quantization_config";
+        f.remedy = "vLLM-Ascend ends with KeyError; remove it";
+      } else if (fs::exists(file)) {
+        check_same_description(*d, file);
+      }
+    }
+    if (fs::exists(file)) check_unique_keys(file);
+  }
+
+  void check_same_description(const ordered_json& dictionary, const fs::path& file) {
+    const ordered_json other = parse_ordered_json(read_text(file), file.string());
+    for (const auto& [key, type] : dictionary.items())
+      if (key.find('.') != std::string::npos && (!other.contains(key) || other[key] != type)) {
+        Finding& f = findings_.error(key, "config.json and quant_model_description.json disagree");
+        f.expected = type.dump();
+        f.found = other.contains(key) ? other[key].dump() : "no entry";
+        f.remedy = "vLLM-Ascend reads the former, MindIE the latter; make them equal";
+        return;  // one is enough: they are two different descriptions
+      }
+  }
+
+  void check_unique_keys(const fs::path& file) {
+    try {
+      parse_json(read_text(file), file.string(), 128, /*unique_keys=*/true);
+    } catch (const Error& e) {
+      findings_.error("", e.what());
+    }
+  }
+
+  // Weight files that loaders would read beside ours.
+  void check_stray_files() {
+    std::set<std::string> ours;
+    for (const auto& file : folder_.tensors().files())
+      ours.insert(file->path().filename().string());
+    for (const auto& entry : fs::directory_iterator(path_)) {
+      const std::string name = entry.path().filename().string();
+      if (!name.ends_with(".safetensors") || ours.contains(name)) continue;
+      Finding& f = findings_.error("", "a weight file that the index does not name");
+      f.file = entry.path().string();
+      f.remedy = "vLLM loads every *.safetensors file; remove it";
+    }
+  }
+
+  void check_config() {
+    if (!raw_.contains("torch_dtype")) {
+      Finding& f = findings_.error("", "config.json has no torch_dtype");
+      f.file = config_file_.string();
+      f.remedy = "MindIE demands it, and it decides how deq_scale is read; add it";
+    }
+    const ordered_json* d = dictionary();
+    if (d == nullptr || !d->contains("quant_method") || d->at("quant_method") == "") return;
+    Finding& f = findings_.error("", "quantization_config names another quant_method");
+    f.file = config_file_.string();
+    f.expected = "no quant_method";
+    f.found = d->at("quant_method").dump();
+    f.remedy = "vLLM-Ascend would not take the checkpoint for its own; remove the key";
+  }
+
+  void check_tokenizer() {
+    if (!fs::exists(path_ / "tokenizer.json"))
+      findings_.warning("", "no tokenizer.json").remedy =
+          "copy the tokenizer's files from the float model";
+  }
+
+  void check_beside_weights() {
+    if (fs::exists(path_ / "model.safetensors.index.json"))
+      findings_.error("", "an index file of the float model").remedy =
+          "vLLM would skip the quantized files; remove model.safetensors.index.json";
+    const auto mode = fs::status(config_file_).permissions();
+    if ((mode & (fs::perms::group_write | fs::perms::others_all)) != fs::perms::none) {
+      Finding& f = findings_.warning("", "config.json can be read or written by others");
+      f.file = config_file_.string();
+      f.expected = "mode 640 or stricter";
+      f.found = fmt::format("{:o}", static_cast<unsigned>(mode));
+      f.remedy = "MindIE refuses it: chmod 640";
+    }
+  }
+
+  const ModelFolder& folder_;
+  fs::path path_, config_file_;
+  const ordered_json& raw_;
+  Findings& findings_;
+};
+
+}  // namespace
+
+void check_files(const ModelFolder& folder, Findings& findings) {
+  FileChecker(folder, findings).run();
+}
+
+}  // namespace octet

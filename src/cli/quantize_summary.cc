@@ -1,0 +1,84 @@
+// What `octet quantize` says at its end: where the bytes are, and what stayed in float.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "src/base/progress.h"
+#include "src/checkpoint/model_folder.h"
+#include "src/cli/quantize.h"
+
+namespace octet::cli {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+// Roles in the order of the model; a role of several types is named once.
+Rows size_rows(const QuantizeSummary& s) {
+  const auto size = [](uint64_t bytes) { return bytes == 0 ? "-" : format_bytes(bytes); };
+  Rows rows = {{"tensors", "type", "count", "before", "after"}};
+  std::string last;
+  for (const SummaryRow& r : s.rows) {
+    rows.push_back({r.role == last ? "" : r.role, r.type, std::to_string(r.count),
+                    size(r.bytes_before), size(r.bytes_after)});
+    last = r.role;
+  }
+  rows.push_back({"all", "", "", format_bytes(s.bytes_before), format_bytes(s.bytes_after)});
+  return rows;
+}
+
+// Ascending numbers as "0-4, 7", in lines that leave room beside them.
+std::vector<std::string> ranges(const std::vector<int64_t>& numbers) {
+  constexpr size_t kWidth = 20;
+  std::vector<std::string> lines = {""};
+  for (size_t i = 0; i < numbers.size();) {
+    const size_t first = i++;
+    while (i < numbers.size() && numbers[i] == numbers[i - 1] + 1) ++i;
+    std::string range = std::to_string(numbers[first]);
+    if (i - first > 1) range += fmt::format("-{}", numbers[i - 1]);
+    if (lines.back().size() + range.size() > kWidth) lines.emplace_back();
+    lines.back() += range + (i < numbers.size() ? ", " : "");
+  }
+  return lines;
+}
+
+// A row for every role and reason: "--disable_level: score 6.6" for one linear, "--disable_level"
+// for several whose scores differ.
+Rows kept_rows(const QuantizeSummary& s) {
+  struct Linears {
+    std::vector<int64_t> layers;  // the head has none
+    std::string reason;
+  };
+  std::map<std::string, std::map<std::string, Linears>> roles;
+  for (const auto& [name, reason] : s.kept) {
+    const std::string kind = reason.substr(0, reason.find(": "));
+    const auto [it, first] =
+        roles[name.substr(name.rfind('.') + 1)].try_emplace(kind, Linears{{}, reason});
+    if (it->second.reason != reason) it->second.reason = kind;
+    if (const auto layer = layer_of(name)) it->second.layers.push_back(*layer);
+  }
+  Rows rows = {{"kept in float", "layers", "why"}};
+  const auto add = [&](std::string role) {
+    for (auto& [kind, linears] : roles[role]) {
+      std::sort(linears.layers.begin(), linears.layers.end());  // names had 10 before 2
+      std::string why = linears.reason;
+      for (const std::string& layers : ranges(linears.layers)) {
+        rows.push_back({role, layers, why});
+        role = why = "";
+      }
+    }
+  };
+  for (LinearKind kind : kLinearKinds) add(linear_short_name(kind));
+  add("lm_head");
+  if (s.kept.empty()) rows.push_back({"nothing", "", ""});
+  return rows;
+}
+
+}  // namespace
+
+void report(const QuantizeSummary& s, const std::string& target) {
+  fmt::print("{}\n{}\n{} in {}\n", format_table(size_rows(s), {false, false, true, true, true}),
+             format_table(kept_rows(s), {false, false, false}), target, format_seconds(s.seconds));
+}
+
+}  // namespace octet::cli
