@@ -21,7 +21,7 @@ namespace {
 constexpr size_t kPromptLogprobRows = 32;
 
 // While nothing runs, the other ranks are asked this often whether they are there.
-constexpr auto kPingInterval = std::chrono::seconds(1);
+constexpr auto kPingInterval = std::chrono::milliseconds(250);
 
 // Bounds within which the sampler's arithmetic stays finite.
 constexpr double kMaxBias = 1e6, kMaxNumber = std::numeric_limits<double>::max();
