@@ -158,16 +158,17 @@ MpiJob::MpiJob(const Options& options) : mpi_(load()) {
   host_rank_ = static_cast<size_t>(host_rank);
   host_size_ = static_cast<size_t>(host_size);
   const size_t ranks = static_cast<size_t>(size);
+  // Rank 0 is to notice first, and tells: the others only end where it is not there any more.
+  const double patience = rank == 0 ? options.patience : 4 * options.patience;
   if (host_size_ < ranks) {
-    ranks_ = std::make_unique<MpiCommunicator>(*mpi_, static_cast<size_t>(rank), ranks,
-                                               options.patience);
+    ranks_ = std::make_unique<MpiCommunicator>(*mpi_, static_cast<size_t>(rank), ranks, patience);
     return;
   }
   void* space = mpi_->share(SharedCollectives::bytes(ranks));
   if (space == nullptr) throw Error("the ranks of this host have no memory to share");
   const bool crowded = ranks * options.threads > allowed_cpus().size();
-  ranks_ = std::make_unique<HostCommunicator>(space, static_cast<size_t>(rank), ranks,
-                                              options.patience, crowded);
+  ranks_ = std::make_unique<HostCommunicator>(space, static_cast<size_t>(rank), ranks, patience,
+                                              crowded);
 }
 
 MpiJob::~MpiJob() {
