@@ -36,6 +36,19 @@ foreach(kills 8 100)
 endforeach()
 set_tests_properties(resume_8 PROPERTIES LABELS fast TIMEOUT 600)
 set_tests_properties(resume_100 PROPERTIES LABELS slow TIMEOUT 3600)
+# Several ranks of this host: the tokens of one, and faults; at length: ctest -L slow.
+if(TARGET octet_mpi)
+  foreach(much "" --thorough)
+    set(name ranks)
+    if(much)
+      set(name ranks_thorough)
+    endif()
+    add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/ranks_test.py
+                                  $<TARGET_FILE:octet> ${much})
+  endforeach()
+  set_tests_properties(ranks PROPERTIES LABELS fast TIMEOUT 600)
+  set_tests_properties(ranks_thorough PROPERTIES LABELS slow TIMEOUT 3600)
+endif()
 # With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI
 # client, and numpy.
 set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)

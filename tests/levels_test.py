@@ -4,7 +4,7 @@ import pathlib
 import re
 import sys
 
-LEVELS = ["base", "machine", "checkpoint", "text", "kernels", "model", "quant", "eval", "dist",
+LEVELS = ["base", "machine", "checkpoint", "text", "dist", "kernels", "model", "quant", "eval",
           "engine", "server", "cli"]
 # quant and engine meet at the checkpoint and at model; they do not know each other.
 FORBIDDEN = {("engine", "quant"), ("server", "quant"), ("server", "eval")}

@@ -68,7 +68,15 @@ json flag_json(const std::string& text, const std::string& flag, json::value_t t
   throw usage_error("is not what this option takes").file(flag).expected(expected).found(text);
 }
 
-void notice(const std::string& text) { fmt::print(stderr, "octet: note: {}\n", as_typed(text)); }
+namespace {
+bool silent = false;
+}
+
+void notice(const std::string& text) {
+  if (!silent) fmt::print(stderr, "octet: note: {}\n", as_typed(text));
+}
+
+void silence_notices() { silent = true; }
 
 void warning(const std::string& text) {
   fmt::print(stderr, "octet: warning: {}\n", as_typed(text));

@@ -28,6 +28,7 @@ void add_inspect(CLI::App& app);
 void add_check(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_completion(CLI::App& app);
 
 // Arguments with `_` in the names of long options turned into `-`: `--model_path=a_b` becomes
@@ -46,6 +47,8 @@ json flag_json(const std::string& text, const std::string& flag, json::value_t t
 
 // A one-line remark on stderr, and one about what may well be wrong.
 void notice(const std::string& text);
+// From now on they are left out.
+void silence_notices();
 void warning(const std::string& text);
 
 // A table for people: columns padded to the widest cell; `right` says which are right-aligned.

@@ -10,6 +10,8 @@
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
 #include "src/cli/spelling.h"
+#include "src/dist/launch.h"
+#include "src/dist/mpi_job.h"
 
 namespace {
 
@@ -21,6 +23,7 @@ int run(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.require_subcommand(1);
   app.footer("`octet VERB --help` explains a verb. Names of options may be spelled with _ or -.");
+  if (in_job() || MpiJob::follows()) cli::silence_notices();  // another process gives them
   cli::add_quantize(app);
   cli::add_serve(app);
   cli::add_chat(app);
@@ -32,6 +35,7 @@ int run(int argc, char** argv) {
   cli::add_check(app);
   cli::add_convert(app);
   cli::add_bench(app);
+  cli::add_plan(app);
   cli::add_completion(app);
   if (argc == 1) {
     fmt::print("{}", app.help());

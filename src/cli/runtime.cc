@@ -14,15 +14,15 @@ namespace {
 
 constexpr uint64_t kDefaultKvBytes = uint64_t{4} << 30;
 
-// Pages of the KV cache: what was asked for, else half of the memory that the weights leave, within
-// the default and what the running sequences can use at all.
-size_t kv_blocks(const RuntimeOptions& options, const ModelConfig& config, kernels::FloatType type,
+// Pages of this rank's KV cache: what was asked for, else half of the memory that the weights
+// leave, within the default and what the running sequences can use at all.
+size_t kv_blocks(const RuntimeOptions& options, const RankShape& shape, kernels::FloatType type,
                  uint64_t weights, size_t max_model_len) {
-  const uint64_t page = KvCache::block_bytes(config, type);
+  const uint64_t page = KvCache::block_bytes(shape, type);
   const size_t one = blocks_for(max_model_len);
   uint64_t bytes = options.kv_bytes;
   if (bytes == 0) {
-    const uint64_t limit = memory_limit_bytes();
+    const uint64_t limit = memory_limit_bytes() / options.ranks_on_host;
     bytes = std::min(kDefaultKvBytes, limit > weights ? (limit - weights) / 2 : 0);
   }
   const size_t blocks = std::min<size_t>(bytes / page, options.max_sequences * one);
@@ -69,9 +69,12 @@ Runtime::Runtime(const RuntimeOptions& options)
   engine_options_.max_batched_tokens = options.max_batched_tokens;
   engine_options_.max_queue = options.max_queue;
   engine_options_.kv_type = kv_type_of(options, *folder_);
+  const size_t ranks = options.ranks == nullptr ? 1 : options.ranks->size();
+  const RankShape shape(config, make_shard(config, ranks == 1 ? 0 : options.ranks->rank(), ranks));
   engine_options_.kv_blocks =
-      kv_blocks(options, config, engine_options_.kv_type, folder_->tensors().total_bytes(),
+      kv_blocks(options, shape, engine_options_.kv_type, folder_->tensors().total_bytes() / ranks,
                 engine_options_.max_model_len);
+  engine_options_.on_lost_rank = options.on_lost_rank;
   std::vector<int64_t> eos = config.eos_token_ids;
   eos.insert(eos.end(), generation_.eos_token_ids.begin(), generation_.eos_token_ids.end());
   for (int64_t id : eos)
@@ -79,7 +82,19 @@ Runtime::Runtime(const RuntimeOptions& options)
         engine_options_.eos_ids.end())
       engine_options_.eos_ids.push_back(static_cast<int32_t>(id));
   team_ = std::make_unique<ThreadTeam>();
-  model_ = std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens);
+  model_ =
+      std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens, options.ranks);
+  if (options.ranks == nullptr) return;
+  // A page number stands for the same tokens on all ranks; the one with least memory decides.
+  float fewest = -static_cast<float>(engine_options_.kv_blocks);
+  options.ranks->maximum({&fewest, 1});
+  options.ranks->check();
+  engine_options_.kv_blocks = static_cast<size_t>(-fewest);
+}
+
+void Runtime::follow() {
+  KvCache cache(model_->shape(), engine_options_.kv_blocks, engine_options_.kv_type);
+  model_->follow(cache);
 }
 
 std::unique_ptr<Engine> Runtime::start(EngineObserver* observer) {

@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,6 +24,10 @@ struct RuntimeOptions {
   size_t max_queue = 4096;
   uint64_t kv_bytes = 0;                      // 0 = what memory allows, at most 4 GiB
   std::optional<kernels::FloatType> kv_type;  // nothing = the checkpoint's, else bfloat16
+  // The ranks that share the model, and how many of them this host's memory; null = the only one.
+  Communicator* ranks = nullptr;
+  size_t ranks_on_host = 1;
+  std::function<void(const std::string&)> on_lost_rank;  // as in EngineOptions
 };
 
 class Runtime {
@@ -37,6 +42,8 @@ class Runtime {
   const GenerationConfig& generation() const { return generation_; }
   const EngineOptions& engine_options() const { return engine_options_; }
   std::unique_ptr<Engine> start(EngineObserver* observer = nullptr);
+  // On all ranks but the first: works for rank 0 until that ends. Throws RankError.
+  void follow();
 
  private:
   std::shared_ptr<const ModelFolder> folder_;

@@ -1,14 +1,24 @@
 // `octet serve`: the OpenAI API, in place of `python -m vllm.entrypoints.openai.api_server`.
 #include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
+#include <signal.h>
+#include <unistd.h>
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
+#include <fstream>
 #include <memory>
+#include <thread>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/cli/serve_flags.h"
+#include "src/dist/launch.h"
+#include "src/dist/mpi_job.h"
 #include "src/machine/cpu.h"
+#include "src/machine/topology.h"
 #include "src/server/listener.h"
 
 namespace octet::cli {
@@ -24,13 +34,116 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
                                                                     : f.runtime.tokenizer));
 }
 
+sigset_t job_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGINT);
+  ::sigaddset(&set, SIGTERM);
+  return set;
+}
+
+constexpr int kRaySaid = 3;  // octet_ray has told the user
+
+// After a rank is lost: so long /health says 503 and requests get an error.
+constexpr auto kLastAnswers = std::chrono::seconds(1);
+
+// The words of this process's own command line, the program by its full path.
+std::vector<std::string> own_command() {
+  std::ifstream line("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (std::string word; std::getline(line, word, '\0');) words.push_back(word);
+  words.at(0) = fs::read_symlink("/proc/self/exe").string();
+  return words;
+}
+
+// Starts the ranks and waits for them.
+void run_ranks(const ServeFlags& f) {
+  // What is wrong with the model or the address is to show once.
+  make_shard(ModelFolder(f.runtime.model).config(), 0, f.tensor_parallel);
+  { const server::Listener probe(f.server); }
+  if (f.tensor_parallel > allowed_cores())
+    notice(fmt::format("{} ranks share {} cores: they take turns", f.tensor_parallel,
+                       allowed_cores()));
+  const bool ray = f.backend == "ray";
+  const JobEnd end =
+      run_job(f.tensor_parallel, own_command(), ray ? Launcher::kRay : Launcher::kMpirun);
+  if (end.code != 0 && !end.said && !(ray && end.code == kRaySaid))
+    fmt::print(stderr, "octet: error: the ranks have ended (the launcher: exit code {})\n",
+               end.code);
+  if (end.code != 0) throw Exit{end.code == 2 ? 2 : 1};
+}
+
+void serve(ServeFlags& f, MpiJob* job);
+
 void run(ServeFlags& f) {
   resolve(f);
+  if (!MpiJob::joined()) {
+    if (f.tensor_parallel > 1) return run_ranks(f);
+    return serve(f, nullptr);
+  }
+  // Before there are other threads, MPI's among them, so that none of them gets one.
+  const sigset_t signals = job_signals();
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  MpiJob::Options options;
+  MpiJob job(options);
+  take_cores(job.rank_on_host(), job.ranks_on_host());
+  Communicator& ranks = job.ranks();
+  if (f.tensor_parallel != 1 && f.tensor_parallel != ranks.size())
+    throw Error("the job has another number of ranks", ErrorKind::kUsage)
+        .field("--tensor-parallel-size")
+        .expected(fmt::format("{}, as many as the launcher started", ranks.size()))
+        .found(std::to_string(f.tensor_parallel));
+  f.runtime.ranks = &ranks;
+  f.runtime.ranks_on_host = job.ranks_on_host();
+  if (ranks.rank() == 0) {
+    lead_job();
+    return serve(f, &job);
+  }
+  // Signals are for rank 0, which tells the others: here they stay blocked.
+  try {
+    Runtime runtime(f.runtime);
+    runtime.follow();
+  } catch (const RankError&) {  // rank 0 says so
+    ::_exit(1);
+  }
+}
+
+// SIGINT and SIGTERM of a job's rank 0. mpirun sends SIGTERM, too, when another rank has ended:
+// then the engine is about to find that out, and the server is to answer so until it stops.
+void obey_signals(server::Server& server, const std::atomic<bool>& lost) {
+  std::thread([&] {
+    sigset_t set = job_signals();
+    for (int signal = 0, count = 0;; ++count) {
+      ::sigwait(&set, &signal);
+      if (count == 0) std::this_thread::sleep_for(kLastAnswers / 2);
+      if (!lost) server.stop();
+    }
+  }).detach();
+}
+
+void serve(ServeFlags& f, MpiJob* job) {
   server::Listener listener(f.server);  // before anything is loaded
+  server::Server* running = nullptr;
+  std::atomic<bool> lost{false};
+  if (job != nullptr) {
+    f.server.handle_signals = false;
+    f.runtime.on_lost_rank = [&](const std::string& why) {
+      lost = true;
+      fmt::print(stderr, "octet: error: {}; the server ends\n", why);
+      report_end();
+      std::this_thread::sleep_for(kLastAnswers);
+      if (running != nullptr) running->stop();
+    };
+  }
+  // mpirun gives ranks a terminal of its own, whoever reads it in the end.
+  if (job != nullptr)
+    for (const auto& sink : spdlog::default_logger()->sinks())
+      if (auto* colored = dynamic_cast<spdlog::sinks::stdout_color_sink_mt*>(sink.get()))
+        colored->set_color_mode(spdlog::color_mode::never);
   Runtime runtime(f.runtime);
   const EngineOptions& engine_options = runtime.engine_options();
   const uint64_t kv = engine_options.kv_blocks *
-                      KvCache::block_bytes(runtime.folder().config(), engine_options.kv_type);
+                      KvCache::block_bytes(runtime.model().shape(), engine_options.kv_type);
   fmt::print(
       "{}, {} of weights, KV cache {} ({} tokens), up to {} tokens a request; {} threads, "
       "{}\n",
@@ -42,9 +155,14 @@ void run(ServeFlags& f) {
   const auto engine = runtime.start(&metrics);
   server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
                         listener);
+  running = &server;
+  if (job != nullptr) obey_signals(server, lost);
   fmt::print("Octet is ready at {}\n", server.url());
   std::fflush(stdout);
   server.run();
+  if (!lost) return;
+  // What the clients have not read yet is in the kernel's hands.
+  job->abort(1);
 }
 
 }  // namespace

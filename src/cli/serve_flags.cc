@@ -170,10 +170,9 @@ void check_parallel(const ServeFlags& f) {
         .found(std::to_string(n))
         .remedy(fmt::format("start with {} 1; one rank uses all cores of this host", flag));
   };
-  only_one(f.tensor_parallel, "--tp", "tensor parallelism");
   only_one(f.pipeline_parallel, "--pipeline-parallel-size", "pipeline parallelism");
   only_one(f.data_parallel, "--data-parallel-size", "data parallelism");
-  if (!f.backend.empty() && f.backend != "uni")
+  if (!f.backend.empty() && f.backend != "uni" && f.tensor_parallel == 1)
     notice(fmt::format("--distributed-executor-backend {}: one rank needs no launcher", f.backend));
 }
 
@@ -325,7 +324,8 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("--override-generation-config", f.override_generation_config, "JSON");
   app->add_option("--max-logprobs", f.server.max_logprobs, "per token; -1 = no bound")
       ->capture_default_str();
-  app->add_option("--tensor-parallel-size,--tp", f.tensor_parallel, "ranks; only 1 for now");
+  app->add_option("--tensor-parallel-size,--tp", f.tensor_parallel,
+                  "ranks: processes that share the model, at most one a query head");
   app->add_option("--pipeline-parallel-size,--pp", f.pipeline_parallel, "only 1");
   app->add_option("--data-parallel-size,--dp", f.data_parallel, "only 1");
   app->add_option("--distributed-executor-backend", f.backend,

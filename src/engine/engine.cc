@@ -20,6 +20,9 @@ namespace {
 // Rows of one step for which prompt logprobs may be wanted: bounds the logits buffer.
 constexpr size_t kPromptLogprobRows = 32;
 
+// While nothing runs, the other ranks are asked this often whether they are there.
+constexpr auto kPingInterval = std::chrono::milliseconds(250);
+
 // Bounds within which the sampler's arithmetic stays finite.
 constexpr double kMaxBias = 1e6, kMaxNumber = std::numeric_limits<double>::max();
 constexpr double kMinTopP = std::numeric_limits<double>::min();  // above 0
@@ -86,7 +89,7 @@ Engine::Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptio
       tokenizer_(tokenizer),
       options_(std::move(options)),
       observer_(observer),
-      cache_(model.config(), options_.kv_blocks, options_.kv_type) {
+      cache_(model.shape(), options_.kv_blocks, options_.kv_type) {
   OCTET_CHECK(options_.kv_blocks >= blocks_for(options_.max_model_len));
   OCTET_CHECK(options_.max_batched_tokens > 0 && options_.max_batched_tokens <= model.max_rows());
   OCTET_CHECK(options_.max_sequences > 0 && options_.max_sequences <= options_.max_batched_tokens);
@@ -154,6 +157,7 @@ std::optional<RequestId> Engine::submit(Request request) {
   std::unique_ptr<Sequence> s;
   {
     const std::lock_guard lock(mutex_);
+    if (lost_.load()) throw Error("another rank is lost: this server ends");
     if (stop_ || submitted_.size() + stats_.waiting >= options_.max_queue) return std::nullopt;
     s = std::make_unique<Sequence>(next_id_++, std::move(request), tokenizer_, options_.eos_ids);
     const RequestId id = s->id;
@@ -232,12 +236,18 @@ void Engine::loop() {
   model_.team().pin_caller();
   while (true) {
     heartbeat_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
+    bool ping = false;
     {
       std::unique_lock lock(mutex_);
       if (running_.empty() && waiting_.empty()) {
         sleeping_.store(true, std::memory_order_relaxed);
-        wake_.wait(lock,
-                   [&] { return stop_ || abort_all_ || !submitted_.empty() || !aborts_.empty(); });
+        const auto wanted = [&] {
+          return stop_ || abort_all_ || !submitted_.empty() || !aborts_.empty();
+        };
+        if (model_.ranks() == 1)
+          wake_.wait(lock, wanted);
+        else if (!wake_.wait_for(lock, kPingInterval, wanted))
+          ping = true;
         heartbeat_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
         sleeping_.store(false, std::memory_order_relaxed);
       }
@@ -246,9 +256,13 @@ void Engine::loop() {
     }
     Step step;
     try {
+      if (ping) model_.ping();
       schedule(step);
       publish();
       if (!step.batch.tokens.empty()) run(step);
+    } catch (const RankError& e) {
+      lose(e.what());
+      return;
     } catch (const std::exception& e) {
       // Our own failure (out of memory, say). Every running request ends, because the step may have
       // left any of them half changed; the waiting ones have no state yet, and the engine goes on.
@@ -270,6 +284,27 @@ void Engine::loop() {
   running_.clear();
   waiting_.clear();
   publish();
+  model_.release();
+}
+
+void Engine::lose(const std::string& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+    lost_.store(true);
+    std::move(submitted_.begin(), submitted_.end(), std::back_inserter(waiting_));
+    submitted_.clear();
+  }
+  const auto end = [&](const auto& all) {
+    for (const auto& s : all)
+      if (!s->finished) finish(*s, FinishReason::kError, why);
+  };
+  end(running_);
+  end(waiting_);
+  running_.clear();
+  waiting_.clear();
+  publish();
+  if (options_.on_lost_rank) options_.on_lost_rank(why);
 }
 
 // Pages for the sequence's first `tokens` tokens; preempts later arrivals when there are too few.

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -31,6 +32,9 @@ struct EngineOptions {
   size_t kv_blocks = 0;             // pages; at least blocks_for(max_model_len)
   kernels::FloatType kv_type = kernels::FloatType::kBF16;
   std::vector<int32_t> eos_ids;
+  // Called once, on the engine's thread, when another rank is lost: every request has ended with
+  // an error then, and no more are taken.
+  std::function<void(const std::string& why)> on_lost_rank;
 };
 
 struct EngineStats {
@@ -67,6 +71,8 @@ class Engine {
 
   EngineStats stats() const;
   const EngineOptions& options() const { return options_; }
+  // Whether it can still work: not after another rank is lost.
+  bool alive() const { return !lost_.load(); }
   // Seconds since the engine's loop last turned: large only when a step hangs.
   double seconds_since_heartbeat() const;
   // Waits until nothing runs or waits, at most `seconds`; then aborts the rest and waits for that.
@@ -78,6 +84,7 @@ class Engine {
   struct Step;
 
   void loop();
+  void lose(const std::string& why);
   void take_commands(std::unique_lock<std::mutex>& lock);
   void schedule(Step& step);
   bool make_room(Sequence& sequence, size_t tokens);
@@ -109,7 +116,7 @@ class Engine {
   bool stop_ = false;
 
   std::atomic<int64_t> heartbeat_{0};  // steady_clock ticks; written by the loop, read by /health
-  std::atomic<bool> sleeping_{false};
+  std::atomic<bool> sleeping_{false}, lost_{false};
   std::thread thread_;
 };
 

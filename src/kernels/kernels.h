@@ -43,6 +43,8 @@ struct Int8GemmArgs {
   bool accumulate;       // y += instead of y =
   const float* row_scale = nullptr;   // [m] multiplies the rows after `scale`; or none
   const float* float_bias = nullptr;  // [panels * int8_panel] added after the scales; or none
+  // [m, ldy] or nullptr: takes sum_k a w + bias' as they are, and y is left alone.
+  int32_t* sums = nullptr;
 };
 
 struct FloatGemmArgs {

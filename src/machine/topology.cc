@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <set>
 #include <sstream>
@@ -80,6 +81,26 @@ std::vector<int> allowed_cpus() {
   }
   first.insert(first.end(), siblings.begin(), siblings.end());
   return first;
+}
+
+void keep_to_cores(size_t part, size_t parts) {
+  const Topology t = load_topology();
+  std::map<int, std::vector<int>> cores;  // by their place in the machine
+  for (int cpu : affinity_cpus()) {
+    const int core = core_of(t.get(), cpu);
+    cores[core < 0 ? cpu : core].push_back(cpu);
+  }
+  const size_t first = cores.size() * part / parts;
+  const size_t last = std::max(first + 1, cores.size() * (part + 1) / parts);
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  size_t index = 0;
+  for (const auto& [place, cpus] : cores) {
+    if (index >= first && index < last)
+      for (int cpu : cpus) CPU_SET(static_cast<size_t>(cpu), &set);
+    ++index;
+  }
+  ::sched_setaffinity(0, sizeof(set), &set);
 }
 
 size_t allowed_cores() {

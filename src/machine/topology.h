@@ -11,6 +11,10 @@ namespace octet {
 // The CPU numbers this process may run on, ordered so that the first thread of each core comes
 // before its SMT siblings.
 std::vector<int> allowed_cpus();
+// Restricts this process to part `part` of `parts` of its cores, in the order in which they lie in
+// the machine, so that parts are as near together as they can be. With more parts than cores some
+// share one.
+void keep_to_cores(size_t part, size_t parts);
 // Physical cores among allowed_cpus().
 size_t allowed_cores();
 // CPUs' worth of time that the control group grants (2.5 = two and a half), or nothing when

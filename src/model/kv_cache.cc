@@ -8,19 +8,19 @@ kernels::FloatType kv_type(const ModelFolder& folder, kernels::FloatType otherwi
   return folder.int8_kv() ? kernels::FloatType::kI8 : otherwise;
 }
 
-KvCache::KvCache(const ModelConfig& config, size_t blocks, kernels::FloatType type)
+KvCache::KvCache(const RankShape& shape, size_t blocks, kernels::FloatType type)
     : blocks_(blocks),
-      page_elements_(as_size(config.kv_size()) * kBlockTokens),
+      page_elements_(shape.kv_size() * kBlockTokens),
       layer_bytes_(blocks * page_elements_ * kernels::float_type_size(type)),
       type_(type),
-      k_(layer_bytes_ * as_size(config.layers)),
-      v_(layer_bytes_ * as_size(config.layers)) {
+      k_(layer_bytes_ * shape.layers),
+      v_(layer_bytes_ * shape.layers) {
   OCTET_CHECK(blocks < size_t{1} << 31);
   for (size_t b = blocks; b > 0; --b) free_.push_back(static_cast<int32_t>(b - 1));
 }
 
-uint64_t KvCache::block_bytes(const ModelConfig& config, kernels::FloatType type) {
-  return 2 * static_cast<uint64_t>(config.layers * config.kv_size()) * kBlockTokens *
+uint64_t KvCache::block_bytes(const RankShape& shape, kernels::FloatType type) {
+  return 2 * uint64_t{shape.layers} * shape.kv_size() * kBlockTokens *
          kernels::float_type_size(type);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "src/checkpoint/model_folder.h"
+#include "src/dist/shard.h"
 #include "src/kernels/kernels.h"
 #include "src/machine/memory.h"
 
@@ -18,10 +19,10 @@ kernels::FloatType kv_type(const ModelFolder& folder, kernels::FloatType otherwi
 class KvCache {
  public:
   // `blocks` pages; a page number stands for the same tokens in every layer.
-  KvCache(const ModelConfig& config, size_t blocks, kernels::FloatType type);
+  KvCache(const RankShape& shape, size_t blocks, kernels::FloatType type);
 
   // Bytes that one page costs over all layers.
-  static uint64_t block_bytes(const ModelConfig& config, kernels::FloatType type);
+  static uint64_t block_bytes(const RankShape& shape, kernels::FloatType type);
 
   size_t blocks() const { return blocks_; }
   size_t free_blocks() const { return free_.size(); }

@@ -11,24 +11,24 @@ namespace {
 // Brings a row of q, k, v to the units of an int8 cache: k and v to its numbers, and k's scale into
 // q, since sum_d q (kq - offset) scale = sum_d (q scale) kq - a part that is the same for all keys,
 // which softmax does not see.
-void scale_for_cache(const ModelConfig& c, const KvScales& s, float* row) {
-  const size_t kv = as_size(c.kv_size()), hd = as_size(c.head_dim);
-  const size_t group = as_size(c.heads / c.kv_heads);
-  float* k = row + as_size(c.q_size());
+void scale_for_cache(const RankShape& c, const KvScales& s, float* row) {
+  const size_t kv = c.kv_size(), hd = c.head_dim;
+  float* k = row + c.q_size();
   float* v = k + kv;
   for (size_t i = 0; i < kv; ++i) {
     k[i] = k[i] / s.k_scale[i] + s.k_offset[i];
     v[i] = v[i] / s.v_scale[i] + s.v_offset[i];
   }
-  for (size_t h = 0; h < as_size(c.heads); ++h)
-    for (size_t d = 0; d < hd; ++d) row[h * hd + d] *= s.k_scale[h / group * hd + d];
+  for (size_t j = 0; j < c.kv_heads; ++j)
+    for (size_t h = c.queries[j].begin; h < c.queries[j].end; ++h)
+      for (size_t d = 0; d < hd; ++d) row[h * hd + d] *= s.k_scale[j * hd + d];
 }
 
 // Rotates q and k of rows [begin, end) and appends k and v to their pages.
-void rotate_and_store(const ModelConfig& c, const std::vector<SequenceChunk>& chunks, size_t begin,
+void rotate_and_store(const RankShape& c, const std::vector<SequenceChunk>& chunks, size_t begin,
                       size_t end, const KvView& kv, const KvScales& scales, StepBuffers& b) {
   const auto& t = kernels::table();
-  const size_t hd = as_size(c.head_dim), ld = as_size(c.q_size() + 2 * c.kv_size());
+  const size_t hd = c.head_dim, ld = c.q_size() + 2 * c.kv_size();
   const size_t element = kernels::float_type_size(kv.type);
   const size_t head_elements = hd * kernels::kBlockTokens;
   for (const SequenceChunk& s : chunks) {
@@ -36,13 +36,13 @@ void rotate_and_store(const ModelConfig& c, const std::vector<SequenceChunk>& ch
       float* row = b.qkv.data() + r * ld;
       const float* cos = b.cos.data() + r * hd / 2;
       const float* sin = b.sin.data() + r * hd / 2;
-      for (size_t h = 0; h < as_size(c.heads + c.kv_heads); ++h) t.rope(row + h * hd, cos, sin, hd);
+      for (size_t h = 0; h < c.heads + c.kv_heads; ++h) t.rope(row + h * hd, cos, sin, hd);
       if (kv.type == kernels::FloatType::kI8) scale_for_cache(c, scales, row);
       const size_t position = s.position + (r - s.first_row);
       const size_t page = as_size(s.blocks[position / kernels::kBlockTokens]) * kv.page_elements;
-      const float* k = row + as_size(c.q_size());
-      const float* v = k + as_size(c.kv_size());
-      for (size_t h = 0; h < as_size(c.kv_heads); ++h) {
+      const float* k = row + c.q_size();
+      const float* v = k + c.kv_size();
+      for (size_t h = 0; h < c.kv_heads; ++h) {
         const size_t offset = (page + h * head_elements) * element;
         t.kv_store(k + h * hd, v + h * hd, hd, position % kernels::kBlockTokens, kv.type,
                    static_cast<char*>(kv.k_pool) + offset, static_cast<char*>(kv.v_pool) + offset);
@@ -53,18 +53,19 @@ void rotate_and_store(const ModelConfig& c, const std::vector<SequenceChunk>& ch
 
 // Work items (chunk, KV head, tile of query tokens) dealt round robin: a later tile sees more keys,
 // so neighbouring items cost about the same.
-void attend(const Worker& w, const ModelConfig& c, const std::vector<SequenceChunk>& chunks,
+void attend(const Worker& w, const RankShape& c, const std::vector<SequenceChunk>& chunks,
             const KvView& kv, const KvScales& scales, StepBuffers& b) {
   constexpr size_t kTile = 32;  // query tokens an item
   const auto& t = kernels::table();
-  const size_t hd = as_size(c.head_dim), ld = as_size(c.q_size() + 2 * c.kv_size());
-  const size_t ldo = as_size(c.q_size()), group = as_size(c.heads / c.kv_heads);
+  const size_t hd = c.head_dim, ld = c.q_size() + 2 * c.kv_size();
+  const size_t ldo = c.q_size();
   size_t item = 0;
   for (const SequenceChunk& s : chunks)
     for (size_t first = 0; first < s.tokens; first += kTile)
-      for (size_t head = 0; head < as_size(c.kv_heads); ++head, ++item) {
+      for (size_t head = 0; head < c.kv_heads; ++head, ++item) {
         if (item % w.count() != w.id()) continue;
-        const size_t row = s.first_row + first, column = head * group * hd;
+        const size_t row = s.first_row + first, column = c.queries[head].begin * hd;
+        const size_t group = c.queries[head].size();
         const size_t tokens = std::min(kTile, s.tokens - first);
         float* out = b.attn.data() + row * ldo + column;
         t.attention({b.qkv.data() + row * ld + column, ld, out, ldo, tokens, s.position + first,
@@ -89,22 +90,21 @@ void Norm::rows(const float* x, size_t begin, size_t end, float* y) const {
                               eps, y + r * n);
 }
 
-StepBuffers::StepBuffers(const ModelConfig& c, size_t row_count)
+StepBuffers::StepBuffers(const RankShape& c, size_t row_count)
     : rows(row_count),
-      x(rows * as_size(c.hidden_size)),
-      h(rows * as_size(c.hidden_size)),
-      qkv(rows * as_size(c.q_size() + 2 * c.kv_size())),
-      attn(rows * as_size(c.q_size())),
-      gate_up(rows * as_size(2 * c.intermediate_size)),
-      cos(rows * as_size(c.head_dim / 2)),
-      sin(rows * as_size(c.head_dim / 2)),
-      stage(rows, as_size(std::max({c.hidden_size, c.intermediate_size, c.q_size()})),
-            LinearGroup::kMaxParts) {}
+      x(rows * c.hidden),
+      h(rows * c.hidden),
+      qkv(rows * (c.q_size() + 2 * c.kv_size())),
+      attn(rows * c.q_size()),
+      gate_up(rows * 2 * c.intermediate),
+      cos(rows * c.head_dim / 2),
+      sin(rows * c.head_dim / 2),
+      stage(rows, std::max({c.hidden, c.intermediate, c.q_size()}), LinearGroup::kMaxParts) {}
 
-void DecoderLayer::attention(Worker& w, const ModelConfig& c,
+void DecoderLayer::attention(Worker& w, const RankShape& c,
                              const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
                              StepBuffers& b) const {
-  const size_t hidden = as_size(c.hidden_size), qkv_n = as_size(c.q_size() + 2 * c.kv_size());
+  const size_t hidden = c.hidden, qkv_n = c.q_size() + 2 * c.kv_size();
   const auto [begin, end] = w.share(m);
   OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_scales.k_scale.empty());
   input_norm.rows(b.x.data(), begin, end, b.h.data());
@@ -118,17 +118,16 @@ void DecoderLayer::attention(Worker& w, const ModelConfig& c,
   w.barrier();
 }
 
-void DecoderLayer::attention_output(Worker& w, const ModelConfig& c, size_t m,
-                                    StepBuffers& b) const {
-  const size_t q = as_size(c.q_size());
+void DecoderLayer::attention_output(Worker& w, const RankShape& c, size_t m, StepBuffers& b) const {
+  const size_t q = c.q_size();
   o->stage(w, b.attn.data(), q, m, b.stage, 0);
   w.barrier();
-  o->compute(w, b.attn.data(), q, m, b.x.data(), as_size(c.hidden_size), true, b.stage, 0);
+  o->compute(w, b.attn.data(), q, m, b.x.data(), c.hidden, true, b.stage, 0);
   w.barrier();
 }
 
-void DecoderLayer::mlp(Worker& w, const ModelConfig& c, size_t m, StepBuffers& b) const {
-  const size_t hidden = as_size(c.hidden_size), inter = as_size(c.intermediate_size);
+void DecoderLayer::mlp(Worker& w, const RankShape& c, size_t m, StepBuffers& b) const {
+  const size_t hidden = c.hidden, inter = c.intermediate;
   const auto [begin, end] = w.share(m);
   post_norm.rows(b.x.data(), begin, end, b.h.data());
   gate_up->stage(w, b.h.data(), hidden, m, b.stage, 0);
@@ -141,18 +140,16 @@ void DecoderLayer::mlp(Worker& w, const ModelConfig& c, size_t m, StepBuffers& b
   }
 }
 
-void DecoderLayer::mlp_output(Worker& w, const ModelConfig& c, size_t m, StepBuffers& b) const {
-  const size_t inter = as_size(c.intermediate_size);
+void DecoderLayer::mlp_output(Worker& w, const RankShape& c, size_t m, StepBuffers& b) const {
+  const size_t inter = c.intermediate;
   down->stage(w, b.gate_up.data(), 2 * inter, m, b.stage, 0);
   w.barrier();
-  down->compute(w, b.gate_up.data(), 2 * inter, m, b.x.data(), as_size(c.hidden_size), true,
-                b.stage, 0);
+  down->compute(w, b.gate_up.data(), 2 * inter, m, b.x.data(), c.hidden, true, b.stage, 0);
   w.barrier();
 }
 
-void DecoderLayer::forward(Worker& w, const ModelConfig& c,
-                           const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
-                           StepBuffers& b) const {
+void DecoderLayer::forward(Worker& w, const RankShape& c, const std::vector<SequenceChunk>& chunks,
+                           size_t m, const KvView& kv, StepBuffers& b) const {
   attention(w, c, chunks, m, kv, b);
   attention_output(w, c, m, b);
   mlp(w, c, m, b);

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "src/checkpoint/model_config.h"
+#include "src/dist/shard.h"
 #include "src/kernels/kernels.h"
 #include "src/machine/thread_team.h"
 #include "src/model/linear.h"
@@ -30,7 +30,7 @@ struct SequenceChunk {
 
 // Buffers of one forward step, for up to `rows` rows.
 struct StepBuffers {
-  StepBuffers(const ModelConfig& config, size_t rows);
+  StepBuffers(const RankShape& shape, size_t rows);
   size_t rows;
   Buffer<float> x;         // [rows, hidden] residual stream
   Buffer<float> h;         // [rows, hidden] normalized
@@ -66,18 +66,18 @@ struct DecoderLayer {
   uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }
   // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.
   // Starts and ends with all workers at a barrier. The four parts that follow, one after another.
-  void forward(Worker& w, const ModelConfig& config, const std::vector<SequenceChunk>& chunks,
+  void forward(Worker& w, const RankShape& shape, const std::vector<SequenceChunk>& chunks,
                size_t m, const KvView& kv, StepBuffers& b) const;
   // b.x -> b.attn, the input of o [m, q].
-  void attention(Worker& w, const ModelConfig& config, const std::vector<SequenceChunk>& chunks,
+  void attention(Worker& w, const RankShape& shape, const std::vector<SequenceChunk>& chunks,
                  size_t m, const KvView& kv, StepBuffers& b) const;
   // b.x += o(b.attn).
-  void attention_output(Worker& w, const ModelConfig& config, size_t m, StepBuffers& b) const;
+  void attention_output(Worker& w, const RankShape& shape, size_t m, StepBuffers& b) const;
   // b.x -> the first `intermediate` columns of b.gate_up, the input of down. A worker returns when
   // its own rows w.share(m) are ready.
-  void mlp(Worker& w, const ModelConfig& config, size_t m, StepBuffers& b) const;
+  void mlp(Worker& w, const RankShape& shape, size_t m, StepBuffers& b) const;
   // b.x += down(...).
-  void mlp_output(Worker& w, const ModelConfig& config, size_t m, StepBuffers& b) const;
+  void mlp_output(Worker& w, const RankShape& shape, size_t m, StepBuffers& b) const;
 };
 
 }  // namespace octet

@@ -147,8 +147,31 @@ void Int8Linear::stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuf
 
 void Int8Linear::compute(Worker& w, const float*, size_t, size_t m, float* y, size_t ldy,
                          bool accumulate, StageBuffer& buffer, size_t slot) {
+  compute_product(w, m, {y, ldy, accumulate}, buffer, slot);
+}
+
+void Int8Linear::compute_product(Worker& w, size_t m, const Product& product, StageBuffer& buffer,
+                                 size_t slot) {
   const GemmTile tile = gemm_share(w, kernels::int8_panels(table(), weights_->n), m);
-  if (tile.row_begin < tile.row_end) multiply(tile, y, ldy, accumulate, buffer, slot);
+  if (tile.row_begin < tile.row_end) multiply(tile, product, buffer, slot);
+}
+
+void Int8Linear::stage_rows_within(const float* x, size_t ldx, size_t begin, size_t end,
+                                   const float*, StageBuffer& buffer, size_t slot) {
+  stage_rows(x, ldx, begin, end, buffer, slot);
+}
+
+// Rounded after each operation, as the kernels do it.
+void Int8Linear::finish_rows(const Product& p, size_t begin, size_t end, const float* scale,
+                             const float* row_scale, const float* bias) const {
+  for (size_t r = begin; r < end; ++r)
+    for (size_t j = 0; j < weights_->n; ++j) {
+      float v = static_cast<float>(p.sums[r * weights_->n + j]) * scale[j];
+      if (row_scale != nullptr) v *= row_scale[r];
+      if (bias != nullptr) v += bias[j];
+      float& y = p.y[r * p.ldy + j];
+      y = p.accumulate ? y + v : v;
+    }
 }
 
 uint8_t* Int8Linear::staged_row(StageBuffer& buffer, size_t slot, size_t r) const {
@@ -156,21 +179,25 @@ uint8_t* Int8Linear::staged_row(StageBuffer& buffer, size_t slot, size_t r) cons
 }
 
 kernels::Int8GemmArgs Int8Linear::args(const GemmTile& s, const int32_t* bias, const float* scale,
-                                       float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
-                                       size_t slot) const {
-  return {staged_row(buffer, slot, s.row_begin),
-          stage_stride(weights_->k),
-          s.row_end - s.row_begin,
-          weights_->packed.data(),
-          weights_->k,
-          weights_->n,
-          s.panel_begin,
-          s.panel_end,
-          bias,
-          scale,
-          y + s.row_begin * ldy,
-          ldy,
-          accumulate};
+                                       const Product& p, StageBuffer& buffer, size_t slot) const {
+  kernels::Int8GemmArgs a = {staged_row(buffer, slot, s.row_begin),
+                             stage_stride(weights_->k),
+                             s.row_end - s.row_begin,
+                             weights_->packed.data(),
+                             weights_->k,
+                             weights_->n,
+                             s.panel_begin,
+                             s.panel_end,
+                             bias,
+                             scale,
+                             p.y + s.row_begin * p.ldy,
+                             p.ldy,
+                             p.accumulate};
+  if (p.sums != nullptr) {
+    a.sums = p.sums + s.row_begin * weights_->n;
+    a.ldy = weights_->n;
+  }
+  return a;
 }
 
 W8A8Linear::W8A8Linear(std::shared_ptr<const Int8Weights> weights, const W8A8Params& params)
@@ -204,12 +231,15 @@ void W8A8Linear::stage_rows(const float* x, size_t ldx, size_t begin, size_t end
                      staged_row(buffer, slot, r));
 }
 
-void W8A8Linear::multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate,
-                          StageBuffer& buffer, size_t slot) {
-  kernels::Int8GemmArgs a =
-      args(tile, bias_.data(), scale_.data(), y, ldy, accumulate, buffer, slot);
+void W8A8Linear::multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
+                          size_t slot) {
+  kernels::Int8GemmArgs a = args(tile, bias_.data(), scale_.data(), product, buffer, slot);
   a.float_bias = float_.data();
   table().int8_gemm(a);
+}
+
+void W8A8Linear::finish(const Product& product, size_t begin, size_t end, StageBuffer&, size_t) {
+  finish_rows(product, begin, end, scale_.data(), nullptr, float_.data());
 }
 
 DynamicLinear::DynamicLinear(std::shared_ptr<const Int8Weights> weights,
@@ -230,10 +260,23 @@ void DynamicLinear::stage_rows(const float* x, size_t ldx, size_t begin, size_t 
         table().quantize_token(x + r * ldx, weights_->k, staged_row(buffer, slot, r));
 }
 
-void DynamicLinear::multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate,
-                             StageBuffer& buffer, size_t slot) {
-  kernels::Int8GemmArgs a =
-      args(tile, bias_.data(), scale_.data(), y, ldy, accumulate, buffer, slot);
+void DynamicLinear::stage_rows_within(const float* x, size_t ldx, size_t begin, size_t end,
+                                      const float* maximum, StageBuffer& buffer, size_t slot) {
+  for (size_t r = begin; r < end; ++r) {
+    const float scale = maximum[r] / 127.0f > 0 ? maximum[r] / 127.0f : 1.0f;
+    buffer.row_scales(slot)[r] = scale;
+    table().quantize(x + r * ldx, weights_->k, scale, 0, staged_row(buffer, slot, r));
+  }
+}
+
+void DynamicLinear::finish(const Product& product, size_t begin, size_t end, StageBuffer& buffer,
+                           size_t slot) {
+  finish_rows(product, begin, end, scale_.data(), buffer.row_scales(slot), float_.data());
+}
+
+void DynamicLinear::multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
+                             size_t slot) {
+  kernels::Int8GemmArgs a = args(tile, bias_.data(), scale_.data(), product, buffer, slot);
   a.row_scale = buffer.row_scales(slot) + tile.row_begin;
   a.float_bias = float_.data();
   table().int8_gemm(a);
@@ -254,8 +297,21 @@ void MixLinear::stage_rows(const float* x, size_t ldx, size_t begin, size_t end,
     of(run).stage_rows(x, ldx, std::max(begin, run.begin), std::min(end, run.end), buffer, slot);
 }
 
-void MixLinear::multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate,
-                         StageBuffer& buffer, size_t slot) {
+void MixLinear::stage_rows_within(const float* x, size_t ldx, size_t begin, size_t end,
+                                  const float* maximum, StageBuffer& buffer, size_t slot) {
+  for (const RowRun& run : buffer.runs())
+    of(run).stage_rows_within(x, ldx, std::max(begin, run.begin), std::min(end, run.end), maximum,
+                              buffer, slot);
+}
+
+void MixLinear::finish(const Product& product, size_t begin, size_t end, StageBuffer& buffer,
+                       size_t slot) {
+  for (const RowRun& run : buffer.runs())
+    of(run).finish(product, std::max(begin, run.begin), std::min(end, run.end), buffer, slot);
+}
+
+void MixLinear::multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
+                         size_t slot) {
   const std::vector<RowRun>& runs = buffer.runs();
   OCTET_CHECK(!runs.empty() && runs.back().end >= tile.row_end);
   // Panel by panel, so that the weights come from memory once however many runs there are.
@@ -264,7 +320,7 @@ void MixLinear::multiply(const GemmTile& tile, float* y, size_t ldy, bool accumu
     for (const RowRun& run : runs) {
       const GemmTile part = {p, p + step, std::max(tile.row_begin, run.begin),
                              std::min(tile.row_end, run.end)};
-      if (part.row_begin < part.row_end) of(run).multiply(part, y, ldy, accumulate, buffer, slot);
+      if (part.row_begin < part.row_end) of(run).multiply(part, product, buffer, slot);
     }
 }
 

@@ -112,6 +112,14 @@ struct GemmTile {
   size_t panel_begin, panel_end, row_begin, row_end;
 };
 
+// Where a product goes: to y [*, ldy], or its integers as they are to sums [*, ldy].
+struct Product {
+  float* y;
+  size_t ldy;
+  bool accumulate;  // y += instead of y =
+  int32_t* sums = nullptr;
+};
+
 // What the schemes with int8 activations have in common. The rows of a step may be divided between
 // two of them (W8A8_MIX), so both steps of the work take ranges of rows.
 class Int8Linear : public Linear {
@@ -125,19 +133,32 @@ class Int8Linear : public Linear {
   void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
                bool accumulate, StageBuffer& buffer, size_t slot) override;
 
+  // compute(), to where `product` says.
+  void compute_product(Worker& w, size_t m, const Product& product, StageBuffer& buffer,
+                       size_t slot);
   // Quantizes rows [begin, end) of x [*, ldx] into the buffer.
   virtual void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
                           size_t slot) = 0;
-  // y [*, ldy] = (or +=) the tile of the product.
-  virtual void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate,
-                        StageBuffer& buffer, size_t slot) = 0;
+  virtual void multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
+                        size_t slot) = 0;
+
+  // For weights of which every rank has some columns (reduced_linear.h). Rows with a scale each are
+  // staged by the largest magnitudes [*] that the ranks' parts of them hold.
+  virtual bool needs_row_maximum() const { return false; }
+  virtual void stage_rows_within(const float* x, size_t ldx, size_t begin, size_t end,
+                                 const float* maximum, StageBuffer& buffer, size_t slot);
+  // product.y = (or +=) what the integers product.sums of rows [begin, end) stand for.
+  virtual void finish(const Product& product, size_t begin, size_t end, StageBuffer& buffer,
+                      size_t slot) = 0;
 
  protected:
   // Where row r of a slot's quantized activations begins.
   uint8_t* staged_row(StageBuffer& buffer, size_t slot, size_t r) const;
   kernels::Int8GemmArgs args(const GemmTile& tile, const int32_t* bias, const float* scale,
-                             float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
-                             size_t slot) const;
+                             const Product& product, StageBuffer& buffer, size_t slot) const;
+  // finish() for these scales [n]; row_scale [*] and bias [n] may be null.
+  void finish_rows(const Product& product, size_t begin, size_t end, const float* scale,
+                   const float* row_scale, const float* bias) const;
 
   std::shared_ptr<const Int8Weights> weights_;
 };
@@ -158,8 +179,10 @@ class W8A8Linear final : public Int8Linear {
   W8A8Linear(const int8_t* w, size_t n, size_t k, const W8A8Params& params, ThreadTeam& team);
   void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
                   size_t slot) override;
-  void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
+  void multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
                 size_t slot) override;
+  void finish(const Product& product, size_t begin, size_t end, StageBuffer& buffer,
+              size_t slot) override;
   // Another input quantization for the same weights (calibration): replaces params.
   void set_params(const W8A8Params& params);
 
@@ -181,8 +204,13 @@ class DynamicLinear final : public Int8Linear {
   DynamicLinear(std::shared_ptr<const Int8Weights> weights, const DynamicParams& params);
   void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
                   size_t slot) override;
-  void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
+  bool needs_row_maximum() const override { return true; }
+  void stage_rows_within(const float* x, size_t ldx, size_t begin, size_t end, const float* maximum,
+                         StageBuffer& buffer, size_t slot) override;
+  void multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
                 size_t slot) override;
+  void finish(const Product& product, size_t begin, size_t end, StageBuffer& buffer,
+              size_t slot) override;
 
  private:
   Buffer<int32_t> bias_;         // bias', padded to panels
@@ -197,8 +225,13 @@ class MixLinear final : public Int8Linear {
             const DynamicParams& prompt);
   void stage_rows(const float* x, size_t ldx, size_t begin, size_t end, StageBuffer& buffer,
                   size_t slot) override;
-  void multiply(const GemmTile& tile, float* y, size_t ldy, bool accumulate, StageBuffer& buffer,
+  bool needs_row_maximum() const override { return true; }
+  void stage_rows_within(const float* x, size_t ldx, size_t begin, size_t end, const float* maximum,
+                         StageBuffer& buffer, size_t slot) override;
+  void multiply(const GemmTile& tile, const Product& product, StageBuffer& buffer,
                 size_t slot) override;
+  void finish(const Product& product, size_t begin, size_t end, StageBuffer& buffer,
+              size_t slot) override;
 
  private:
   Int8Linear& of(const RowRun& run);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/checked.h"
+#include "src/model/reduced_linear.h"
 #include "src/model/weights.h"
 
 namespace octet {
@@ -37,6 +38,44 @@ std::vector<RowRun> runs_of_logits(const Batch& batch, const std::vector<RowRun>
   return out;
 }
 
+// A batch as the ranks tell it to each other: counts, tokens, rows, and for every chunk its numbers
+// and pages.
+std::vector<int32_t> to_message(const Batch& batch) {
+  const auto number = [](size_t n) { return static_cast<int32_t>(n); };
+  std::vector<int32_t> m = {number(batch.tokens.size()), number(batch.logit_rows.size()),
+                            number(batch.chunks.size())};
+  m.insert(m.end(), batch.tokens.begin(), batch.tokens.end());
+  for (size_t row : batch.logit_rows) m.push_back(number(row));
+  for (const SequenceChunk& s : batch.chunks) {
+    for (size_t n : {s.first_row, s.tokens, s.position, s.generated}) m.push_back(number(n));
+    m.insert(m.end(), s.blocks, s.blocks + blocks_for(s.position + s.tokens));
+  }
+  return m;
+}
+
+struct BatchMessage {
+  Batch batch;
+  std::vector<int32_t> message;  // holds the pages
+
+  void read(std::vector<int32_t> m) {
+    message = std::move(m);
+    const int32_t* at = message.data() + 3;
+    batch.tokens.assign(at, at + message[0]);
+    at += message[0];
+    batch.logit_rows.assign(at, at + message[1]);
+    at += message[1];
+    batch.chunks.clear();
+    for (int32_t i = 0; i < message[2]; ++i) {
+      const SequenceChunk s = {as_size(at[0]), as_size(at[1]), as_size(at[2]), at + 4,
+                               as_size(at[3])};
+      batch.chunks.push_back(s);
+      at += 4 + blocks_for(s.position + s.tokens);
+    }
+  }
+};
+
+const std::vector<int32_t> kPing = {0};
+
 }  // namespace
 
 size_t Batch::add(std::span<const int32_t> ids, size_t position, const int32_t* blocks,
@@ -49,20 +88,29 @@ size_t Batch::add(std::span<const int32_t> ids, size_t position, const int32_t* 
 }
 
 Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team,
-                         size_t max_rows)
+                         size_t max_rows, Communicator* ranks)
     : folder_(std::move(folder)),
       team_(team),
+      alone_(ranks == nullptr ? solo_communicator() : nullptr),
+      ranks_(ranks == nullptr ? *alone_ : *ranks),
+      shard_(make_shard(folder_->config(), ranks_.rank(), ranks_.size())),
+      shape_(folder_->config(), shard_),
       rope_(folder_->config()),
       embedding_(&folder_->tensors().get("model.embed_tokens.weight")),
       final_norm_(load_norm(*folder_, "model.norm")),
-      buffers_(folder_->config(), max_rows),
+      buffers_(shape_, max_rows),
       head_stage_(buffers_.stage) {
   const ModelConfig& c = config();
   embedding_->expect_shape(
       {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)});
   float_type(embedding_->dtype);  // throws for other types
-  for (int64_t l = 0; l < c.layers; ++l) layers_.push_back(load_layer(*folder_, l, team));
-  head_ = load_head(*folder_, team);
+  for (int64_t l = 0; l < c.layers; ++l) {
+    DecoderLayer& layer = layers_.emplace_back(load_layer(*folder_, l, shard_, team));
+    if (shard_.whole()) continue;
+    for (std::unique_ptr<Linear>* linear : {&layer.o, &layer.down})
+      *linear = std::make_unique<ReducedLinear>(std::move(*linear), ranks_, max_rows);
+  }
+  head_ = load_head(*folder_, shard_, team);
 }
 
 uint64_t Transformer::weight_bytes() const {
@@ -98,19 +146,85 @@ void Transformer::embed(Worker& w, const Batch& batch) {
 }
 
 std::span<const float> Transformer::forward(const Batch& batch, KvCache& cache) {
-  const ModelConfig& c = config();
   const size_t m = batch.tokens.size(), outputs = batch.logit_rows.size();
-  const size_t hidden = as_size(c.hidden_size), vocab = as_size(c.vocab_size);
   OCTET_CHECK(m > 0 && m <= buffers_.rows && outputs <= m);
-  for (int32_t t : batch.tokens) OCTET_CHECK(t >= 0 && t < c.vocab_size);
-  logits_.ensure(outputs * vocab);
+  for (int32_t t : batch.tokens) OCTET_CHECK(t >= 0 && t < config().vocab_size);
+  if (!shard_.whole()) {
+    std::vector<int32_t> message = to_message(batch);
+    ranks_.broadcast(message);
+  }
+  return compute(batch, cache);
+}
+
+void Transformer::follow(KvCache& cache) {
+  BatchMessage received;
+  while (true) {
+    std::vector<int32_t> message;
+    ranks_.broadcast(message);
+    ranks_.check();
+    if (message.empty()) return;
+    if (message == kPing) {
+      answer();
+      continue;
+    }
+    received.read(message);
+    compute(received.batch, cache);
+  }
+}
+
+// Everybody waits for everybody.
+void Transformer::answer() {
+  float here = 1;
+  ranks_.maximum({&here, 1});
+}
+
+void Transformer::release() {
+  std::vector<int32_t> nothing;
+  if (!shard_.whole() && !ranks_.failed()) ranks_.broadcast(nothing);
+}
+
+void Transformer::ping() {
+  if (shard_.whole()) return;
+  std::vector<int32_t> message = kPing;
+  ranks_.broadcast(message);
+  answer();
+  ranks_.check();
+}
+
+// From own_logits_ [rows, own vocabulary] of all ranks to logits_ [rows, vocabulary] of rank 0.
+void Transformer::gather_logits(size_t rows) {
+  const size_t vocab = as_size(config().vocab_size);
+  std::vector<size_t> counts;
+  for (size_t r = 0; r < ranks_.size(); ++r)
+    counts.push_back(rows * make_shard(config(), r, ranks_.size()).vocab.size());
+  if (ranks_.rank() == 0) gathered_.ensure(rows * vocab);
+  ranks_.gather({own_logits_.data(), counts[ranks_.rank()]}, counts,
+                {gathered_.data(), ranks_.rank() == 0 ? rows * vocab : 0});
+  if (ranks_.rank() != 0) return;
+  const float* from = gathered_.data();
+  size_t column = 0;
+  for (size_t count : counts) {
+    const size_t width = count / rows;
+    for (size_t r = 0; r < rows; ++r, from += width)
+      std::copy(from, from + width, logits_.data() + r * vocab + column);
+    column += width;
+  }
+}
+
+std::span<const float> Transformer::compute(const Batch& batch, KvCache& cache) {
+  const size_t m = batch.tokens.size(), outputs = batch.logit_rows.size();
+  const size_t hidden = shape_.hidden, vocab = as_size(config().vocab_size);
+  const size_t own_vocab = shard_.vocab.size();
+  Buffer<float>& own = shard_.whole() ? logits_ : own_logits_;
+  own.ensure(outputs * own_vocab);
+  if (ranks_.rank() == 0) logits_.ensure(outputs * vocab);
   buffers_.stage.set_runs(runs_of_rows(batch));
   head_stage_.set_runs(runs_of_logits(batch, buffers_.stage.runs()));
   team_.run([&](Worker& w) {
     embed(w, batch);
     w.barrier();
     for (size_t l = 0; l < layers_.size(); ++l)
-      layers_[l].forward(w, c, batch.chunks, m,
+      layers_[l].forward(w, shape_, batch.chunks, m,
                          {cache.k_pool(l), cache.v_pool(l), cache.page_elements(), cache.type()},
                          buffers_);
     // The wanted rows are moved together in h, so that the head sees [outputs, hidden].
@@ -121,8 +235,10 @@ std::span<const float> Transformer::forward(const Batch& batch, KvCache& cache) 
     head_->stage(w, h, hidden, outputs, head_stage_, 0);
     w.barrier();
     if (outputs > 0)
-      head_->compute(w, h, hidden, outputs, logits_.data(), vocab, false, head_stage_, 0);
+      head_->compute(w, h, hidden, outputs, own.data(), own_vocab, false, head_stage_, 0);
   });
+  if (!shard_.whole() && outputs > 0) gather_logits(outputs);
+  ranks_.check();
   return {logits_.data(), outputs * vocab};
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/checkpoint/model_folder.h"
+#include "src/dist/communicator.h"
 #include "src/model/kv_cache.h"
 #include "src/model/layer.h"
 #include "src/model/rope.h"
@@ -26,12 +27,16 @@ struct Batch {
 
 class Transformer {
  public:
-  // Loads and packs every weight. `max_rows` is the most tokens of one step. Throws Error for
-  // tensors that are missing or wrong.
-  Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows);
+  // Loads and packs every weight, or this rank's part of every weight. `max_rows` is the most
+  // tokens of one step. `ranks` (null: the only one) must outlive it. Throws Error for tensors that
+  // are missing or wrong.
+  Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows,
+              Communicator* ranks = nullptr);
 
   const ModelFolder& folder() const { return *folder_; }
   const ModelConfig& config() const { return folder_->config(); }
+  const RankShape& shape() const { return shape_; }  // of this rank's part
+  size_t ranks() const { return ranks_.size(); }
   ThreadTeam& team() { return team_; }
   size_t max_rows() const { return buffers_.rows; }
   uint64_t weight_bytes() const;  // read once per decode step
@@ -44,22 +49,37 @@ class Transformer {
   void wrap_linears(const Wrap& wrap);
 
   // Runs the batch; the KV pages of its chunks are filled. The cache is of kv_type(folder()).
-  // Returns logits [logit_rows.size(), vocab], valid until the next call.
+  // Returns logits [logit_rows.size(), vocab], valid until the next call. With several ranks it is
+  // called on rank 0, and throws RankError when another does not answer.
   std::span<const float> forward(const Batch& batch, KvCache& cache);
+  // On the other ranks: takes part in every forward() of rank 0 until that says release(). Throws
+  // RankError.
+  void follow(KvCache& cache);
+  void release();
+  // Whether the other ranks answer, without a step. Throws RankError.
+  void ping();
 
  private:
   void embed(Worker& w, const Batch& batch);
+  std::span<const float> compute(const Batch& batch, KvCache& cache);
+  void gather_logits(size_t rows);
+  void answer();
 
   std::shared_ptr<const ModelFolder> folder_;
   ThreadTeam& team_;
+  std::unique_ptr<Communicator> alone_;
+  Communicator& ranks_;
+  Shard shard_;
+  RankShape shape_;
   Rope rope_;
   const TensorView* embedding_;  // [vocab, hidden], read from the mapping row by row
   std::vector<DecoderLayer> layers_;
   Norm final_norm_;
   std::unique_ptr<Linear> head_;
   StepBuffers buffers_;
-  StageBuffer head_stage_;  // the scratch of buffers_, for the rows that the head sees
-  Buffer<float> logits_;
+  StageBuffer head_stage_;               // the scratch of buffers_, for the rows that the head sees
+  Buffer<float> logits_;                 // [rows, vocab] on rank 0
+  Buffer<float> own_logits_, gathered_;  // this rank's, and all ranks' one after the other
 };
 
 }  // namespace octet

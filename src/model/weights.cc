@@ -8,20 +8,31 @@
 namespace octet {
 namespace {
 
-// One linear of several that may become one matrix.
+// One linear of several that may become one matrix, or some of its rows or columns.
 struct Part {
   std::string prefix;
-  LinearShape shape;
-  Scheme scheme;
+  LinearShape shape;  // of the whole linear
+  Extent rows, columns;
+  Scheme scheme{};
   W8A8Params params{};  // W8A8 and W8A8_MIX
+
+  // What is added to the sums of all columns is the part's that has the first.
+  bool adds() const { return columns.begin == 0; }
 };
 
-// What `of` gives for every part, one after the other.
+template <typename T>
+std::vector<T> cut(const std::vector<T>& values, const Extent& range) {
+  if (values.empty()) return {};
+  return {values.begin() + static_cast<ptrdiff_t>(range.begin),
+          values.begin() + static_cast<ptrdiff_t>(range.end)};
+}
+
+// What `of` gives for every part, of its rows, one after the other.
 template <typename F>
 std::vector<float> joined(const std::vector<Part>& parts, const F& of) {
   std::vector<float> out;
   for (const Part& p : parts) {
-    const std::vector<float> v = of(p);
+    const std::vector<float> v = cut(of(p), p.rows);
     out.insert(out.end(), v.begin(), v.end());
   }
   return out;
@@ -35,14 +46,20 @@ std::vector<float> bias_of(const ModelFolder& f, const std::string& prefix,
   return t.floats();
 }
 
-// The weights [n, k] of all parts, which have the dtype.
+// The weights of all parts, which have the dtype: [rows of all, columns].
 std::vector<std::byte> joined_weights(const ModelFolder& f, const std::vector<Part>& parts,
                                       DType dtype) {
   std::vector<std::byte> out;
   for (const Part& p : parts) {
     const TensorView& t = f.tensors().get(p.prefix + ".weight");
     t.expect(dtype, {p.shape.n, p.shape.k});
-    out.insert(out.end(), t.data.begin(), t.data.end());
+    const size_t row = p.shape.k * dtype_size(dtype), first = p.columns.begin * dtype_size(dtype);
+    const size_t bytes = p.columns.size() * dtype_size(dtype);
+    out.reserve(out.size() + p.rows.size() * bytes);
+    for (size_t r = p.rows.begin; r < p.rows.end; ++r) {
+      const auto cells = t.data.subspan(r * row + first, bytes);
+      out.insert(out.end(), cells.begin(), cells.end());
+    }
     t.release();
   }
   return out;
@@ -64,17 +81,18 @@ W8A8Params joined_params(const std::vector<Part>& parts) {
 std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& parts,
                               ThreadTeam& team) {
   size_t n = 0;
-  for (const Part& p : parts) n += p.shape.n;
-  const size_t k = parts[0].shape.k;
+  for (const Part& p : parts) n += p.rows.size();
+  const size_t k = parts[0].columns.size();
   const Scheme scheme = parts[0].scheme;
   const auto bias = [&] {
     return joined(parts, [&](const Part& p) { return bias_of(f, p.prefix, p.shape); });
   };
+  const auto added_bias = [&] { return parts[0].adds() ? bias() : std::vector<float>(); };
   if (scheme == Scheme::kFloat) {
     const DType dtype = f.tensors().get(parts[0].prefix + ".weight").dtype;
     const kernels::FloatType type = float_type(dtype);
-    return std::make_unique<FloatLinear>(joined_weights(f, parts, dtype).data(), type, n, k, bias(),
-                                         team);
+    return std::make_unique<FloatLinear>(joined_weights(f, parts, dtype).data(), type, n, k,
+                                         added_bias(), team);
   }
   const std::vector<std::byte> bytes = joined_weights(f, parts, DType::kI8);
   const int8_t* w = reinterpret_cast<const int8_t*>(bytes.data());
@@ -86,7 +104,7 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& par
       return quant_values(f.tensors().get(p.prefix + ".weight_offset"));
     });
     if (std::all_of(offset.begin(), offset.end(), [](float v) { return v == 0; })) offset.clear();
-    return std::make_unique<W8A16Linear>(w, n, k, scales(), offset, bias(), team);
+    return std::make_unique<W8A16Linear>(w, n, k, scales(), offset, added_bias(), team);
   }
   const auto weights = std::make_shared<const Int8Weights>(w, n, k, team);
   if (scheme == Scheme::kW8A8) return std::make_unique<W8A8Linear>(weights, joined_params(parts));
@@ -119,11 +137,16 @@ W8A8Params static_params(const ModelFolder& f, const std::string& prefix,
           quant_values(f.tensors().get(prefix + ".deq_scale"))};
 }
 
-Part load_part(const ModelFolder& f, const std::string& prefix, const LinearShape& shape) {
-  Part p{prefix, shape, f.scheme(prefix)};
-  expect_quant_tensors(f, prefix, quant_tensors(f, p.scheme), shape.n);
-  if (has_static_input(p.scheme)) p.params = static_params(f, prefix, shape);
-  return p;
+// Sets what the checkpoint says of the part.
+void load_part(const ModelFolder& f, Part& p) {
+  p.scheme = f.scheme(p.prefix);
+  expect_quant_tensors(f, p.prefix, quant_tensors(f, p.scheme), p.shape.n);
+  if (!has_static_input(p.scheme)) return;
+  p.params = static_params(f, p.prefix, p.shape);
+  p.params.quant_bias = cut(p.params.quant_bias, p.rows);
+  p.params.deq_scale = cut(p.params.deq_scale, p.rows);
+  p.params.bias = cut(p.params.bias, p.rows);
+  if (!p.adds()) std::fill(p.params.quant_bias.begin(), p.params.quant_bias.end(), 0);
 }
 
 bool can_merge(const ModelFolder& f, const Part& a, const Part& b) {
@@ -134,16 +157,66 @@ bool can_merge(const ModelFolder& f, const Part& a, const Part& b) {
          a.params.input_offset == b.params.input_offset;
 }
 
-KvScales load_kv_scales(const ModelFolder& f, int64_t layer) {
+KvScales load_kv_scales(const ModelFolder& f, int64_t layer, const Shard& shard) {
   if (!f.int8_kv()) return {};
+  const size_t hd = static_cast<size_t>(f.config().head_dim);
+  const Extent channels = {shard.kv_heads.begin * hd, shard.kv_heads.end * hd};
   const auto values = [&](LinearKind kind, const char* suffix) {
     const std::string prefix = linear_name(layer, kind);
     expect_quant_tensors(f, prefix, kv_cache_tensors(),
                          static_cast<uint64_t>(f.config().kv_size()));
-    return quant_values(f.tensors().get(prefix + suffix));
+    return cut(quant_values(f.tensors().get(prefix + suffix)), channels);
   };
   return {values(LinearKind::kK, ".kv_cache_scale"), values(LinearKind::kK, ".kv_cache_offset"),
           values(LinearKind::kV, ".kv_cache_scale"), values(LinearKind::kV, ".kv_cache_offset")};
+}
+
+// The parts side by side: one matrix for neighbours that can be merged.
+std::unique_ptr<Linear> load_parts(const ModelFolder& f, std::vector<Part> parts,
+                                   ThreadTeam& team) {
+  std::vector<std::unique_ptr<Linear>> groups;
+  std::vector<Part> run;
+  for (Part& p : parts) {
+    load_part(f, p);
+    if (!run.empty() && !can_merge(f, run[0], p)) {
+      groups.push_back(merge(f, run, team));
+      run.clear();
+    }
+    run.push_back(std::move(p));
+  }
+  groups.push_back(merge(f, run, team));
+  if (groups.size() == 1) return std::move(groups[0]);
+  return std::make_unique<LinearGroup>(std::move(groups));
+}
+
+// The shard's part of a layer's linear.
+Part part_of(const ModelConfig& c, int64_t layer, LinearKind kind, const Shard& shard) {
+  const LinearShape shape = linear_shape(c, kind);
+  const size_t hd = static_cast<size_t>(c.head_dim);
+  const auto channels = [&](const Extent& heads) {
+    return Extent{heads.begin * hd, heads.end * hd};
+  };
+  Extent rows = {0, shape.n}, columns = {0, shape.k};
+  switch (kind) {
+    case LinearKind::kQ:
+      rows = channels(shard.heads);
+      break;
+    case LinearKind::kK:
+    case LinearKind::kV:
+      rows = channels(shard.kv_heads);
+      break;
+    case LinearKind::kO:
+      columns = channels(shard.heads);
+      break;
+    case LinearKind::kGate:
+    case LinearKind::kUp:
+      rows = shard.columns;
+      break;
+    case LinearKind::kDown:
+      columns = shard.columns;
+      break;
+  }
+  return {linear_name(layer, kind), shape, rows, columns};
 }
 
 }  // namespace
@@ -161,24 +234,6 @@ kernels::FloatType float_type(DType dtype) {
           .expected("F32, F16 or BF16")
           .found(std::string(dtype_name(dtype)));
   }
-}
-
-std::unique_ptr<Linear> load_linears(const ModelFolder& f, const std::vector<std::string>& prefixes,
-                                     const std::vector<LinearShape>& shapes, ThreadTeam& team) {
-  // Runs of neighbours that can be merged become one matrix each.
-  std::vector<std::unique_ptr<Linear>> groups;
-  std::vector<Part> run;
-  for (size_t i = 0; i < prefixes.size(); ++i) {
-    Part p = load_part(f, prefixes[i], shapes[i]);
-    if (!run.empty() && !can_merge(f, run[0], p)) {
-      groups.push_back(merge(f, run, team));
-      run.clear();
-    }
-    run.push_back(std::move(p));
-  }
-  groups.push_back(merge(f, run, team));
-  if (groups.size() == 1) return std::move(groups[0]);
-  return std::make_unique<LinearGroup>(std::move(groups));
 }
 
 Norm load_norm(const ModelFolder& f, const std::string& prefix) {
@@ -202,15 +257,11 @@ Norm load_norm(const ModelFolder& f, const std::string& prefix) {
   return n;
 }
 
-DecoderLayer load_layer(const ModelFolder& f, int64_t layer, ThreadTeam& team) {
+DecoderLayer load_layer(const ModelFolder& f, int64_t layer, const Shard& shard, ThreadTeam& team) {
   const auto load = [&](std::initializer_list<LinearKind> kinds) {
-    std::vector<std::string> prefixes;
-    std::vector<LinearShape> shapes;
-    for (LinearKind kind : kinds) {
-      prefixes.push_back(linear_name(layer, kind));
-      shapes.push_back(linear_shape(f.config(), kind));
-    }
-    return load_linears(f, prefixes, shapes, team);
+    std::vector<Part> parts;
+    for (LinearKind kind : kinds) parts.push_back(part_of(f.config(), layer, kind, shard));
+    return load_parts(f, std::move(parts), team);
   };
   DecoderLayer l;
   l.input_norm = load_norm(f, layer_prefix(layer) + "input_layernorm");
@@ -219,16 +270,18 @@ DecoderLayer load_layer(const ModelFolder& f, int64_t layer, ThreadTeam& team) {
   l.o = load({LinearKind::kO});
   l.gate_up = load({LinearKind::kGate, LinearKind::kUp});
   l.down = load({LinearKind::kDown});
-  l.kv_scales = load_kv_scales(f, layer);
+  l.kv_scales = load_kv_scales(f, layer, shard);
   return l;
 }
 
-std::unique_ptr<Linear> load_head(const ModelFolder& f, ThreadTeam& team) {
+std::unique_ptr<Linear> load_head(const ModelFolder& f, const Shard& shard, ThreadTeam& team) {
   const LinearShape shape = head_shape(f.config());
-  if (f.scheme("lm_head") != Scheme::kFloat) return load_linears(f, {"lm_head"}, {shape}, team);
+  if (f.scheme("lm_head") != Scheme::kFloat)
+    return load_parts(f, {{"lm_head", shape, shard.vocab, {0, shape.k}}}, team);
   const TensorView& t = f.head_weight();
   t.expect_shape({shape.n, shape.k});
-  return std::make_unique<FloatLinear>(t.data.data(), float_type(t.dtype), shape.n, shape.k,
+  const std::byte* first = t.data.data() + shard.vocab.begin * shape.k * dtype_size(t.dtype);
+  return std::make_unique<FloatLinear>(first, float_type(t.dtype), shard.vocab.size(), shape.k,
                                        std::vector<float>(), team);
 }
 

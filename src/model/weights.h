@@ -4,21 +4,20 @@
 #include <memory>
 
 #include "src/checkpoint/model_folder.h"
+#include "src/dist/shard.h"
 #include "src/model/layer.h"
 
 namespace octet {
 
 kernels::FloatType float_type(DType dtype);  // F32, F16 or BF16
 
-// The linears `prefixes` of one input, side by side: one packed matrix where they share scheme and
-// input quantization (q/k/v, gate/up of ordinary checkpoints), a group otherwise.
-std::unique_ptr<Linear> load_linears(const ModelFolder& folder,
-                                     const std::vector<std::string>& prefixes,
-                                     const std::vector<LinearShape>& shapes, ThreadTeam& team);
-
 Norm load_norm(const ModelFolder& folder, const std::string& prefix);
-DecoderLayer load_layer(const ModelFolder& folder, int64_t layer, ThreadTeam& team);
-// The output head (lm_head, tied or not).
-std::unique_ptr<Linear> load_head(const ModelFolder& folder, ThreadTeam& team);
+// The shard of a layer. q/k/v and gate/up are one packed matrix each where they share scheme and
+// input quantization (as in ordinary checkpoints), a group otherwise. o and down, of which every
+// rank has some columns, add up nothing by themselves.
+DecoderLayer load_layer(const ModelFolder& folder, int64_t layer, const Shard& shard,
+                        ThreadTeam& team);
+// The shard of the output head (lm_head, tied or not).
+std::unique_ptr<Linear> load_head(const ModelFolder& folder, const Shard& shard, ThreadTeam& team);
 
 }  // namespace octet

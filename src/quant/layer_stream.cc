@@ -71,6 +71,7 @@ const float* LayerStream::normalized(const Norm& norm) {
 void LayerStream::attention(const DecoderLayer& layer) {
   const size_t half = static_cast<size_t>(config_.head_dim / 2);
   const size_t q = static_cast<size_t>(config_.q_size());
+  const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   KvCache& cache = *cache_;
   const KvView kv{cache.k_pool(0), cache.v_pool(0), cache.page_elements(), cache.type()};
@@ -87,7 +88,7 @@ void LayerStream::attention(const DecoderLayer& layer) {
       block += blocks_for(n);
     }
     take_states(batch);
-    team_.run([&](Worker& w) { layer.attention(w, config_, chunks, batch.rows, kv, b); });
+    team_.run([&](Worker& w) { layer.attention(w, shape, chunks, batch.rows, kv, b); });
     std::copy_n(b.attn.data(), batch.rows * q, scratch_.attended_.data() + batch.first_row * q);
     scratch_.attended_.rest(batch.first_row * q, batch.rows * q);
     cache.release(blocks);
@@ -96,11 +97,12 @@ void LayerStream::attention(const DecoderLayer& layer) {
 
 void LayerStream::attention_output(const DecoderLayer& layer) {
   const size_t q = static_cast<size_t>(config_.q_size());
+  const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   for (const Batch& batch : batches_) {
     take_states(batch);
     std::copy_n(scratch_.attended_.data() + batch.first_row * q, batch.rows * q, b.attn.data());
-    team_.run([&](Worker& w) { layer.attention_output(w, config_, batch.rows, b); });
+    team_.run([&](Worker& w) { layer.attention_output(w, shape, batch.rows, b); });
     scratch_.attended_.rest(batch.first_row * q, batch.rows * q);
     keep_states(batch);
   }
@@ -108,10 +110,11 @@ void LayerStream::attention_output(const DecoderLayer& layer) {
 
 void LayerStream::mlp(const DecoderLayer& layer) {
   const size_t inter = intermediate();
+  const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   for (const Batch& batch : batches_) {
     take_states(batch);
-    team_.run([&](Worker& w) { layer.mlp(w, config_, batch.rows, b); });
+    team_.run([&](Worker& w) { layer.mlp(w, shape, batch.rows, b); });
     for (size_t r = 0; r < batch.rows; ++r)
       std::copy_n(b.gate_up.data() + r * 2 * inter, inter,
                   scratch_.activated_.data() + (batch.first_row + r) * inter);
@@ -121,13 +124,14 @@ void LayerStream::mlp(const DecoderLayer& layer) {
 
 void LayerStream::mlp_output(const DecoderLayer& layer) {
   const size_t inter = intermediate();
+  const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   for (const Batch& batch : batches_) {
     take_states(batch);
     for (size_t r = 0; r < batch.rows; ++r)
       std::copy_n(scratch_.activated_.data() + (batch.first_row + r) * inter, inter,
                   b.gate_up.data() + r * 2 * inter);
-    team_.run([&](Worker& w) { layer.mlp_output(w, config_, batch.rows, b); });
+    team_.run([&](Worker& w) { layer.mlp_output(w, shape, batch.rows, b); });
     scratch_.activated_.rest(batch.first_row * inter, batch.rows * inter);
     keep_states(batch);
   }

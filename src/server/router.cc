@@ -225,7 +225,7 @@ void Router::handle(ExchangePtr exchange) {
 void Router::health(Exchange& exchange) const {
   const bool dead =
       context_.engine.seconds_since_heartbeat() > context_.options.engine_hang_seconds;
-  exchange.respond({closed_ || dead ? 503u : 200u, "", "", {}});
+  exchange.respond({closed_ || dead || !context_.engine.alive() ? 503u : 200u, "", "", {}});
 }
 
 void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {

@@ -324,10 +324,11 @@ class Checkpoints(Verbs):
         for flag in "--model-name", "--model_name":
             run = octet(*paths, flag, "x", "--disable-level", "9")
             self.assertIn(f"octet: note: {flag} has no effect", run.stderr)
-        for typed, name in (["-tp", "2"], "-tp"), (["-tp2"], "-tp"), (["-tp=2"], "-tp"), (["--tp", "2"], "--tp"), \
-                (["--tensor_parallel_size=2"], "--tensor_parallel_size"), (["--tensor_par", "2"], "--tensor_par"):
+        for typed, name in (["-tp", "7"], "-tp"), (["-tp7"], "-tp"), (["-tp=7"], "-tp"), (["--tp", "7"], "--tp"), \
+                (["--tensor_parallel_size=7"], "--tensor_parallel_size"), (["--tensor_par", "7"], "--tensor_par"):
             with self.subTest(typed):
-                self.bad(2, [f"field {name};", f"start with {name} 1"], "serve", LLAMA, *typed)
+                self.bad(2, [f"field {name};", "expected 1 to 6"], "serve", LLAMA, *typed)
+        self.bad(2, ["field -pp;", "start with -pp 1"], "serve", LLAMA, "-pp", "2")
         for typed in "--max_num", "--max-num", "--max_num=3":
             self.bad(2, f"octet: error: {typed.split('=')[0]} could be --max-num-seqs, --max-num-batched-tokens", "serve", LLAMA, typed)
         self.bad(2, "field -q;", "serve", LLAMA, "-q", "fp8")
@@ -436,13 +437,21 @@ class Others(Verbs):
         self.assertIn("good", self.good("check", self.dir / "random"))
         self.bad(2, "--type", "bench", "make-model", "--shape", "qwen2.5-0.5b", "--out", self.dir / "x", "--type", "W4A4")
         self.assertIn("decode", self.good("bench", "offline", LLAMA, "--prompt", 8, "--output", 4, "--repeat", 1))
+        plan = json.loads(self.good("plan", LLAMA, "--tp", 3, "--hosts", 2, "--host", "100,1000,500,64", "--network", "1,20", "--json"))
+        self.assertEqual((plan["ranks"], plan["hosts"]), (3, 2))
+        # Two sums a layer and step between hosts, each two messages one after the other, 192 floats.
+        self.assertAlmostEqual(plan["decode_seconds"]["sums over the ranks"], 2 * 6 * 2 * (20e-6 + 768 / 0.5e9))
+        self.assertIn("measured here", self.good("plan", "--model", LLAMA))
+        for flag in "--network", "--host":
+            self.bad(2, [flag, "1;2"], "plan", LLAMA, flag, "1;2")
+        self.bad(2, "1 to 6", "plan", LLAMA, "--tp", 7)
         self.assertIn("GEMV", self.good("bench", "kernels", "--tokens", 8, "-n", 64, "-k", 64, "--rounds", 1))
         self.bad(2, "--shape", "bench", "make-model", "--shape", "gpt-5", "--out", self.dir / "x")
 
     def test_serve_refuses(self):
-        self.bad(2, ["--tp", "8", "--tp 1"], "serve", f"--model={LLAMA}", "--served-model-name", "m", "--enforce-eager",
+        self.bad(2, ["--tp", "8", "1 to 6"], "serve", f"--model={LLAMA}", "--served-model-name", "m", "--enforce-eager",
                  "--distributed_executor_backend", "ray", "--tp", "8", "--port", "12345")
-        self.bad(2, "-tp", "serve", LLAMA, "-tp", "2")
+        self.bad(2, "-tp", "serve", LLAMA, "-tp", "7")
         self.bad(2, "--quantization", "serve", LLAMA, "--quantization", "fp8")
         self.bad(2, "--enable-lora", "serve", LLAMA, "--enable-lora")
         self.bad(2, "--no-such-flag", "serve", LLAMA, "--no-such-flag")

@@ -86,7 +86,10 @@ void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, si
   for (size_t r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
     for (size_t v = 0; v < 2; ++v)
-      int8_finish(g, _mm256_cvtepi32_ps(c[r][v]), row + r, j0 + v * 8);
+      if (g.sums != nullptr)
+        int8_store(g, _mm256_castsi256_ps(c[r][v]), row + r, j0 + v * 8);
+      else
+        int8_finish(g, _mm256_cvtepi32_ps(c[r][v]), row + r, j0 + v * 8);
 }
 
 template <size_t kRows>

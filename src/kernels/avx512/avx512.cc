@@ -79,7 +79,10 @@ void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, si
   for (size_t r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (size_t v = 0; v < 4; ++v)
-      int8_finish(g, _mm512_cvtepi32_ps(c[r][v]), row + r, j0 + v * 16);
+      if (g.sums != nullptr)
+        int8_store(g, _mm512_castsi512_ps(c[r][v]), row + r, j0 + v * 16);
+      else
+        int8_finish(g, _mm512_cvtepi32_ps(c[r][v]), row + r, j0 + v * 16);
 }
 
 template <size_t kRows>

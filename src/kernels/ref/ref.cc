@@ -67,6 +67,10 @@ void int8_gemm(const Int8GemmArgs& g) {
       uint32_t acc = static_cast<uint32_t>(g.bias[j]);
       for (size_t i = 0; i < g.k; ++i)
         acc += static_cast<uint32_t>(int32_t{a[i]} * int32_t{g.packed[j * g.k + i]});
+      if (g.sums != nullptr) {
+        g.sums[r * g.ldy + j] = static_cast<int32_t>(acc);
+        continue;
+      }
       float y = static_cast<float>(static_cast<int32_t>(acc)) * g.scale[j];
       if (g.row_scale != nullptr) y *= g.row_scale[r];
       if (g.float_bias != nullptr) y += g.float_bias[j];

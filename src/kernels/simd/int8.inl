@@ -12,6 +12,13 @@ static float token_scale(const float* x, size_t k) {
   return scale > 0 ? scale : 1.0f;
 }
 
+// Sums of kLanes channels from j on, int32 as bits of a V, to one row of g.sums.
+static inline void int8_store(const Int8GemmArgs& g, V bits, size_t row, size_t j) {
+  if (j >= g.n) return;
+  const size_t n = g.n - j < kLanes ? g.n - j : kLanes;
+  store_head(reinterpret_cast<float*>(g.sums) + row * g.ldy + j, bits, n);
+}
+
 // Sums of kLanes channels from j on to one row of y.
 static inline void int8_finish(const Int8GemmArgs& g, V sums, size_t row, size_t j) {
   if (j >= g.n) return;

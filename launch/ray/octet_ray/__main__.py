@@ -1,0 +1,208 @@
+"""Runs a command as ranks on a Ray cluster: `python -m octet_ray --ranks N -- COMMAND ...`.
+
+The cluster is RAY_ADDRESS, else one that runs on this host, else one that this starts for the time. Rank 0 is on
+this host when the cluster has it. OCTET_RAY_CPUS: CPUs that a rank reserves (default: an equal share of all).
+Ends with the exit code of the job; 3 when Ray cannot place it or a host is lost, which it says on stderr.
+"""
+import argparse
+import collections
+import ipaddress
+import json
+import logging
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray  # noqa: E402
+from ray.util import placement_group, remove_placement_group  # noqa: E402
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy  # noqa: E402
+
+PLACING_SECONDS = 60
+
+
+class Failure(Exception):
+    """Why the job cannot be; for the user."""
+
+
+@ray.remote(num_cpus=0, max_restarts=0)
+class Host:
+    """One host of the placement group: runs what mpirun wants to run there."""
+
+    def address(self):
+        return ray.util.get_node_ip_address()
+
+    def run(self, command):
+        """Exit code of the command, whose output is this actor's."""
+        self.process = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, start_new_session=True)
+        return self.process.wait()
+
+    def wait_for_ever(self):
+        """Ends only with the actor."""
+        threading.Event().wait()
+
+
+def cpus_of_a_rank(ranks):
+    if "OCTET_RAY_CPUS" in os.environ:
+        return float(os.environ["OCTET_RAY_CPUS"])
+    all_cpus = ray.cluster_resources().get("CPU", 0)
+    if all_cpus <= 0:
+        raise Failure("the Ray cluster has no CPUs")
+    share = all_cpus / ranks
+    return float(int(share)) if share >= 1 else int(share * 100) / 100
+
+
+def reserve(ranks):
+    """The placement group, ready."""
+    cpus = cpus_of_a_rank(ranks)
+    group = placement_group([{"CPU": cpus}] * ranks, strategy="PACK", name=f"octet-{os.getpid()}")
+    if not group.wait(timeout_seconds=PLACING_SECONDS):
+        free = ray.available_resources().get("CPU", 0)
+        remove_placement_group(group)
+        raise Failure(f"the Ray cluster cannot place {ranks} ranks of {cpus:g} CPUs within {PLACING_SECONDS} s: {free:g} CPUs "
+                      "are free; fewer ranks, or OCTET_RAY_CPUS for less of a reservation")
+    return group, cpus
+
+
+def hosts_of(group, ranks):
+    """Address -> (actor, ranks there), this host first."""
+    actors = []
+    for bundle in range(ranks):
+        strategy = PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=bundle)
+        actors.append(Host.options(scheduling_strategy=strategy, max_concurrency=4).remote())
+    addresses = ray.get([actor.address.remote() for actor in actors])
+    hosts = collections.OrderedDict()
+    here = ray.util.get_node_ip_address()
+    for address, actor in sorted(zip(addresses, actors), key=lambda pair: pair[0] != here):
+        if address in hosts:
+            hosts[address][1] += 1
+            ray.kill(actor)  # one a host is enough
+        else:
+            hosts[address] = [actor, 1]
+    return hosts
+
+
+def network_of(address):
+    """The network of this host that holds the address, "10.0.0.0/24"; None if none does."""
+    lines = subprocess.run(["ip", "-o", "-4", "addr"], capture_output=True, text=True, check=False).stdout.splitlines()
+    for line in lines:
+        found = ipaddress.ip_interface(line.split()[3])
+        if str(found.ip) == address:
+            return str(found.network)
+    return None
+
+
+class Agents:
+    """Answers octet_ray.agent: runs commands through the actors of their hosts."""
+
+    def __init__(self, hosts, folder):
+        self.hosts = hosts
+        self.path = str(pathlib.Path(folder) / "agents")
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(self.path)
+        self.socket.listen()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            connection, _ = self.socket.accept()
+            threading.Thread(target=self.answer, args=(connection,), daemon=True).start()
+
+    def answer(self, connection):
+        with connection:
+            wanted = json.loads(connection.makefile().readline())
+            try:
+                code = ray.get(self.hosts[wanted["host"]][0].run.remote(wanted["command"]))
+            except Exception:  # the actor is gone: its watcher says so
+                code = 1
+            try:
+                connection.sendall(f"{code}\n".encode())
+            except OSError:
+                pass
+
+
+def mpirun(hosts, agents, cpus, command):
+    """The command line."""
+    here = ray.util.get_node_ip_address()
+    words = ["mpirun", "--quiet", "--oversubscribe", "--bind-to", "none", "--stdin", "none"]
+    if os.geteuid() == 0:
+        words.append("--allow-run-as-root")
+    threads = os.environ.get("OCTET_THREADS") or str(max(1, int(cpus)))
+    for name, value in {"OCTET_THREADS": threads, "OCTET_JOB": os.environ.get("OCTET_JOB", "")}.items():
+        words += ["-x", f"{name}={value}"]
+    if list(hosts) != [here]:
+        words += ["--leave-session-attached", "--mca", "plm_rsh_agent", f"{sys.executable} -m octet_ray.agent",
+                  "--mca", "plm_rsh_no_tree_spawn", "1"]
+        network = network_of(here)
+        if network:
+            words += ["--mca", "oob_tcp_if_include", network, "--mca", "btl_tcp_if_include", network]
+        words += ["--host", ",".join(f"{address}:{count}" for address, (_, count) in hosts.items())]
+    words += ["-n", str(sum(count for _, count in hosts.values()))]
+    return words + command
+
+
+def watch(hosts, job, lost):
+    """Ends the job when a host's actor ends."""
+    waiting = {actor.wait_for_ever.remote(): address for address, (actor, _) in hosts.items()}
+
+    def run():
+        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=None)
+        if job.poll() is None:
+            lost.append(waiting[ended[0]])
+            job.terminate()
+    threading.Thread(target=run, daemon=True).start()
+
+
+def run(ranks, command):
+    """Exit code of the job."""
+    address = os.environ.get("RAY_ADDRESS", "auto")
+    try:
+        ray.init(address=address, log_to_driver=True, logging_level=logging.ERROR)
+    except ConnectionError:
+        if "RAY_ADDRESS" in os.environ:
+            raise Failure(f"no Ray cluster at RAY_ADDRESS={address}") from None
+        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+    group = None
+    try:
+        group, cpus = reserve(ranks)
+        hosts = hosts_of(group, ranks)
+        with tempfile.TemporaryDirectory(prefix="octet-ray-") as folder:
+            agents = Agents(hosts, folder)
+            environment = {**os.environ, "OCTET_RAY_AGENT": agents.path}
+            job = subprocess.Popen(mpirun(hosts, agents, cpus, command), env=environment, stdin=subprocess.DEVNULL)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, lambda got, frame: job.send_signal(got))
+            lost = []
+            watch(hosts, job, lost)
+            code = job.wait()
+            if lost:
+                raise Failure(f"the Ray node {lost[0]} is lost")
+            return code if code >= 0 else 128 - code
+    finally:
+        if group is not None:
+            remove_placement_group(group)
+        ray.shutdown()
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="octet_ray", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, required=True)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    try:
+        sys.exit(run(args.ranks, command))
+    except Failure as e:
+        print(f"octet: error: {e}", file=sys.stderr)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+// `octet plan`: what a model will cost on so many hosts and ranks.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "src/base/error.h"
+#include "src/base/progress.h"
+#include "src/cli/bench.h"
+#include "src/dist/cost_model.h"
+#include "src/kernels/kernels.h"
+#include "src/machine/memory.h"
+#include "src/machine/thread_team.h"
+#include "src/machine/topology.h"
+
+namespace octet::cli {
+namespace {
+
+struct Flags {
+  std::string model, network, host;
+  size_t hosts = 1, ranks = 1, context = 2048, batch = 1, chunk = 512;
+  bool int8_kv = false, as_json = false;
+};
+
+// "A,B,..." as `count` numbers above zero.
+std::vector<double> numbers(const std::string& text, size_t count, const char* flag,
+                            const char* form) {
+  std::vector<double> values;
+  const char* at = text.c_str();
+  while (*at != '\0') {
+    char* end = nullptr;
+    values.push_back(std::strtod(at, &end));
+    if (end == at || (*end != ',' && *end != '\0') || !(values.back() > 0)) break;
+    at = *end == ',' ? end + 1 : end;
+  }
+  if (*at != '\0' || values.size() != count)
+    throw Error("no figures of this form", ErrorKind::kUsage)
+        .field(flag)
+        .expected(form)
+        .found(text);
+  return values;
+}
+
+// Limits of this host, in about a second: multiplying on registers, reading memory.
+HostSpeed measure_host() {
+  ThreadTeam team;
+  Buffer<float> memory(size_t{64} << 20);
+  std::vector<double> done(team.size());
+  HostSpeed speed;
+  speed.bytes = memory_limit_bytes();
+  const auto& t = kernels::table();
+  team.run([&](Worker& w) {
+    const auto [begin, end] = w.share(memory.size(), 64);
+    std::fill(memory.data() + begin, memory.data() + end, 1.0f);
+  });
+  const auto best = [&](double& kept, const std::function<double(Worker&)>& work) {
+    for (int round = 0; round < 5; ++round) {
+      const double seconds =
+          seconds_of([&] { team.run([&](Worker& w) { done[w.id()] = work(w); }); });
+      double all = 0;
+      for (double d : done) all += d;
+      kept = std::max(kept, all / seconds);
+    }
+  };
+  best(speed.int8_ops, [&](Worker&) { return t.int8_peak(1'000'000); });
+  best(speed.float_ops, [&](Worker&) { return t.float_peak(1'000'000); });
+  best(speed.memory, [&](Worker& w) {
+    const auto [begin, end] = w.share(memory.size(), 64);
+    volatile float keep = t.read_memory(memory.data() + begin, end - begin);
+    (void)keep;
+    return static_cast<double>((end - begin) * sizeof(float));
+  });
+  return speed;
+}
+
+ordered_json terms_json(const std::vector<PlanTerm>& terms) {
+  ordered_json all;
+  for (const PlanTerm& t : terms) all[t.name] = t.seconds;
+  all["total"] = total(terms);
+  return all;
+}
+
+void print_terms(const std::string& title, const std::vector<PlanTerm>& terms) {
+  std::vector<std::vector<std::string>> rows = {{title, "ms"}};
+  for (const PlanTerm& t : terms) rows.push_back({t.name, fmt::format("{:.3f}", 1e3 * t.seconds)});
+  rows.push_back({"together", fmt::format("{:.3f}", 1e3 * total(terms))});
+  fmt::print("{}\n", format_table(rows, {false, true}));
+}
+
+void run(const Flags& f) {
+  const ModelFolder folder(f.model);
+  PlanOptions o;
+  o.ranks = f.ranks;
+  o.hosts = std::min(f.hosts, f.ranks);
+  o.context = f.context;
+  o.chunk = f.chunk;
+  o.kv_element = f.int8_kv || folder.int8_kv() ? 1 : 2;
+  if (f.host.empty()) {
+    o.host = measure_host();
+  } else {
+    const auto v =
+        numbers(f.host, 4, "--host", "GB/s,int8 Gop/s,float Gop/s,GB of memory: 200,3000,1500,256");
+    o.host = {v[0] * 1e9, v[1] * 1e9, v[2] * 1e9, static_cast<uint64_t>(v[3] * 1e9)};
+  }
+  if (!f.network.empty()) {
+    const auto v = numbers(f.network, 2, "--network", "GB/s,us: 1.25,50");
+    o.network = {v[0] * 1e9, v[1] * 1e-6};
+  }
+  const CostModel cost(folder, o);
+  const auto decode = cost.decode(f.batch), prefill = cost.prefill();
+  const double prefill_speed = static_cast<double>(f.chunk) / total(prefill);
+  const double decode_speed = static_cast<double>(f.batch) / total(decode);
+  if (f.as_json) {
+    fmt::print("{}\n", ordered_json({{"ranks", f.ranks},
+                                     {"hosts", o.hosts},
+                                     {"weights_a_rank", cost.weight_bytes()},
+                                     {"kv_a_sequence", cost.sequence_bytes()},
+                                     {"buffers", cost.buffer_bytes()},
+                                     {"largest_batch", cost.largest_batch()},
+                                     {"decode_seconds", terms_json(decode)},
+                                     {"decode_tokens_per_second", decode_speed},
+                                     {"prefill_seconds", terms_json(prefill)},
+                                     {"prefill_tokens_per_second", prefill_speed}})
+                           .dump(2));
+    return;
+  }
+  fmt::print(
+      "{} ranks on {} host{}, {} a host; a host reads {:.1f} GB/s, multiplies {:.0f} int8 and "
+      "{:.0f} float "
+      "Gop/s, has {}{}\n\n",
+      f.ranks, o.hosts, o.hosts == 1 ? "" : "s", cost.ranks_per_host(), o.host.memory / 1e9,
+      o.host.int8_ops / 1e9, o.host.float_ops / 1e9, format_bytes(o.host.bytes),
+      f.host.empty() ? " (measured here)" : "");
+  print_terms(fmt::format("decode step of {} sequence{} of {} tokens", f.batch,
+                          f.batch == 1 ? "" : "s", f.context),
+              decode);
+  print_terms(fmt::format("prefill of {} tokens in a context of {}", f.chunk, f.context), prefill);
+  fmt::print("{:.1f} tokens a second generated, {:.0f} of prompts\n", decode_speed, prefill_speed);
+  fmt::print("a rank holds {} of weights, {} of buffers and {} a sequence: {} sequences at once\n",
+             format_bytes(cost.weight_bytes()), format_bytes(cost.buffer_bytes()),
+             format_bytes(cost.sequence_bytes()), cost.largest_batch());
+  if (cost.largest_batch() == 0)
+    fmt::print("this does not fit: more hosts, or hosts with more memory\n");
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app) {
+  CLI::App* sub = app.add_subcommand("plan", "predicts speed and memory on many hosts");
+  auto f = std::make_shared<Flags>();
+  sub->add_option("--model,MODEL", f->model, "folder of the checkpoint")->required();
+  sub->add_option("--hosts", f->hosts, "hosts")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  sub->add_option("--tensor-parallel-size,--tp", f->ranks, "ranks, over all hosts")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  sub->add_option("--network", f->network,
+                  "between hosts: GB/s of a host, us of a message; default 1.25,50 (10 Gbit/s)");
+  sub->add_option(
+      "--host", f->host,
+      "a host's limits: GB/s of memory, int8 Gop/s, float Gop/s, GB of memory; default: "
+      "measured here");
+  sub->add_option("--context", f->context, "tokens of a sequence")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  sub->add_option("--batch", f->batch, "sequences that generate at once")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  sub->add_option("--chunk", f->chunk, "prompt tokens of one step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  sub->add_flag("--int8-kv", f->int8_kv, "an int8 KV cache, whatever the checkpoint says");
+  sub->add_flag("--json", f->as_json, "the figures as JSON");
+  sub->callback([f] { run(*f); });
+}
+
+}  // namespace octet::cli

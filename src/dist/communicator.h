@@ -1,0 +1,63 @@
+// What the ranks of one model say to each other. A rank is a process that holds a part of every
+// weight (shard.h); all ranks take the same steps in the same order.
+//
+// Every collective is called by all ranks, in the same order, by one thread at a time. None throws:
+// it may run inside a ThreadTeam. When a rank does not answer, the collectives from then on do
+// nothing, and check() says why.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "src/base/error.h"
+
+namespace octet {
+
+// A rank that has ended or does not answer.
+class RankError : public Error {
+ public:
+  using Error::Error;
+};
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual size_t rank() const = 0;
+  virtual size_t size() const = 0;
+
+  // Every rank gets the sum over the ranks; int32 exactly (modulo 2^32), floats added in the order
+  // of the ranks, so that all ranks hold the same bits whatever the number of values.
+  virtual void sum(std::span<int32_t> values) = 0;
+  virtual void sum(std::span<float> values) = 0;
+  virtual void maximum(std::span<float> values) = 0;
+  // Rank 0 gets the values of all ranks one after the other in `all`; `counts` [size()] says how
+  // many each has. The other ranks' `all` is not touched.
+  virtual void gather(std::span<const float> mine, std::span<const size_t> counts,
+                      std::span<float> all) = 0;
+  // Every rank gets rank 0's message. Ranks may wait for it as long as they like: they sleep.
+  virtual void broadcast(std::vector<int32_t>& message) = 0;
+
+  // Throws RankError when a collective has failed.
+  void check() const {
+    if (!failure_.empty()) throw RankError(failure_);
+  }
+  bool failed() const { return !failure_.empty(); }
+
+ protected:
+  // The first failure counts.
+  void fail(std::string why) {
+    if (failure_.empty()) failure_ = std::move(why);
+  }
+
+ private:
+  std::string failure_;
+};
+
+// The only rank: every collective is free.
+std::unique_ptr<Communicator> solo_communicator();
+
+}  // namespace octet

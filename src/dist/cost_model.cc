@@ -1,0 +1,145 @@
+#include "src/dist/cost_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/base/checked.h"
+
+namespace octet {
+namespace {
+
+// Of what the machine can do: docs/kernels.md.
+constexpr double kGemm = 0.8, kGemv = 0.9;
+// A hand-over between ranks of one host, and what every rank reads of the others' there.
+constexpr double kLocalLatency = 2e-6;
+// Norms, rope, waiting: per layer and step.
+constexpr double kLayerLatency = 20e-6;
+
+double rows_of(const Shard& s, const ModelConfig& c, LinearKind kind, uint64_t n) {
+  const double hd = static_cast<double>(c.head_dim);
+  switch (kind) {
+    case LinearKind::kQ:
+      return static_cast<double>(s.heads.size()) * hd;
+    case LinearKind::kK:
+    case LinearKind::kV:
+      return static_cast<double>(s.kv_heads.size()) * hd;
+    case LinearKind::kGate:
+    case LinearKind::kUp:
+      return static_cast<double>(s.columns.size());
+    default:
+      return static_cast<double>(n);
+  }
+}
+
+double columns_of(const Shard& s, const ModelConfig& c, LinearKind kind, uint64_t k) {
+  if (kind == LinearKind::kO)
+    return static_cast<double>(s.heads.size()) * static_cast<double>(c.head_dim);
+  return kind == LinearKind::kDown ? static_cast<double>(s.columns.size()) : static_cast<double>(k);
+}
+
+}  // namespace
+
+CostModel::CostModel(const ModelFolder& folder, const PlanOptions& options)
+    : options_(options), config_(folder.config()) {
+  per_host_ = (options_.ranks + options_.hosts - 1) / options_.hosts;
+  const double element = static_cast<double>(dtype_size(config_.dtype));
+  for (size_t rank = 0; rank < options_.ranks; ++rank) {
+    const Shard shard = make_shard(config_, rank, options_.ranks);
+    double int8 = 0, floats = 0;
+    for (int64_t layer = 0; layer < config_.layers; ++layer)
+      for (LinearKind kind : kLinearKinds) {
+        const LinearShape shape = linear_shape(config_, kind);
+        const double elements =
+            rows_of(shard, config_, kind, shape.n) * columns_of(shard, config_, kind, shape.k);
+        (folder.scheme(linear_name(layer, kind)) == Scheme::kFloat ? floats : int8) += elements;
+      }
+    const double head =
+        static_cast<double>(shard.vocab.size()) * static_cast<double>(config_.hidden_size);
+    (folder.scheme("lm_head") == Scheme::kFloat ? floats : int8) += head;
+    const double bytes = int8 + floats * element;
+    if (bytes < static_cast<double>(weights_)) continue;
+    weights_ = static_cast<uint64_t>(bytes);
+    int8_elements_ = static_cast<uint64_t>(int8);
+    float_elements_ = static_cast<uint64_t>(floats);
+    const RankShape shape(config_, shard);
+    sequence_ = static_cast<uint64_t>(static_cast<double>(2 * shape.layers * shape.kv_size()) *
+                                      static_cast<double>(options_.context) * options_.kv_element);
+    buffers_ =
+        4 * options_.chunk *
+        (4 * shape.hidden + 2 * shape.q_size() + 2 * shape.kv_size() + 3 * shape.intermediate);
+  }
+}
+
+double CostModel::all_reduce(double bytes) const {
+  const double p = static_cast<double>(options_.ranks);
+  if (options_.ranks == 1) return 0;
+  if (options_.hosts == 1) {
+    // Every rank reads the others' parts from cache or memory, all at once.
+    return kLocalLatency * std::log2(p) + bytes * p / options_.host.memory;
+  }
+  const double bandwidth = options_.network.bandwidth / static_cast<double>(per_host_);
+  const double rounds = std::ceil(std::log2(p));
+  const double doubling = rounds * (options_.network.latency + bytes / bandwidth);
+  const double ring = 2 * (p - 1) * options_.network.latency + 2 * (p - 1) / p * bytes / bandwidth;
+  return std::min(doubling, ring);
+}
+
+std::vector<PlanTerm> CostModel::decode(size_t batch) const {
+  const double share = static_cast<double>(per_host_), b = static_cast<double>(batch);
+  const double hidden = static_cast<double>(config_.hidden_size);
+  const double layers = static_cast<double>(config_.layers);
+  const double bytes =
+      static_cast<double>(int8_elements_) +
+      static_cast<double>(float_elements_) * static_cast<double>(dtype_size(config_.dtype));
+  const double reading = bytes * share / (options_.host.memory * kGemv);
+  const double computing = 2 * b * share *
+                           (static_cast<double>(int8_elements_) / options_.host.int8_ops +
+                            static_cast<double>(float_elements_) / options_.host.float_ops) /
+                           kGemm;
+  std::vector<PlanTerm> terms = {
+      {"weights", std::max(reading, computing)},
+      {"keys and values", b * static_cast<double>(sequence_) * share / options_.host.memory},
+      {"norms, rope, barriers", layers * kLayerLatency}};
+  if (options_.ranks > 1) {
+    terms.push_back({"sums over the ranks", 2 * layers * all_reduce(b * hidden * 4)});
+    const double latency = options_.hosts == 1 ? kLocalLatency : options_.network.latency;
+    const double speed = options_.hosts == 1 ? options_.host.memory : options_.network.bandwidth;
+    terms.push_back({"telling the step, gathering logits",
+                     2 * latency + b * static_cast<double>(config_.vocab_size) * 4 / speed});
+  }
+  return terms;
+}
+
+std::vector<PlanTerm> CostModel::prefill() const {
+  const double share = static_cast<double>(per_host_), m = static_cast<double>(options_.chunk);
+  const double layers = static_cast<double>(config_.layers);
+  const double heads =
+      std::ceil(static_cast<double>(config_.heads) / static_cast<double>(options_.ranks));
+  const double pairs = m * (static_cast<double>(options_.context) / 2);
+  std::vector<PlanTerm> terms = {
+      {"int8 products",
+       2 * m * static_cast<double>(int8_elements_) * share / (options_.host.int8_ops * kGemm)},
+      {"float products",
+       2 * m * static_cast<double>(float_elements_) * share / (options_.host.float_ops * kGemm)},
+      {"attention", 4 * pairs * heads * static_cast<double>(config_.head_dim) * layers * share /
+                        (options_.host.float_ops * kGemm)}};
+  if (options_.ranks > 1)
+    terms.push_back({"sums over the ranks",
+                     2 * layers * all_reduce(m * static_cast<double>(config_.hidden_size) * 4)});
+  return terms;
+}
+
+size_t CostModel::largest_batch() const {
+  const double room =
+      0.9 * static_cast<double>(options_.host.bytes) / static_cast<double>(per_host_) -
+      static_cast<double>(weights_ + buffers_);
+  return room <= 0 ? 0 : static_cast<size_t>(room / static_cast<double>(sequence_));
+}
+
+double total(const std::vector<PlanTerm>& terms) {
+  double sum = 0;
+  for (const PlanTerm& t : terms) sum += t.seconds;
+  return sum;
+}
+
+}  // namespace octet

@@ -1,0 +1,42 @@
+// The communicator of ranks on one host.
+#pragma once
+
+#include "src/dist/communicator.h"
+#include "src/dist/shared_collectives.h"
+
+namespace octet {
+
+class HostCommunicator final : public Communicator {
+ public:
+  // As SharedCollectives.
+  HostCommunicator(void* space, size_t rank, size_t ranks, double patience, bool crowded)
+      : shared_(space, rank, ranks, patience, crowded) {}
+  size_t rank() const override { return shared_.rank(); }
+  size_t size() const override { return shared_.ranks(); }
+  void sum(std::span<int32_t> values) override {
+    keep([&] { return shared_.sum(values); });
+  }
+  void sum(std::span<float> values) override {
+    keep([&] { return shared_.sum(values); });
+  }
+  void maximum(std::span<float> values) override {
+    keep([&] { return shared_.maximum(values); });
+  }
+  void gather(std::span<const float> mine, std::span<const size_t> counts,
+              std::span<float> all) override {
+    keep([&] { return shared_.gather(mine, counts, all); });
+  }
+  void broadcast(std::vector<int32_t>& message) override {
+    keep([&] { return shared_.broadcast(message); });
+  }
+
+ private:
+  template <typename Operation>
+  void keep(const Operation& operation) {
+    if (!failed() && !operation()) fail(shared_.failure());
+  }
+
+  SharedCollectives shared_;
+};
+
+}  // namespace octet

@@ -1,0 +1,145 @@
+#include "src/dist/launch.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/machine/topology.h"
+
+namespace octet {
+namespace {
+
+constexpr const char* kPlace = "OCTET_JOB";  // a folder that the ranks of a job share
+constexpr const char* kLeader = "leader";    // in it: the leading rank's process
+constexpr const char* kSaid = "said";        // and this file, once a rank has said why the job ends
+
+// For the signal handler: mpirun, and the file with the leading rank's process.
+volatile sig_atomic_t child = 0;
+char leader_file[4096];
+
+void pass_on(int signal) {
+  pid_t to = static_cast<pid_t>(child);
+  const int file = ::open(leader_file, O_RDONLY | O_CLOEXEC);
+  if (file >= 0) {
+    if (pid_t leader = 0; ::read(file, &leader, sizeof(leader)) == sizeof(leader)) to = leader;
+    ::close(file);
+  }
+  if (to > 0) ::kill(to, signal);
+}
+
+// As one word of the shell.
+std::string quoted(const std::string& word) {
+  std::string out = "'";
+  for (char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+class JobFolder {
+ public:
+  JobFolder() {
+    std::string name = (fs::temp_directory_path() / "octet-job-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr)
+      throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
+    path_ = name;
+    ::setenv(kPlace, name.c_str(), 1);
+    const std::string leader = (path_ / kLeader).string();
+    OCTET_CHECK(leader.size() < sizeof(leader_file));
+    std::strcpy(leader_file, leader.c_str());
+  }
+  ~JobFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+    leader_file[0] = '\0';
+  }
+  bool said() const { return fs::exists(path_ / kSaid); }
+
+ private:
+  fs::path path_;
+};
+
+std::vector<std::string> mpirun_words(size_t ranks) {
+  std::vector<std::string> words = {"mpirun"};
+  if (::geteuid() == 0) words.push_back("--allow-run-as-root");
+  for (const char* word : {"--quiet", "--oversubscribe", "--bind-to", "none", "--stdin", "none"})
+    words.push_back(word);
+  words.insert(words.end(), {"-n", std::to_string(ranks)});
+  return words;
+}
+
+// A Python with octet_ray (launch/ray): OCTET_RAY_PYTHON, the one that `scripts/setup --with ray`
+// makes beside the program, or the plain one.
+std::vector<std::string> ray_words(size_t ranks) {
+  const fs::path program = fs::read_symlink("/proc/self/exe").parent_path();
+  std::vector<std::string> pythons = {(program / "ray/bin/python").string(), "python3"};
+  if (const char* python = std::getenv("OCTET_RAY_PYTHON")) pythons = {python};
+  for (const std::string& python : pythons)
+    if (std::system((quoted(python) + " -c 'import octet_ray, ray' >/dev/null 2>&1").c_str()) == 0)
+      return {python, "-m", "octet_ray", "--ranks", std::to_string(ranks), "--"};
+  throw Error("--distributed-executor-backend ray needs Ray and Octet's part for it, octet_ray")
+      .remedy(
+          "scripts/setup --with ray installs both; --distributed-executor-backend mp needs "
+          "neither");
+}
+
+}  // namespace
+
+JobEnd run_job(size_t ranks, const std::vector<std::string>& command, Launcher launcher) {
+  const JobFolder folder;
+  std::vector<std::string> words =
+      launcher == Launcher::kRay ? ray_words(ranks) : mpirun_words(ranks);
+  words.insert(words.end(), command.begin(), command.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) throw Error(std::string("cannot start mpirun: ") + std::strerror(errno));
+  if (pid == 0) {
+    ::setpgid(0, 0);  // the terminal's signals come through us, once
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) ::_exit(1);
+    ::execvp(argv[0], argv.data());
+    ::_exit(127);
+  }
+  child = pid;
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, pass_on);
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  child = 0;
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  if (code == 127)
+    throw Error("more than one rank needs mpirun, which is not there")
+        .remedy("install Open MPI (scripts/setup does)");
+  return {code, folder.said()};
+}
+
+bool in_job() { return std::getenv(kPlace) != nullptr; }
+
+void lead_job() {
+  const char* folder = std::getenv(kPlace);
+  if (folder == nullptr) return;
+  if (!fs::exists(folder)) return;  // on another host than the one that started the job
+  const pid_t self = ::getpid();
+  replace_text(fs::path(folder) / kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
+}
+
+void report_end() {
+  const char* folder = std::getenv(kPlace);
+  if (folder != nullptr && fs::exists(folder)) write_text(fs::path(folder) / kSaid, "");
+}
+
+void take_cores(size_t rank, size_t ranks) {
+  if (in_job()) keep_to_cores(rank, ranks);
+}
+
+}  // namespace octet

@@ -1,0 +1,39 @@
+// The functions of MPI that Octet uses, as plain C: liboctet_mpi.so (src/dist/mpi/) holds them and
+// nothing else, and is loaded only where there is more than one rank. So the program itself needs
+// no MPI to run, and MPI's types stay out of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+extern "C" {
+
+// A collective that has begun; done() ends it.
+struct OctetMpiRequest;
+
+struct OctetMpi {
+  // Joins the job that mpirun (or srun, ...) started. Nonzero when there is none.
+  int (*start)(int* rank, int* size);
+  // The ranks on this rank's host, and zeroed memory that all of them share (null: none to have).
+  int (*host)(int* rank, int* size);
+  void* (*share)(size_t bytes);
+  // All but the second buffer of gather (rank 0 only) are in and out.
+  OctetMpiRequest* (*sum_int32)(int32_t* values, size_t count);
+  OctetMpiRequest* (*maximum_float)(float* values, size_t count);
+  // Every rank gets `count` values of each other.
+  OctetMpiRequest* (*all_gather)(const float* mine, size_t count, float* all);
+  // Rank r gets part r of every rank's values, which begins at `cuts`[r] [size + 1].
+  OctetMpiRequest* (*all_to_all)(const float* values, const int* cuts, float* parts);
+  // Part r [cuts] of values, from rank r to all.
+  OctetMpiRequest* (*all_gather_parts)(float* values, const int* cuts);
+  OctetMpiRequest* (*gather_parts)(const float* mine, const int* counts, float* all);
+  OctetMpiRequest* (*broadcast)(int32_t* values, size_t count);
+  // 1: ended (the request is gone), 0: not yet, -1: failed.
+  int (*done)(OctetMpiRequest* request);
+  // Ends all ranks of the job at once.
+  void (*abort)(int code);
+  void (*finish)();
+};
+
+const OctetMpi* octet_mpi();
+}

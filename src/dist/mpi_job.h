@@ -1,0 +1,42 @@
+// The ranks of an MPI job, which mpirun, srun or an operator of Kubernetes started.
+#pragma once
+
+#include <memory>
+
+#include "src/dist/communicator.h"
+
+struct OctetMpi;
+
+namespace octet {
+
+class MpiJob {
+ public:
+  struct Options {
+    double patience = 5;  // seconds that a rank may be late
+    size_t threads = 1;   // of every rank: more busy threads than CPUs make waiting yield
+  };
+
+  // Whether this process was started as a rank of a job with more than one.
+  static bool joined();
+  // ... as one that is not rank 0: it leaves all talking to that.
+  static bool follows();
+
+  // Loads MPI and joins. Throws Error when liboctet_mpi.so or MPI's own libraries are missing.
+  explicit MpiJob(const Options& options);
+  ~MpiJob();  // leaves the job, once all ranks do
+  MpiJob(const MpiJob&) = delete;
+  MpiJob& operator=(const MpiJob&) = delete;
+
+  Communicator& ranks() { return *ranks_; }
+  size_t ranks_on_host() const { return host_size_; }
+  size_t rank_on_host() const { return host_rank_; }
+  // Ends every rank of the job, this one too.
+  [[noreturn]] void abort(int code);
+
+ private:
+  const OctetMpi* mpi_;
+  size_t host_rank_ = 0, host_size_ = 1;
+  std::unique_ptr<Communicator> ranks_;
+};
+
+}  // namespace octet

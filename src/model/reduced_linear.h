@@ -1,0 +1,36 @@
+// A linear of whose weight [n, k] every rank has some columns: the ranks' products are added up.
+//
+// int8: the integers of all ranks are added exactly, quant_bias is rank 0's, and only the sum
+// becomes numbers, so that the result has the bits of one rank that has all columns. Floats: the
+// ranks' products in float32, in the order of the ranks; they differ from one rank's by rounding.
+#pragma once
+
+#include <memory>
+
+#include "src/dist/communicator.h"
+#include "src/model/linear.h"
+
+namespace octet {
+
+class ReducedLinear final : public Linear {
+ public:
+  // `part` computes this rank's columns, for steps of up to `rows` rows.
+  ReducedLinear(std::unique_ptr<Linear> part, Communicator& ranks, size_t rows);
+  size_t outputs() const override { return part_->outputs(); }
+  size_t inputs() const override { return part_->inputs(); }  // of the part
+  uint64_t bytes() const override { return part_->bytes(); }
+  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& buffer,
+             size_t slot) override;
+  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
+               bool accumulate, StageBuffer& buffer, size_t slot) override;
+
+ private:
+  std::unique_ptr<Linear> part_;
+  Int8Linear* int8_;  // part_, where it is one
+  Communicator& ranks_;
+  Buffer<int32_t> sums_;   // [rows, n], int8
+  Buffer<float> partial_;  // [rows, n], floats
+  Buffer<float> maximum_;  // [rows], where rows have a scale each
+};
+
+}  // namespace octet
