@@ -115,7 +115,7 @@ void obey_signals(server::Server& server, const std::atomic<bool>& lost) {
     sigset_t set = job_signals();
     for (int signal = 0, count = 0;; ++count) {
       ::sigwait(&set, &signal);
-      if (count == 0) std::this_thread::sleep_for(kLastAnswers / 2);
+      if (count == 0) std::this_thread::sleep_for(kLastAnswers);
       if (!lost) server.stop();
     }
   }).detach();
