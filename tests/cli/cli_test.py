@@ -460,7 +460,7 @@ class Others(Verbs):
         for words, *flags in (["--max-model-len", "--max-model-len", "0.5"], ["/nope", "--generation-config", "/nope"],
                               ["--allowed-origins", "--allowed-origins", "["], ["top_p", "--override-generation-config", '{"top_p": 0}'],
                               ["JSON", "--override-generation-config", "{"], ["--logprobs-mode", "--logprobs-mode", "raw_logits"],
-                              ["--scheduling-policy", "--scheduling-policy", "priority"], ["--tensor-parallel", "--tensor-parallel", "2"],
+                              ["--scheduling-policy", "--scheduling-policy", "priority"], ["--tensor-parallel", "--tensor-parallel", "7"],
                               ["--max-num-seqs", "--max", "3"]):
             self.bad(2, words, "serve", LLAMA, "--port", "0", *flags)
         with socket.socket() as taken:
