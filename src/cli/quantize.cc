@@ -10,7 +10,6 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
-#include "src/base/progress.h"
 #include "src/cli/compared_models.h"
 #include "src/cli/quantize.h"
 #include "src/eval/report_page.h"
