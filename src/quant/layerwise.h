@@ -9,10 +9,6 @@
 
 namespace octet {
 
-// The quantized stream holds about so many of the tokens, whole texts: ranges need all, to see rare
-// values, but the second moments that weights are rounded by do not.
-inline constexpr size_t kPartTokens = 8192;
-
 // Writes the checkpoint into run.output, from where run.journal stands. options.recipe must be
 // there. Returns what stayed in float.
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,

@@ -1,6 +1,7 @@
 // Token ids to text while they are generated.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -27,6 +28,8 @@ class StreamDecoder {
   std::string push(int32_t id);
   // What is held back (an incomplete character shows as U+FFFD). Afterwards a new sequence starts.
   std::string flush();
+  // Tokens that the next push() decodes beside its own.
+  size_t window() const { return ids_.size(); }
 
  private:
   std::string decode(size_t from) const;
