@@ -84,12 +84,11 @@ void add_options(const QuantizeOptions& options, Fingerprint& f) {
 }  // namespace
 
 Fingerprint fingerprint_of(const ModelFolder& folder, const CalibrationData& data,
-                           const QuantizeOptions& options, size_t threads) {
+                           const QuantizeOptions& options) {
   Fingerprint f;
   add_options(options, f);
   f["version of octet"] = OCTET_VERSION;
   f["instruction set"] = isa_name(selected_isa());
-  f["threads"] = fmt::format("{}", threads);
   f["config.json of the model"] = hex(fnv1a(folder.config().raw.dump()));
   for (const auto& file : folder.tensors().files())
     f[file->path().filename().string() + " of the model"] =

@@ -9,9 +9,8 @@
 namespace octet {
 
 // The model's files (weights by name, size and time), the texts' tokens, every option but those
-// that do not reach the output, and what sums depend on: instruction set, threads, this program's
-// version.
+// that do not reach the output, and what sums depend on: instruction set, this program's version.
 Fingerprint fingerprint_of(const ModelFolder& folder, const CalibrationData& data,
-                           const QuantizeOptions& options, size_t threads);
+                           const QuantizeOptions& options);
 
 }  // namespace octet

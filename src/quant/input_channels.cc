@@ -55,10 +55,9 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
   Statistics s;
   s.channels.resize(in.channels());
   s.center.assign(in.channels(), 0.0f);
-  std::vector<std::array<double, kTails.size()>> validation(team.size());
+  // By block, and added up in their order: the same bits for any number of threads.
+  std::vector<std::array<double, kTails.size()>> validation((in.channels() + kBlock - 1) / kBlock);
   team.run([&](Worker& w) {
-    auto& sums = validation[w.id()];
-    sums.fill(0);
     const auto [begin, end] = w.share(in.channels(), kBlock);
     for (size_t first = begin; first < end; first += kBlock) {
       const size_t n = std::min(kBlock, end - first);
@@ -93,6 +92,8 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
           s.center[first + i] = static_cast<float>(s.channels[first + i].middle(kOutside));
         count();
       }
+      auto& sums = validation[first / kBlock];
+      sums.fill(0);
       for (size_t i = 0; i < n; ++i) {
         const ChannelHistogram& all = s.channels[first + i];
         for (size_t f = 0; f < kFolds; ++f) {
@@ -149,13 +150,12 @@ Levels choose_levels(const std::vector<ChannelHistogram>& channels, double tail,
     const double positive = std::round(255 * share);
     return Levels{positive, 255 - positive};
   };
-  std::vector<std::array<double, kPositiveShares.size()>> parts(team.size());
+  std::vector<std::array<double, kPositiveShares.size()>> parts(channels.size());
   team.run([&](Worker& w) {
-    parts[w.id()].fill(0);
     const auto [begin, end] = w.share(channels.size());
     for (size_t c = begin; c < end; ++c)
       for (size_t k = 0; k < kPositiveShares.size(); ++k)
-        parts[w.id()][k] += best_step(channels[c], levels_of(kPositiveShares[k]), 1, tail).error;
+        parts[c][k] = best_step(channels[c], levels_of(kPositiveShares[k]), 1, tail).error;
   });
   std::array<double, kPositiveShares.size()> errors{};
   for (const auto& part : parts)
@@ -189,12 +189,13 @@ double token_error(const ChannelInputs& in, const float* x, const ChannelPlan& p
 double dynamic_error(const ChannelInputs& in, const ChannelPlan& plan,
                      const std::vector<double>& norm, ThreadTeam& team) {
   const size_t stride = std::max<size_t>(1, in.tokens / kErrorTokens);
-  std::vector<double> parts(team.size(), 0.0);
+  std::vector<double> parts(in.tokens / stride);
   team.run([&](Worker& w) {
-    const auto [begin, end] = w.share(in.tokens / stride);
-    for (size_t t = begin * stride; t < end * stride; t += stride)
-      parts[w.id()] +=
-          double{in.token_weight[t]} * token_error(in, in.x + t * in.columns, plan, norm);
+    const auto [begin, end] = w.share(parts.size());
+    for (size_t i = begin; i < end; ++i) {
+      const size_t t = i * stride;
+      parts[i] = double{in.token_weight[t]} * token_error(in, in.x + t * in.columns, plan, norm);
+    }
   });
   return std::accumulate(parts.begin(), parts.end(), 0.0) * static_cast<double>(stride);
 }

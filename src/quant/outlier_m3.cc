@@ -16,11 +16,11 @@ double scaled_rounding_error(const std::vector<float>& x, size_t m, const FloatW
                              const std::vector<float>& s, bool asymmetric, ThreadTeam& team) {
   const auto& t = kernels::table();
   const size_t n = weight.shape.n, k = weight.shape.k, panel = t.float_panel;
-  std::vector<double> sums(team.size());
+  // By panel, and added up in their order: the same bits for any number of threads.
+  std::vector<double> sums((n + panel - 1) / panel);
   team.run([&](Worker& worker) {
     // A panel of rows at a time: the difference that rounding makes, then its product with x.
     std::vector<float> scaled(k), difference(panel * k), packed(panel * k), y(m * panel);
-    double sum = 0;
     const auto [begin, end] = worker.share(n, panel);
     for (size_t j0 = begin; j0 < end; j0 += panel) {
       const size_t rows = std::min(panel, end - j0);
@@ -35,9 +35,10 @@ double scaled_rounding_error(const std::vector<float>& x, size_t m, const FloatW
       t.float_pack(difference.data(), kernels::FloatType::kF32, rows, k, 0, 1, packed.data());
       t.float_gemm({x.data(), k, m, packed.data(), kernels::FloatType::kF32, k, rows, 0, 1, nullptr,
                     y.data(), rows, false});
+      double sum = 0;
       for (size_t i = 0; i < m * rows; ++i) sum += double{y[i]} * y[i];
+      sums[j0 / panel] = sum;
     }
-    sums[worker.id()] = sum;
   });
   double total = 0;
   for (double v : sums) total += v;

@@ -126,7 +126,7 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   check_data(data, folder.config(), options);
   ThreadTeam team;
   OutputFolder output(target, options.overwrite, options.resume);
-  Journal journal(output, fingerprint_of(folder, data, options, team.size()));
+  Journal journal(output, fingerprint_of(folder, data, options));
   ActivationMemory memory(output.partial(),
                           activation_budget(folder.config(), options, calibration_tokens(data)));
   QuantizeSummary summary;

@@ -93,14 +93,14 @@ class Quantize(Verbs):
                 self.assertIn(["down_proj", "0-1,", "3", "--disable_names"], [line.split() for line in lines])
 
     def test_the_same_twice_and_with_other_threads(self):
-        files = []
-        for threads in "1", "2", "2":
-            out = self.dir / f"run{len(files)}"
-            octet("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", CALIB, *MINDIE,
-                  env={**os.environ, "OCTET_THREADS": threads})
-            files.append((out / "quant_model_weight_w8a8.safetensors").read_bytes())
-        self.assertEqual(files[1], files[2])
-        self.assertEqual(files[0], files[1])
+        for flags in MINDIE, ["--recipe", "octet", "--dynamic-budget", "2"]:
+            files = []
+            for threads in "1", "2", "3":
+                out = self.dir / "run"
+                self.good("quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", CALIB, *flags, "--overwrite",
+                          env={**os.environ, "OCTET_THREADS": threads})
+                files.append((out / "quant_model_weight_w8a8.safetensors").read_bytes())
+            self.assertEqual(len(set(files)), 1, flags)
 
     def test_recipes(self):
         for model in (LLAMA, QWEN):

@@ -198,13 +198,10 @@ class Leftovers(Interruptions):
         run.kill()
         run.wait()
         journal = (self.partial / "journal").read_bytes()
-        other = dict(os.environ, OCTET_THREADS="1")
         self.bad(2, ["out.partial", "--anti_method", "expected m3", "found m4"], *base, "--resume", "--anti_method", "m4")
         self.bad(2, "--part_file_size", *base, "--resume", "--part_file_size", "1")
         self.bad(2, "choose_types of the recipe", *base[:6], "--resume", "--recipe", "octet", "--dynamic-budget", "0")
         self.bad(2, "calibration text", *base[:3], "--calib_texts", "other", "--quiet", *MINDIE, "--resume")
-        if os.cpu_count() > 1:
-            self.bad(2, ["threads", "found 1"], *base, "--resume", env=other)
         self.bad(2, "instruction set", *base, "--resume", env=dict(os.environ, OCTET_ISA="ref"))
         config = json.loads((model / "config.json").read_text())
         config["rope_theta"] *= 2
