@@ -46,6 +46,9 @@ if(TARGET octet_mpi)
     add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/ranks_test.py
                                   $<TARGET_FILE:octet> ${much})
   endforeach()
+  add_test(NAME ranks_offline COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/offline_test.py
+                                      $<TARGET_FILE:octet>)
+  set_tests_properties(ranks_offline PROPERTIES LABELS fast TIMEOUT 600)
   set_tests_properties(ranks PROPERTIES LABELS fast TIMEOUT 600)
   set_tests_properties(ranks_thorough PROPERTIES LABELS slow TIMEOUT 3600)
 endif()

@@ -9,6 +9,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/cli/ranks.h"
 #include "src/cli/runtime.h"
 #include "src/machine/cpu.h"
 
@@ -18,18 +19,23 @@ namespace {
 struct OfflineFlags {
   std::string model;
   size_t prompt = 512, output = 128, batch = 1, repeat = 3;
+  size_t ranks = 1;
 };
 
 // Prefills `batch` prompts, then decodes them together, straight on the model: no scheduler.
-void run_offline(const OfflineFlags& f) {
+void check(const OfflineFlags& f) {
   if (f.prompt == 0 || f.output == 0 || f.batch == 0 || f.repeat == 0)
     throw usage_error("octet bench offline: sizes must be at least 1");
+}
+
+void run_offline(const OfflineFlags& f, Communicator& ranks) {
   const auto folder = std::make_shared<const ModelFolder>(f.model);
   ThreadTeam team;
   constexpr size_t kChunk = 512;
-  Transformer model(folder, team, std::max(kChunk, f.batch));
+  Transformer model(folder, team, std::max(kChunk, f.batch), &ranks);
   const size_t pages = blocks_for(f.prompt + f.output);
-  KvCache cache(model.config(), pages * f.batch, kv_type(*folder, kernels::FloatType::kBF16));
+  KvCache cache(model.shape(), pages * f.batch, kv_type(*folder, kernels::FloatType::kBF16));
+  if (ranks.rank() != 0) return model.follow(cache);
   std::vector<std::vector<int32_t>> blocks(f.batch);
   for (auto& b : blocks)
     if (!cache.allocate(pages, b)) throw Error("no memory for the KV cache");
@@ -64,17 +70,21 @@ void run_offline(const OfflineFlags& f) {
                              }
                            }));
   }
+  model.release();
   const double prompt_tokens = static_cast<double>(f.prompt * f.batch);
   const double output_tokens = static_cast<double>(f.output * f.batch);
   const double weights = static_cast<double>(model.weight_bytes());
-  fmt::print("{}: {} threads, {}, best of {}\n", f.model, team.size(), isa_name(selected_isa()),
-             f.repeat);
+  fmt::print("{}: {}{} threads, {}, best of {}\n", f.model,
+             ranks.size() > 1 ? fmt::format("{} ranks of ", ranks.size()) : "", team.size(),
+             isa_name(selected_isa()), f.repeat);
   fmt::print("prefill  {} x {} tokens: {:.1f} tokens/s\n", f.batch, f.prompt,
              prompt_tokens / best_prefill);
   fmt::print(
-      "decode   {} x {} tokens: {:.1f} tokens/s, {:.2f} ms a step, weights read at {}/s\n", f.batch,
-      f.output, output_tokens / best_decode, 1000 * best_decode / static_cast<double>(f.output),
-      format_bytes(static_cast<uint64_t>(weights * static_cast<double>(f.output) / best_decode)));
+      "decode   {} x {} tokens: {:.1f} tokens/s, {:.2f} ms a step, weights read at {}/s{}\n",
+      f.batch, f.output, output_tokens / best_decode,
+      1000 * best_decode / static_cast<double>(f.output),
+      format_bytes(static_cast<uint64_t>(weights * static_cast<double>(f.output) / best_decode)),
+      ranks.size() > 1 ? " by the first rank" : "");
 }
 
 }  // namespace
@@ -101,7 +111,11 @@ void add_bench_offline(CLI::App& app) {
   sub->add_option("--repeat", f->repeat, "the best of so many runs")
       ->check(from_zero())
       ->capture_default_str();
-  sub->callback([f] { run_offline(*f); });
+  add_ranks_flag(sub, f->ranks);
+  sub->callback([f] {
+    check(*f);
+    on_ranks(f->ranks, [&](Communicator& ranks) { run_offline(*f, ranks); });
+  });
 }
 
 void add_bench(CLI::App& app) {

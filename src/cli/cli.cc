@@ -6,11 +6,32 @@
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 
 #include "src/base/error.h"
+#include "src/base/progress.h"
 #include "src/cli/spelling.h"
 
 namespace octet::cli {
+
+int explain_exception() {
+  try {
+    throw;
+  } catch (const Exit& e) {
+    return e.code;
+  } catch (const Interrupted& e) {
+    fmt::print(stderr, "octet: interrupted{}{}\n", e.remedy.empty() ? "" : ": ", e.remedy);
+    return kInterrupted;
+  } catch (const Error& e) {
+    fmt::print(stderr, "octet: error: {}\n", as_typed(e.what()));
+    return e.kind() == ErrorKind::kUsage ? 2 : 1;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "octet: error: out of memory\n");
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "octet: internal error: {}\n", e.what());
+  }
+  return 1;
+}
 
 std::vector<std::string> fold_names(int argc, const char* const* argv) {
   std::vector<std::string> args;

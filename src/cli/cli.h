@@ -17,6 +17,11 @@ struct Exit {
   int code;
 };
 
+// The exit code of what SIGINT or SIGTERM ended, as shells report it.
+inline constexpr int kInterrupted = 130;
+// Tells the user what is being handled (in a catch block), in one line; the exit code for it.
+int explain_exception();
+
 void add_quantize(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_chat(CLI::App& app);

@@ -45,7 +45,7 @@ void add_text_flags(CLI::App* app, TextFlags& f) {
 }
 
 std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, const TextFlags& f,
-                                       ThreadTeam& team) {
+                                       ThreadTeam& team, Communicator* ranks) {
   check(f);
   const size_t longest = std::max(f.max_tokens, f.window);
   std::vector<ComparedModel> models;
@@ -65,7 +65,8 @@ std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, co
           .field(f.window > f.max_tokens ? "--window" : "--max-tokens")
           .expected(fmt::format("at most {}", config.max_position))
           .found(std::to_string(longest));
-    m.model = std::make_unique<Transformer>(m.folder, team, Scorer::kChunk);
+    m.model =
+        std::make_unique<Transformer>(m.folder, team, Scorer::kChunk, ranks, models.size() - 1);
     m.scorer = std::make_unique<Scorer>(*m.model, longest);
   }
   return models;

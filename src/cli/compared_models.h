@@ -30,8 +30,10 @@ struct ComparedModel {
   std::unique_ptr<Scorer> scorer;
 };
 // Checks the flags. The models must share one vocabulary size and have room for the longest text.
+// `ranks`: null, or those that share each model.
 std::vector<ComparedModel> load_models(const std::vector<std::string>& paths,
-                                       const TextFlags& flags, ThreadTeam& team);
+                                       const TextFlags& flags, ThreadTeam& team,
+                                       Communicator* ranks = nullptr);
 
 // The passages of flags.file with the tokenizer's special tokens: those of a .json or .jsonl file,
 // or all of a .txt file as one. Without a window each is cut to max_tokens. Those with fewer than

@@ -11,6 +11,7 @@
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
 #include "src/cli/compared_models.h"
+#include "src/cli/ranks.h"
 #include "src/eval/choices.h"
 #include "src/eval/layer_noise.h"
 #include "src/eval/summary.h"
@@ -23,6 +24,7 @@ struct Flags {
   TextFlags text;
   std::string yes_no, choices;
   bool layers = false, as_json = false, quiet = false;
+  size_t ranks = 1;
 };
 
 // A question to be answered by yes or no.
@@ -214,15 +216,22 @@ void print_layers(const std::vector<ComparedModel>& models, const std::vector<Sc
   }
 }
 
-void run(const Flags& f) {
+void check(const Flags& f) {
   if (f.text.file.empty() && f.yes_no.empty() && f.choices.empty())
     throw usage_error("nothing to evaluate on: give --text, --yes-no or --choices FILE");
   if (f.layers && (f.text.file.empty() || f.models.size() < 2))
     throw usage_error("--layers compares models on --text: give that and two models or more");
+}
+
+void run(const Flags& f, Communicator& ranks) {
+  if (f.layers && ranks.size() > 1)
+    throw usage_error(
+        "--layers looks at whole linears, and a rank has parts of them: give no --tp");
   ThreadTeam team;
-  std::vector<ComparedModel> models = load_models(f.models, f.text, team);
+  std::vector<ComparedModel> models = load_models(f.models, f.text, team, &ranks);
   std::vector<Scorer*> scorers;
   for (ComparedModel& m : models) scorers.push_back(m.scorer.get());
+  if (ranks.rank() != 0) return Scorer::follow(ranks, scorers);
   const text::Tokenizer tokenizer = text::Tokenizer::load(f.models[0]);
   const size_t longest = f.text.max_tokens;
   std::vector<std::vector<int32_t>> texts;
@@ -255,6 +264,7 @@ void run(const Flags& f) {
   answer_yes_no(questions, tokenizer, scorers, scored, step);
   answer_choices(choices, scorers, scored, step);
   progress.finish();
+  models[0].model->release();
   if (f.as_json) return print_json(models, on_text, scored);
   print_table(models, on_text, scored);
   if (f.layers) print_layers(models, scored);
@@ -281,7 +291,11 @@ void add_eval(CLI::App& app) {
       ->type_name("FILE");
   sub->add_flag("--json", f->as_json, "machine-readable");
   sub->add_flag("--quiet", f->quiet, "no progress");
-  sub->callback([f] { run(*f); });
+  add_ranks_flag(sub, f->ranks);
+  sub->callback([f] {
+    check(*f);
+    on_ranks(f->ranks, [&](Communicator& ranks) { run(*f, ranks); });
+  });
 }
 
 }  // namespace octet::cli

@@ -63,14 +63,6 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "octet: error: {} (octet {} --help explains)\n", cli::as_typed(e.what()),
                args_verb.empty() ? "VERB" : args_verb);
     return 2;
-  } catch (const cli::Exit& e) {
-    return e.code;
-  } catch (const Interrupted& e) {
-    fmt::print(stderr, "octet: interrupted{}{}\n", e.remedy.empty() ? "" : ": ", e.remedy);
-    return 130;  // as shells report a program that SIGINT ended
-  } catch (const Error& e) {
-    fmt::print(stderr, "octet: error: {}\n", cli::as_typed(e.what()));
-    return e.kind() == ErrorKind::kUsage ? 2 : 1;
   }
 }
 
@@ -79,10 +71,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return run(argc, argv);
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "octet: error: out of memory\n");
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "octet: internal error: {}\n", e.what());
+  } catch (...) {
+    return octet::cli::explain_exception();
   }
-  return 1;
 }

@@ -354,28 +354,6 @@ void write_report_page(const fs::path& folder, const ordered_json& report) {
   write_text(folder / kReportPage, report_page(report, kReportFile));
 }
 
-void RunFlags::add_to(CLI::App* app) {
-  app->add_flag("--overwrite", overwrite,
-                "replace the folder if it exists, and what an interrupted run left");
-  app->add_flag("--resume", resume,
-                "go on at the last finished layer of an interrupted run of the same command; begin "
-                "where there is none");
-  app->add_option(
-         "--memory-limit", memory_limit,
-         "16G, 512M, ...: activations beyond it go into a file beside the output; by itself "
-         "90 % of what is free")
-      ->type_name("SIZE");
-  app->add_flag("--quiet", quiet, "no progress, no table");
-}
-
-void RunFlags::apply(QuantizeOptions& options) const {
-  options.overwrite = overwrite;
-  options.resume = resume;
-  options.quiet = quiet;
-  if (!memory_limit.empty())
-    options.memory_limit = parse_human_number(memory_limit, "--memory-limit");
-}
-
 void add_quantize(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("quantize", "float checkpoint -> int8 checkpoint");
   auto f = std::make_shared<Flags>();
@@ -479,15 +457,13 @@ void add_quantize(CLI::App& app) {
     }
     const CalibrationData data = calibration_data(*f, options);
     note_calibration(data, options);
-    const QuantizeSummary summary =
-        quantize(f->model_path, f->save_directory, data, options,
-                 [&](const fs::path& folder, ordered_json& report) {
-                   if (!f->report_text.file.empty())
-                     report["measured"] =
-                         measure(f->model_path, folder.string(), f->report_text, options.quiet);
-                   write_report_page(folder, report);
-                 });
-    if (!options.quiet) report(summary, f->save_directory);
+    f->run.quantize(f->model_path, f->save_directory, data, options,
+                    [&](const fs::path& folder, ordered_json& report) {
+                      if (!f->report_text.file.empty())
+                        report["measured"] =
+                            measure(f->model_path, folder.string(), f->report_text, options.quiet);
+                      write_report_page(folder, report);
+                    });
   });
 }
 

@@ -29,9 +29,13 @@ void write_report_page(const fs::path& folder, const ordered_json& report);
 struct RunFlags {
   bool overwrite = false, resume = false, quiet = false;
   std::string memory_limit;
+  size_t ranks = 1;
 
   void add_to(CLI::App* app);
   void apply(QuantizeOptions& options) const;  // throws kUsage Error
+  // Quantizes, on as many ranks as there are to be, and prints the table.
+  void quantize(const std::string& model, const std::string& target, const CalibrationData& data,
+                const QuantizeOptions& options, const Finish& finish) const;
 };
 // Settles what `options` leaves to the model, and shows the notes on them.
 void settle_by_model(const std::string& model, QuantizeOptions& options);

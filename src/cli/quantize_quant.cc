@@ -75,8 +75,7 @@ void run(const Flags& f) {
   settle_by_model(f.model_path, o);
   const CalibrationData data = calibration_data(f, practice, config);
   note_calibration(data, o);
-  const QuantizeSummary summary = quantize(f.model_path, f.save_path, data, o, write_report_page);
-  if (!f.run.quiet) report(summary, f.save_path);
+  f.run.quantize(f.model_path, f.save_path, data, o, write_report_page);
 }
 
 }  // namespace

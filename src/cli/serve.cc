@@ -3,17 +3,16 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <signal.h>
 #include <unistd.h>
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <thread>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/cli/ranks.h"
 #include "src/cli/serve_flags.h"
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
@@ -34,27 +33,10 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
                                                                     : f.runtime.tokenizer));
 }
 
-sigset_t job_signals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGINT);
-  ::sigaddset(&set, SIGTERM);
-  return set;
-}
-
 constexpr int kRaySaid = 3;  // octet_ray has told the user
 
 // After a rank is lost: so long /health says 503 and requests get an error.
 constexpr auto kLastAnswers = std::chrono::seconds(1);
-
-// The words of this process's own command line, the program by its full path.
-std::vector<std::string> own_command() {
-  std::ifstream line("/proc/self/cmdline");
-  std::vector<std::string> words;
-  for (std::string word; std::getline(line, word, '\0');) words.push_back(word);
-  words.at(0) = fs::read_symlink("/proc/self/exe").string();
-  return words;
-}
 
 // Starts the ranks and waits for them.
 void run_ranks(const ServeFlags& f) {

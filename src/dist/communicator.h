@@ -6,11 +6,14 @@
 // nothing, and check() says why.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "src/base/error.h"
@@ -38,8 +41,32 @@ class Communicator {
   // many each has. The other ranks' `all` is not touched.
   virtual void gather(std::span<const float> mine, std::span<const size_t> counts,
                       std::span<float> all) = 0;
+  // Part r of `all` is its bytes [cuts[r], cuts[r + 1]), cuts [size() + 1]: every rank brings its
+  // own part and gets the others'.
+  virtual void all_gather(std::span<std::byte> all, std::span<const size_t> cuts) = 0;
   // Every rank gets rank 0's message. Ranks may wait for it as long as they like: they sleep.
   virtual void broadcast(std::vector<int32_t>& message) = 0;
+
+  // This rank's part of n items, cut at multiples of `grain`; empty where there are too few.
+  std::pair<size_t, size_t> share(size_t n, size_t grain = 1) const {
+    return {cut(n, grain, rank()), cut(n, grain, rank() + 1)};
+  }
+  // Of n rows of `width` values every rank has made its share: every rank gets all of them.
+  template <typename T>
+  void collect(T* rows, size_t n, size_t width, size_t grain = 1) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    if (size() == 1) return;
+    std::vector<size_t> cuts;
+    for (size_t r = 0; r <= size(); ++r) cuts.push_back(cut(n, grain, r) * width * sizeof(T));
+    all_gather(std::as_writable_bytes(std::span(rows, n * width)), cuts);
+  }
+
+  // Every rank gets rank 0's bytes; all must have room for the same number.
+  void copy_from_first(std::span<std::byte> bytes) {
+    std::vector<size_t> cuts(size() + 1, bytes.size());
+    cuts[0] = 0;
+    if (size() > 1) all_gather(bytes, cuts);
+  }
 
   // Throws RankError when a collective has failed.
   void check() const {
@@ -54,6 +81,12 @@ class Communicator {
   }
 
  private:
+  // Where the share of `rank` begins.
+  size_t cut(size_t n, size_t grain, size_t rank) const {
+    const size_t grains = (n + grain - 1) / grain;
+    return std::min(n, grains * rank / size() * grain);
+  }
+
   std::string failure_;
 };
 

@@ -26,6 +26,9 @@ class HostCommunicator final : public Communicator {
               std::span<float> all) override {
     keep([&] { return shared_.gather(mine, counts, all); });
   }
+  void all_gather(std::span<std::byte> all, std::span<const size_t> cuts) override {
+    keep([&] { return shared_.all_gather(all, cuts); });
+  }
   void broadcast(std::vector<int32_t>& message) override {
     keep([&] { return shared_.broadcast(message); });
   }

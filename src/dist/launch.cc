@@ -29,7 +29,10 @@ void pass_on(int signal) {
   pid_t to = static_cast<pid_t>(child);
   const int file = ::open(leader_file, O_RDONLY | O_CLOEXEC);
   if (file >= 0) {
-    if (pid_t leader = 0; ::read(file, &leader, sizeof(leader)) == sizeof(leader)) to = leader;
+    if (pid_t leader = 0; ::read(file, &leader, sizeof(leader)) == sizeof(leader)) {
+      to = leader;
+      signal = SIGINT;
+    }
     ::close(file);
   }
   if (to > 0) ::kill(to, signal);

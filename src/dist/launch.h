@@ -7,8 +7,8 @@
 
 namespace octet {
 
-// Runs `command` as `ranks` processes and waits for them. SIGINT, SIGTERM and SIGHUP go on to the
-// rank that has called lead_job(), and to mpirun before.
+// Runs `command` as `ranks` processes and waits for them. SIGINT, SIGTERM and SIGHUP go on to
+// mpirun, or as SIGINT to the rank that has called lead_job().
 // Returns the exit code of the program: that of the first rank that failed, 0 if none did. `said`:
 // whether a rank has told the user why (report_end). Throws Error when there is no mpirun, or no Ray.
 struct JobEnd {

@@ -27,6 +27,8 @@ struct OctetMpi {
   // Part r [cuts] of values, from rank r to all.
   OctetMpiRequest* (*all_gather_parts)(float* values, const int* cuts);
   OctetMpiRequest* (*gather_parts)(const float* mine, const int* counts, float* all);
+  // counts[r] bytes of every rank r, one after the other.
+  OctetMpiRequest* (*all_gather_bytes)(const void* mine, const int* counts, void* all);
   OctetMpiRequest* (*broadcast)(int32_t* values, size_t count);
   // 1: ended (the request is gone), 0: not yet, -1: failed.
   int (*done)(OctetMpiRequest* request);

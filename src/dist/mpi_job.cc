@@ -67,6 +67,28 @@ class MpiCommunicator final : public Communicator {
     if (!failed()) wait(mpi_.gather_parts(mine.data(), n.data(), all.data()));
   }
 
+  void all_gather(std::span<std::byte> all, std::span<const size_t> cuts) override {
+    size_t longest = 0;
+    for (size_t r = 0; r < size_; ++r) longest = std::max(longest, cuts[r + 1] - cuts[r]);
+    for (size_t first = 0; first < longest && !failed(); first += kMost) {
+      // The piece of every part that passes now, one after the other in bytes_.
+      const auto piece = [&](size_t r) {
+        const std::span<std::byte> part = all.subspan(cuts[r], cuts[r + 1] - cuts[r]);
+        const size_t begin = std::min(first, part.size());
+        return part.subspan(begin, std::min(kMost, part.size() - begin));
+      };
+      std::vector<int> counts;
+      size_t total = 0;
+      for (size_t r = 0; r < size_; total += piece(r++).size())
+        counts.push_back(static_cast<int>(piece(r).size()));
+      bytes_.resize(total);
+      if (!wait(mpi_.all_gather_bytes(piece(rank_).data(), counts.data(), bytes_.data()))) return;
+      const std::byte* from = bytes_.data();
+      for (size_t r = 0; r < size_; from += piece(r++).size())
+        if (r != rank_) std::copy_n(from, piece(r).size(), piece(r).data());
+    }
+  }
+
   void broadcast(std::vector<int32_t>& message) override {
     int32_t count = static_cast<int32_t>(message.size());
     if (failed() || !wait(mpi_.broadcast(&count, 1), rank_ != 0)) return;
@@ -116,6 +138,7 @@ class MpiCommunicator final : public Communicator {
   size_t rank_, size_;
   double patience_;
   std::vector<float> all_;
+  std::vector<std::byte> bytes_;
 };
 
 const OctetMpi* load() {

@@ -172,6 +172,28 @@ bool SharedCollectives::gather(std::span<const float> mine, std::span<const size
   return true;
 }
 
+bool SharedCollectives::all_gather(std::span<std::byte> all, std::span<const size_t> cuts) {
+  size_t longest = 0;
+  for (size_t r = 0; r < ranks_; ++r) longest = std::max(longest, cuts[r + 1] - cuts[r]);
+  for (size_t first = 0; first < longest; first += kSlotBytes) {
+    // The piece of every part that passes now.
+    const auto piece = [&](size_t r) {
+      const std::span<std::byte> part = all.subspan(cuts[r], cuts[r + 1] - cuts[r]);
+      const size_t begin = std::min(first, part.size());
+      return part.subspan(begin, std::min(kSlotBytes, part.size() - begin));
+    };
+    if (!begin()) return false;
+    std::ranges::copy(piece(rank_), slot(rank_));
+    post(segment(rank_).posted);
+    for (size_t r = 0; r < ranks_; ++r) {
+      if (r == rank_) continue;
+      if (!await(r, &Segment::posted, operation_)) return false;
+      std::copy_n(slot(r), piece(r).size(), piece(r).data());
+    }
+  }
+  return true;
+}
+
 bool SharedCollectives::broadcast(std::vector<int32_t>& message) {
   constexpr size_t kMost = kSlotBytes / sizeof(int32_t) - 1;
   size_t left = message.size(), first = 0;

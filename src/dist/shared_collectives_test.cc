@@ -89,6 +89,21 @@ TEST_P(Ranks, MaximumGatherAndBroadcastMixWithSums) {
   });
 }
 
+TEST_P(Ranks, AllGetAllParts) {
+  run([](SharedCollectives& c) {
+    // Parts of no bytes, of a few, and of several pieces.
+    for (size_t unit : {size_t{0}, size_t{1}, size_t{7}, size_t{300'001}}) {
+      std::vector<size_t> cuts = {0};
+      for (size_t r = 0; r < c.ranks(); ++r) cuts.push_back(cuts.back() + (r % 3) * unit);
+      std::vector<std::byte> all(cuts.back(), std::byte{255});
+      const auto value = [](size_t i) { return static_cast<std::byte>(i * 37 % 251); };
+      for (size_t i = cuts[c.rank()]; i < cuts[c.rank() + 1]; ++i) all[i] = value(i);
+      ASSERT_TRUE(c.all_gather(all, cuts)) << c.failure();
+      for (size_t i = 0; i < all.size(); ++i) ASSERT_EQ(all[i], value(i)) << unit << " " << i;
+    }
+  });
+}
+
 TEST_P(Ranks, OneThatDoesNotAnswerIsNamed) {
   if (count() == 1) return;
   const size_t silent = count() - 1;

@@ -80,10 +80,16 @@ std::vector<Window> windows(size_t tokens, size_t size, size_t stride) {
 
 Scorer::Scorer(Transformer& model, size_t max_tokens)
     : model_(model),
-      cache_(model.config(), blocks_for(max_tokens),
+      cache_(model.shape(), blocks_for(max_tokens),
              kv_type(model.folder(), kernels::FloatType::kF32)) {
   OCTET_CHECK(model.max_rows() >= kChunk);
   OCTET_CHECK(cache_.allocate(cache_.blocks(), blocks_));
+}
+
+void Scorer::follow(Communicator& ranks, const std::vector<Scorer*>& scorers) {
+  std::vector<Transformer::Followed> models;
+  for (Scorer* s : scorers) models.push_back({&s->model_, &s->cache_});
+  Transformer::follow(ranks, models);
 }
 
 std::span<const float> Scorer::next(std::span<const int32_t> ids, size_t from) {

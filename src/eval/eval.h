@@ -49,6 +49,9 @@ class Scorer {
   const float* last_logits(std::span<const int32_t> ids);
   // Goes on after the first `position` tokens of the running sequence.
   void rewind(size_t position) { position_ = position; }
+  // On all ranks but the first: takes part in the steps of the first's scorers until
+  // Transformer::release(), the models numbered in this order. Throws RankError.
+  static void follow(Communicator& ranks, const std::vector<Scorer*>& scorers);
   size_t vocab() const { return static_cast<size_t>(model_.config().vocab_size); }
   ThreadTeam& team() { return model_.team(); }
 

@@ -3,12 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
-#include <thread>
 
 #include "src/base/json.h"
 #include "src/checkpoint/testing.h"
-#include "src/dist/host_communicator.h"
+#include "src/dist/testing.h"
 #include "src/model/transformer.h"
 
 namespace octet {
@@ -60,23 +58,16 @@ class OnRanks : public ::testing::TestWithParam<Case> {
   }
 
   std::vector<float> logits(size_t ranks, size_t threads) {
-    const size_t bytes = SharedCollectives::bytes(ranks);
-    const std::unique_ptr<void, void (*)(void*)> space(std::aligned_alloc(128, bytes), &std::free);
-    std::fill_n(static_cast<char*>(space.get()), bytes, '\0');
     std::vector<float> result;
-    std::vector<std::thread> all;
-    for (size_t r = 0; r < ranks; ++r)
-      all.emplace_back([&, r] {
-        HostCommunicator communicator(space.get(), r, ranks, 60, true);
-        ThreadTeam team(threads);
-        Transformer model(folder_, team, 64, ranks == 1 ? nullptr : &communicator);
-        KvCache cache(model.shape(), 8, kv_type(*folder_, kernels::FloatType::kF32));
-        if (r != 0) return model.follow(cache);
-        result = steps(model, cache);
-        model.ping();
-        model.release();
-      });
-    for (std::thread& t : all) t.join();
+    octet::testing::on_ranks(ranks, [&](Communicator& communicator) {
+      ThreadTeam team(threads);
+      Transformer model(folder_, team, 64, ranks == 1 ? nullptr : &communicator);
+      KvCache cache(model.shape(), 8, kv_type(*folder_, kernels::FloatType::kF32));
+      if (communicator.rank() != 0) return model.follow(cache);
+      result = steps(model, cache);
+      model.ping();
+      model.release();
+    });
     return result;
   }
 

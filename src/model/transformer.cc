@@ -38,12 +38,12 @@ std::vector<RowRun> runs_of_logits(const Batch& batch, const std::vector<RowRun>
   return out;
 }
 
-// A batch as the ranks tell it to each other: counts, tokens, rows, and for every chunk its numbers
-// and pages.
-std::vector<int32_t> to_message(const Batch& batch) {
+// A batch as the ranks tell it to each other: the model, counts, tokens, rows, and for every chunk
+// its numbers and pages.
+std::vector<int32_t> to_message(size_t model, const Batch& batch) {
   const auto number = [](size_t n) { return static_cast<int32_t>(n); };
-  std::vector<int32_t> m = {number(batch.tokens.size()), number(batch.logit_rows.size()),
-                            number(batch.chunks.size())};
+  std::vector<int32_t> m = {number(model), number(batch.tokens.size()),
+                            number(batch.logit_rows.size()), number(batch.chunks.size())};
   m.insert(m.end(), batch.tokens.begin(), batch.tokens.end());
   for (size_t row : batch.logit_rows) m.push_back(number(row));
   for (const SequenceChunk& s : batch.chunks) {
@@ -59,13 +59,13 @@ struct BatchMessage {
 
   void read(std::vector<int32_t> m) {
     message = std::move(m);
-    const int32_t* at = message.data() + 3;
-    batch.tokens.assign(at, at + message[0]);
-    at += message[0];
-    batch.logit_rows.assign(at, at + message[1]);
+    const int32_t* at = message.data() + 4;
+    batch.tokens.assign(at, at + message[1]);
     at += message[1];
+    batch.logit_rows.assign(at, at + message[2]);
+    at += message[2];
     batch.chunks.clear();
-    for (int32_t i = 0; i < message[2]; ++i) {
+    for (int32_t i = 0; i < message[3]; ++i) {
       const SequenceChunk s = {as_size(at[0]), as_size(at[1]), as_size(at[2]), at + 4,
                                as_size(at[3])};
       batch.chunks.push_back(s);
@@ -75,6 +75,12 @@ struct BatchMessage {
 };
 
 const std::vector<int32_t> kPing = {0};
+
+// Everybody waits for everybody.
+void answer(Communicator& ranks) {
+  float here = 1;
+  ranks.maximum({&here, 1});
+}
 
 }  // namespace
 
@@ -88,11 +94,12 @@ size_t Batch::add(std::span<const int32_t> ids, size_t position, const int32_t* 
 }
 
 Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team,
-                         size_t max_rows, Communicator* ranks)
+                         size_t max_rows, Communicator* ranks, size_t number)
     : folder_(std::move(folder)),
       team_(team),
       alone_(ranks == nullptr ? solo_communicator() : nullptr),
       ranks_(ranks == nullptr ? *alone_ : *ranks),
+      number_(number),
       shard_(make_shard(folder_->config(), ranks_.rank(), ranks_.size())),
       shape_(folder_->config(), shard_),
       rope_(folder_->config()),
@@ -150,32 +157,27 @@ std::span<const float> Transformer::forward(const Batch& batch, KvCache& cache) 
   OCTET_CHECK(m > 0 && m <= buffers_.rows && outputs <= m);
   for (int32_t t : batch.tokens) OCTET_CHECK(t >= 0 && t < config().vocab_size);
   if (!shard_.whole()) {
-    std::vector<int32_t> message = to_message(batch);
+    std::vector<int32_t> message = to_message(number_, batch);
     ranks_.broadcast(message);
   }
   return compute(batch, cache);
 }
 
-void Transformer::follow(KvCache& cache) {
+void Transformer::follow(Communicator& ranks, const std::vector<Followed>& models) {
   BatchMessage received;
   while (true) {
     std::vector<int32_t> message;
-    ranks_.broadcast(message);
-    ranks_.check();
+    ranks.broadcast(message);
+    ranks.check();
     if (message.empty()) return;
     if (message == kPing) {
-      answer();
+      answer(ranks);
       continue;
     }
-    received.read(message);
-    compute(received.batch, cache);
+    received.read(std::move(message));
+    const Followed& f = models.at(as_size(received.message[0]));
+    f.model->compute(received.batch, *f.cache);
   }
-}
-
-// Everybody waits for everybody.
-void Transformer::answer() {
-  float here = 1;
-  ranks_.maximum({&here, 1});
 }
 
 void Transformer::release() {
@@ -187,7 +189,7 @@ void Transformer::ping() {
   if (shard_.whole()) return;
   std::vector<int32_t> message = kPing;
   ranks_.broadcast(message);
-  answer();
+  answer(ranks_);
   ranks_.check();
 }
 

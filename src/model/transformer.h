@@ -28,10 +28,10 @@ struct Batch {
 class Transformer {
  public:
   // Loads and packs every weight, or this rank's part of every weight. `max_rows` is the most
-  // tokens of one step. `ranks` (null: the only one) must outlive it. Throws Error for tensors that
-  // are missing or wrong.
+  // tokens of one step. `ranks` (null: the only one) must outlive it; `number` tells the models
+  // that they share apart. Throws Error for tensors that are missing or wrong.
   Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows,
-              Communicator* ranks = nullptr);
+              Communicator* ranks = nullptr, size_t number = 0);
 
   const ModelFolder& folder() const { return *folder_; }
   const ModelConfig& config() const { return folder_->config(); }
@@ -52,9 +52,14 @@ class Transformer {
   // Returns logits [logit_rows.size(), vocab], valid until the next call. With several ranks it is
   // called on rank 0, and throws RankError when another does not answer.
   std::span<const float> forward(const Batch& batch, KvCache& cache);
-  // On the other ranks: takes part in every forward() of rank 0 until that says release(). Throws
-  // RankError.
-  void follow(KvCache& cache);
+  // On the other ranks: takes part in every forward() of rank 0 until that says release(), of any
+  // of these models, numbered in this order. Throws RankError.
+  struct Followed {
+    Transformer* model;
+    KvCache* cache;
+  };
+  static void follow(Communicator& ranks, const std::vector<Followed>& models);
+  void follow(KvCache& cache) { follow(ranks_, {{this, &cache}}); }
   void release();
   // Whether the other ranks answer, without a step. Throws RankError.
   void ping();
@@ -63,12 +68,12 @@ class Transformer {
   void embed(Worker& w, const Batch& batch);
   std::span<const float> compute(const Batch& batch, KvCache& cache);
   void gather_logits(size_t rows);
-  void answer();
 
   std::shared_ptr<const ModelFolder> folder_;
   ThreadTeam& team_;
   std::unique_ptr<Communicator> alone_;
   Communicator& ranks_;
+  size_t number_;
   Shard shard_;
   RankShape shape_;
   Rope rope_;

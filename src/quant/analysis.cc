@@ -14,7 +14,9 @@
 #include "src/quant/model_type.h"
 #include "src/quant/outlier.h"
 #include "src/quant/quantile_score.h"
+#include "src/quant/run_context.h"
 #include "src/quant/sensitivity.h"
+#include "src/quant/shared_linear.h"
 
 namespace octet {
 namespace {
@@ -85,12 +87,12 @@ class GroupProbe {
 class Analyzer {
  public:
   Analyzer(const FloatModel& model, const CalibrationData& data, const QuantizeOptions& options,
-           ActivationMemory& memory, ThreadTeam& team)
+           const RunContext& run)
       : model_(model),
         config_(model.config()),
         options_(options),
-        memory_(memory),
-        team_(team),
+        run_(run),
+        team_(run.team),
         stored_(stored_dtype(config_, options)),
         flex_(flex_smooth(config_, options)),
         plan_(options, flex_, data.outlier.empty() ? data.samples.size() : data.outlier.size(),
@@ -108,7 +110,8 @@ class Analyzer {
     }
   }
 
-  Analysis run(Progress& progress, Journal& journal) {
+  Analysis run(Progress& progress) {
+    Journal& journal = run_.journal;
     StreamStates states;
     for (const Batches& p : passes_) states.push_back(p.stream->all_states());
     if (journal.resume(Pass::kMeasure, states)) result_ = journal.get<Analysis>("analysis");
@@ -137,10 +140,11 @@ class Analyzer {
     std::vector<TokenBatch> batches;
     for (size_t number : numbers) batches.push_back(all[number]);
     const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored_); };
-    passes_.push_back({std::make_unique<CalibrationStream>(config_, embed, batches, memory_, team_),
-                       {numbers.begin(), numbers.end()},
-                       outlier,
-                       samples});
+    passes_.push_back(
+        {std::make_unique<CalibrationStream>(config_, embed, batches, run_.memory, team_),
+         {numbers.begin(), numbers.end()},
+         outlier,
+         samples});
   }
 
   bool is_candidate(const std::string& name) const {
@@ -194,7 +198,7 @@ class Analyzer {
         };
       const bool last = g + 1 == probes.size();
       linears.push_back(std::make_unique<TapLinear>(
-          pack_float(weights.weights_of(input_groups()[g]), team_),
+          shared(pack_float(weights.weights_of(input_groups()[g]), team_), run_.ranks),
           [&, g, last](const float* x, size_t ldx, size_t m) {
             probes[g].observe(x, ldx, m, plan_, pass->numbers[index], pass->outlier, pass->samples);
             index += last;
@@ -270,7 +274,7 @@ class Analyzer {
   const FloatModel& model_;
   const ModelConfig& config_;
   const QuantizeOptions& options_;
-  ActivationMemory& memory_;
+  const RunContext& run_;
   ThreadTeam& team_;
   DType stored_;
   FlexSmooth flex_;
@@ -311,9 +315,8 @@ bool calibrates_on_little(const CalibrationData& data, const QuantizeOptions& o)
 }
 
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
-                 const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
-                 Journal& journal, ActivationMemory& memory) {
-  return Analyzer(model, data, options, memory, team).run(progress, journal);
+                 const QuantizeOptions& options, const RunContext& run, Progress& progress) {
+  return Analyzer(model, data, options, run).run(progress);
 }
 
 void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,

@@ -7,11 +7,12 @@
 
 #include "src/base/progress.h"
 #include "src/quant/float_model.h"
-#include "src/quant/journal.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
 
 namespace octet {
+
+struct RunContext;
 
 // Token ids, checked by the caller. `samples`: calibration, one sequence each. `outlier`: what
 // outlier suppression and the threshold take their statistics from; empty = the samples.
@@ -54,8 +55,7 @@ bool needs_analysis(const QuantizeOptions& options);
 // Scores and KV scales are those of the model after smoothing, threshold scores of the model as it
 // is.
 Analysis analyze(const FloatModel& model, const CalibrationData& data,
-                 const QuantizeOptions& options, ThreadTeam& team, Progress& progress,
-                 Journal& journal, ActivationMemory& memory);
+                 const QuantizeOptions& options, const RunContext& run, Progress& progress);
 
 // Fuses the scales of one layer of `analysis`, those of keys last; norms are rounded to the stored
 // dtype.

@@ -8,7 +8,9 @@
 #include <cmath>
 
 #include "src/base/json.h"
+#include "src/base/output_folder.h"
 #include "src/quant/encode.h"
+#include "src/quant/run_context.h"
 
 namespace octet {
 namespace {
@@ -39,7 +41,9 @@ Analysis analysis(const ModelFolder& folder, const CalibrationData& data,
   Journal journal(output, {});
   ActivationMemory memory(output.partial(), UINT64_MAX);
   Progress progress("analyze", "layer", folder.config().layers, /*quiet=*/true);
-  return analyze(FloatModel(folder, {}, team), data, options, team, progress, journal, memory);
+  const std::unique_ptr<Communicator> alone = solo_communicator();
+  const RunContext run{output.path(), journal, memory, nullptr, team, *alone};
+  return analyze(FloatModel(folder, {}, team), data, options, run, progress);
 }
 
 void expect_close(const std::string& name, const std::vector<float>& want,

@@ -3,12 +3,13 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/quant/shared_linear.h"
 
 namespace octet {
 
 CalibrationLinear::CalibrationLinear(const std::vector<Part>& parts, size_t k,
                                      std::unique_ptr<Observer> observer, DType stored,
-                                     ThreadTeam& team)
+                                     ThreadTeam& team, Communicator& ranks)
     : observer_(std::move(observer)), stored_(stored) {
   std::vector<int8_t> weights;
   for (const Part& p : parts) {
@@ -20,7 +21,9 @@ CalibrationLinear::CalibrationLinear(const std::vector<Part>& parts, size_t k,
   const size_t n = weight_scale_.size();
   OCTET_CHECK(bias_.empty() || bias_.size() == n);
   const W8A8Params none{1, 0, std::vector<int32_t>(n, 0), weight_scale_};
-  inner_ = std::make_unique<W8A8Linear>(weights.data(), n, k, none, team);
+  auto int8 = std::make_unique<W8A8Linear>(weights.data(), n, k, none, team);
+  int8_ = int8.get();
+  inner_ = shared(std::move(int8), ranks);
 }
 
 void CalibrationLinear::update(const float* x, size_t ldx, size_t m) {
@@ -39,7 +42,7 @@ void CalibrationLinear::update(const float* x, size_t ldx, size_t m) {
     p.quant_bias[j] = static_cast<int32_t>(-weight_sum_[j] * static_cast<int64_t>(now_.offset));
     p.deq_scale[j] = now_.scale * weight_scale_[j];
   }
-  inner_->set_params(p);
+  int8_->set_params(p);
   levels_.resize(m * k);
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "src/dist/communicator.h"
 #include "src/model/linear.h"
 #include "src/quant/observer.h"
 #include "src/quant/weight_rounding.h"
@@ -19,8 +20,9 @@ class CalibrationLinear final : public Linear {
     const std::vector<float>* bias;  // [n] or empty
   };
   // `parts` read the same input [*, k] and share its range. `stored`: the dtype of the input scale.
+  // The rows of a sample are computed by all ranks together.
   CalibrationLinear(const std::vector<Part>& parts, size_t k, std::unique_ptr<Observer> observer,
-                    DType stored, ThreadTeam& team);
+                    DType stored, ThreadTeam& team, Communicator& ranks);
   size_t outputs() const override { return weight_scale_.size(); }
   size_t inputs() const override { return inner_->inputs(); }
   uint64_t bytes() const override { return inner_->bytes(); }
@@ -40,7 +42,8 @@ class CalibrationLinear final : public Linear {
   QuantParams now_;            // of the current sample
   std::vector<float> levels_;  // its input [m, k] on the grid
   std::vector<int64_t> weight_sum_;
-  std::unique_ptr<W8A8Linear> inner_;
+  W8A8Linear* int8_;
+  std::unique_ptr<Linear> inner_;  // int8_, shared
 };
 
 }  // namespace octet

@@ -5,6 +5,7 @@
 #include "src/base/checked.h"
 #include "src/quant/exact.h"
 #include "src/quant/kv_range.h"
+#include "src/quant/shared_linear.h"
 
 namespace octet {
 namespace {
@@ -26,7 +27,7 @@ GroupCost cost_of(const FloatLayer& w, int64_t layer, size_t group, const InputE
 ExactPass::ExactPass(const FloatModel& model, const Recipe& recipe, const CalibrationTokens& tokens,
                      const std::map<std::string, Scheme>& types, size_t copies,
                      GroupQuantizer& groups, std::unique_ptr<LayerStream> stream, DType stored,
-                     ThreadTeam& team)
+                     ThreadTeam& team, Communicator& ranks)
     : model_(model),
       recipe_(recipe),
       tokens_(tokens),
@@ -35,11 +36,12 @@ ExactPass::ExactPass(const FloatModel& model, const Recipe& recipe, const Calibr
       groups_(groups),
       stream_(std::move(stream)),
       stored_(stored),
-      team_(team) {}
+      team_(team),
+      ranks_(ranks) {}
 
 DecoderLayer ExactPass::packed(const FloatLayer& w) const {
   const auto pack = [&](size_t group) {
-    return pack_float(w.weights_of(input_groups()[group]), team_);
+    return shared(pack_float(w.weights_of(input_groups()[group]), team_), ranks_);
   };
   return {w.input_norm, w.post_norm, pack(0), pack(1), pack(2), pack(3), {}};
 }
@@ -244,7 +246,7 @@ std::optional<ChannelPlan> ExactPass::plan_mlp(const FloatLayer& w,
 }
 
 ChannelPlan ExactPass::plan(const ChannelInputs& in, const ChannelOptions& options, Scheme scheme) {
-  return scheme == Scheme::kW8A8 ? plan_static(in, options, stored_, team_)
+  return scheme == Scheme::kW8A8 ? plan_static(in, options, stored_, team_, ranks_)
                                  : plan_dynamic(in, options, team_);
 }
 

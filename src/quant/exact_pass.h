@@ -33,7 +33,8 @@ class ExactPass {
   // references must outlive the pass.
   ExactPass(const FloatModel& model, const Recipe& recipe, const CalibrationTokens& tokens,
             const std::map<std::string, Scheme>& types, size_t copies, GroupQuantizer& groups,
-            std::unique_ptr<LayerStream> stream, DType stored, ThreadTeam& team);
+            std::unique_ptr<LayerStream> stream, DType stored, ThreadTeam& team,
+            Communicator& ranks);
 
   // Either takes the stream through the layer, which must be the next.
   PreparedLayer prepare(int64_t index);
@@ -71,6 +72,7 @@ class ExactPass {
   std::unique_ptr<LayerStream> stream_;
   DType stored_;
   ThreadTeam& team_;
+  Communicator& ranks_;
 };
 
 }  // namespace octet

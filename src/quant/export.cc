@@ -30,6 +30,7 @@ Exporter::Exporter(const fs::path& target, const ModelFolder& source, ExportLayo
       deq_type_(source.config().dtype == DType::kBF16 ? DType::kF32 : DType::kI64),
       type_(word(layout_.model_type())) {
   plan();
+  if (target_.empty()) return;
   writer_ = std::make_unique<SafetensorsWriter>(
       target_, specs_,
       WriterOptions{weights_stem(files_, type_), options_.part_bytes,
@@ -204,6 +205,7 @@ void Exporter::write_kv(const std::string& name, const std::vector<float>& scale
 }
 
 void Exporter::resume_at(int64_t layer) {
+  if (writer_ == nullptr) return;
   const std::string first = layer < layout_.config.layers ? layer_prefix(layer) : "model.norm.";
   const auto it = std::find_if(specs_.begin(), specs_.end(),
                                [&](const TensorSpec& s) { return s.name.starts_with(first); });
@@ -216,7 +218,7 @@ void Exporter::resume_at(int64_t layer) {
 }
 
 void Exporter::write_embedding(const RowSource& rows) {
-  write_rows("model.embed_tokens.weight", rows);
+  if (writer_ != nullptr) write_rows("model.embed_tokens.weight", rows);
 }
 
 void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
@@ -241,6 +243,7 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
 
 std::function<void()> Exporter::layer_job(int64_t layer, FloatLayer weights,
                                           QuantizedLayer linears) {
+  if (writer_ == nullptr) return {};
   for (LinearKind kind : kLinearKinds)
     if (linears.at(kind).rounded) weights.at(kind).w = {};
   const auto held = std::make_shared<const std::pair<FloatLayer, QuantizedLayer>>(
@@ -251,9 +254,12 @@ std::function<void()> Exporter::layer_job(int64_t layer, FloatLayer weights,
   };
 }
 
-void Exporter::write_final_norm(const Norm& norm) { write_norm("model.norm", norm); }
+void Exporter::write_final_norm(const Norm& norm) {
+  if (writer_ != nullptr) write_norm("model.norm", norm);
+}
 
 void Exporter::write_head(const QuantizedLinear& linear, const RowSource& rows) {
+  if (writer_ == nullptr) return;
   if (linear.rounded) {
     write_linear("lm_head", {}, false, linear);
   } else if (stores_head()) {
@@ -262,6 +268,7 @@ void Exporter::write_head(const QuantizedLinear& linear, const RowSource& rows) 
 }
 
 void Exporter::finish() {
+  if (writer_ == nullptr) return;
   writer_->finish();
   const ordered_json description =
       make_description(files_, type_, options_.quantize_kv_cache, types_);

@@ -44,7 +44,8 @@ using RowSource = std::function<std::vector<float>(size_t first, size_t count)>;
 
 class Exporter {
  public:
-  // Plans all tensors of the output in `target` (an existing folder).
+  // Plans all tensors of the output in `target` (an existing folder). Without a target, on ranks of
+  // which another writes, nothing is written.
   Exporter(const fs::path& target, const ModelFolder& source, ExportLayout layout,
            const QuantizeOptions& options);
 
@@ -99,8 +100,8 @@ class Exporter {
   DType float_type_, quantized_type_, deq_type_;  // the second: floats of quantized linears
   std::string type_;  // of the whole: the description's model_quant_type
   std::vector<TensorSpec> specs_;
-  TensorTypes types_;  // of every tensor, and of a tied head
-  std::unique_ptr<SafetensorsWriter> writer_;
+  TensorTypes types_;                          // of every tensor, and of a tied head
+  std::unique_ptr<SafetensorsWriter> writer_;  // null without a target
 };
 
 }  // namespace octet

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 
 #include "src/base/error.h"
 #include "src/kernels/kernels.h"
@@ -65,14 +66,33 @@ void solve_rows(float* a, size_t k, size_t begin, size_t end, size_t first, size
   }
 }
 
-// a [k, k] symmetric -> upper A with a = A A^T, in place (the lower triangle is left as it was).
-// From the last row up: A[j][j]^2 = a[j][j] - sum_{l > j} A[j][l]^2. False where a is not positive
-// definite in float32; then it is spoilt.
-bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
+// Blocks of columns are dealt out to the ranks in turn.
+bool owns(const Communicator& ranks, size_t block) { return block % ranks.size() == ranks.rank(); }
+
+// Block b of the columns of a [k, k], down to its last row, from the rank that owns it to all.
+void spread_block(float* a, size_t k, size_t b, std::vector<float>& buffer, Communicator& ranks) {
+  if (ranks.size() == 1) return;
+  const size_t first = b * kBlock, last = std::min(k, first + kBlock), width = last - first;
+  for (size_t i = 0; i < last && owns(ranks, b); ++i)
+    std::copy_n(a + i * k + first, width, buffer.data() + i * width);
+  std::vector<size_t> cuts(ranks.size() + 1, 0);
+  for (size_t r = b % ranks.size() + 1; r <= ranks.size(); ++r)
+    cuts[r] = last * width * sizeof(float);
+  ranks.all_gather(std::as_writable_bytes(std::span(buffer.data(), last * width)), cuts);
+  for (size_t i = 0; i < last && !owns(ranks, b); ++i)
+    std::copy_n(buffer.data() + i * width, width, a + i * k + first);
+}
+
+// a [k, k] symmetric, of which this rank has its blocks of columns -> upper A with a = A A^T, in
+// place (the lower triangle means nothing), all of it on all ranks. From the last row up:
+// A[j][j]^2 = a[j][j] - sum_{l > j} A[j][l]^2. False where a is not positive definite in float32;
+// then it is spoilt.
+bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team, Communicator& ranks) {
   const size_t blocks = (k + kBlock - 1) / kBlock;
   std::vector<float> panel(k * kBlock);
   for (size_t b = blocks; b-- > 0;) {
     const size_t first = b * kBlock, last = std::min(k, first + kBlock);
+    spread_block(a.data(), k, b, panel, ranks);
     // The diagonal block, in double.
     for (size_t j = last; j-- > first;) {
       double d = a[j * k + j];
@@ -90,19 +110,28 @@ bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team) {
     // The rows above it: the same recurrence, rows are independent. Then the trailing update
     // a[0:first, 0:first] -= P P^T with P [first, width].
     const size_t width = last - first;
+    const auto [own_begin, own_end] = ranks.share(first);
     team.run([&](Worker& worker) {
       {
-        const auto [begin, end] = worker.share(first);
-        for (size_t i = begin; i < end; i += kRowsAtOnce)
-          solve_rows(a.data(), k, i, std::min(end, i + kRowsAtOnce), first, last, panel.data());
+        const auto [begin, end] = worker.share(own_end - own_begin);
+        for (size_t i = own_begin + begin; i < own_begin + end; i += kRowsAtOnce)
+          solve_rows(a.data(), k, i, std::min(own_begin + end, i + kRowsAtOnce), first, last,
+                     panel.data());
       }
-      worker.barrier();
+    });
+    if (ranks.size() > 1) {
+      ranks.collect(panel.data(), first, width);
+      for (size_t i = 0; i < first; ++i)
+        std::copy_n(panel.data() + i * width, width, a.data() + i * k + first);
+    }
+    team.run([&](Worker& worker) {
       SmallGemm gemm;
       // Column blocks, dealt out in turn; rows up to the block's end (upper triangle only), so many
       // at a time that they stay in the cache while all columns pass.
       constexpr size_t kRows = 240;
+      size_t turn = 0;
       for (size_t c = 0; c * kBlock < first; ++c) {
-        if (c % worker.count() != worker.id()) continue;
+        if (!owns(ranks, c) || turn++ % worker.count() != worker.id()) continue;
         const size_t column = c * kBlock, end = std::min(first, column + kBlock);
         gemm.pack(panel.data() + column * width, width, end - column, width, -1);
         for (size_t i = 0; i < end; i += kRows) {
@@ -142,9 +171,10 @@ std::vector<double> diagonal(const WeightedRows& in, ThreadTeam& team) {
   return d;
 }
 
-// h [k, k] += H with rows and columns in `order`, the upper triangle (blockwise).
+// h [k, k] += H with rows and columns in `order`, the upper triangle (blockwise), in this rank's
+// blocks of columns.
 void add_hessian(const WeightedRows& in, const std::vector<size_t>& order, float* h,
-                 ThreadTeam& team) {
+                 ThreadTeam& team, const Communicator& ranks) {
   constexpr size_t kTokens = 512, kRows = 16;  // at a time: multiplied, transposed
   const size_t k = in.k;
   const auto& t = kernels::table();
@@ -171,8 +201,10 @@ void add_hessian(const WeightedRows& in, const std::vector<size_t>& order, float
       }
       worker.barrier();
       // Panel by panel, rows up to the panel's last column: the upper triangle.
+      size_t turn = 0;
       for (size_t p = 0; p < panels; ++p) {
-        if (p % worker.count() != worker.id()) continue;
+        if (!owns(ranks, p * t.float_panel / kBlock)) continue;
+        if (turn++ % worker.count() != worker.id()) continue;
         const size_t rows = std::min(k, (p + 1) * t.float_panel);
         t.float_gemm({columns.data(), count, rows, packed.data(), FloatType::kF32, count, k, p,
                       p + 1, nullptr, h, k, true});
@@ -183,7 +215,9 @@ void add_hessian(const WeightedRows& in, const std::vector<size_t>& order, float
 
 }  // namespace
 
-RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team) {
+RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team,
+                           Communicator& ranks) {
+  OCTET_CHECK(kBlock % kernels::table().float_panel == 0);
   const size_t k = in.k;
   const std::vector<double> d = diagonal(in, team);
   RoundingPlan plan;
@@ -197,10 +231,10 @@ RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& t
   do {
     OCTET_CHECK(std::isfinite(ridge));
     plan.factor.assign(k * k, 0.0f);
-    add_hessian(in, plan.order, plan.factor.data(), team);
+    add_hessian(in, plan.order, plan.factor.data(), team, ranks);
     for (size_t i = 0; i < k; ++i) plan.factor[i * k + i] += ridge;
     ridge *= 10;
-  } while (!cholesky_upper(plan.factor, k, team));
+  } while (!cholesky_upper(plan.factor, k, team, ranks));
   team.run([&](Worker& worker) {
     std::vector<float> inverse(k);
     for (size_t j = 0; j < k; ++j) inverse[j] = 1.0f / plan.factor[j * k + j];
@@ -211,12 +245,15 @@ RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& t
 }
 
 RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
-                                const RoundingPlan& plan, ThreadTeam& team) {
+                                const RoundingPlan& plan, ThreadTeam& team, Communicator& ranks) {
   RoundedWeight r{std::vector<int8_t>(n * k), std::vector<float>(n), std::vector<float>(n, 0.0f),
                   std::vector<int64_t>(n)};
-  constexpr size_t kRows = 256;  // at a time
+  constexpr size_t kRows = 256, kGrain = 16;  // at a time, and no fewer
+  const auto [own_begin, own_end] = ranks.share(n, kGrain);
   team.run([&](Worker& worker) {
-    const auto [begin, end] = worker.share(n, 16);
+    auto [begin, end] = worker.share(own_end - own_begin, kGrain);
+    begin += own_begin;
+    end += own_begin;
     std::vector<float> ordered(kRows * k), target, error(kRows * k), block(kBlock * k);
     std::vector<RowGrid> grids;
     SmallGemm gemm;
@@ -253,6 +290,9 @@ RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
         for (size_t i = 0; i < k; ++i) r.sum[j] += r.q[j * k + i];
     }
   });
+  ranks.collect(r.q.data(), n, k, kGrain);
+  ranks.collect(r.scale.data(), n, 1, kGrain);
+  ranks.collect(r.sum.data(), n, 1, kGrain);
   return r;
 }
 

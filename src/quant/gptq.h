@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "src/dist/communicator.h"
 #include "src/machine/thread_team.h"
 #include "src/quant/weight_rounding.h"
 
@@ -25,12 +26,14 @@ struct RoundingPlan {
   std::vector<float> factor;  // [k, k]
 };
 // `damping`: share of the mean diagonal that is added to it, more where H is not positive definite
-// with that. Holds k^2 floats, and 512 tokens
-// three times.
-RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team);
+// with that. Holds k^2 floats, and 512 tokens three times. All ranks must have the same inputs;
+// they share the work, and get the same bits as one.
+RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team,
+                           Communicator& ranks);
 
-// q = grid nearest to w [n, k] in the norm of H, row by row, with the symmetric row_grid().
+// q = grid nearest to w [n, k] in the norm of H, row by row, with the symmetric row_grid(). Shared
+// in the same way.
 RoundedWeight round_weight_gptq(const std::vector<float>& w, size_t n, size_t k,
-                                const RoundingPlan& plan, ThreadTeam& team);
+                                const RoundingPlan& plan, ThreadTeam& team, Communicator& ranks);
 
 }  // namespace octet

@@ -40,10 +40,11 @@ double output_error(const std::vector<float>& x, const std::vector<float>& w,
 TEST(Gptq, ThePlanFactorsTheHessian) {
   const size_t m = 900, k = 300;  // more than two blocks
   ThreadTeam team(2);
+  const std::unique_ptr<Communicator> alone = solo_communicator();
   const std::vector<float> x = inputs(m, k);
   std::vector<float> weight(m);
   for (size_t t = 0; t < m; ++t) weight[t] = t % 3 == 0 ? 0.5f : 1.5f;
-  const RoundingPlan plan = plan_rounding({x.data(), k, m, weight.data()}, 0.01, team);
+  const RoundingPlan plan = plan_rounding({x.data(), k, m, weight.data()}, 0.01, team, *alone);
   std::vector<double> h(k * k, 0.0);  // in the plan's order
   for (size_t t = 0; t < m; ++t)
     for (size_t i = 0; i < k; ++i)
@@ -72,12 +73,13 @@ TEST(Gptq, ThePlanFactorsTheHessian) {
 TEST(Gptq, IndependentChannelsRoundToNearest) {
   const size_t n = 19, k = 130;
   ThreadTeam team(2);
+  const std::unique_ptr<Communicator> alone = solo_communicator();
   std::vector<float> x(k * k, 0.0f);
   for (size_t i = 0; i < k; ++i) x[i * k + i] = 1 + static_cast<float>(i);
   const std::vector<float> ones(k, 1.0f), w = random(n * k, 2);
   const RoundedWeight a = round_weight(w, n, k, false, team);
-  const RoundedWeight b =
-      round_weight_gptq(w, n, k, plan_rounding({x.data(), k, k, ones.data()}, 0, team), team);
+  const RoundedWeight b = round_weight_gptq(
+      w, n, k, plan_rounding({x.data(), k, k, ones.data()}, 0, team, *alone), team, *alone);
   EXPECT_EQ(a.q, b.q);
   EXPECT_EQ(a.scale, b.scale);
   EXPECT_EQ(a.sum, b.sum);
@@ -87,24 +89,26 @@ TEST(Gptq, OneTokenIsEnough) {
   // H has rank one, and large values beside small ones.
   const size_t n = 8, k = 300;
   ThreadTeam team(2);
+  const std::unique_ptr<Communicator> alone = solo_communicator();
   std::vector<float> x = random(k, 4);
   for (size_t i = 0; i < k; i += 3) x[i] *= 1e4f;
   const std::vector<float> one(1, 1.0f), w = random(n * k, 2);
-  const RoundingPlan plan = plan_rounding({x.data(), k, 1, one.data()}, 1e-6, team);
+  const RoundingPlan plan = plan_rounding({x.data(), k, 1, one.data()}, 1e-6, team, *alone);
   for (size_t i = 0; i < k; ++i)
     for (size_t j = i + 1; j < k; ++j) ASSERT_TRUE(std::isfinite(plan.factor[i * k + j]));
   const RoundedWeight nearest = round_weight(w, n, k, false, team);
-  const RoundedWeight r = round_weight_gptq(w, n, k, plan, team);
+  const RoundedWeight r = round_weight_gptq(w, n, k, plan, team, *alone);
   EXPECT_LT(output_error(x, w, r, 1, n, k), output_error(x, w, nearest, 1, n, k));
 }
 
 TEST(Gptq, HalvesTheErrorOnCorrelatedInputs) {
   const size_t m = 1200, n = 40, k = 290;
   ThreadTeam team(2);
+  const std::unique_ptr<Communicator> alone = solo_communicator();
   const std::vector<float> x = inputs(m, k), ones(m, 1.0f), w = random(n * k, 2);
   const RoundedWeight nearest = round_weight(w, n, k, false, team);
-  const RoundedWeight r =
-      round_weight_gptq(w, n, k, plan_rounding({x.data(), k, m, ones.data()}, 0.01, team), team);
+  const RoundedWeight r = round_weight_gptq(
+      w, n, k, plan_rounding({x.data(), k, m, ones.data()}, 0.01, team, *alone), team, *alone);
   for (size_t j = 0; j < n; ++j) {
     int64_t sum = 0;
     for (size_t i = 0; i < k; ++i) sum += r.q[j * k + i];

@@ -8,6 +8,7 @@
 #include "src/quant/encode.h"
 #include "src/quant/gptq.h"
 #include "src/quant/range_search.h"
+#include "src/quant/shared_linear.h"
 
 namespace octet {
 namespace {
@@ -90,7 +91,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
   const std::vector<float> grid = on_grid(in, scheme, params, team_);
   std::optional<RoundingPlan> plan;
   if (const std::optional<double> damping = recipe_.gptq_damping())
-    plan = plan_rounding({grid.data(), in.k, in.tokens, in.weight.data()}, *damping, team_);
+    plan = plan_rounding({grid.data(), in.k, in.tokens, in.weight.data()}, *damping, team_, ranks_);
   const std::vector<double> got = weighted_mean(grid.data(), in.tokens, in.k, in.weight);
   std::vector<double> own;
   const auto* bias_step = recipe_.find<CorrectBias>();
@@ -103,7 +104,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
   size_t row = 0;
   for (const FloatWeight* w : weights) {
     QuantizedLinear& q = all.emplace_back();
-    q.rounded = plan ? round_weight_gptq(w->w, w->shape.n, in.k, *plan, team_)
+    q.rounded = plan ? round_weight_gptq(w->w, w->shape.n, in.k, *plan, team_, ranks_)
                      : round_weight(w->w, w->shape.n, in.k, false, team_);
     q.input = params;
     // Per token the bias is a tensor of the model, which only some linears have.
@@ -132,8 +133,8 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
 std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
                                      const std::vector<const FloatWeight*>& weights,
                                      const std::vector<QuantizedLinear>& quantized, Scheme scheme,
-                                     ThreadTeam& team) {
-  if (scheme == Scheme::kFloat) return pack_float(weights, team);
+                                     ThreadTeam& team, Communicator& ranks) {
+  if (scheme == Scheme::kFloat) return shared(pack_float(weights, team), ranks);
   std::vector<int8_t> all;
   W8A8Params fixed{quantized[0].input.scale, quantized[0].input.offset, {}, {}};
   DynamicParams dynamic;
@@ -155,9 +156,11 @@ std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
     n += weights[i]->shape.n;
   }
   const size_t k = weights[0]->shape.k;
-  if (scheme == Scheme::kW8A8) return std::make_unique<W8A8Linear>(all.data(), n, k, fixed, team);
-  return std::make_unique<DynamicLinear>(std::make_shared<Int8Weights>(all.data(), n, k, team),
-                                         dynamic);
+  if (scheme == Scheme::kW8A8)
+    return shared(std::make_unique<W8A8Linear>(all.data(), n, k, fixed, team), ranks);
+  return shared(std::make_unique<DynamicLinear>(
+                    std::make_shared<Int8Weights>(all.data(), n, k, team), dynamic),
+                ranks);
 }
 
 }  // namespace octet

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "src/dist/communicator.h"
 #include "src/quant/export.h"
 #include "src/quant/recipe.h"
 
@@ -27,9 +28,9 @@ struct InputError {
 
 class GroupQuantizer {
  public:
-  // `stored`: the dtype of input scales.
-  GroupQuantizer(const Recipe& recipe, DType stored, ThreadTeam& team)
-      : recipe_(recipe), stored_(stored), team_(team) {}
+  // `stored`: the dtype of input scales. All ranks must be given the same.
+  GroupQuantizer(const Recipe& recipe, DType stored, ThreadTeam& team, Communicator& ranks)
+      : recipe_(recipe), stored_(stored), team_(team), ranks_(ranks) {}
 
   InputError input_error(const GroupInput& in, const std::vector<const FloatWeight*>& weights);
 
@@ -45,13 +46,14 @@ class GroupQuantizer {
   const Recipe& recipe_;
   DType stored_;
   ThreadTeam& team_;
+  Communicator& ranks_;
 };
 
-// The group as the engine will compute it; `names` of its linears, for errors.
+// The group as the engine will compute it, shared by the ranks; `names` of its linears, for errors.
 std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
                                      const std::vector<const FloatWeight*>& weights,
                                      const std::vector<QuantizedLinear>& quantized, Scheme scheme,
-                                     ThreadTeam& team);
+                                     ThreadTeam& team, Communicator& ranks);
 
 // Weighted mean [k] of rows x [tokens, k].
 std::vector<double> weighted_mean(const float* x, size_t tokens, size_t k,

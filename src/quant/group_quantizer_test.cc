@@ -39,10 +39,12 @@ class Group : public ::testing::Test {
 
   // Relative root mean square error of the quantized group, and the largest error of a mean output.
   std::pair<double, double> errors(const Recipe& recipe, Scheme scheme) {
-    GroupQuantizer groups(recipe, DType::kBF16, team_);
+    GroupQuantizer groups(recipe, DType::kBF16, team_, *alone_);
     const auto quantized = groups.quantize(input(), weights(), scheme, nullptr, nullptr);
-    const auto want = outputs(*build_linear({"a", "b"}, weights(), {}, Scheme::kFloat, team_));
-    const auto got = outputs(*build_linear({"a", "b"}, weights(), quantized, scheme, team_));
+    const auto want =
+        outputs(*build_linear({"a", "b"}, weights(), {}, Scheme::kFloat, team_, *alone_));
+    const auto got =
+        outputs(*build_linear({"a", "b"}, weights(), quantized, scheme, team_, *alone_));
     double error = 0, signal = 0, worst = 0;
     const size_t n = want.size() / kTokens;
     for (size_t j = 0; j < n; ++j) {
@@ -59,6 +61,7 @@ class Group : public ::testing::Test {
   }
 
   ThreadTeam team_{2};
+  std::unique_ptr<Communicator> alone_ = solo_communicator();
   std::vector<float> x_, ones_;
   std::vector<uint8_t> fold_ = std::vector<uint8_t>(kTokens, 0);
   FloatWeight weights_[2];
@@ -84,7 +87,7 @@ TEST_F(Group, BiasCorrectionMakesTheMeansEqual) {
 
 TEST_F(Group, TheInputErrorIsThatOfTheRange) {
   Recipe r;
-  GroupQuantizer groups(r, DType::kF32, team_);
+  GroupQuantizer groups(r, DType::kF32, team_, *alone_);
   const InputError e = groups.input_error(input(), weights());
   // A step of range / 255 makes a mean square error of step^2 / 12 a channel.
   float low = 0, high = 0;

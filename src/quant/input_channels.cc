@@ -51,14 +51,17 @@ struct Statistics {
 };
 
 Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool center,
-                  ThreadTeam& team) {
+                  ThreadTeam& team, Communicator& ranks) {
   Statistics s;
   s.channels.resize(in.channels());
   s.center.assign(in.channels(), 0.0f);
   // By block, and added up in their order: the same bits for any number of threads.
   std::vector<std::array<double, kTails.size()>> validation((in.channels() + kBlock - 1) / kBlock);
+  const auto [own_begin, own_end] = ranks.share(in.channels(), kBlock);
   team.run([&](Worker& w) {
-    const auto [begin, end] = w.share(in.channels(), kBlock);
+    auto [begin, end] = w.share(own_end - own_begin, kBlock);
+    begin += own_begin;
+    end += own_begin;
     for (size_t first = begin; first < end; first += kBlock) {
       const size_t n = std::min(kBlock, end - first);
       const auto visit = [&](const auto& value) {
@@ -105,6 +108,9 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
       }
     }
   });
+  ranks.collect(s.channels.data(), s.channels.size(), 1, kBlock);
+  ranks.collect(s.center.data(), s.center.size(), 1, kBlock);
+  ranks.collect(validation.data(), validation.size(), 1);
   for (const auto& sums : validation)
     for (size_t k = 0; k < kTails.size(); ++k) s.validation[k] += sums[k];
   return s;
@@ -209,9 +215,9 @@ void check(const ChannelInputs& in, const ChannelOptions& options) {
 }  // namespace
 
 ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, DType stored,
-                        ThreadTeam& team) {
+                        ThreadTeam& team, Communicator& ranks) {
   check(in, options);
-  const Statistics s = gather(in, column_squares({in.linear}, team), options.center, team);
+  const Statistics s = gather(in, column_squares({in.linear}, team), options.center, team, ranks);
   const size_t best = static_cast<size_t>(
       std::min_element(s.validation.begin(), s.validation.end()) - s.validation.begin());
   const double tail = kTails[best] * options.margin;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "src/checkpoint/dtype.h"
+#include "src/dist/communicator.h"
 #include "src/machine/thread_team.h"
 #include "src/quant/exact.h"
 #include "src/quant/observer.h"
@@ -58,9 +59,10 @@ struct ChannelPlan {
 // not seen has longer tails; by how much comes from cross-validation over the folds. Signs and
 // offset are chosen so that long tails have more levels. Copies (repeat 1 only) go where they lower
 // the expected error of the output most: that of the input, and that of the linear's weights, which
-// follows the largest column of every row. Channels are moved by the middle of their range.
+// follows the largest column of every row. Channels are moved by the middle of their range. All
+// ranks must have the same inputs; they share the work, and get the same plan.
 ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, DType stored,
-                        ThreadTeam& team);
+                        ThreadTeam& team, Communicator& ranks);
 
 // For a scale per token, max_c |x_tc / a_c|: the amplitudes a_c = (E|x_c|^p / |W_c|^2)^(1/(p+2))
 // minimize a bound of the error; of several p the one of least error is taken.

@@ -27,7 +27,7 @@ class InputChannels : public ::testing::Test {
   }
   ChannelInputs inputs() const { return {x_.data(), kTokens, kChannels, weight_, fold_, &down_}; }
   ChannelPlan plan(size_t copies) {
-    return plan_static(inputs(), {copies, 0.5, 0.15, 1, false}, DType::kBF16, team_);
+    return plan_static(inputs(), {copies, 0.5, 0.15, 1, false}, DType::kBF16, team_, *alone_);
   }
   // sum_t sum_c |W_c|^2 e^2 of what the copies' integers add up to; `params`: none per token.
   double measured_error(const ChannelPlan& p) const {
@@ -56,6 +56,7 @@ class InputChannels : public ::testing::Test {
     return sum;
   }
   ThreadTeam team_{2};
+  std::unique_ptr<Communicator> alone_ = solo_communicator();
   std::vector<float> x_, weight_;
   std::vector<uint8_t> fold_;
   FloatWeight down_;
@@ -113,7 +114,7 @@ TEST_F(InputChannels, LongTailsGetMoreLevels) {
 TEST_F(InputChannels, OneTokenIsEnough) {
   for (const bool center : {false, true}) {
     const ChannelInputs one{x_.data(), 1, kChannels, weight_, std::span(fold_).first(1), &down_};
-    const ChannelPlan p = plan_static(one, {0, 0.5, 0.15, 1, center}, DType::kF16, team_);
+    const ChannelPlan p = plan_static(one, {0, 0.5, 0.15, 1, center}, DType::kF16, team_, *alone_);
     ASSERT_TRUE(p.params);
     EXPECT_GT(p.params->scale, 0);
     for (float s : p.scale) {

@@ -24,8 +24,8 @@ std::string shortened(const std::string& value) {
 }  // namespace
 
 Journal::Journal(const OutputFolder& output, Fingerprint fingerprint)
-    : output_(output), fingerprint_(std::move(fingerprint)) {
-  if (output_.resumed()) read();
+    : output_(&output), fingerprint_(std::move(fingerprint)) {
+  if (output.resumed()) read();
 }
 
 Journal::~Journal() {
@@ -34,12 +34,12 @@ Journal::~Journal() {
 
 Error Journal::damaged(const std::string& reason) const {
   return Error("is damaged: " + reason)
-      .file(output_.journal().string())
+      .file(output_->journal().string())
       .remedy("--overwrite begins anew");
 }
 
 void Journal::read() {
-  const std::string all = read_text(output_.journal(), UINT64_MAX);
+  const std::string all = read_text(output_->journal(), UINT64_MAX);
   uint64_t sum = 0;
   if (all.size() < sizeof sum) throw damaged("no checksum");
   std::memcpy(&sum, all.data(), sizeof sum);
@@ -73,11 +73,45 @@ void Journal::compare(const Fingerprint& before) const {
     return shortened(it == f.end() ? "" : it->second);
   };
   throw usage_error("the interrupted run was another one, whose layers do not fit this one's")
-      .file(output_.partial().string())
+      .file(output_->partial().string())
       .field(fmt::format("{}", fmt::join(names, ", ")))
       .expected(value_of(before))
       .found(value_of(fingerprint_))
       .remedy("--resume with what the interrupted run was given, or --overwrite to begin anew");
+}
+
+void Journal::share(Communicator& ranks) {
+  if (ranks.size() == 1) return;
+  ranks_ = &ranks;
+  std::vector<uint8_t> all = json::to_cbor({{"fingerprint", fingerprint_},
+                                            {"resumed", resumed_},
+                                            {"pass", pass_},
+                                            {"next", next_},
+                                            {"gathered", gathered_}});
+  std::vector<int32_t> size = {static_cast<int32_t>(all.size())};
+  ranks.broadcast(size);
+  ranks.check();
+  all.resize(static_cast<size_t>(size[0]));
+  ranks.copy_from_first(std::as_writable_bytes(std::span(all)));
+  ranks.check();
+  if (output_ != nullptr) return;
+  const json j = json::from_cbor(all);
+  resumed_ = j.at("resumed").get<bool>();
+  pass_ = j.at("pass").get<Pass>();
+  next_ = j.at("next").get<int64_t>();
+  gathered_ = j.at("gathered");
+  // Copies of a file on several hosts need not be of one time.
+  const auto timeless = [](const std::string& value) {
+    return value.substr(0, value.find(", time "));
+  };
+  for (const auto& [name, value] : j.at("fingerprint").get<Fingerprint>())
+    if (const auto it = fingerprint_.find(name);
+        it == fingerprint_.end() || timeless(it->second) != timeless(value))
+      throw Error("rank 0 works on something else")
+          .field(name)
+          .expected(shortened(value))
+          .found(shortened(it == fingerprint_.end() ? "" : it->second))
+          .remedy("all hosts need the same program, model and text");
 }
 
 int64_t Journal::next_layer(Pass pass) const {
@@ -92,7 +126,15 @@ int64_t Journal::layers_done(int64_t measured, int64_t layers) const {
 
 bool Journal::resume(Pass pass, const StreamStates& states) const {
   if (!resumed_ || pass_ != pass) return false;
-  const fs::path path = output_.partial() / states_;
+  if (output_ != nullptr) read_states(states);
+  for (const std::span<float>& s : states)
+    if (ranks_ != nullptr) ranks_->copy_from_first(std::as_writable_bytes(s));
+  if (ranks_ != nullptr) ranks_->check();
+  return true;
+}
+
+void Journal::read_states(const StreamStates& states) const {
+  const fs::path path = output_->partial() / states_;
   const MappedFile file(path);
   uint64_t bytes = 0;
   for (const std::span<float>& s : states) bytes += s.size_bytes();
@@ -107,7 +149,6 @@ bool Journal::resume(Pass pass, const StreamStates& states) const {
     if (!s.empty()) std::memcpy(s.data(), from, s.size_bytes());
     from += s.size_bytes();
   }
-  return true;
 }
 
 std::string Journal::text(const std::string& states, uint64_t bytes) const {
@@ -128,15 +169,18 @@ std::string Journal::text(const std::string& states, uint64_t bytes) const {
 
 void Journal::finish_layer(Pass pass, int64_t layer, const StreamStates& states,
                            std::function<void()> write) {
+  // What a lost rank should have brought is not to be kept.
+  if (ranks_ != nullptr) ranks_->check();
+  if (output_ == nullptr) return;
   wait();
   pass_ = pass;
   next_ = layer + 1;
   const std::string before =
       std::exchange(states_, fmt::format("states-{}-{}", pass == Pass::kQuantize ? 1 : 0, next_));
   // Here into the system's cache, since the next layer changes them; to disk in the background.
-  const auto file = std::make_shared<OutputFile>(output_.partial() / states_);
+  const auto file = std::make_shared<OutputFile>(output_->partial() / states_);
   for (const std::span<float>& s : states) file->write(std::as_bytes(s));
-  const fs::path journal = output_.journal();
+  const fs::path journal = output_->journal();
   pending_ = std::async(
       std::launch::async,
       [file, journal, before, all = text(states_, file->size()), write = std::move(write)] {

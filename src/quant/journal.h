@@ -19,6 +19,7 @@
 
 #include "src/base/json.h"
 #include "src/base/output_folder.h"
+#include "src/dist/communicator.h"
 
 namespace octet {
 
@@ -34,9 +35,16 @@ class Journal {
   // Takes up the journal of a resumed `output`, which must outlive this one. Throws kUsage Error
   // when its fingerprint is another one, naming what differs, Error when it is damaged.
   Journal(const OutputFolder& output, Fingerprint fingerprint);
+  // Of all ranks but the first, which keeps it: they learn from that in share().
+  explicit Journal(Fingerprint fingerprint) : fingerprint_(std::move(fingerprint)) {}
   ~Journal();  // waits for a layer that is being written
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
+
+  // Called by all ranks of a job: they go on where the first one's journal stands, and resume()
+  // gives them its states. Throws Error on a rank whose fingerprint is not the first one's. `ranks`
+  // must outlive this.
+  void share(Communicator& ranks);
 
   // The first layer that `pass` has to do: zero in a new run, INT64_MAX when the pass is over.
   int64_t next_layer(Pass pass) const;
@@ -75,10 +83,12 @@ class Journal {
  private:
   void read();
   void compare(const Fingerprint& before) const;
+  void read_states(const StreamStates& states) const;
   std::string text(const std::string& states, uint64_t bytes) const;
   Error damaged(const std::string& reason) const;
 
-  const OutputFolder& output_;
+  const OutputFolder* output_ = nullptr;
+  Communicator* ranks_ = nullptr;
   Fingerprint fingerprint_;
   bool resumed_ = false;
   Pass pass_ = Pass::kMeasure;

@@ -38,7 +38,7 @@ class Layerwise {
         team_(run.team),
         stored_(folder.config().dtype),
         model_(folder, rotation_of(recipe_), run.team),
-        groups_(recipe_, stored_, run.team),
+        groups_(recipe_, stored_, run.team, run.ranks),
         tokens_(data) {}
 
   KeptInFloat run() {
@@ -58,7 +58,7 @@ class Layerwise {
     widest.intermediate_size += static_cast<int64_t>(copies_);
     scratch_ = std::make_unique<StreamScratch>(widest, tokens_.lengths, run_.memory);
     if (measured) choose_types(measure(progress), budgets, types_, kept_);
-    Exporter exporter(run_.output.path(), folder_, {widest, types_}, options_);
+    Exporter exporter(run_.files, folder_, {widest, types_}, options_);
     ExactPass exact = exact_pass();
     quant_ = embedded(tokens_.of_part(tokens_.ids), tokens_.part_lengths,
                       recipe_.find<QuantizeKvCache>() ? FloatType::kI8 : FloatType::kF32);
@@ -121,7 +121,8 @@ class Layerwise {
             groups_,
             embedded(tokens_.ids, tokens_.lengths, FloatType::kF32),
             stored_,
-            team_};
+            team_,
+            run_.ranks};
   }
 
   // A stream at the embedding.
@@ -222,7 +223,7 @@ class Layerwise {
     }
     const std::vector<std::string> names = linear_names(layer, g);
     std::unique_ptr<Linear> linear =
-        build_linear(names, std::as_const(w).weights_of(g), linears, scheme, team_);
+        build_linear(names, std::as_const(w).weights_of(g), linears, scheme, team_, run_.ranks);
     if (report_ != nullptr)
       tell(names, scheme, in, std::as_const(w).weights_of(g), linears, linear.get());
     for (size_t i = 0; i < linears.size(); ++i) out.at(g.kinds[i]) = std::move(linears[i]);

@@ -116,7 +116,8 @@ void keep_for_resume(const OutputFolder& output, Journal& journal,
 }  // namespace
 
 QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
-                         const QuantizeOptions& options, const Finish& finish) {
+                         const QuantizeOptions& options, const Finish& finish,
+                         Communicator* several) {
   refuse_overlap(model, target);
   const ModelFolder folder(model);
   if (folder.quantized())
@@ -124,18 +125,33 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
         .file(model.string())
         .remedy("start from the float checkpoint");
   check_data(data, folder.config(), options);
+  const std::unique_ptr<Communicator> alone = solo_communicator();
+  Communicator& ranks = several == nullptr ? *alone : *several;
   ThreadTeam team;
-  OutputFolder output(target, options.overwrite, options.resume);
-  Journal journal(output, fingerprint_of(folder, data, options));
-  ActivationMemory memory(output.partial(),
-                          activation_budget(folder.config(), options, calibration_tokens(data)));
-  QuantizeSummary summary;
   ReportData gathered(stored_dtype(folder.config(), options), team);
   ReportData* report = options.compat_msmodelslim ? nullptr : &gathered;
-  const RunContext run{output, journal, memory, report, team};
-  keep_for_resume(output, journal, [&] {
+  const uint64_t budget = activation_budget(folder.config(), options, calibration_tokens(data));
+  QuantizeSummary summary;
+  const auto work = [&](const fs::path& files, const fs::path& scratch, Journal& journal) {
+    journal.share(ranks);
+    ActivationMemory memory(scratch, budget);
+    const RunContext run{files, journal, memory, report, team, ranks};
     summary.kept = options.layerwise() ? quantize_layerwise(folder, data, options, run)
                                        : quantize_samplewise(folder, data, options, run);
+    ranks.check();
+  };
+  std::vector<int32_t> end;  // of the first rank
+  if (ranks.rank() != 0) {
+    Journal journal(fingerprint_of(folder, data, options));
+    work({}, fs::temp_directory_path(), journal);
+    ranks.broadcast(end);
+    ranks.check();
+    return summary;
+  }
+  OutputFolder output(target, options.overwrite, options.resume);
+  Journal journal(output, fingerprint_of(folder, data, options));
+  keep_for_resume(output, journal, [&] {
+    work(output.path(), output.partial(), journal);
     if (options.recipe && !options.compat_msmodelslim)
       write_text(output.path() / "octet_recipe.yaml", to_yaml(*options.recipe));
     const ModelFolder written(output.path());
@@ -147,6 +163,7 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
       write_text(output.path() / kReportFile, all.dump(1) + "\n");
     }
     output.commit();
+    ranks.broadcast(end);
   });
   return summary;
 }

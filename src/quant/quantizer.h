@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "src/base/json.h"
+#include "src/dist/communicator.h"
 #include "src/quant/analysis.h"
 #include "src/quant/layer_choice.h"
 #include "src/quant/options.h"
@@ -31,8 +32,13 @@ struct QuantizeSummary {
 // cache. One layer's weights are in memory at a time. Throws Error. `finish` may add files to the
 // folder, which is complete but for the report, before it appears, and add to the report, which is
 // written then; it is not called with compat_msmodelslim, whose folders have none.
+//
+// Several ranks share the work, all of them called with the same arguments; the first one writes,
+// and all end when it does. The bytes are those of one rank. Throws RankError when another does not
+// answer.
 using Finish = std::function<void(const fs::path& folder, ordered_json& report)>;
 QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
-                         const QuantizeOptions& options, const Finish& finish = {});
+                         const QuantizeOptions& options, const Finish& finish = {},
+                         Communicator* ranks = nullptr);
 
 }  // namespace octet

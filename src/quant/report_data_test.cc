@@ -41,6 +41,7 @@ class Report : public ::testing::Test {
   ordered_json linear(const KeptInFloat& kept = {}) { return report_.json(kept)["linears"][0]; }
 
   ThreadTeam team_{2};
+  std::unique_ptr<Communicator> alone_ = solo_communicator();
   FloatWeight weight_{{1, 2, false}, {1, 1}, {}};
   ReportData report_{DType::kF32, team_};
 };
@@ -51,7 +52,7 @@ TEST_F(Report, OfAStaticLinear) {
   InputSample seen(2, 2);
   seen.add(x.data(), 2, 2);
   const std::vector<QuantizedLinear> quantized = {rounded()};
-  const auto built = build_linear({"a"}, {&weight_}, quantized, Scheme::kW8A8, team_);
+  const auto built = build_linear({"a"}, {&weight_}, quantized, Scheme::kW8A8, team_, *alone_);
   report_.add({"a"}, Scheme::kW8A8, &seen, {&weight_}, quantized, built.get());
   const ordered_json l = linear();
   EXPECT_EQ(l["type"], "W8A8");

@@ -1,7 +1,7 @@
 // What a quantization works with, besides its model, text and options.
 #pragma once
 
-#include "src/base/output_folder.h"
+#include "src/dist/communicator.h"
 #include "src/machine/thread_team.h"
 #include "src/quant/activations.h"
 #include "src/quant/journal.h"
@@ -10,11 +10,13 @@
 namespace octet {
 
 struct RunContext {
-  OutputFolder& output;  // the caller commits it
-  Journal& journal;      // of `output`; both passes go on where it says
+  fs::path files;    // where the checkpoint goes; empty on all ranks but the first
+  Journal& journal;  // both passes go on where it says
   ActivationMemory& memory;
   ReportData* report;  // is told of every linear; null for none
   ThreadTeam& team;
+  // All take the same steps on the same data and share the long ones; the first writes.
+  Communicator& ranks;
 };
 
 }  // namespace octet

@@ -12,6 +12,7 @@
 #include "src/quant/float_model.h"
 #include "src/quant/group_quantizer.h"
 #include "src/quant/model_type.h"
+#include "src/quant/shared_linear.h"
 
 namespace octet {
 namespace {
@@ -55,7 +56,7 @@ class Samplewise {
     if (measured) {
       analysis_ = journal.next_layer(Pass::kMeasure) > config.layers
                       ? journal.get<Analysis>("analysis")
-                      : analyze(model_, data_, options_, team_, progress, journal, run_.memory);
+                      : analyze(model_, data_, options_, run_, progress);
       if (options_.disable_threshold > 0)
         kept_ = choose_by_threshold(config, options_, analysis_.threshold_scores);
       choose_by_score(analysis_.scores, options_.disable_level, !options_.compat_msmodelslim,
@@ -64,7 +65,7 @@ class Samplewise {
     types_ = types_of(config, kept_, options_.scheme);
     for (const auto& [name, scheme] : options_.types)
       if (!kept_.contains(name)) types_.at(name) = scheme;
-    Exporter exporter(run_.output.path(), folder_, {config, types_}, options_);
+    Exporter exporter(run_.files, folder_, {config, types_}, options_);
     const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored()); };
     for (const auto& [name, scheme] : types_)
       if (has_static_input(scheme) && !stream_)
@@ -171,7 +172,8 @@ class Samplewise {
       const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
       std::unique_ptr<Linear> linear;  // of W8A8_MIX the static side
       if (!seen.empty() && has_static_input(scheme))
-        linear = build_linear(names, weights.weights_of(group), quantized, Scheme::kW8A8, team_);
+        linear = build_linear(names, weights.weights_of(group), quantized, Scheme::kW8A8, team_,
+                              run_.ranks);
       report_->add(names, scheme, seen.empty() ? nullptr : &seen[g], weights.weights_of(group),
                    quantized, linear.get());
     }
@@ -185,7 +187,7 @@ class Samplewise {
       std::vector<QuantizedLinear> quantized;
       for (LinearKind kind : group.kinds) quantized.push_back(linears.at(kind));
       return build_linear(linear_names(layer, group), weights.weights_of(group), quantized, scheme,
-                          team_);
+                          team_, run_.ranks);
     }
     std::vector<std::unique_ptr<Linear>> parts;
     for (size_t i = 0; i < group.kinds.size();) {
@@ -197,7 +199,7 @@ class Samplewise {
       if (!rounded(first)) {
         std::vector<const FloatWeight*> run;
         for (size_t at = first; at < i; ++at) run.push_back(&weights.at(group.kinds[at]));
-        parts.push_back(pack_float(run, team_));
+        parts.push_back(shared(pack_float(run, team_), run_.ranks));
         continue;
       }
       std::vector<CalibrationLinear::Part> run;
@@ -205,7 +207,7 @@ class Samplewise {
         run.push_back({&*rounded(at), &weights.at(group.kinds[at]).bias});
       auto linear = std::make_unique<CalibrationLinear>(
           run, weights.at(group.kinds[first]).shape.k,
-          make_observer(linear_name(layer, group.kinds[first])), stored(), team_);
+          make_observer(linear_name(layer, group.kinds[first])), stored(), team_, run_.ranks);
       for (size_t at = first; at < i; ++at)
         calibrating_.emplace_back(group.kinds[at], linear.get());
       parts.push_back(std::move(linear));

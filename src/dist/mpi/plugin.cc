@@ -127,14 +127,27 @@ OctetMpiRequest* all_gather_parts(float* values, const int* cuts) {
   });
 }
 
+// Parts of so many values, one after the other.
+void place(const int* counts, OctetMpiRequest& r) {
+  int at = 0;
+  for (int other = 0; other < size_of(all); ++other) {
+    r.counts.push_back(counts[other]);
+    r.offsets.push_back(at);
+    at += counts[other];
+  }
+}
+
+OctetMpiRequest* all_gather_bytes(const void* mine, const int* counts, void* everything) {
+  return begin([&](OctetMpiRequest& r) {
+    place(counts, r);
+    return MPI_Iallgatherv(mine, counts[rank_in(all)], MPI_BYTE, everything, r.counts.data(),
+                           r.offsets.data(), MPI_BYTE, all, &r.request);
+  });
+}
+
 OctetMpiRequest* gather_parts(const float* mine, const int* counts, float* everything) {
   return begin([&](OctetMpiRequest& r) {
-    int at = 0;
-    for (int other = 0; other < size_of(all); ++other) {
-      r.counts.push_back(counts[other]);
-      r.offsets.push_back(at);
-      at += counts[other];
-    }
+    place(counts, r);
     return MPI_Igatherv(mine, counts[rank_in(all)], MPI_FLOAT, everything, r.counts.data(),
                         r.offsets.data(), MPI_FLOAT, 0, all, &r.request);
   });
@@ -160,9 +173,12 @@ void finish() { MPI_Finalize(); }
 }  // namespace
 
 extern "C" const OctetMpi* octet_mpi() {
-  static const OctetMpi functions = {start,         host,       share,      sum_int32,
-                                     maximum_float, all_gather, all_to_all, all_gather_parts,
-                                     gather_parts,  broadcast,  done,       abort_all,
-                                     finish};
+  static const OctetMpi functions = {start,         host,
+                                     share,         sum_int32,
+                                     maximum_float, all_gather,
+                                     all_to_all,    all_gather_parts,
+                                     gather_parts,  all_gather_bytes,
+                                     broadcast,     done,
+                                     abort_all,     finish};
   return &functions;
 }

@@ -1,0 +1,108 @@
+#include "src/cli/ranks.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <thread>
+
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/cli/cli.h"
+#include "src/dist/launch.h"
+#include "src/dist/mpi_job.h"
+#include "src/machine/topology.h"
+
+namespace octet::cli {
+namespace {
+
+// A rank that works may be silent for long; one that ends is noticed at once.
+constexpr double kPatience = 600;
+// What is wrong on all ranks, the first one says; it ends the others before they do.
+constexpr auto kFirstSpeaks = std::chrono::seconds(3);
+
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+}  // namespace
+
+sigset_t job_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGINT);
+  ::sigaddset(&set, SIGTERM);
+  return set;
+}
+
+std::vector<std::string> own_command() {
+  std::ifstream line("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (std::string word; std::getline(line, word, '\0');) words.push_back(word);
+  words.at(0) = fs::read_symlink("/proc/self/exe").string();
+  return words;
+}
+
+void add_ranks_flag(CLI::App* app, size_t& ranks) {
+  app->add_option("--tp,--tensor-parallel-size", ranks,
+                  "ranks on this host that share the work (mpirun starts them across hosts)")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+}
+
+void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
+  if (!MpiJob::joined()) {
+    if (count == 1) return work(*solo_communicator());
+    if (count > allowed_cores())
+      notice(fmt::format("{} ranks share {} cores: they take turns", count, allowed_cores()));
+    const JobEnd end = run_job(count, own_command(), Launcher::kMpirun);
+    if (end.code != 0 && !end.said)
+      fmt::print(stderr, "octet: error: {}\n",
+                 end.code > 128
+                     ? fmt::format("a rank was ended by signal {}", end.code - 128)
+                     : fmt::format("the ranks have ended (mpirun: exit code {})", end.code));
+    if (end.code != 0) throw Exit{end.code == 2 || end.code == kInterrupted ? end.code : 1};
+    return;
+  }
+  const bool follows = MpiJob::follows();
+  // Before there are other threads, so that none of them gets one. The first rank of a job that
+  // run_job() started gets a SIGINT when the user wants an end; the SIGTERM of mpirun means that
+  // another rank has ended, which it is about to find out.
+  sigset_t leave = job_signals();
+  if (!follows) ::sigdelset(&leave, SIGINT);
+  if (follows || in_job()) ::pthread_sigmask(SIG_BLOCK, &leave, nullptr);
+  MpiJob::Options options;
+  options.patience = kPatience;
+  MpiJob job(options);
+  take_cores(job.rank_on_host(), job.ranks_on_host());
+  Communicator& ranks = job.ranks();
+  try {
+    if (!follows) lead_job();
+    if (count != 1 && count != ranks.size())
+      throw Error("the job has another number of ranks", ErrorKind::kUsage)
+          .field("--tp")
+          .expected(fmt::format("{}, as many as the launcher started", ranks.size()))
+          .found(std::to_string(count));
+    work(ranks);
+  } catch (const RankError& e) {
+    if (follows) ::_exit(1);  // the first rank says so
+    fmt::print(stderr, "octet: error: {}\n", e.what());
+    report_end();
+    job.abort(1);
+  } catch (...) {
+    if (follows) {
+      std::this_thread::sleep_for(kFirstSpeaks);
+      fmt::print(stderr, "octet: on rank {}, host {}:\n", ranks.rank(), host_name());
+    }
+    const int code = explain_exception();
+    report_end();
+    std::fflush(nullptr);
+    job.abort(code);
+  }
+}
+
+}  // namespace octet::cli

@@ -1,0 +1,27 @@
+// Verbs that several ranks do together.
+#pragma once
+
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "src/dist/communicator.h"
+
+namespace octet::cli {
+
+// SIGINT and SIGTERM: the first rank of a job obeys them, the others leave them to it.
+sigset_t job_signals();
+// The words of this process's own command line, the program by its full path.
+std::vector<std::string> own_command();
+
+// --tp, for verbs that come to an end by themselves.
+void add_ranks_flag(CLI::App* app, size_t& ranks);
+// Calls work(ranks) on every rank: of the job that mpirun started, or of one that this starts with
+// its own command line when `count` is above 1; else on the only one. What is thrown on a rank ends
+// the job, after one message. Throws Exit when another process has said all.
+void on_ranks(size_t count, const std::function<void(Communicator&)>& work);
+
+}  // namespace octet::cli
