@@ -97,6 +97,14 @@ void OutputFolder::check_target() const {
     throw usage_error("the output folder exists and is not empty")
         .file(target_.string())
         .remedy("name another folder, or give --overwrite to replace it");
+  // --overwrite means a model, not whatever a slip of the keyboard names.
+  if (entries != fs::directory_iterator() && !fs::exists(target_ / "config.json", ec))
+    throw usage_error(
+        "the output folder holds something other than a model, which --overwrite spares")
+        .file(target_.string())
+        .expected("config.json in it")
+        .found(entries->path().filename().string())
+        .remedy("name another folder, or empty it");
 }
 
 void OutputFolder::make_parents() {

@@ -37,9 +37,10 @@ class FileLock {
 class OutputFolder {
  public:
   // Throws kUsage Error when `target` exists and is not an empty folder (unless `overwrite`, which
-  // replaces it at commit), when another run writes it, or when an interrupted run left a journal
-  // and neither `resume` (go on) nor `overwrite` (begin anew) says what to do with it; Error when
-  // the parent cannot be written. What was left without a journal is removed.
+  // replaces a model at commit, and nothing else), when another run writes it, or when an
+  // interrupted run left a journal and neither `resume` (go on) nor `overwrite` (begin anew) says
+  // what to do with it; Error when the parent cannot be written. What was left without a journal is
+  // removed.
   OutputFolder(const fs::path& target, bool overwrite, bool resume = false);
   // Without commit() removes the partial folder, and the parents made for it, unless there is a
   // journal.

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <new>
+#include <system_error>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
@@ -27,6 +28,8 @@ int explain_exception() {
     return e.kind() == ErrorKind::kUsage ? 2 : 1;
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "octet: error: out of memory\n");
+  } catch (const std::system_error& e) {  // of fmt, whose stdout is full
+    fmt::print(stderr, "octet: error: {}\n", e.what());
   } catch (const std::exception& e) {
     fmt::print(stderr, "octet: internal error: {}\n", e.what());
   }

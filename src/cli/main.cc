@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 #include "src/base/error.h"
@@ -70,7 +72,11 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    const int code = run(argc, argv);
+    // What a full disk swallowed shows only now.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+      throw octet::Error(std::string("cannot write the output: ") + std::strerror(errno));
+    return code;
   } catch (...) {
     return octet::cli::explain_exception();
   }

@@ -2,6 +2,7 @@
 // flag.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <memory>
@@ -47,8 +48,7 @@ struct Flags {
   std::string recipe;
   std::optional<size_t> float_budget, dynamic_budget;
   TextFlags report_text{.flag = "--report-text"};
-  std::vector<ToolFlag> of_the_tool;  // those that were given, and
-  std::vector<ToolFlag> asking;       // those of them whose value is not the tool's default
+  std::vector<ToolFlag> asking;  // those given whose value is not the tool's default
   std::string calib_file, calib_tokens, device_type = "cpu", anti_method, disable_level = "L0";
   std::vector<std::string> calib_texts, disable_names;
   int act_method = 1;
@@ -199,7 +199,6 @@ void find_tool_flags(const CLI::App* app, Flags& f) {
     // A layout, which any recipe can have.
     if (option->count() == 0 || (option->check_name("--compat") && f.compat == "msmodelslim_v1"))
       continue;
-    f.of_the_tool.push_back(flag);
     if (!same_value(option->results().back(), option->get_default_str())) f.asking.push_back(flag);
   }
 }
@@ -214,11 +213,14 @@ void settle_paths(Flags& f) {
   settle(f.out, f.save_directory, "OUT and --save_directory");
 }
 
-// `octet quantize MODEL OUT` takes the recipe octet; the tool's flags take the tool's way.
+// `octet quantize MODEL OUT` takes the recipe octet; flags that want something of the tool's way,
+// which its defaults do not, take that way.
 void choose_recipe(const Flags& f, QuantizeOptions& o) {
   const bool budgets = f.float_budget || f.dynamic_budget;
+  const bool asks = std::ranges::any_of(
+      f.asking, [](const ToolFlag& flag) { return flag.concerns != Concerns::kNames; });
   std::string name = f.recipe;
-  if (name.empty() && (budgets || (!f.model.empty() && f.of_the_tool.empty()))) name = "octet";
+  if (name.empty() && (budgets || (!f.model.empty() && !asks))) name = "octet";
   if (name.empty()) return;
   Recipe recipe = load_recipe(name);
   const bool tools_way = recipe.find<MsModelSlim>() != nullptr;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <utility>
 
 #include "src/base/progress.h"
 #include "src/checkpoint/model_folder.h"
@@ -42,43 +44,64 @@ std::vector<std::string> ranges(const std::vector<int64_t>& numbers) {
   return lines;
 }
 
+// Linears of one role that have something in common.
+struct Linears {
+  std::vector<int64_t> layers;       // the head has none
+  std::optional<std::string> words;  // a column of its own
+};
+
+void add(const std::string& name, Linears& linears) {
+  if (const auto layer = layer_of(name)) linears.layers.push_back(*layer);
+}
+
+void add_rows(std::string role, Linears linears, Rows& rows) {
+  std::sort(linears.layers.begin(), linears.layers.end());  // names had 10 before 2
+  for (const std::string& layers : ranges(linears.layers)) {
+    std::vector<std::string>& row = rows.emplace_back(std::vector{role, layers});
+    if (linears.words) row.push_back(*std::exchange(linears.words, ""));
+    role.clear();
+  }
+}
+
+std::string role_of(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
 // A row for every role and reason: "--disable_level: score 6.6" for one linear, "--disable_level"
 // for several whose scores differ.
 Rows kept_rows(const QuantizeSummary& s) {
-  struct Linears {
-    std::vector<int64_t> layers;  // the head has none
-    std::string reason;
-  };
   std::map<std::string, std::map<std::string, Linears>> roles;
   for (const auto& [name, reason] : s.kept) {
     const std::string kind = reason.substr(0, reason.find(": "));
-    const auto [it, first] =
-        roles[name.substr(name.rfind('.') + 1)].try_emplace(kind, Linears{{}, reason});
-    if (it->second.reason != reason) it->second.reason = kind;
-    if (const auto layer = layer_of(name)) it->second.layers.push_back(*layer);
+    const auto [it, first] = roles[role_of(name)].try_emplace(kind, Linears{{}, reason});
+    if (it->second.words != reason) it->second.words = kind;
+    add(name, it->second);
   }
   Rows rows = {{"kept in float", "layers", "why"}};
-  const auto add = [&](std::string role) {
-    for (auto& [kind, linears] : roles[role]) {
-      std::sort(linears.layers.begin(), linears.layers.end());  // names had 10 before 2
-      std::string why = linears.reason;
-      for (const std::string& layers : ranges(linears.layers)) {
-        rows.push_back({role, layers, why});
-        role = why = "";
-      }
-    }
+  const auto of_role = [&](const std::string& role) {
+    for (auto& [kind, linears] : roles[role]) add_rows(role, std::move(linears), rows);
   };
-  for (LinearKind kind : kLinearKinds) add(linear_short_name(kind));
-  add("lm_head");
+  for (LinearKind kind : kLinearKinds) of_role(linear_short_name(kind));
+  of_role("lm_head");
   if (s.kept.empty()) rows.push_back({"nothing", "", ""});
+  return rows;
+}
+
+Rows per_token_rows(const QuantizeSummary& s) {
+  std::map<std::string, Linears> roles;
+  for (const std::string& name : s.per_token) add(name, roles[role_of(name)]);
+  Rows rows = {{"scale per token", "layers"}};
+  for (LinearKind kind : kLinearKinds)
+    if (const auto it = roles.find(linear_short_name(kind)); it != roles.end())
+      add_rows(it->first, std::move(it->second), rows);
   return rows;
 }
 
 }  // namespace
 
 void report(const QuantizeSummary& s, const std::string& target) {
-  fmt::print("{}\n{}\n{} in {}\n", format_table(size_rows(s), {false, false, true, true, true}),
-             format_table(kept_rows(s), {false, false, false}), target, format_seconds(s.seconds));
+  fmt::print("{}\n{}\n", format_table(size_rows(s), {false, false, true, true, true}),
+             format_table(kept_rows(s), {false, false, false}));
+  if (!s.per_token.empty()) fmt::print("{}\n", format_table(per_token_rows(s), {false, false}));
+  fmt::print("{} {} in {}\n", target, s.method, format_seconds(s.seconds));
 }
 
 }  // namespace octet::cli

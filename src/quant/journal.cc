@@ -14,11 +14,17 @@
 namespace octet {
 namespace {
 
-constexpr int kVersion = 1;  // of the journal's own format
+constexpr int kVersion = 2;  // of the journal's own format
 
 std::string shortened(const std::string& value) {
   if (value.empty()) return "nothing";
   return value.size() > 60 ? value.substr(0, 57) + "..." : value;
+}
+
+uint64_t checksum(const StreamStates& states) {
+  uint64_t sum = fnv1a_words({});
+  for (const std::span<float>& s : states) sum = fnv1a_words(std::as_bytes(s), sum);
+  return sum;
 }
 
 }  // namespace
@@ -52,6 +58,7 @@ void Journal::read() {
     next_ = j.at("next_layer").get<int64_t>();
     states_ = j.at("states").get<std::string>();
     states_bytes_ = j.at("states_bytes").get<uint64_t>();
+    states_sum_ = j.at("states_sum").get<uint64_t>();
     gathered_ = j.at("gathered");
     seconds_before_ = j.at("seconds").get<double>();
   } catch (const json::exception& e) {
@@ -149,6 +156,10 @@ void Journal::read_states(const StreamStates& states) const {
     if (!s.empty()) std::memcpy(s.data(), from, s.size_bytes());
     from += s.size_bytes();
   }
+  if (checksum(states) != states_sum_)
+    throw Error("is not what the interrupted run wrote: wrong checksum")
+        .file(path.string())
+        .remedy("--overwrite begins anew");
 }
 
 std::string Journal::text(const std::string& states, uint64_t bytes) const {
@@ -158,6 +169,7 @@ std::string Journal::text(const std::string& states, uint64_t bytes) const {
                   {"next_layer", next_},
                   {"states", states},
                   {"states_bytes", bytes},
+                  {"states_sum", states_sum_},
                   {"gathered", gathered_},
                   {"seconds", seconds()}};
   std::string all(sizeof(uint64_t), '\0');
@@ -180,6 +192,7 @@ void Journal::finish_layer(Pass pass, int64_t layer, const StreamStates& states,
   // Here into the system's cache, since the next layer changes them; to disk in the background.
   const auto file = std::make_shared<OutputFile>(output_->partial() / states_);
   for (const std::span<float>& s : states) file->write(std::as_bytes(s));
+  states_sum_ = checksum(states);
   const fs::path journal = output_->journal();
   pending_ = std::async(
       std::launch::async,

@@ -95,6 +95,7 @@ class Journal {
   int64_t next_ = 0;
   std::string states_;         // file name
   uint64_t states_bytes_ = 0;  // of that file
+  uint64_t states_sum_ = 0;    // checksum of what it holds
   json gathered_ = json::object();
   double seconds_before_ = 0;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();

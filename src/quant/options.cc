@@ -43,7 +43,20 @@ void QuantizeOptions::take_recipe(Recipe r) {
     act_method = static_cast<ActMethod>(step->act_method);
     disable_level = as_size(step->disable_level);
   }
+  if (const auto* step = r.find<KeepFloat>()) {
+    if (!disable_names) disable_names = step->names;
+    disable_last_linear &= step->last_linear;
+    if (model_type.empty()) model_type = step->model_type;
+    if (layer_count == 0) layer_count = step->layer_count;
+  }
   recipe = std::move(r);
+}
+
+Recipe QuantizeOptions::whole_recipe() const {
+  Recipe whole = *recipe;
+  if (disable_names || !disable_last_linear || !model_type.empty() || layer_count != 0)
+    whole.get<KeepFloat>() = {disable_names, disable_last_linear, model_type, layer_count};
+  return whole;
 }
 
 bool SmoothScope::takes(const std::string& source, InputSource kind) const {

@@ -91,7 +91,10 @@ struct QuantizeOptions {
 
   Layout layout() const;
   bool layerwise() const { return recipe && !recipe->find<MsModelSlim>(); }
+  // The recipe's settings, but for what linears stay in float where that was said before.
   void take_recipe(Recipe r);
+  // The recipe with all that decides the bytes beside the text; there must be one.
+  Recipe whole_recipe() const;
 };
 
 // Settles what depends on the float model's dtype: how many linears a recipe gives scales per token

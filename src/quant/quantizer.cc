@@ -83,6 +83,13 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
   }
   for (const TensorView* t : before.tensors().all())
     row(role_of(t->name), type_of(t->name)).bytes_before += t->data.size();
+  bool fixed = false;
+  for (const auto& [name, type] : after.description()->types) {
+    fixed |= type == scheme_name(Scheme::kW8A8);
+    if (type == scheme_name(Scheme::kW8A8Dynamic) && name.ends_with(".weight"))
+      s.per_token.push_back(name.substr(0, name.rfind('.')));
+  }
+  if (!fixed) s.per_token.clear();
   s.bytes_before = before.tensors().total_bytes();
   s.bytes_after = after.tensors().total_bytes();
 }
@@ -153,9 +160,11 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   keep_for_resume(output, journal, [&] {
     work(output.path(), output.partial(), journal);
     if (options.recipe && !options.compat_msmodelslim)
-      write_text(output.path() / "octet_recipe.yaml", to_yaml(*options.recipe));
+      write_text(output.path() / "octet_recipe.yaml", to_yaml(options.whole_recipe()));
     const ModelFolder written(output.path());
     summarize(folder, written, summary);
+    summary.method =
+        options.recipe ? "by the recipe " + options.recipe->name : "in msModelSlim's way";
     summary.seconds = journal.seconds();
     if (report != nullptr) {
       ordered_json all = report_json(folder, written, data, options, summary, *report);

@@ -23,7 +23,10 @@ struct SummaryRow {
 struct QuantizeSummary {
   std::vector<SummaryRow> rows;
   uint64_t bytes_before = 0, bytes_after = 0;
+  std::string method;  // "by the recipe octet"
   KeptInFloat kept;
+  std::vector<std::string>
+      per_token;  // linears of W8A8_DYNAMIC in a model that has static ones too
   double seconds = 0;
 };
 

@@ -70,12 +70,12 @@ INSTANTIATE_TEST_SUITE_P(Ways, QuantizeOnRanks,
                                                   o.recipe->get<ChooseTypes>() = {2, 4};
                                                 }},
                                            Case{"recipe_kv8", "qwen2_bf16",
-             [](QuantizeOptions& o) {
-               Recipe recipe = load_recipe("octet");
-               recipe.get<QuantizeKvCache>();
-               o.take_recipe(std::move(recipe));
-             }},
-        Case{"m3_auto", "llama_fp16",
+                                                [](QuantizeOptions& o) {
+                                                  Recipe recipe = load_recipe("octet");
+                                                  recipe.get<QuantizeKvCache>();
+                                                  o.take_recipe(std::move(recipe));
+                                                }},
+                                           Case{"m3_auto", "llama_fp16",
                                                 [](QuantizeOptions& o) {
                                                   o.anti_method = AntiMethod::kM3;
                                                   o.act_method = ActMethod::kAuto;

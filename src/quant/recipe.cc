@@ -42,6 +42,11 @@ struct Reader {
   void integer(const char* name, std::optional<T>& v, T low, T high) {
     if (map.has(name)) integer(name, v.emplace(low), low, high);
   }
+  void flag(const char* name, bool& v) { v = map.flag(name, v); }
+  void text(const char* name, std::string& v) { v = map.text(name, v); }
+  void names(const char* name, std::optional<std::vector<std::string>>& v) {
+    if (map.has(name)) v = map.names(name, {});
+  }
   template <typename T>
   void word(const char* name, T& v, Words<std::type_identity_t<T>> words) {
     std::vector<std::string> known;
@@ -71,6 +76,13 @@ struct Writer {
   template <typename T>
   void integer(const char* name, const std::optional<T>& v, T low, T high) {
     if (v) integer(name, *v, low, high);
+  }
+  void flag(const char* name, bool v) { add(name, v ? "true" : "false"); }
+  void text(const char* name, const std::string& v) {
+    if (!v.empty()) add(name, v);
+  }
+  void names(const char* name, const std::optional<std::vector<std::string>>& v) {
+    if (v) add(name, fmt::format("[{}]", fmt::join(*v, ", ")));
   }
   template <typename T>
   void word(const char* name, T v, Words<std::type_identity_t<T>> words) {
@@ -156,7 +168,7 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
   }
   if (r.find<MsModelSlim>() != nullptr)
     for (const RecipeStep& step : r.steps)
-      if (!std::holds_alternative<MsModelSlim>(step) &&
+      if (!std::holds_alternative<MsModelSlim>(step) && !std::holds_alternative<KeepFloat>(step) &&
           !std::holds_alternative<QuantizeKvCache>(step))
         throw Error("this step does not go with msmodelslim", ErrorKind::kUsage)
             .file(where)

@@ -104,13 +104,29 @@ struct CorrectBias {
   }
 };
 
+// What stays in float whatever it costs.
+struct KeepFloat {
+  static constexpr const char* kName = "keep_float";
+  std::optional<std::vector<std::string>> names;  // nothing: none, or the model type's defaults
+  bool last_linear = true;
+  // Of msModelSlim's way: whose defaults, and how many layers they cover (0 = all).
+  std::string model_type;
+  int64_t layer_count = 0;
+  void fields(auto& f) {
+    f.names("names", names);
+    f.flag("last_linear", last_linear);
+    f.text("model_type", model_type);
+    f.integer("layer_count", layer_count, int64_t{0}, ChooseTypes::kMany);
+  }
+};
+
 struct QuantizeKvCache {
   static constexpr const char* kName = "quantize_kv_cache";
   void fields(auto&) {}
 };
 
-// All linears as msModelSlim does it; of the other steps only quantize_kv_cache goes with it. The
-// parameters are the tool's flags.
+// All linears as msModelSlim does it; of the other steps only keep_float and quantize_kv_cache go
+// with it. The parameters are the tool's flags.
 struct MsModelSlim {
   static constexpr const char* kName = "msmodelslim";
   std::string anti_method = "none";
@@ -132,7 +148,7 @@ struct MsModelSlim {
 
 using RecipeStep =
     std::variant<RotateResidual, RotateValues, TurnNorms, EqualizeValues, EqualizeMlp, ChooseTypes,
-                 FindRanges, RoundWeights, CorrectBias, QuantizeKvCache, MsModelSlim>;
+                 FindRanges, RoundWeights, CorrectBias, KeepFloat, QuantizeKvCache, MsModelSlim>;
 
 struct Recipe {
   std::string name;

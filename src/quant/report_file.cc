@@ -8,7 +8,7 @@ namespace {
 // How it was made: the recipe where there is one, the settings of msModelSlim's way.
 ordered_json method_of(const QuantizeOptions& o) {
   ordered_json method = {{"name", o.recipe ? o.recipe->name : "msmodelslim"}};
-  if (o.recipe) method["recipe"] = to_yaml(*o.recipe);
+  if (o.recipe) method["recipe"] = to_yaml(o.whole_recipe());
   if (!o.layerwise())
     method["settings"] = {{"type", scheme_name(o.scheme)},
                           {"act_method", static_cast<int>(o.act_method)},

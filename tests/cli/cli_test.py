@@ -52,7 +52,7 @@ class Quantize(Verbs):
 
     def test_the_closing_table(self):
         """A row for each role and type, roles together, as the description has them; then what stayed in float, and why."""
-        for model, *flags in ((LLAMA, *MINDIE), (QWEN, *MINDIE, "--use_kvcache_quant", "True"), (LLAMA, "--recipe", "octet-fast"),
+        for model, *flags in ((LLAMA, *MINDIE), (QWEN, *MINDIE, "--use_kvcache_quant", "True"), (LLAMA, "--recipe", "octet-fast", "--dynamic-budget", "7"),
                               (QWEN, "--disable_names", *(f"model.layers.{i}.mlp.down_proj" for i in (0, 1, 3)))):
             out = self.dir / "out"
             lines = self.quantize(model, out, "--overwrite", *flags).splitlines()
@@ -80,15 +80,25 @@ class Quantize(Verbs):
                 if name in stored:
                     expected[key] = expected.get(key, 0) + 1
             self.assertEqual(counts, expected)
-            header = lines[end + 1]
-            at, why = header.index("layers"), header.index("why")
-            named, role = set(), None
-            for line in lines[end + 2:-2]:
-                role = line[:at].strip() or role
-                for part in line[at:why].strip().strip(",").split(", "):
-                    first, _, last = part.partition("-")
-                    named |= {(role, str(i)) for i in range(int(first), int(last or first) + 1)} if part else {(role, "")}
-            self.assertEqual(named, kept)
+
+            def linears(table):
+                """(role, layer) of every linear that a table names."""
+                at = table[0].index("layers")
+                why = table[0].index("why") if "why" in table[0] else 99
+                named, role = set(), None
+                for line in table[1:]:
+                    role = line[:at].strip() or role
+                    for part in line[at:why].strip().strip(",").split(", "):
+                        first, _, last = part.partition("-")
+                        named |= {(role, str(i)) for i in range(int(first), int(last or first) + 1)} if part else {(role, "")}
+                return named
+
+            tables = "\n".join(lines[end + 1:-1]).strip("\n").split("\n\n")
+            self.assertEqual(linears(tables[0].splitlines()), kept)
+            per_token = {(name.split(".")[-2], name.split(".")[2]) for name, word in types.items()
+                         if word == "W8A8_DYNAMIC" and name.endswith(".weight")}
+            self.assertEqual(linears(tables[1].splitlines()) if len(tables) > 1 else set(), per_token)
+            self.assertIn("by the recipe octet-fast" if "octet-fast" in flags else "in msModelSlim's way", lines[-1])
             if "--disable_names" in flags:
                 self.assertIn(["down_proj", "0-1,", "3", "--disable_names"], [line.split() for line in lines])
 
@@ -208,9 +218,31 @@ class Quantize(Verbs):
         args = ["quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", CALIB]
         self.bad(2, ["out", "--overwrite"], *args)
         self.assertEqual((out / "precious.txt").read_text(), "keep me")
+        self.bad(2, ["something other than a model", "precious.txt"], *args, "--overwrite")
+        self.assertEqual((out / "precious.txt").read_text(), "keep me")
+        (out / "precious.txt").unlink()
+        self.good(*args)
         self.good(*args, "--overwrite")
         self.good("check", out)
         self.bad(1, "Not a directory", "quantize", "--model_path", LLAMA, "--save_directory", "/dev/null/out", "--calib_file", CALIB)
+
+    def test_a_full_standard_output_is_a_failure(self):
+        for args in ["check", LLAMA, "--json"], ["inspect", LLAMA], ["--version"], ["completion", "bash"]:
+            with open("/dev/full", "w") as full:
+                run = subprocess.run([OCTET, *map(str, args)], stdout=full, stderr=subprocess.PIPE, text=True)
+            self.assertEqual(run.returncode, 1, args)
+            self.assertEqual(len(run.stderr.splitlines()), 1, run.stderr)
+            self.assertIn("No space left", run.stderr)
+
+    def test_which_way(self):
+        """The default recipe, unless a flag wants something of the tool's way."""
+        for flags, words in (([], "by the recipe octet"), (["--act_method", "1"], "by the recipe octet"),
+                             (["--anti_method", "", "--disable_level", "L0"], "by the recipe octet"),
+                             (["--w_sym", "True", "--is_dynamic", "False"], "by the recipe octet"),
+                             (["--model_type", "llama2"], "by the recipe octet"),
+                             (["--act_method", "2"], "in msModelSlim's way"), (["--anti_method", "m1"], "in msModelSlim's way")):
+            table = self.good("quantize", LLAMA, self.dir / "out", "--calib_texts", "One text is enough to see it.", "--overwrite", *flags)
+            self.assertIn(words, table.splitlines()[-1], flags)
 
     def test_the_source_is_never_overwritten(self):
         model = self.dir / "model"

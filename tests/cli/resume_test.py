@@ -141,6 +141,7 @@ class Leftovers(Interruptions):
     def test_overwriting_is_resumed_with_both_flags(self):
         files = self.whole("mindie")
         self.out.mkdir()
+        (self.out / "config.json").write_text("{}")
         (self.out / "old").write_text("old")
         self.stopped("mindie", "--overwrite").communicate()
         self.bad(2, "not empty", *self.command("mindie", "--resume"))
@@ -219,9 +220,12 @@ class Leftovers(Interruptions):
             journal.write_bytes(data)
             self.bad(1, ["journal", "damaged", "--overwrite"], *self.command("mindie", "--resume"))
         journal.write_bytes(whole)
-        for states in self.partial.glob("states-*"):
-            states.write_bytes(states.read_bytes()[:-4])
-        self.bad(1, ["states-", "--overwrite"], *self.command("mindie", "--resume"))
+        states = next(self.partial.glob("states-*"))
+        good = states.read_bytes()
+        middle = len(good) // 2
+        for data in good[:-4], good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1:]:
+            states.write_bytes(data)
+            self.bad(1, ["states-", "--overwrite"], *self.command("mindie", "--resume"))
 
 
 class Trouble(Interruptions):

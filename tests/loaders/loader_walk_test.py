@@ -126,6 +126,7 @@ BROKEN = {
     "an int64 quant_bias": (store(O + ".quant_bias", "I64", lambda s: numpy.ones(s, numpy.int64)), O + ".quant_bias"),
     "a weight of another shape": (store(UP + ".weight", "I8", lambda s: numpy.ones((s[0], s[1] - 1), numpy.int8)), UP + ".weight"),
     "a short deq_scale": (store(O + ".deq_scale", "F32", lambda s: numpy.ones((s[0] - 1,), numpy.float32)), O + ".deq_scale"),
+    "another input_offset, in int8": (store(Q + ".input_offset", "I8", lambda s: numpy.full(s, 77, numpy.int8)), Q.split(".self")[0]),
     "an input_scale without shape": (store(O + ".input_scale", "F32", lambda s: numpy.array(1, numpy.float32)), O + ".input_scale"),
     "deq_scale of the other type": (other_deq, O + ".deq_scale"),
     "torch_dtype changed": (other_torch_dtype, O + ".deq_scale"),
