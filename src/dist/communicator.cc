@@ -15,6 +15,7 @@ class Solo final : public Communicator {
   void gather(std::span<const float> mine, std::span<const size_t>, std::span<float> all) override {
     std::copy(mine.begin(), mine.end(), all.begin());
   }
+  void meet() override {}
   void broadcast(std::vector<int32_t>&) override {}
 };
 

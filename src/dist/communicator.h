@@ -38,7 +38,9 @@ class Communicator {
   // many each has. The other ranks' `all` is not touched.
   virtual void gather(std::span<const float> mine, std::span<const size_t> counts,
                       std::span<float> all) = 0;
-  // Every rank gets rank 0's message. Ranks may wait for it as long as they like: they sleep.
+  // Until all ranks are here, however long that takes, as loading may; only one that ends is lost.
+  virtual void meet() = 0;
+  // Every rank gets rank 0's message, which sends one at least every second once ranks have met.
   virtual void broadcast(std::vector<int32_t>& message) = 0;
 
   // Throws RankError when a collective has failed.

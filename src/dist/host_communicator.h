@@ -26,6 +26,9 @@ class HostCommunicator final : public Communicator {
               std::span<float> all) override {
     keep([&] { return shared_.gather(mine, counts, all); });
   }
+  void meet() override {
+    keep([&] { return shared_.meet(); });
+  }
   void broadcast(std::vector<int32_t>& message) override {
     keep([&] { return shared_.broadcast(message); });
   }

@@ -172,6 +172,14 @@ bool SharedCollectives::gather(std::span<const float> mine, std::span<const size
   return true;
 }
 
+bool SharedCollectives::meet() {
+  if (!begin()) return false;
+  post(segment(rank_).posted);
+  for (size_t r = 0; r < ranks_; ++r)
+    if (r != rank_ && !await(r, &Segment::posted, operation_, true)) return false;
+  return true;
+}
+
 bool SharedCollectives::broadcast(std::vector<int32_t>& message) {
   constexpr size_t kMost = kSlotBytes / sizeof(int32_t) - 1;
   size_t left = message.size(), first = 0;

@@ -34,6 +34,7 @@ class SharedCollectives {
   bool sum(std::span<T> values);
   bool maximum(std::span<float> values);
   bool gather(std::span<const float> mine, std::span<const size_t> counts, std::span<float> all);
+  bool meet();
   bool broadcast(std::vector<int32_t>& message);
   const std::string& failure() const { return failure_; }
 
