@@ -13,7 +13,7 @@ import unittest
 
 THOROUGH = "--thorough" in sys.argv
 sys.argv = [word for word in sys.argv if word != "--thorough"]
-from serving import LLAMA, PROMPTS, QWEN, Ranked, Server, Verbs, below, gone, until  # noqa: E402
+from serving import LLAMA, PROMPTS, QWEN, Ranked, Server, Verbs, below, error_of, gone, until  # noqa: E402
 
 
 class SameTokens(Verbs):
@@ -94,5 +94,66 @@ class Faults(Ranked):
         self.assertTrue(all(map(gone, processes)))
 
 
+class StartedAgain(Ranked):
+    """--restart-ranks: they come back, so often and not more."""
+
+    def lose_one(self, server):
+        os.kill(server.ranks()[1], signal.SIGKILL)
+
+    def test_they_come_back(self):
+        server = Server(self, LLAMA, 2, "--restart-ranks")
+        want = server.greedy(PROMPTS[:2], 8)
+        stream = server.stream()
+        seen = []
+        watch = threading.Thread(target=lambda: until(lambda: seen.append(server.health()) or seen[-1] == 200 and 503 in seen, 60))
+        self.lose_one(server)
+        watch.start()
+        self.assertIn("rank 1 of 2", error_of(stream))
+        server.wait_until_ready(times=2)
+        watch.join()
+        self.assertIn(503, seen)
+        self.assertNotIn(200, seen[seen.index(503):-1])
+        self.assertEqual(server.greedy(PROMPTS[:2], 8), want)
+        self.assertIn("the ranks start again in 1 s (1 of 3 times)", server.text())
+        self.assertEqual(server.end(), 0, server.text())
+
+    def test_killed_too_often(self):
+        server = Server(self, LLAMA, 2, "--restart-ranks=1")
+        self.lose_one(server)
+        server.wait_until_ready(times=2)
+        processes = below(server.pid)
+        self.lose_one(server)
+        self.assertEqual(server.process.wait(timeout=30), 1)
+        self.assertIn("started again 1 times: enough", server.errors()[-1])
+        self.nothing_left_of(server, processes, [])
+
+    def test_one_that_never_served_is_not_started_again(self):
+        self.bad(1, "no/such", "serve", self.dir / "no/such", "--tp", "2", "--restart-ranks")
+
+    def test_the_end_while_it_waits(self):
+        server = Server(self, LLAMA, 2, "--restart-ranks")
+        self.lose_one(server)
+        until(lambda: "start again" in server.text(), 30)
+        self.assertEqual(server.end(), 0)
+
+
+class UnderALauncher(Ranked):
+    """The user's mpirun; and what looks like Slurm's, which is not here to be tried."""
+
+    def test_mpirun(self):
+        alone = Server(self, LLAMA, 1)
+        want = alone.greedy(PROMPTS[:4], 16)
+        alone.end()
+        root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+        server = Server(self, LLAMA, 3, before=["mpirun", *root, "--oversubscribe", "-n", "3"], environment={"OCTET_THREADS": "1"})
+        self.assertEqual(server.greedy(PROMPTS[:4], 16), want)
+        os.kill(server.ranks()[0], signal.SIGTERM)  # mpirun itself would leave a second for the end
+        self.assertEqual(server.process.wait(timeout=60), 0, server.text())
+
+    def test_a_launcher_that_mpi_does_not_know(self):
+        for environment in {"PMI_SIZE": "3", "PMI_RANK": "0"}, {"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "0"}:
+            self.bad(1, ["3", "srun --mpi=pmix"], "serve", LLAMA, "--tp", "3", env={**os.environ, **environment})
+
+
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:])
