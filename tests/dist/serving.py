@@ -1,8 +1,10 @@
 """What the tests of many ranks share: a server of several processes, and what it leaves behind."""
+import atexit
 import concurrent.futures
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,13 @@ from testing import LLAMA, OCTET, QWEN, ROOT, Verbs, octet  # noqa: E402, F401
 
 PROMPTS = [json.loads(line)["inputs_pretokenized"][:200] for line in (ROOT / "models/text.jsonl").read_text().splitlines()]
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
+
+
+def interrupt(signal_number, frame):
+    raise KeyboardInterrupt  # passes through unittest; what atexit holds is done
+
+
+signal.signal(signal.SIGTERM, interrupt)
 
 
 def free_port():
@@ -41,9 +50,14 @@ def words_of(pid):
         return []
 
 
-def is_rank(pid):
-    words = words_of(pid)
-    return words[0].endswith("/octet") and "serve" in words if words else False
+def rank_of(pid):
+    """The number of a rank; None for other processes, launchers among them."""
+    try:
+        environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    found = [word[21:] for word in environment if word.startswith(b"OMPI_COMM_WORLD_RANK=")]
+    return int(found[0]) if found else None
 
 
 def below(pid):
@@ -84,25 +98,28 @@ def shared_files(pids):
 
 
 class Server:
-    """`octet serve` with several ranks. `before`: words in front of the command (a launcher, a host to enter);
-    `environment`: more of it; `address`: where it can be asked."""
+    """`octet serve` with several ranks, by MindIE's command line. `before`: words in front of the command (a launcher, a
+    host to enter); `environment`: more of it; `address`: where it can be asked."""
 
-    def __init__(self, test, model, ranks, *more, wait=True, before=(), environment=None, address="127.0.0.1"):
+    def __init__(self, test, model, ranks, *more, backend=None, wait=True, before=(), environment=None, address="127.0.0.1"):
         self.address, self.port = address, free_port()
         self.log = test.dir / f"log-{self.port}"
         self.folder = test.dir / f"tmp-{self.port}"  # what it and its launchers make goes here
         self.folder.mkdir()
-        words = [*before, OCTET, "serve", f"--model={model}", "--served-model-name", "m", "--tp", str(ranks), "--port",
-                 str(self.port), *more]
+        self.words = [OCTET, "serve", f"--model={model}", "--served-model-name", "m", "--enforce-eager",
+                      *(["--distributed_executor_backend", backend] if backend else []), "--tp", str(ranks), "--port",
+                      str(self.port), *more]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(list(map(str, words)), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([*before, *self.words], stdout=log, stderr=subprocess.STDOUT,
+                                            stdin=subprocess.DEVNULL,
                                             env={**os.environ, "TMPDIR": str(self.folder), **(environment or {})})
         test.addCleanup(self.end)
+        atexit.register(self.end)  # when the test is interrupted
         self.pid = self.process.pid
         if wait:
             self.wait_until_ready()
 
-    def wait_until_ready(self, times=1, seconds=90):
+    def wait_until_ready(self, times=1, seconds=180):
         """Until it has said so this many times."""
         if until(lambda: self.text().count("is ready at") >= times or self.process.poll() is not None, seconds) is None or \
                 self.process.poll() is not None:
@@ -113,7 +130,7 @@ class Server:
 
     def ranks(self):
         """Its ranks that the launcher on this host has started."""
-        return [pid for pid in below(self.pid) if is_rank(pid)]
+        return sorted((pid for pid in below(self.pid) if rank_of(pid) is not None), key=rank_of)
 
     def end(self):
         """Ends it as a user does; returns its exit code."""
@@ -165,10 +182,8 @@ def error_of(stream):
 
 
 class Ranked(Verbs):
-    LIMIT = 10  # seconds from a fault to the end
-
-    def ends(self, server, fault, *words, processes=None, stream=None):
-        """The fault ends the server in time: one message that holds all words, exit code 1, an error object for who waits,
+    def ends(self, server, fault, *words, processes=None, stream=None, limit=10):
+        """The fault ends the server within `limit` seconds: one message that holds all words, exit code 1, an error object for who waits,
         and nothing left of its processes (`processes`: those that are not below the server's)."""
         processes = below(server.pid) + (processes or [])
         files = shared_files(processes)
@@ -177,11 +192,11 @@ class Ranked(Verbs):
         seen = []
         if stream:
             seen.append(error_of(stream))
-        until(lambda: server.process.poll() is not None, 2 * self.LIMIT)
+        until(lambda: server.process.poll() is not None, 2 * limit)
         took = time.monotonic() - begin
         print(f"{self.id().split('.', 1)[1]}: {took:.1f} s", file=sys.stderr)
         self.assertEqual(server.process.poll(), 1, server.text())
-        self.assertLess(took, self.LIMIT, server.text())
+        self.assertLess(took, limit, server.text())
         self.assertEqual(len(server.errors()), 1, server.text())
         for message in server.errors() + seen:
             for word in words:
