@@ -51,6 +51,12 @@ if(TARGET octet_mpi)
   set_tests_properties(ranks_offline PROPERTIES LABELS fast TIMEOUT 600)
   set_tests_properties(ranks PROPERTIES LABELS fast TIMEOUT 600)
   set_tests_properties(ranks_thorough PROPERTIES LABELS slow TIMEOUT 3600)
+  # With a real Ray cluster, and over hosts made of namespaces; skipped where that cannot be.
+  foreach(name ray hosts)
+    add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/${name}_test.py
+                                  $<TARGET_FILE:octet>)
+    set_tests_properties(${name} PROPERTIES LABELS slow TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
+  endforeach()
 endif()
 # With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI
 # client, and numpy.
@@ -68,6 +74,9 @@ foreach(name loader_walk tensor_parallel convert)
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
+# The files for clusters, as far as they can be looked at here.
+add_test(NAME deploy COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/deploy_test.py $<TARGET_FILE:octet>)
+set_tests_properties(deploy PROPERTIES LABELS fast SKIP_RETURN_CODE 77)
 # The packages that read those layouts, of tools/requirements.txt.
 add_test(NAME real_packages COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/real_packages_test.py
                                     $<TARGET_FILE:octet>)

@@ -35,6 +35,7 @@ void run_offline(const OfflineFlags& f, Communicator& ranks) {
   Transformer model(folder, team, std::max(kChunk, f.batch), &ranks);
   const size_t pages = blocks_for(f.prompt + f.output);
   KvCache cache(model.shape(), pages * f.batch, kv_type(*folder, kernels::FloatType::kBF16));
+  ranks.meet();
   if (ranks.rank() != 0) return model.follow(cache);
   std::vector<std::vector<int32_t>> blocks(f.batch);
   for (auto& b : blocks)

@@ -15,7 +15,7 @@
 
 namespace octet::cli {
 
-int explain_exception() {
+int explain_exception(const std::string& who) {
   try {
     throw;
   } catch (const Exit& e) {
@@ -24,14 +24,14 @@ int explain_exception() {
     fmt::print(stderr, "octet: interrupted{}{}\n", e.remedy.empty() ? "" : ": ", e.remedy);
     return kInterrupted;
   } catch (const Error& e) {
-    fmt::print(stderr, "octet: error: {}\n", as_typed(e.what()));
+    fmt::print(stderr, "octet: error: {}{}\n", who, as_typed(e.what()));
     return e.kind() == ErrorKind::kUsage ? 2 : 1;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "octet: error: out of memory\n");
+    fmt::print(stderr, "octet: error: {}out of memory\n", who);
   } catch (const std::system_error& e) {  // of fmt, whose stdout is full
-    fmt::print(stderr, "octet: error: {}\n", e.what());
+    fmt::print(stderr, "octet: error: {}{}\n", who, e.what());
   } catch (const std::exception& e) {
-    fmt::print(stderr, "octet: internal error: {}\n", e.what());
+    fmt::print(stderr, "octet: internal error: {}{}\n", who, e.what());
   }
   return 1;
 }

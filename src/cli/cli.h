@@ -20,7 +20,8 @@ struct Exit {
 // The exit code of what SIGINT or SIGTERM ended, as shells report it.
 inline constexpr int kInterrupted = 130;
 // Tells the user what is being handled (in a catch block), in one line; the exit code for it.
-int explain_exception();
+// `who`: put before an error.
+int explain_exception(const std::string& who = "");
 
 void add_quantize(CLI::App& app);
 void add_serve(CLI::App& app);

@@ -231,6 +231,7 @@ void run(const Flags& f, Communicator& ranks) {
   std::vector<ComparedModel> models = load_models(f.models, f.text, team, &ranks);
   std::vector<Scorer*> scorers;
   for (ComparedModel& m : models) scorers.push_back(m.scorer.get());
+  ranks.meet();
   if (ranks.rank() != 0) return Scorer::follow(ranks, scorers);
   const text::Tokenizer tokenizer = text::Tokenizer::load(f.models[0]);
   const size_t longest = f.text.max_tokens;

@@ -12,7 +12,6 @@
 #include "src/base/file.h"
 #include "src/cli/cli.h"
 #include "src/dist/launch.h"
-#include "src/dist/mpi_job.h"
 #include "src/machine/topology.h"
 
 namespace octet::cli {
@@ -21,7 +20,7 @@ namespace {
 // A rank that works may be silent for long; one that ends is noticed at once.
 constexpr double kPatience = 600;
 // What is wrong on all ranks, the first one says; it ends the others before they do.
-constexpr auto kFirstSpeaks = std::chrono::seconds(3);
+constexpr auto kFirstSpeaks = std::chrono::seconds(2);
 
 std::string host_name() {
   char name[256] = "";
@@ -47,6 +46,23 @@ std::vector<std::string> own_command() {
   return words;
 }
 
+void end_job(MpiJob& job) {
+  const Communicator& ranks = job.ranks();
+  const bool leads = ranks.rank() == 0;
+  try {
+    throw;
+  } catch (const RankError&) {
+    if (!leads) ::_exit(1);  // the first rank says so
+  } catch (...) {
+  }
+  if (!leads) std::this_thread::sleep_for(kFirstSpeaks);
+  const int code = explain_exception(
+      leads ? "" : fmt::format("rank {} of {} on {}: ", ranks.rank(), ranks.size(), host_name()));
+  std::fflush(nullptr);
+  // Not by leaving, for which all ranks would have to come together.
+  job.abort(report_end() || !in_job() ? code : kSaid);
+}
+
 void add_ranks_flag(CLI::App* app, size_t& ranks) {
   app->add_option("--tp,--tensor-parallel-size", ranks,
                   "ranks on this host that share the work (mpirun starts them across hosts)")
@@ -59,8 +75,8 @@ void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
     if (count == 1) return work(*solo_communicator());
     if (count > allowed_cores())
       notice(fmt::format("{} ranks share {} cores: they take turns", count, allowed_cores()));
-    const JobEnd end = run_job(count, own_command(), Launcher::kMpirun);
-    if (end.code != 0 && !end.said)
+    const JobEnd end = Job(count, own_command(), Launcher::kMpirun).run();
+    if (end.code != 0 && !end.said && end.code != kSaid)
       fmt::print(stderr, "octet: error: {}\n",
                  end.code > 128
                      ? fmt::format("a rank was ended by signal {}", end.code - 128)
@@ -70,7 +86,7 @@ void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
   }
   const bool follows = MpiJob::follows();
   // Before there are other threads, so that none of them gets one. The first rank of a job that
-  // run_job() started gets a SIGINT when the user wants an end; the SIGTERM of mpirun means that
+  // a Job started gets a SIGINT when the user wants an end; the SIGTERM of mpirun means that
   // another rank has ended, which it is about to find out.
   sigset_t leave = job_signals();
   if (!follows) ::sigdelset(&leave, SIGINT);
@@ -88,20 +104,8 @@ void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
           .expected(fmt::format("{}, as many as the launcher started", ranks.size()))
           .found(std::to_string(count));
     work(ranks);
-  } catch (const RankError& e) {
-    if (follows) ::_exit(1);  // the first rank says so
-    fmt::print(stderr, "octet: error: {}\n", e.what());
-    report_end();
-    job.abort(1);
   } catch (...) {
-    if (follows) {
-      std::this_thread::sleep_for(kFirstSpeaks);
-      fmt::print(stderr, "octet: on rank {}, host {}:\n", ranks.rank(), host_name());
-    }
-    const int code = explain_exception();
-    report_end();
-    std::fflush(nullptr);
-    job.abort(code);
+    end_job(job);
   }
 }
 

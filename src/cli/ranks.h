@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "src/dist/communicator.h"
+#include "src/dist/mpi_job.h"
 
 namespace octet::cli {
 
@@ -16,6 +17,12 @@ namespace octet::cli {
 sigset_t job_signals();
 // The words of this process's own command line, the program by its full path.
 std::vector<std::string> own_command();
+
+// The exit code of a job when octet_ray, or a rank on another host, has told the user.
+inline constexpr int kSaid = 3;
+// In a catch block of a rank: tells the user what it was, unless the first rank does, and ends all
+// ranks.
+[[noreturn]] void end_job(MpiJob& job);
 
 // --tp, for verbs that come to an end by themselves.
 void add_ranks_flag(CLI::App* app, size_t& ranks);

@@ -85,6 +85,7 @@ Runtime::Runtime(const RuntimeOptions& options)
   model_ =
       std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens, options.ranks);
   if (options.ranks == nullptr) return;
+  options.ranks->meet();
   // A page number stands for the same tokens on all ranks; the one with least memory decides.
   float fewest = -static_cast<float>(engine_options_.kv_blocks);
   options.ranks->maximum({&fewest, 1});

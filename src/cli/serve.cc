@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "src/base/error.h"
@@ -16,9 +17,11 @@
 #include "src/cli/serve_flags.h"
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
+#include "src/dist/restarts.h"
 #include "src/machine/cpu.h"
 #include "src/machine/topology.h"
 #include "src/server/listener.h"
+#include "src/server/unavailable.h"
 
 namespace octet::cli {
 namespace {
@@ -33,7 +36,7 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
                                                                     : f.runtime.tokenizer));
 }
 
-constexpr int kRaySaid = 3;  // octet_ray has told the user
+constexpr const char* kStartAgain = "The ranks of this server start again.";
 
 // After a rank is lost: so long /health says 503 and requests get an error.
 constexpr auto kLastAnswers = std::chrono::seconds(1);
@@ -47,12 +50,28 @@ void run_ranks(const ServeFlags& f) {
     notice(fmt::format("{} ranks share {} cores: they take turns", f.tensor_parallel,
                        allowed_cores()));
   const bool ray = f.backend == "ray";
-  const JobEnd end =
-      run_job(f.tensor_parallel, own_command(), ray ? Launcher::kRay : Launcher::kMpirun);
-  if (end.code != 0 && !end.said && !(ray && end.code == kRaySaid))
-    fmt::print(stderr, "octet: error: the ranks have ended (the launcher: exit code {})\n",
-               end.code);
-  if (end.code != 0) throw Exit{end.code == 2 ? 2 : 1};
+  Job job(f.tensor_parallel, own_command(), ray ? Launcher::kRay : Launcher::kMpirun);
+  Restarts restarts(f.restart_ranks);
+  while (true) {
+    const auto begin = std::chrono::steady_clock::now();
+    const JobEnd end = job.run();
+    if (end.code == 0) return;
+    if (!end.said && end.code != kSaid)
+      fmt::print(stderr, "octet: error: the ranks have ended (the launcher: exit code {})\n",
+                 end.code);
+    if (!job.has_served()) throw Exit{end.code == 2 ? 2 : 1};  // what ended them would again
+    if (!job.pause(std::chrono::seconds(0))) throw Exit{1};
+    const auto pause = restarts.next(std::chrono::steady_clock::now() - begin);
+    if (!pause && restarts.most() > 0)
+      fmt::print(stderr, "octet: error: the ranks were started again {} times: enough\n",
+                 restarts.most());
+    if (!pause) throw Exit{1};
+    notice(fmt::format("the ranks start again in {} s ({} of {} times)", pause->count(),
+                       restarts.count(), restarts.most()));
+    server::Listener listener(f.server);
+    const server::Unavailable unavailable(listener, f.server, kStartAgain);
+    if (!job.pause(*pause)) return;
+  }
 }
 
 void serve(ServeFlags& f, MpiJob* job);
@@ -77,16 +96,17 @@ void run(ServeFlags& f) {
         .found(std::to_string(f.tensor_parallel));
   f.runtime.ranks = &ranks;
   f.runtime.ranks_on_host = job.ranks_on_host();
-  if (ranks.rank() == 0) {
-    lead_job();
-    return serve(f, &job);
-  }
-  // Signals are for rank 0, which tells the others: here they stay blocked.
+  const bool leads = ranks.rank() == 0;
   try {
+    if (leads) {
+      lead_job();
+      return serve(f, &job);
+    }
+    // Signals are for rank 0, which tells the others: here they stay blocked.
     Runtime runtime(f.runtime);
     runtime.follow();
-  } catch (const RankError&) {  // rank 0 says so
-    ::_exit(1);
+  } catch (...) {
+    end_job(job);
   }
 }
 
@@ -111,7 +131,8 @@ void serve(ServeFlags& f, MpiJob* job) {
     f.server.handle_signals = false;
     f.runtime.on_lost_rank = [&](const std::string& why) {
       lost = true;
-      fmt::print(stderr, "octet: error: {}; the server ends\n", why);
+      fmt::print(stderr, "octet: error: {}; the {}\n", why,
+                 f.restart_ranks > 0 ? "ranks end" : "server ends");
       report_end();
       std::this_thread::sleep_for(kLastAnswers);
       if (running != nullptr) running->stop();
@@ -122,6 +143,8 @@ void serve(ServeFlags& f, MpiJob* job) {
     for (const auto& sink : spdlog::default_logger()->sinks())
       if (auto* colored = dynamic_cast<spdlog::sinks::stdout_color_sink_mt*>(sink.get()))
         colored->set_color_mode(spdlog::color_mode::never);
+  std::optional<server::Unavailable> unavailable;
+  if (job_has_served()) unavailable.emplace(listener, f.server, kStartAgain);
   Runtime runtime(f.runtime);
   const EngineOptions& engine_options = runtime.engine_options();
   const uint64_t kv = engine_options.kv_blocks *
@@ -135,10 +158,12 @@ void serve(ServeFlags& f, MpiJob* job) {
   const std::optional<text::ChatTemplate> chat = chat_template_of(f, runtime);
   server::Metrics metrics(f.server.served_model_names[0], engine_options);
   const auto engine = runtime.start(&metrics);
+  unavailable.reset();
   server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
                         listener);
   running = &server;
   if (job != nullptr) obey_signals(server, lost);
+  job_serves();
   fmt::print("Octet is ready at {}\n", server.url());
   std::fflush(stdout);
   server.run();

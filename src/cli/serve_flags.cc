@@ -10,6 +10,8 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/dist/launch.h"
+#include "src/dist/mpi_job.h"
 
 namespace octet::cli {
 namespace {
@@ -172,6 +174,13 @@ void check_parallel(const ServeFlags& f) {
   };
   only_one(f.pipeline_parallel, "--pipeline-parallel-size", "pipeline parallelism");
   only_one(f.data_parallel, "--data-parallel-size", "data parallelism");
+  if (f.restart_ranks > 0 && f.tensor_parallel == 1 && !MpiJob::joined())
+    notice("--restart-ranks has no effect: there is one rank");
+  if (f.restart_ranks > 0 && MpiJob::joined() && !in_job())
+    throw Error("ranks are started again by who started them", ErrorKind::kUsage)
+        .field("--restart-ranks")
+        .remedy(
+            "leave it to the launcher, or start without one: --distributed-executor-backend mp");
   if (!f.backend.empty() && f.backend != "uni" && f.tensor_parallel == 1)
     notice(fmt::format("--distributed-executor-backend {}: one rank needs no launcher", f.backend));
 }
@@ -331,6 +340,8 @@ void add_serve_flags(CLI::App* app, ServeFlags& f) {
   app->add_option("--distributed-executor-backend", f.backend,
                   "who starts ranks: mp, ray, mpi, uni")
       ->check(CLI::IsMember({"mp", "ray", "mpi", "uni", "external_launcher"}));
+  app->add_flag("--restart-ranks{3}", f.restart_ranks,
+                "when ranks end, start them again; =N: at most N times in a row (3)");
   app->add_option("--quantization,-q", f.quantization,
                   "ascend or compressed-tensors; read from the checkpoint");
   app->add_option("--dtype", f.dtype, "accepted; the checkpoint's type is kept")

@@ -22,6 +22,7 @@ struct ServeFlags {
   std::string content_format = "auto", logprobs_mode = "raw_logprobs", scheduling_policy = "fcfs";
   std::string origins, methods, headers;  // JSON lists
   size_t tensor_parallel = 1, pipeline_parallel = 1, data_parallel = 1;
+  size_t restart_ranks = 0;  // times in a row
   bool no_access_log = false, no_log_stats = false;
 };
 

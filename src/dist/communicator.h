@@ -44,7 +44,9 @@ class Communicator {
   // Part r of `all` is its bytes [cuts[r], cuts[r + 1]), cuts [size() + 1]: every rank brings its
   // own part and gets the others'.
   virtual void all_gather(std::span<std::byte> all, std::span<const size_t> cuts) = 0;
-  // Every rank gets rank 0's message. Ranks may wait for it as long as they like: they sleep.
+  // Until all ranks are here, however long that takes, as loading may; only one that ends is lost.
+  virtual void meet() = 0;
+  // Every rank gets rank 0's message, which sends one at least every second once ranks have met.
   virtual void broadcast(std::vector<int32_t>& message) = 0;
 
   // This rank's part of n items, cut at multiples of `grain`; empty where there are too few.

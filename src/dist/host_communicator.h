@@ -29,6 +29,9 @@ class HostCommunicator final : public Communicator {
   void all_gather(std::span<std::byte> all, std::span<const size_t> cuts) override {
     keep([&] { return shared_.all_gather(all, cuts); });
   }
+  void meet() override {
+    keep([&] { return shared_.meet(); });
+  }
   void broadcast(std::vector<int32_t>& message) override {
     keep([&] { return shared_.broadcast(message); });
   }

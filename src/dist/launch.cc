@@ -9,9 +9,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "src/base/error.h"
-#include "src/base/file.h"
 #include "src/machine/topology.h"
 
 namespace octet {
@@ -20,12 +20,17 @@ namespace {
 constexpr const char* kPlace = "OCTET_JOB";  // a folder that the ranks of a job share
 constexpr const char* kLeader = "leader";    // in it: the leading rank's process
 constexpr const char* kSaid = "said";        // and this file, once a rank has said why the job ends
+constexpr const char* kServed = "served";    // and this, once a rank has answered clients
 
-// For the signal handler: mpirun, and the file with the leading rank's process.
-volatile sig_atomic_t child = 0;
+using Clock = std::chrono::steady_clock;
+
+// For the signal handler: mpirun, the file with the leading rank's process, and whether it was
+// called.
+volatile sig_atomic_t child = 0, told_to_end = 0;
 char leader_file[4096];
 
 void pass_on(int signal) {
+  told_to_end = 1;
   pid_t to = static_cast<pid_t>(child);
   const int file = ::open(leader_file, O_RDONLY | O_CLOEXEC);
   if (file >= 0) {
@@ -44,29 +49,6 @@ std::string quoted(const std::string& word) {
   for (char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return out + "'";
 }
-
-class JobFolder {
- public:
-  JobFolder() {
-    std::string name = (fs::temp_directory_path() / "octet-job-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr)
-      throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
-    path_ = name;
-    ::setenv(kPlace, name.c_str(), 1);
-    const std::string leader = (path_ / kLeader).string();
-    OCTET_CHECK(leader.size() < sizeof(leader_file));
-    std::strcpy(leader_file, leader.c_str());
-  }
-  ~JobFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-    leader_file[0] = '\0';
-  }
-  bool said() const { return fs::exists(path_ / kSaid); }
-
- private:
-  fs::path path_;
-};
 
 std::vector<std::string> mpirun_words(size_t ranks) {
   std::vector<std::string> words = {"mpirun"};
@@ -92,15 +74,49 @@ std::vector<std::string> ray_words(size_t ranks) {
           "neither");
 }
 
+// Puts a file into the job's folder, if this process is a rank on the host that started the job.
+bool tell_job(const char* name, std::string_view text = "") {
+  const char* folder = std::getenv(kPlace);
+  if (folder == nullptr || !fs::exists(folder)) return false;
+  replace_text(fs::path(folder) / name, text);
+  return true;
+}
+
 }  // namespace
 
-JobEnd run_job(size_t ranks, const std::vector<std::string>& command, Launcher launcher) {
-  const JobFolder folder;
-  std::vector<std::string> words =
-      launcher == Launcher::kRay ? ray_words(ranks) : mpirun_words(ranks);
-  words.insert(words.end(), command.begin(), command.end());
+Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher)
+    : words_(launcher == Launcher::kRay ? ray_words(ranks) : mpirun_words(ranks)) {
+  words_.insert(words_.end(), command.begin(), command.end());
+  std::string name = (fs::temp_directory_path() / "octet-job-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr)
+    throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
+  folder_ = name;
+  ::setenv(kPlace, name.c_str(), 1);
+  const std::string leader = (folder_ / kLeader).string();
+  OCTET_CHECK(leader.size() < sizeof(leader_file));
+  std::strcpy(leader_file, leader.c_str());
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, pass_on);
+}
+
+Job::~Job() {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+  leader_file[0] = '\0';
+}
+
+bool Job::has_served() const { return fs::exists(folder_ / kServed); }
+
+bool Job::pause(std::chrono::seconds time) const {
+  const auto end = Clock::now() + time;
+  while (told_to_end == 0 && Clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  return told_to_end == 0;
+}
+
+JobEnd Job::run() {
+  for (const char* file : {kLeader, kSaid}) fs::remove(folder_ / file);
   std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
+  for (std::string& word : words_) argv.push_back(word.data());
   argv.push_back(nullptr);
 
   const pid_t parent = ::getpid();
@@ -114,7 +130,6 @@ JobEnd run_job(size_t ranks, const std::vector<std::string>& command, Launcher l
     ::_exit(127);
   }
   child = pid;
-  for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, pass_on);
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
@@ -123,22 +138,22 @@ JobEnd run_job(size_t ranks, const std::vector<std::string>& command, Launcher l
   if (code == 127)
     throw Error("more than one rank needs mpirun, which is not there")
         .remedy("install Open MPI (scripts/setup does)");
-  return {code, folder.said()};
+  return {code, fs::exists(folder_ / kSaid)};
 }
 
 bool in_job() { return std::getenv(kPlace) != nullptr; }
 
 void lead_job() {
-  const char* folder = std::getenv(kPlace);
-  if (folder == nullptr) return;
-  if (!fs::exists(folder)) return;  // on another host than the one that started the job
   const pid_t self = ::getpid();
-  replace_text(fs::path(folder) / kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
+  tell_job(kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
 }
 
-void report_end() {
+bool report_end() { return tell_job(kSaid); }
+void job_serves() { tell_job(kServed); }
+
+bool job_has_served() {
   const char* folder = std::getenv(kPlace);
-  if (folder != nullptr && fs::exists(folder)) write_text(fs::path(folder) / kSaid, "");
+  return folder != nullptr && fs::exists(fs::path(folder) / kServed);
 }
 
 void take_cores(size_t rank, size_t ranks) {

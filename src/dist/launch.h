@@ -2,30 +2,54 @@
 // launch/ray, which has mpirun start them where Ray has reserved room.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
+#include "src/base/file.h"
+
 namespace octet {
 
-// Runs `command` as `ranks` processes and waits for them. SIGINT, SIGTERM and SIGHUP go on to
-// mpirun, or as SIGINT to the rank that has called lead_job().
-// Returns the exit code of the program: that of the first rank that failed, 0 if none did. `said`:
-// whether a rank has told the user why (report_end). Throws Error when there is no mpirun, or no Ray.
-struct JobEnd {
-  int code = 0;
-  bool said = false;
-};
 enum class Launcher { kMpirun, kRay };
-JobEnd run_job(size_t ranks, const std::vector<std::string>& command, Launcher launcher);
 
-// Whether run_job() started this process.
+struct JobEnd {
+  int code = 0;       // of the program: of the first rank that failed, 0 if none did
+  bool said = false;  // a rank has told the user why (report_end)
+};
+
+// `command` as `ranks` processes. One a program: SIGINT, SIGTERM and SIGHUP, which are to end the
+// job, go on to mpirun, or as SIGINT to the rank that has called lead_job().
+class Job {
+ public:
+  // Throws Error when there is no Ray.
+  Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher);
+  ~Job();
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  // Starts the ranks and waits for them. Throws Error when there is no mpirun. May be called again.
+  JobEnd run();
+  // Whether ranks of it have served (job_serves).
+  bool has_served() const;
+  // Waits. False, at once, when the job has been told to end.
+  bool pause(std::chrono::seconds time) const;
+
+ private:
+  std::vector<std::string> words_;
+  fs::path folder_;  // that the ranks on this host see
+};
+
+// Whether a Job started this process.
 bool in_job();
 // Called in a rank that was started so. It takes the job's signals; it ends the others.
 void lead_job();
-// The user knows why the job ends.
-void report_end();
+// The user knows why the job ends. False when this cannot be told to the Job, on another host.
+bool report_end();
+// This rank answers clients from now on; and whether one did before the job was started again.
+void job_serves();
+bool job_has_served();
 
-// Restricts a rank that run_job() started to its part of this host's cores: the first of `ranks`
+// Restricts a rank that a Job started to its part of this host's cores: the first of `ranks`
 // gets the first cores, and so on, neighbours in the order of NUMA nodes. Elsewhere whoever started
 // the ranks has placed them.
 void take_cores(size_t rank_on_host, size_t ranks_on_host);

@@ -89,9 +89,14 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
+  void meet() override {
+    int32_t here = 1;
+    if (!failed()) wait(mpi_.sum_int32(&here, 1), true);
+  }
+
   void broadcast(std::vector<int32_t>& message) override {
     int32_t count = static_cast<int32_t>(message.size());
-    if (failed() || !wait(mpi_.broadcast(&count, 1), rank_ != 0)) return;
+    if (failed() || !wait(mpi_.broadcast(&count, 1))) return;
     message.resize(static_cast<size_t>(count));
     if (count > 0) wait(mpi_.broadcast(message.data(), message.size()));
   }
@@ -159,17 +164,19 @@ const OctetMpi* load() {
       .remedy("build it with Open MPI installed (scripts/setup, scripts/build)");
 }
 
-}  // namespace
-
-bool MpiJob::joined() {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
-    if (const char* value = std::getenv(name); value != nullptr)
-      return std::string(name) == "PMIX_RANK" || std::atoi(value) > 1;
-  return false;
+// As the launcher says: Open MPI's, one with PMI, Slurm's srun. 0: it does not.
+int ranks_started() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  return 0;
 }
 
+}  // namespace
+
+bool MpiJob::joined() { return ranks_started() > 1 || std::getenv("PMIX_RANK") != nullptr; }
+
 bool MpiJob::follows() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"})
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
     if (const char* value = std::getenv(name)) return std::atoi(value) > 0;
   return false;
 }
@@ -181,6 +188,11 @@ MpiJob::MpiJob(const Options& options) : mpi_(load()) {
   host_rank_ = static_cast<size_t>(host_rank);
   host_size_ = static_cast<size_t>(host_size);
   const size_t ranks = static_cast<size_t>(size);
+  if (size < ranks_started())
+    throw Error("MPI does not know the launcher that started this process")
+        .expected(fmt::format("{} ranks", ranks_started()))
+        .found(std::to_string(size))
+        .remedy("start with mpirun, or with srun --mpi=pmix (srun --mpi=list says what it has)");
   // Rank 0 is to notice first, and tells: the others only end where it is not there any more.
   const double patience = rank == 0 ? options.patience : 4 * options.patience;
   if (host_size_ < ranks) {

@@ -194,6 +194,14 @@ bool SharedCollectives::all_gather(std::span<std::byte> all, std::span<const siz
   return true;
 }
 
+bool SharedCollectives::meet() {
+  if (!begin()) return false;
+  post(segment(rank_).posted);
+  for (size_t r = 0; r < ranks_; ++r)
+    if (r != rank_ && !await(r, &Segment::posted, operation_, true)) return false;
+  return true;
+}
+
 bool SharedCollectives::broadcast(std::vector<int32_t>& message) {
   constexpr size_t kMost = kSlotBytes / sizeof(int32_t) - 1;
   size_t left = message.size(), first = 0;

@@ -35,6 +35,7 @@ class SharedCollectives {
   bool maximum(std::span<float> values);
   bool gather(std::span<const float> mine, std::span<const size_t> counts, std::span<float> all);
   bool all_gather(std::span<std::byte> all, std::span<const size_t> cuts);
+  bool meet();
   bool broadcast(std::vector<int32_t>& message);
   const std::string& failure() const { return failure_; }
 

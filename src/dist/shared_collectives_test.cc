@@ -120,6 +120,15 @@ TEST_P(Ranks, OneThatDoesNotAnswerIsNamed) {
       0.2);
 }
 
+TEST_P(Ranks, OneThatIsLateIsWaitedForWhereRanksMeet) {
+  run(
+      [&](SharedCollectives& c) {
+        if (c.rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        EXPECT_TRUE(c.meet()) << c.failure();
+      },
+      0.1);
+}
+
 INSTANTIATE_TEST_SUITE_P(Counts, Ranks, ::testing::Values(1, 2, 3, 8));
 
 }  // namespace

@@ -147,11 +147,10 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
                                        : quantize_samplewise(folder, data, options, run);
     ranks.check();
   };
-  std::vector<int32_t> end;  // of the first rank
   if (ranks.rank() != 0) {
     Journal journal(fingerprint_of(folder, data, options));
     work({}, fs::temp_directory_path(), journal);
-    ranks.broadcast(end);
+    ranks.meet();
     ranks.check();
     return summary;
   }
@@ -172,7 +171,7 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
       write_text(output.path() / kReportFile, all.dump(1) + "\n");
     }
     output.commit();
-    ranks.broadcast(end);
+    ranks.meet();
   });
   return summary;
 }

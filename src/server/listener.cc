@@ -1,6 +1,10 @@
 #include "src/server/listener.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "src/base/error.h"
 
@@ -57,6 +61,12 @@ Listener::Listener(const ServerOptions& options) : tls_(make_tls(options.tls)) {
                             join_address(endpoint.address().to_string(), options.port),
                             ec.message()))
         .remedy("choose another --port or --host, or end the program that uses it");
+}
+
+tcp::acceptor Listener::lend_acceptor(asio::io_context& io) {
+  const int copy = ::fcntl(acceptor_.native_handle(), F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw Error(fmt::format("cannot listen: {}", std::strerror(errno)));
+  return tcp::acceptor(io, acceptor_.local_endpoint().protocol(), copy);
 }
 
 tcp::acceptor Listener::take_acceptor(asio::io_context& io) {

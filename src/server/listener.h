@@ -18,6 +18,9 @@ class Listener {
   // host or unusable TLS files.
   explicit Listener(const ServerOptions& options);
 
+  // The same socket once more, for who listens until the server does.
+  boost::asio::ip::tcp::acceptor lend_acceptor(boost::asio::io_context& io);
+  boost::asio::ssl::context* tls() { return tls_.get(); }
   // What the server takes over, each once.
   boost::asio::ip::tcp::acceptor take_acceptor(boost::asio::io_context& io);
   std::unique_ptr<boost::asio::ssl::context> take_tls() { return std::move(tls_); }

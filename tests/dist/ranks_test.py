@@ -4,102 +4,16 @@
 
 --thorough: more prompts, longer answers, more numbers of ranks.
 """
-import concurrent.futures
-import json
 import os
-import pathlib
 import signal
 import socket
-import subprocess
 import sys
-import time
+import threading
 import unittest
-import urllib.error
-import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
 THOROUGH = "--thorough" in sys.argv
 sys.argv = [word for word in sys.argv if word != "--thorough"]
-from testing import LLAMA, OCTET, QWEN, ROOT, Verbs, octet  # noqa: E402
-
-PROMPTS = [json.loads(line)["inputs_pretokenized"][:200] for line in (ROOT / "models/text.jsonl").read_text().splitlines()]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def ranks_of(server):
-    """Processes below the server's, whose command is ours."""
-    found, parents = [], {server.pid}
-    for _ in range(3):
-        for entry in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                command = (entry / "cmdline").read_bytes().split(b"\0")[0]
-            except OSError:
-                continue
-            if parent in parents and int(entry.name) not in parents:
-                parents.add(int(entry.name))
-                if command.endswith(b"octet"):
-                    found.append(int(entry.name))
-    return sorted(found)
-
-
-def gone(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-class Server:
-    def __init__(self, test, model, ranks, *more, wait=True):
-        self.port = free_port()
-        self.log = test.dir / f"log-{self.port}"
-        words = [OCTET, "serve", f"--model={model}", "--served-model-name", "m", "--tp", str(ranks), "--port", str(self.port), *more]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        test.addCleanup(self.end)
-        self.pid = self.process.pid
-        deadline = time.monotonic() + 60
-        while wait and "is ready at" not in self.log.read_text():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(self.log.read_text())
-            time.sleep(0.05)
-
-    def end(self):
-        """Ends it as a user does; returns its exit code."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        return self.process.wait(timeout=60)
-
-    def errors(self):
-        return [line for line in self.log.read_text().splitlines() if "error" in line]
-
-    def post(self, body, timeout=120):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", json.dumps({"model": "m", **body}).encode(),
-                                         {"Content-Type": "application/json"})
-        return urllib.request.urlopen(request, timeout=timeout)
-
-    def health(self):
-        try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).status
-        except urllib.error.HTTPError as e:
-            return e.code
-        except OSError:
-            return None
-
-    def greedy(self, prompts, tokens):
-        """Token ids of the answers; several requests at a time, so that they share steps."""
-        def ask(prompt):
-            with self.post({"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
-                            "return_token_ids": True}) as answer:
-                return json.load(answer)["choices"][0]["token_ids"]
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            return list(pool.map(ask, prompts))
+from serving import LLAMA, PROMPTS, QWEN, Ranked, Server, Verbs, below, error_of, gone, until  # noqa: E402
 
 
 class SameTokens(Verbs):
@@ -111,9 +25,9 @@ class SameTokens(Verbs):
         for ranks in numbers:
             with self.subTest(model=model.name, ranks=ranks):
                 server = Server(self, model, ranks)
-                self.assertEqual(len(ranks_of(server)), ranks)
+                self.assertEqual(len(server.ranks()), ranks)
                 self.assertEqual(server.greedy(prompts, tokens), want)
-                self.assertEqual(server.end(), 0, server.log.read_text())
+                self.assertEqual(server.end(), 0, server.text())
 
     def test_float(self):
         self.compare(LLAMA, [2, 3, 4, 5, 6] if THOROUGH else [3])
@@ -142,31 +56,19 @@ class Refused(Verbs):
         self.assertEqual((first.end(), second.end()), (0, 0))
 
 
-class Faults(Verbs):
-    """Each ends in less than 10 s with one clear message, an error for who waits, and nothing left."""
-
+class Faults(Ranked):
     def lose(self, how, rank, streaming):
         server = Server(self, LLAMA, 3)
-        ranks = ranks_of(server)
-        answer = server.post({"prompt": "What is", "max_tokens": 2000, "ignore_eos": True, "stream": True}) if streaming else None
-        if answer:
-            answer.readline()
-        begin = time.monotonic()
-        os.kill(ranks[rank], how)
-        if answer:
-            last = [line for line in answer.read().decode().splitlines() if line.startswith("data: {")][-1]
-            self.assertIn(f"rank {rank} of 3", json.loads(last[6:])["error"]["message"])
+        process = server.ranks()[rank]
         seen = set()
-        while server.process.poll() is None and time.monotonic() < begin + 20:
-            seen.add(server.health())
-            time.sleep(0.1)
-        self.assertLess(time.monotonic() - begin, 10)
+        watch = threading.Thread(target=lambda: until(lambda: seen.add(server.health()) or server.process.poll() is not None, 20))
+
+        def fault():
+            os.kill(process, how)
+            watch.start()
+        self.ends(server, fault, f"rank {rank} of 3 (process {process})", stream=server.stream() if streaming else None)
+        watch.join()
         self.assertIn(503, seen)
-        self.assertEqual(server.process.poll(), 1)
-        self.assertEqual(len(server.errors()), 1, server.log.read_text())
-        self.assertIn(f"rank {rank} of 3 (process {ranks[rank]})", server.errors()[0])
-        time.sleep(0.2)
-        self.assertTrue(all(gone(pid) for pid in ranks))
 
     def test_killed_while_it_streams(self):
         self.lose(signal.SIGKILL, 1, True)
@@ -182,22 +84,76 @@ class Faults(Verbs):
 
     def test_rank_0_killed(self):
         server = Server(self, LLAMA, 2)
-        ranks = ranks_of(server)
-        os.kill(ranks[0], signal.SIGKILL)
-        self.assertEqual(server.process.wait(timeout=10), 1)
-        self.assertEqual(len(server.errors()), 1, server.log.read_text())
-        time.sleep(0.2)
-        self.assertTrue(all(gone(pid) for pid in ranks))
+        self.ends(server, lambda: os.kill(server.ranks()[0], signal.SIGKILL), "the ranks have ended")
 
     def test_the_launcher_killed(self):
         server = Server(self, LLAMA, 2)
-        ranks = ranks_of(server)
+        processes = below(server.pid)
         server.process.kill()
-        deadline = time.monotonic() + 10
-        while not all(gone(pid) for pid in ranks) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        self.assertTrue(all(gone(pid) for pid in ranks))
+        until(lambda: all(map(gone, processes)), 10)
+        self.assertTrue(all(map(gone, processes)))
+
+
+class StartedAgain(Ranked):
+    """--restart-ranks: they come back, so often and not more."""
+
+    def lose_one(self, server):
+        os.kill(server.ranks()[1], signal.SIGKILL)
+
+    def test_they_come_back(self):
+        server = Server(self, LLAMA, 2, "--restart-ranks")
+        want = server.greedy(PROMPTS[:2], 8)
+        stream = server.stream()
+        seen = []
+        watch = threading.Thread(target=lambda: until(lambda: seen.append(server.health()) or seen[-1] == 200 and 503 in seen, 60))
+        self.lose_one(server)
+        watch.start()
+        self.assertIn("rank 1 of 2", error_of(stream))
+        server.wait_until_ready(times=2)
+        watch.join()
+        self.assertIn(503, seen)
+        self.assertNotIn(200, seen[seen.index(503):-1])
+        self.assertEqual(server.greedy(PROMPTS[:2], 8), want)
+        self.assertIn("the ranks start again in 1 s (1 of 3 times)", server.text())
+        self.assertEqual(server.end(), 0, server.text())
+
+    def test_killed_too_often(self):
+        server = Server(self, LLAMA, 2, "--restart-ranks=1")
+        self.lose_one(server)
+        server.wait_until_ready(times=2)
+        processes = below(server.pid)
+        self.lose_one(server)
+        self.assertEqual(server.process.wait(timeout=30), 1)
+        self.assertIn("started again 1 times: enough", server.errors()[-1])
+        self.nothing_left_of(server, processes, [])
+
+    def test_one_that_never_served_is_not_started_again(self):
+        self.bad(1, "no/such", "serve", self.dir / "no/such", "--tp", "2", "--restart-ranks")
+
+    def test_the_end_while_it_waits(self):
+        server = Server(self, LLAMA, 2, "--restart-ranks")
+        self.lose_one(server)
+        until(lambda: "start again" in server.text(), 30)
+        self.assertEqual(server.end(), 0)
+
+
+class UnderALauncher(Ranked):
+    """The user's mpirun; and what looks like Slurm's, which is not here to be tried."""
+
+    def test_mpirun(self):
+        alone = Server(self, LLAMA, 1)
+        want = alone.greedy(PROMPTS[:4], 16)
+        alone.end()
+        root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+        server = Server(self, LLAMA, 3, before=["mpirun", *root, "--oversubscribe", "-n", "3"], environment={"OCTET_THREADS": "1"})
+        self.assertEqual(server.greedy(PROMPTS[:4], 16), want)
+        os.kill(server.ranks()[0], signal.SIGTERM)  # mpirun itself would leave a second for the end
+        self.assertEqual(server.process.wait(timeout=60), 0, server.text())
+
+    def test_a_launcher_that_mpi_does_not_know(self):
+        for environment in {"PMI_SIZE": "3", "PMI_RANK": "0"}, {"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "0"}:
+            self.bad(1, ["3", "srun --mpi=pmix"], "serve", LLAMA, "--tp", "3", env={**os.environ, **environment})
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:])

@@ -17,15 +17,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
+from octet_ray import authentication  # noqa: E402
+
+authentication.settle()
 import ray  # noqa: E402
 from ray.util import placement_group, remove_placement_group  # noqa: E402
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy  # noqa: E402
 
 PLACING_SECONDS = 60
+ENDING_SECONDS = 3
 
 
 class Failure(Exception):
@@ -40,9 +45,10 @@ class Host:
         return ray.util.get_node_ip_address()
 
     def run(self, command):
-        """Exit code of the command, whose output is this actor's."""
-        self.process = subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, start_new_session=True)
-        return self.process.wait()
+        """Exit code and output of the command."""
+        job = subprocess.run(["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, errors="replace", start_new_session=True, check=False)
+        return job.returncode, job.stdout
 
     def wait_for_ever(self):
         """Ends only with the actor."""
@@ -104,6 +110,7 @@ class Agents:
 
     def __init__(self, hosts, folder):
         self.hosts = hosts
+        self.complaints = {}  # address -> what the daemon there said before it failed
         self.path = str(pathlib.Path(folder) / "agents")
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(self.path)
@@ -119,8 +126,10 @@ class Agents:
         with connection:
             wanted = json.loads(connection.makefile().readline())
             try:
-                code = ray.get(self.hosts[wanted["host"]][0].run.remote(wanted["command"]))
-            except Exception:  # the actor is gone: its watcher says so
+                code, output = ray.get(self.hosts[wanted["host"]][0].run.remote(wanted["command"]))
+                if code != 0 and output.strip():
+                    self.complaints[wanted["host"]] = output.strip()
+            except ray.exceptions.RayError:  # the actor is gone: its watcher says so
                 code = 1
             try:
                 connection.sendall(f"{code}\n".encode())
@@ -138,6 +147,9 @@ def mpirun(hosts, agents, cpus, command):
     for name, value in {"OCTET_THREADS": threads, "OCTET_JOB": os.environ.get("OCTET_JOB", "")}.items():
         words += ["-x", f"{name}={value}"]
     if list(hosts) != [here]:
+        # A host that is cut off is noticed within seconds, on both sides.
+        for name, value in {"time": 2, "intvl": 1, "probes": 3}.items():
+            words += ["--mca", f"oob_tcp_keepalive_{name}", str(value)]
         words += ["--leave-session-attached", "--mca", "plm_rsh_agent", f"{sys.executable} -m octet_ray.agent",
                   "--mca", "plm_rsh_no_tree_spawn", "1"]
         network = network_of(here)
@@ -160,30 +172,48 @@ def watch(hosts, job, lost):
     threading.Thread(target=run, daemon=True).start()
 
 
+def end_when_said(job):
+    """Ends mpirun when rank 0 has said why the job ends and it still waits, for a host that does not answer."""
+    said = pathlib.Path(os.environ.get("OCTET_JOB", ""), "said")
+
+    def run():
+        while job.poll() is None and not said.exists():
+            time.sleep(0.1)
+        try:
+            job.wait(timeout=ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            job.kill()
+    threading.Thread(target=run, daemon=True).start()
+
+
 def run(ranks, command):
     """Exit code of the job."""
     address = os.environ.get("RAY_ADDRESS", "auto")
     try:
-        ray.init(address=address, log_to_driver=True, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
         if "RAY_ADDRESS" in os.environ:
             raise Failure(f"no Ray cluster at RAY_ADDRESS={address}") from None
-        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     group = None
     try:
         group, cpus = reserve(ranks)
         hosts = hosts_of(group, ranks)
         with tempfile.TemporaryDirectory(prefix="octet-ray-") as folder:
             agents = Agents(hosts, folder)
-            environment = {**os.environ, "OCTET_RAY_AGENT": agents.path}
+            environment = {**os.environ, "OCTET_RAY_AGENT": agents.path, "TMPDIR": folder}
             job = subprocess.Popen(mpirun(hosts, agents, cpus, command), env=environment, stdin=subprocess.DEVNULL)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda got, frame: job.send_signal(got))
+            end_when_said(job)
             lost = []
             watch(hosts, job, lost)
             code = job.wait()
             if lost:
                 raise Failure(f"the Ray node {lost[0]} is lost")
+            if code != 0:
+                for address, output in agents.complaints.items():
+                    print(f"octet: Open MPI on {address}: {output}", file=sys.stderr)
             return code if code >= 0 else 128 - code
     finally:
         if group is not None:

@@ -1,0 +1,52 @@
+"""The files of deploy/ are well-formed: YAML that parses, with commands that `octet serve` takes; scripts without
+syntax errors. They are not run: that needs the clusters.
+
+    deploy_test.py OCTET      exit code 77: there is no PyYAML
+"""
+import pathlib
+import subprocess
+import sys
+import unittest
+
+try:
+    import yaml
+except ImportError:
+    print("skipped: no PyYAML (tests/requirements.txt)", file=sys.stderr)
+    sys.exit(77)
+
+DEPLOY = pathlib.Path(__file__).resolve().parents[1] / "deploy"
+OCTET = sys.argv.pop(1)
+
+
+class Deploy(unittest.TestCase):
+    def flags_are_known(self, words):
+        known = subprocess.run([OCTET, "serve", "--help-all"], capture_output=True, text=True, check=False).stdout or \
+            subprocess.run([OCTET, "serve", "--help"], capture_output=True, text=True, check=True).stdout
+        for word in words[words.index("serve"):]:
+            if word.startswith("--"):
+                self.assertIn(word.split("=")[0].replace("_", "-"), known)
+
+    def test_mpijob(self):
+        job, service = yaml.safe_load_all((DEPLOY / "mpijob.yaml").read_text())
+        self.assertEqual((job["apiVersion"], job["kind"]), ("kubeflow.org/v2beta1", "MPIJob"))
+        launcher = job["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]
+        command = launcher["spec"]["containers"][0]["command"]
+        self.flags_are_known(command)
+        ranks = 1 + job["spec"]["mpiReplicaSpecs"]["Worker"]["replicas"]
+        self.assertEqual(command[command.index("-n") + 1], str(ranks))
+        self.assertEqual(service["spec"]["selector"], launcher["metadata"]["labels"])
+
+    def test_rayjob(self):
+        job = yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
+        self.assertEqual((job["apiVersion"], job["kind"]), ("ray.io/v1", "RayJob"))
+        words = job["spec"]["entrypoint"].split()
+        self.flags_are_known(words)
+        workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"]
+        self.assertEqual(words[words.index("--tp") + 1], str(1 + workers))
+
+    def test_scripts(self):
+        subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=True)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,149 @@
+"""`octet serve` over three hosts, which are namespaces of this machine (hosts.py), each with its own part of the job: by
+the user's mpirun, and by Ray with a node on each. The tokens of one rank, and what happens when something fails.
+
+    hosts_test.py OCTET      exit code 77: not allowed here
+
+What needs Ray is left out, and says so, where there is none.
+"""
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import hosts as namespaces
+from ray_cluster import Node, environment, python, ray_folder
+from serving import LLAMA, PROMPTS, Ranked, Server, free_port, gone, until, words_of
+
+
+class OverHosts(Ranked):
+    """Two ranks on the first host, one on each other."""
+
+    @classmethod
+    def setUpClass(cls):
+        if not hasattr(OverHosts, "hosts"):
+            OverHosts.folder = pathlib.Path(tempfile.mkdtemp(prefix="octet_hosts_"))
+            unittest.addModuleCleanup(shutil.rmtree, OverHosts.folder, ignore_errors=True)
+            OverHosts.hosts = namespaces.make(3, OverHosts.folder)
+            OverHosts.shell = namespaces.remote_shell(OverHosts.hosts, OverHosts.folder)
+
+    def same_tokens(self, server, tell_to_end):
+        alone = Server(self, LLAMA, 1)
+        want = alone.greedy(PROMPTS[:4], 16)
+        self.assertEqual(alone.end(), 0)
+        self.assertEqual([len(host.ranks()) for host in self.hosts], [2, 1, 1])
+        begin = time.monotonic()
+        self.assertEqual(server.greedy(PROMPTS[:4], 16), want)
+        print(f"{self.id().split('.', 1)[1]}: 4 x 16 tokens in {time.monotonic() - begin:.1f} s", file=sys.stderr)
+        processes = self.of_the_job()
+        tell_to_end()
+        self.assertEqual(server.process.wait(timeout=60), 0, server.text())
+        self.nothing_left_of(server, processes, [])
+
+    def of_the_job(self):
+        """Ranks, and Open MPI's daemons."""
+        return [pid for host in self.hosts for pid in host.processes()
+                if any(name in " ".join(words_of(pid)) for name in ("octet serve", "orted", "mpirun", "octet_ray"))]
+
+    def nothing_left_of(self, server, processes, files):
+        super().nothing_left_of(server, processes, files)
+        # Ray's object store is named plasma, or by its node's folder.
+        left = [path for host in self.hosts for path in host.shared_files() if "plasma" not in path.name]
+        self.assertEqual(left, [])
+
+
+class ByMpirun(OverHosts):
+    def server(self):
+        where = ",".join(f"{host.address}:{slots}" for host, slots in zip(self.hosts, [2, 1, 1]))
+        before = [*self.hosts[0].before, "mpirun", "--allow-run-as-root", "--quiet", "--oversubscribe", "--bind-to", "none",
+                  "--mca", "plm_rsh_agent", str(self.shell), "--mca", "oob_tcp_if_include", "eth0", "--mca",
+                  "btl_tcp_if_include", "eth0", "--host", where, "-n", "4", "-x", "OCTET_THREADS=1"]
+        return Server(self, LLAMA, 4, before=before, address=self.hosts[0].address)
+
+    def test_the_tokens_of_one_rank(self):
+        # mpirun itself would leave a second for the end, and call it a failure.
+        server = self.server()
+        self.same_tokens(server, lambda: os.kill(self.hosts[0].ranks()[0], signal.SIGTERM))
+
+
+@unittest.skipIf(python() is None, "no Ray (scripts/setup --with ray, or OCTET_RAY_PYTHON)")
+class ByRay(OverHosts):
+    CPUS = [2, 1, 1]
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        os.environ["RAY_AUTH_MODE"] = "disabled"  # a node that joins does not ask how the others do
+        cls.ray = ray_folder(cls)
+        cls.nodes = [None, None, None]
+        cls.addClassCleanup(lambda: [node.end() for node in cls.nodes if node])
+
+    def setUp(self):
+        super().setUp()
+        # Those that a test has ended start again.
+        for i, host in enumerate(self.hosts):
+            if self.nodes[i] is None or self.nodes[i].process.poll() is not None:
+                head = None if i == 0 else self.nodes[0].cluster
+                self.nodes[i] = Node(self.ray / str(i), host.address, 6379, self.CPUS[i], head, host.before)
+                self.nodes[i].wait()
+        self.assertTrue(until(lambda: "/4.0 CPU" in self.nodes[0].status(), 60), self.nodes[0].status())
+
+    def server(self, model=LLAMA, *more, **options):
+        return Server(self, model, 4, *more, backend="ray", before=self.hosts[0].before, address=self.hosts[0].address,
+                      environment=environment(self.ray / "0", self.nodes[0].cluster), **options)
+
+    def test_the_tokens_of_one_rank(self):
+        server = self.server()
+        self.same_tokens(server, server.process.terminate)
+        self.assertTrue(until(lambda: "0.0/4.0 CPU" in self.nodes[0].status(), 10))
+
+    def test_a_rank_on_another_host_is_killed_while_it_streams(self):
+        server = self.server()
+        stream = server.stream()
+        self.ends(server, lambda: os.kill(self.hosts[2].ranks()[0], signal.SIGKILL), "rank", processes=self.of_the_job(),
+                  stream=stream)
+
+    def test_a_node_is_lost(self):
+        server = self.server()
+        stream = server.stream()
+        self.ends(server, self.nodes[2].end, self.hosts[2].address, processes=self.of_the_job(), stream=stream)
+
+    def test_the_link_of_a_host_is_cut(self):
+        server = self.server()
+        stream = server.stream()
+        cut = self.hosts[2]
+        self.addCleanup(self.nodes[2].end)
+        self.addCleanup(cut.run, "ip", "link", "set", "eth0", "up")
+        there = [pid for pid in self.of_the_job() if pid in cut.processes()]
+        others = [pid for pid in self.of_the_job() if pid not in there]
+        self.ends(server, lambda: cut.run("ip", "link", "set", "eth0", "down"), "rank", processes=others, stream=stream)
+        # Nobody can tell the host that was cut off: its rank gives up by itself.
+        self.assertTrue(until(lambda: all(map(gone, there)), 40), [words_of(pid) for pid in there])
+
+    def test_a_host_without_the_checkpoint(self):
+        model = self.dir / "model"
+        shutil.copytree(LLAMA, model)
+        self.hosts[1].hide(model)
+        self.addCleanup(self.hosts[1].show, model)
+        # From the very start, for which Ray alone takes some seconds.
+        self.ends(self.server(model, wait=False), lambda: None, str(model), "octet-host2", limit=30)
+
+    def test_a_port_that_is_taken(self):
+        port = free_port()
+        taken = subprocess.Popen([*self.hosts[0].before, sys.executable, "-c", "import socket, time; s = socket.socket(); "
+                                  f"s.bind(('', {port})); s.listen(); print('here', flush=True); time.sleep(600)"],
+                                 stdout=subprocess.PIPE, text=True)
+        self.addCleanup(taken.stdout.close)
+        self.addCleanup(taken.wait)
+        self.addCleanup(taken.kill)
+        self.assertEqual(taken.stdout.readline(), "here\n")
+        self.ends(self.server(LLAMA, "--port", str(port), wait=False), lambda: None, str(port), "another --port")
+
+
+if __name__ == "__main__":
+    namespaces.enter()
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:])

@@ -1,0 +1,82 @@
+"""`octet serve` on a real Ray cluster of this host: MindIE's command line, the tokens of one rank, what Ray sees, and
+what happens when an actor dies.
+
+    ray_test.py OCTET      exit code 77: there is no Ray
+"""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import unittest
+
+from ray_cluster import Node, environment, ray_folder, skip_without_ray
+from serving import LLAMA, PROMPTS, QWEN, Ranked, Server, below, free_port, shared_files, until
+
+
+class OnRay(Ranked):
+    """With a cluster of 8 CPUs that runs already."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = ray_folder(cls)
+        cls.node = Node(cls.folder, "127.0.0.1", free_port(), 8)
+        cls.addClassCleanup(cls.node.end)
+        cls.node.wait()
+
+    def server(self, model, ranks):
+        return Server(self, model, ranks, backend="ray", environment=environment(self.folder, self.node.cluster))
+
+    def cpus_taken(self):
+        used = re.search(r"([\d.]+)/8.0 CPU", self.node.status())
+        return float(used.group(1)) if used else None
+
+    def test_the_tokens_of_one_rank_and_what_ray_sees(self):
+        for model, numbers in (LLAMA, [2, 3]), (QWEN, [8]):
+            alone = Server(self, model, 1)
+            want = alone.greedy(PROMPTS[:4], 16)
+            self.assertEqual(alone.end(), 0)
+            for ranks in numbers:
+                with self.subTest(model=model.name, ranks=ranks):
+                    server = self.server(model, ranks)
+                    self.assertEqual(len(server.ranks()), ranks)
+                    self.assertEqual(self.cpus_taken(), 8 // ranks * ranks)
+                    self.assertEqual(server.greedy(PROMPTS[:4], 16), want)
+                    processes = below(server.pid)
+                    files = shared_files(processes)
+                    self.assertEqual(server.end(), 0, server.text())
+                    self.assertEqual(self.cpus_taken(), 0)
+                    self.nothing_left_of(server, processes, files)
+
+    def test_an_actor_dies(self):
+        server = self.server(LLAMA, 2)
+        actors = self.node.actors()
+        self.assertEqual(len(actors), 1)
+        self.ends(server, lambda: os.kill(actors[0], signal.SIGKILL), "the Ray node", "is lost", processes=actors)
+        self.assertTrue(until(lambda: self.cpus_taken() == 0, 10))
+
+
+class MindIE(Ranked):
+    """Its command line where no cluster runs: then one is started for the time of the server."""
+
+    def test_the_line_and_the_question(self):
+        folder = ray_folder(self)
+        # local: also where others run a cluster on this machine
+        server = Server(self, QWEN, 8, backend="ray", environment=environment(folder, "local"))
+        self.assertEqual(server.words[1:], ["serve", f"--model={QWEN}", "--served-model-name", "m", "--enforce-eager",
+                                            "--distributed_executor_backend", "ray", "--tp", "8", "--port", str(server.port)])
+        answer = subprocess.run(["curl", "-s", f"http://localhost:{server.port}/v1/completions", "-H",
+                                 "Content-Type: application/json", "-d",
+                                 '{"model": "m", "max_tokens": 16, "prompt": "What is Deep Learning?", "ignore_eos": true}'],
+                                capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(json.loads(answer.stdout)["usage"]["completion_tokens"], 16)
+        processes = below(server.pid)
+        files = shared_files(processes)
+        self.assertEqual(server.end(), 0, server.text())
+        self.nothing_left_of(server, processes, files)
+
+
+if __name__ == "__main__":
+    skip_without_ray()
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:])
