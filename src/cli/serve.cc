@@ -110,13 +110,16 @@ void run(ServeFlags& f) {
   }
 }
 
-// SIGINT and SIGTERM of a job's rank 0. mpirun sends SIGTERM, too, when another rank has ended:
-// then the engine is about to find that out, and the server is to answer so until it stops.
-void obey_signals(server::Server& server, const std::atomic<bool>& lost) {
+// SIGINT and SIGTERM of a job's rank 0. mpirun, or its daemon, sends SIGTERM, too, when another
+// rank has ended, and SIGKILL a second later: the engine is to find that out at once, and the
+// server to answer so until it stops.
+void obey_signals(server::Server& server, MpiJob& job, const std::atomic<bool>& lost) {
   std::thread([&] {
     sigset_t set = job_signals();
-    for (int signal = 0, count = 0;; ++count) {
-      ::sigwait(&set, &signal);
+    siginfo_t info;
+    for (int count = 0;; ++count) {
+      if (::sigwaitinfo(&set, &info) < 0) continue;
+      if (info.si_pid == ::getppid()) job.give_up();
       if (count == 0) std::this_thread::sleep_for(kLastAnswers);
       if (!lost) server.stop();
     }
@@ -162,7 +165,7 @@ void serve(ServeFlags& f, MpiJob* job) {
   server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
                         listener);
   running = &server;
-  if (job != nullptr) obey_signals(server, lost);
+  if (job != nullptr) obey_signals(server, *job, lost);
   job_serves();
   fmt::print("Octet is ready at {}\n", server.url());
   std::fflush(stdout);

@@ -25,8 +25,10 @@ constexpr size_t kOneShot = 4096;
 // Between hosts: MPI moves everything. Waiting lets others run, and sleeps after a while.
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(const OctetMpi& mpi, size_t rank, size_t size, double patience)
-      : mpi_(mpi), rank_(rank), size_(size), patience_(patience) {}
+  // `given_up`: waiting is over.
+  MpiCommunicator(const OctetMpi& mpi, size_t rank, size_t size, double patience,
+                  const std::atomic<bool>& given_up)
+      : mpi_(mpi), rank_(rank), size_(size), patience_(patience), given_up_(given_up) {}
   size_t rank() const override { return rank_; }
   size_t size() const override { return size_; }
 
@@ -127,6 +129,10 @@ class MpiCommunicator final : public Communicator {
         return false;
       }
       if (turn < 200) continue;
+      if (given_up_.load(std::memory_order_relaxed)) {
+        fail("the launcher ends the job: another rank has ended, or it was told to");
+        return false;
+      }
       const double waited = std::chrono::duration<double>(Clock::now() - begin).count();
       if (!patient && waited > patience_) {
         fail(fmt::format("a rank has not answered for {:.0f} s", patience_));
@@ -142,6 +148,7 @@ class MpiCommunicator final : public Communicator {
   const OctetMpi& mpi_;
   size_t rank_, size_;
   double patience_;
+  const std::atomic<bool>& given_up_;
   std::vector<float> all_;
   std::vector<std::byte> bytes_;
 };
@@ -196,7 +203,8 @@ MpiJob::MpiJob(const Options& options) : mpi_(load()) {
   // Rank 0 is to notice first, and tells: the others only end where it is not there any more.
   const double patience = rank == 0 ? options.patience : 4 * options.patience;
   if (host_size_ < ranks) {
-    ranks_ = std::make_unique<MpiCommunicator>(*mpi_, static_cast<size_t>(rank), ranks, patience);
+    ranks_ = std::make_unique<MpiCommunicator>(*mpi_, static_cast<size_t>(rank), ranks, patience,
+                                               given_up_);
     return;
   }
   void* space = mpi_->share(SharedCollectives::bytes(ranks));

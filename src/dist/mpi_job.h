@@ -1,6 +1,7 @@
 // The ranks of an MPI job, which mpirun, srun or an operator of Kubernetes started.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "src/dist/communicator.h"
@@ -30,12 +31,15 @@ class MpiJob {
   Communicator& ranks() { return *ranks_; }
   size_t ranks_on_host() const { return host_size_; }
   size_t rank_on_host() const { return host_rank_; }
+  // The launcher ends the job: whoever waits for a rank is to wait no more. Any thread.
+  void give_up() { given_up_.store(true, std::memory_order_relaxed); }
   // Ends every rank of the job, this one too.
   [[noreturn]] void abort(int code);
 
  private:
   const OctetMpi* mpi_;
   size_t host_rank_ = 0, host_size_ = 1;
+  std::atomic<bool> given_up_{false};
   std::unique_ptr<Communicator> ranks_;
 };
 

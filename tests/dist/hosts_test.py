@@ -17,7 +17,7 @@ import unittest
 
 import hosts as namespaces
 from ray_cluster import Node, environment, python, ray_folder
-from serving import LLAMA, PROMPTS, Ranked, Server, free_port, gone, until, words_of
+from serving import LLAMA, PROMPTS, Ranked, Server, free_port, gone, rank_of, until, words_of
 
 
 class OverHosts(Ranked):
@@ -47,7 +47,7 @@ class OverHosts(Ranked):
     def of_the_job(self):
         """Ranks, and Open MPI's daemons."""
         return [pid for host in self.hosts for pid in host.processes()
-                if any(name in " ".join(words_of(pid)) for name in ("octet serve", "orted", "mpirun", "octet_ray"))]
+                if rank_of(pid) is not None or any(word in words_of(pid) for word in ("serve", "octet_ray", "mpirun", "orted"))]
 
     def nothing_left_of(self, server, processes, files):
         super().nothing_left_of(server, processes, files)

@@ -160,15 +160,26 @@ def mpirun(hosts, agents, cpus, command):
     return words + command
 
 
+def end_soon(job):
+    """mpirun, which ends by itself, unless it waits for a host that does not answer. (Two signals make it crash.)"""
+    try:
+        job.wait(timeout=ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        job.kill()
+
+
 def watch(hosts, job, lost):
     """Ends the job when a host's actor ends."""
+    here = ray.util.get_node_ip_address()
     waiting = {actor.wait_for_ever.remote(): address for address, (actor, _) in hosts.items()}
 
     def run():
         ended, _ = ray.wait(list(waiting), num_returns=1, timeout=None)
         if job.poll() is None:
             lost.append(waiting[ended[0]])
-            job.terminate()
+            if waiting[ended[0]] == here:
+                job.terminate()
+            end_soon(job)  # of other hosts it knows: their daemons have ended
     threading.Thread(target=run, daemon=True).start()
 
 
@@ -179,10 +190,7 @@ def end_when_said(job):
     def run():
         while job.poll() is None and not said.exists():
             time.sleep(0.1)
-        try:
-            job.wait(timeout=ENDING_SECONDS)
-        except subprocess.TimeoutExpired:
-            job.kill()
+        end_soon(job)
     threading.Thread(target=run, daemon=True).start()
 
 
