@@ -62,10 +62,11 @@ std::string tiles(const ordered_json& r) {
         fmt::format("float: {}",
                     number(r.at("measured").at("models").at(0).at("perplexity").get<double>(), 3)));
   }
-  out += tile("method", text_of(r.at("method"), "name"),
-              r.at("method").contains("settings") || r.at("method").contains("practice")
-                  ? "as msModelSlim does it"
-                  : "a recipe of Octet");
+  const ordered_json& method = r.at("method");
+  out += method.contains("practice")
+             ? tile("method", "practice", "of msModelSlim v1")
+             : tile("method", text_of(method, "name"),
+                    method.contains("settings") ? "as msModelSlim does it" : "a recipe of Octet");
   const ordered_json& c = r.at("calibration");
   const auto samples = c.at("samples").get<uint64_t>(), tokens = c.at("tokens").get<uint64_t>();
   if (samples > 0)
