@@ -69,6 +69,9 @@ TEST(Progress, FormatsForPeople) {
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
   EXPECT_EQ(format_seconds(185), "3 min 05 s");
   EXPECT_EQ(format_rate(12.3e6), "12 MB/s");
+  EXPECT_EQ(format_rate(9.96e6), "10 MB/s");
+  EXPECT_EQ(format_rate(9.94e6), "9.9 MB/s");
+  EXPECT_EQ(format_rate(0.31e6), "0.3 MB/s");
   EXPECT_EQ(format_rate(1.234e9), "1.23 GB/s");
 }
 

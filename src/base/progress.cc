@@ -108,6 +108,7 @@ std::string format_bytes(uint64_t bytes) {
 }
 
 std::string format_rate(double bytes_per_second) {
+  if (bytes_per_second < 9.95e6) return fmt::format("{:.1f} MB/s", bytes_per_second / 1e6);
   return bytes_per_second < 1e9 ? fmt::format("{:.0f} MB/s", bytes_per_second / 1e6)
                                 : fmt::format("{:.2f} GB/s", bytes_per_second / 1e9);
 }

@@ -45,7 +45,7 @@ class Progress {
   std::chrono::steady_clock::time_point start_, last_draw_;
 };
 
-// "1.2 GiB", "1.23 GB/s" or "12 MB/s", "12 s", "3 min 05 s".
+// "1.2 GiB", "1.23 GB/s", "12 MB/s" or "0.4 MB/s", "12 s", "3 min 05 s".
 std::string format_bytes(uint64_t bytes);
 std::string format_rate(double bytes_per_second);
 std::string format_seconds(double seconds);

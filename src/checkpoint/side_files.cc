@@ -10,9 +10,9 @@ namespace {
 constexpr const char* kTemplates = "additional_chat_templates";
 
 // Parts of names, in small letters.
-constexpr std::array kWords = {
-    "token",  "vocab",      "merges", "generation_config",  "chat_template", "license", "licence",
-    "notice", "use_policy", "recipe", "quantization_report"};
+constexpr std::array kWords = {"token",         "vocab",   "merges",         "generation_config",
+                               "chat_template", "license", "licence",        "notice",
+                               "use_policy",    "recipe",  "octet_practice", "quantization_report"};
 constexpr std::array kWeights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json"};
 
 }  // namespace

@@ -35,6 +35,7 @@ TEST(SideFiles, WhatAModelIsUsedWith) {
                            "NOTICE",
                            "USE_POLICY.md",
                            "octet_recipe.yaml",
+                           "octet_practice.yaml",
                            "recipe.yaml",
                            "quantization_report.json",
                            "quantization_report.html"})

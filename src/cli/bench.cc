@@ -101,16 +101,16 @@ void add_bench_offline(CLI::App& app) {
   auto f = std::make_shared<OfflineFlags>();
   sub->add_option("model,--model", f->model, "the model folder")->required();
   sub->add_option("--prompt", f->prompt, "tokens of each prompt")
-      ->check(from_zero())
+
       ->capture_default_str();
   sub->add_option("--output", f->output, "tokens to generate")
-      ->check(from_zero())
+
       ->capture_default_str();
   sub->add_option("--batch", f->batch, "sequences at once")
-      ->check(from_zero())
+
       ->capture_default_str();
   sub->add_option("--repeat", f->repeat, "the best of so many runs")
-      ->check(from_zero())
+
       ->capture_default_str();
   add_ranks_flag(sub, f->ranks);
   sub->callback([f] {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -81,6 +82,30 @@ size_t parse_human_number(const std::string& text, const char* flag) {
   return static_cast<size_t>(v * factor);
 }
 
+uint64_t parse_bytes(const std::string& text, const char* flag) {
+  const size_t digits = std::min(text.find_last_of("0123456789.") + 1, text.size());
+  const std::string unit = CLI::detail::to_lower(text.substr(digits));
+  const size_t power = std::string_view("kmgt").find(unit.empty() ? '?' : unit[0]);
+  double factor = 0;
+  if (unit == "b") factor = 1;
+  if (power != std::string_view::npos && unit.substr(1) == "b")
+    factor = std::pow(1000.0, static_cast<double>(power + 1));
+  if (power != std::string_view::npos && unit.substr(1) == "ib")
+    factor = std::pow(1024.0, static_cast<double>(power + 1));
+  try {
+    if (factor == 0) return parse_human_number(text, flag);
+    double value = 0;
+    if (CLI::detail::lexical_cast(text.substr(0, digits), value) && value * factor >= 1 &&
+        value * factor <= 1e15)
+      return static_cast<uint64_t>(value * factor);
+  } catch (const Error&) {  // says less about units
+  }
+  throw Error("no size", ErrorKind::kUsage)
+      .field(flag)
+      .expected("a size like 16G, 512MiB (of 1024) or 1.5GB (of 1000)")
+      .found(text);
+}
+
 json flag_json(const std::string& text, const std::string& flag, json::value_t type) {
   const char* expected = type == json::value_t::array ? "a JSON list" : "a JSON object";
   try {
@@ -125,14 +150,31 @@ std::string format_table(const std::vector<std::vector<std::string>>& rows,
   return out;
 }
 
-CLI::Validator from_zero() {
-  return CLI::Validator(
-      [](std::string& word) {
-        return word.starts_with("-")
-                   ? fmt::format("expected a whole number from 0 on, found {}", word)
-                   : std::string();
-      },
-      "");
+void expect_numbers(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    const std::string types = option->get_type_name(), type = types.substr(0, types.find(':'));
+    const char* expected = type == "FLOAT"  ? "a number"
+                           : type == "INT"  ? "a whole number"
+                           : type == "UINT" ? "a whole number from 0 on"
+                                            : nullptr;
+    // A set says itself what is in it.
+    if (expected == nullptr || types.ends_with("}")) continue;
+    // transform() puts it before the option's own checks.
+    option->transform(CLI::Validator(
+        [type, expected](std::string& word) {
+          double real = 0;
+          int64_t whole = 0;
+          uint64_t from_zero = 0;
+          const bool good = type == "FLOAT" ? CLI::detail::lexical_cast(word, real)
+                            : type == "INT" ? CLI::detail::lexical_cast(word, whole)
+                                            : !word.starts_with("-") &&
+                                                  CLI::detail::lexical_cast(word, from_zero);
+          return good ? std::string() : fmt::format("expected {}, found {}", expected, word);
+        },
+        ""));
+  }
+  for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    expect_numbers(*sub);
 }
 
 CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,

@@ -23,6 +23,7 @@ inline constexpr int kInterrupted = 130;
 // `who`: put before an error.
 int explain_exception(const std::string& who = "");
 
+// Each adds its verb to the program.
 void add_quantize(CLI::App& app);
 void add_serve(CLI::App& app);
 void add_chat(CLI::App& app);
@@ -46,6 +47,8 @@ void expand_serve_names(const CLI::App& app, std::vector<std::string>& args);
 
 // Lengths and sizes, as vLLM writes them: 4096, 25.6k (thousands), 32K (1024), 2M, 1G.
 size_t parse_human_number(const std::string& text, const char* flag);
+// Sizes of memory: the same, and with a unit in any case of letters: 1.5GB, 100MiB.
+uint64_t parse_bytes(const std::string& text, const char* flag);
 
 // The JSON that an option holds, of this type (array or object): what is wrong with it is wrong
 // usage.
@@ -61,8 +64,9 @@ void warning(const std::string& text);
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right);
 
-// Refuses what CLI11 would make a huge number of: negative values of an unsigned option.
-CLI::Validator from_zero();
+// From now on every option that takes a number says so when it is given something else (of an
+// unsigned one CLI11 itself would make a huge number of -1). To be called when all are added.
+void expect_numbers(CLI::App& app);
 
 // Adds an option that takes the words True or False (msModelSlim's way), in any case.
 CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,

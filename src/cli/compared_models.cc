@@ -31,17 +31,20 @@ void add_text_flags(CLI::App* app, TextFlags& f) {
                   "passages for perplexity, KL and agreement: .jsonl with `inputs_pretokenized` or "
                   "`text`, or a .txt file")
       ->type_name("FILE");
-  app->add_option("--passages", f.passages, "use only the first ones; 0 = all")->check(from_zero());
+  app->add_option("--passages", f.passages, "use only the first ones; 0 = all");
   app->add_option("--max-tokens", f.max_tokens,
                   "cut passages to this length; questions must fit in it")
-      ->check(from_zero())
+
       ->capture_default_str();
   app->add_option("--window", f.window,
-                  "do not cut: predict every token of a passage, in windows of so many tokens")
-      ->check(from_zero());
+                  "do not cut: predict every token of a passage, in windows of so many tokens");
   app->add_option("--stride", f.stride,
-                  "tokens from one window to the next, half a window by itself")
-      ->check(from_zero());
+                  "tokens from one window to the next, half a window by itself");
+}
+
+void refuse_text_flags(const CLI::App* app, const std::vector<const char*>& names) {
+  for (const char* name : names)
+    if (app->count(name) > 0) throw usage_error(fmt::format("{} goes with --text", name));
 }
 
 std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, const TextFlags& f,

@@ -21,8 +21,12 @@ struct TextFlags {
   size_t size() const { return window > 0 ? window : max_tokens; }  // most tokens at once
   size_t step() const { return stride > 0 ? stride : window > 0 ? (window + 1) / 2 : max_tokens; }
 };
+// The flags --text, --passages, --max-tokens, --window and --stride.
 void add_text_flags(CLI::App* app, TextFlags& flags);
+// Without a --text: throws kUsage Error for the first of `names` that was given, which concern it.
+void refuse_text_flags(const CLI::App* app, const std::vector<const char*>& names);
 
+// A model that is ready to be scored.
 struct ComparedModel {
   std::string path;
   std::shared_ptr<const ModelFolder> folder;

@@ -1,6 +1,9 @@
 // `octet completion`: shell completion for bash and zsh, made from the options themselves.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cctype>
 #include <memory>
 
 #include "src/cli/cli.h"
@@ -8,30 +11,118 @@
 namespace octet::cli {
 namespace {
 
-std::string bash_script(const CLI::App& app) {
-  std::string verbs, cases;
+// What an option takes, as its type says it: the words of a set "{a,b}", of alternatives "a|b|FILE"
+// or of "only a"; words in capitals stand for something else, which may be a file.
+struct Values {
+  std::vector<std::string> words;
+  bool files = true;
+};
+
+Values values_of(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  Values v;
+  const auto take = [&](const std::string& list, char between) {
+    v.files = false;
+    for (const std::string& word : CLI::detail::split(list, between))
+      if (std::any_of(word.begin(), word.end(), [](unsigned char c) { return std::islower(c); }) ||
+          std::isdigit(static_cast<unsigned char>(word[0])))
+        v.words.push_back(word);
+      else
+        v.files = true;
+  };
+  const std::string first = type.substr(0, type.find(':'));
+  if (const size_t set = type.find(":{"); set != std::string::npos && type.ends_with("}"))
+    take(type.substr(set + 2, type.size() - set - 3), ',');
+  else if (first.find('|') != std::string::npos)
+    take(first, '|');
+  else if (const size_t only = type.find(":only "); only != std::string::npos)
+    take(type.substr(only + 6), ',');
+  return v;
+}
+
+// The cases of the script, by the verbs typed so far (" quantize quant"): which verbs there are,
+// what may follow them, and which values options take.
+struct Cases {
+  std::string verbs, options, values;
+};
+
+void add_cases(const CLI::App& app, const std::string& path, Cases& cases) {
+  std::string next, dashes, underscores;
   for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
-    verbs += sub->get_name() + " ";
-    std::string options;
-    for (const CLI::Option* option : sub->get_options())
-      for (const std::string& name : option->get_lnames()) options += "--" + name + " ";
-    cases += fmt::format("    {}) options=\"{}\" ;;\n", sub->get_name(), options);
+    next += sub->get_name() + " ";
+    const std::string below = path + " " + sub->get_name();
+    cases.verbs += fmt::format("{}\"{}\"", cases.verbs.empty() ? "" : "|", below);
+    add_cases(*sub, below, cases);
   }
-  return fmt::format(
-      "_octet() {{\n"
-      "  local word=${{COMP_WORDS[COMP_CWORD]}} options=\n"
-      "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-      "    COMPREPLY=($(compgen -W \"{}\" -- \"$word\"))\n"
-      "    return\n"
-      "  fi\n"
-      "  case ${{COMP_WORDS[1]}} in\n{}  esac\n"
-      "  case $word in\n"
-      "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$word\")) ;;\n"
-      "    *) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n"
-      "  esac\n"
-      "}}\n"
-      "complete -o filenames -F _octet octet\n",
-      verbs, cases);
+  for (const CLI::Option* option : app.get_options()) {
+    const Values values = values_of(*option);
+    if (option->get_positional() && option->get_lnames().empty())
+      next += fmt::format("{} ", fmt::join(values.words, " "));
+    std::string names;
+    for (const std::string& name : option->get_lnames()) {
+      dashes += "--" + name + " ";
+      names += fmt::format("{}\"{} --{}\"", names.empty() ? "" : "|", path, name);
+      std::string other = name;
+      std::replace(other.begin(), other.end(), '-', '_');
+      if (other != name) underscores += "--" + other + " ";
+    }
+    if (!names.empty() && !values.words.empty())
+      cases.values += fmt::format("    {}) values=\"{}\" files={} ;;\n", names,
+                                  fmt::join(values.words, " "), values.files ? "yes" : "");
+  }
+  cases.options += fmt::format("    \"{}\") next=\"{}\" options=\"{}\" underscores=\"{}\" ;;\n",
+                               path, next, dashes, underscores);
+}
+
+constexpr const char* kScript = R"(_octet() {
+  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
+  local verbs= i=1 next= options= underscores= values= files=
+  while [ "$i" -lt "$COMP_CWORD" ]; do
+    case "$verbs ${COMP_WORDS[$i]}" in
+      @VERBS@) verbs="$verbs ${COMP_WORDS[$i]}" ;;
+      *) break ;;
+    esac
+    i=$((i + 1))
+  done
+  case $verbs in
+@OPTIONS@  esac
+  # The shell makes three words of --option=value.
+  if [ "$word" = "=" ]; then
+    word=
+  elif [ "$before" = "=" ]; then
+    before=${COMP_WORDS[COMP_CWORD-2]}
+  fi
+  # Names may be spelled with _ or -.
+  case "$verbs ${before//_/-}" in
+@VALUES@  esac
+  case $word in
+    --*_*) options=$underscores ;;
+  esac
+  if [ -n "$values" ]; then
+    COMPREPLY=($(compgen -W "$values" -- "$word"))
+    [ -n "$files" ] && COMPREPLY+=($(compgen -f -- "$word"))
+  elif [ "${word#-}" != "$word" ]; then
+    COMPREPLY=($(compgen -W "$options" -- "$word"))
+  elif [ "$i" -eq "$COMP_CWORD" ]; then
+    COMPREPLY=($(compgen -W "$next" -- "$word"))
+    [ -n "$verbs" ] && COMPREPLY+=($(compgen -f -- "$word"))
+  else
+    COMPREPLY=($(compgen -f -- "$word"))
+  fi
+  return 0
+}
+complete -o filenames -F _octet octet
+)";
+
+std::string bash_script(const CLI::App& app) {
+  Cases cases;
+  add_cases(app, "", cases);
+  std::string script = kScript;
+  for (const auto& [mark, text] :
+       {std::pair("@VERBS@", cases.verbs), std::pair("@OPTIONS@", cases.options),
+        std::pair("@VALUES@", cases.values)})
+    script.replace(script.find(mark), std::string(mark).size(), text);
+  return script;
 }
 
 }  // namespace

@@ -24,8 +24,8 @@ struct Flags {
 };
 
 uint64_t part_bytes(const Flags& f) {
-  if (!(f.part_file_size > 0 && f.part_file_size < 1e6))
-    throw usage_error("--part_file_size: expected a size in GB, more than 0");
+  if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
+    throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   return static_cast<uint64_t>(f.part_file_size * (1 << 30));
 }
 
@@ -96,7 +96,7 @@ void add_convert(CLI::App& app) {
   sub->add_option("--out", f->out, "OUT by another name")->type_name("DIR");
   sub->add_option("--dtype", f->dtype, "of the tensors of a GGUF file; bfloat16 if absent")
       ->check(CLI::IsMember({"bfloat16", "float16"}));
-  sub->add_option("--part-file-size", f->part_file_size, "largest weight file in GB")
+  sub->add_option("--part-file-size", f->part_file_size, "largest weight file in GB; 0 = one file")
       ->capture_default_str();
   sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
   sub->add_flag("--quiet", f->quiet, "no progress");

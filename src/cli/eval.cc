@@ -15,6 +15,7 @@
 #include "src/eval/choices.h"
 #include "src/eval/layer_noise.h"
 #include "src/eval/summary.h"
+#include "src/eval/yes_no.h"
 
 namespace octet::cli {
 namespace {
@@ -53,22 +54,14 @@ void expect_short(size_t tokens, size_t max_tokens, const std::string& where) {
         .found(std::to_string(tokens));
 }
 
-// One object a line: `inputs_pretokenized` and `answer`, "yes" or "no".
-std::vector<Question> read_questions(const std::string& path, const text::Tokenizer& tokenizer,
-                                     size_t max_tokens) {
+std::vector<Question> encode_yes_no(const std::string& path, const text::Tokenizer& tokenizer,
+                                    size_t max_tokens) {
   std::vector<Question> questions;
-  for_each_line(read_text(path), [&](size_t number, std::string_view line) {
-    const std::string where = fmt::format("{}, line {}", path, number);
-    const json object = parse_json(line, where);
-    const std::string answer = get_string_or(object, "answer", "", where);
-    if (answer != "yes" && answer != "no")
-      throw Error("no answer").file(where).field("answer").expected("yes or no").found(answer);
-    const std::string prompt = get_string_or(object, "inputs_pretokenized", "", where);
-    if (prompt.empty()) throw Error("no question").file(where).field("inputs_pretokenized");
-    questions.push_back({tokenizer.encode(prompt, true), answer == "yes"});
-    expect_short(questions.back().prompt.size(), max_tokens, where);
-  });
-  if (questions.empty()) throw Error("no questions").file(path);
+  for (const YesNoText& text : read_yes_no(path)) {
+    questions.push_back({tokenizer.encode(text.prompt, true), text.yes});
+    expect_short(questions.back().prompt.size(), max_tokens,
+                 fmt::format("{}, question {}", path, questions.size()));
+  }
   return questions;
 }
 
@@ -147,6 +140,12 @@ std::string cell(const Figure& f, int digits, double factor = 1) {
 }
 std::string percent(const Figure& f) { return cell(f, 1, 100); }
 
+// "boolq.jsonl: 50 yes/no questions".
+std::string questions_line(const std::string& file, size_t count, const char* kind) {
+  return fmt::format("{}: {} {} question{}", fs::path(file).filename().string(), count, kind,
+                     count == 1 ? "" : "s");
+}
+
 // "wiki.txt: 1 passage in 34 windows of 1024 tokens, stride 512; 17407 tokens predicted".
 std::string text_line(const Texts& texts) {
   const auto get = [&](const char* key) { return texts.which.at(key).get<size_t>(); };
@@ -163,7 +162,7 @@ std::string text_line(const Texts& texts) {
 }
 
 // Figures below each other, models side by side.
-void print_table(const std::vector<ComparedModel>& models, const Texts& texts,
+void print_table(const Flags& f, const std::vector<ComparedModel>& models, const Texts& texts,
                  const std::vector<Scored>& scored) {
   std::vector<std::vector<std::string>> rows;
   const auto row = [&](const char* name, const std::function<std::string(size_t)>& of) {
@@ -199,7 +198,15 @@ void print_table(const std::vector<ComparedModel>& models, const Texts& texts,
     if (models.size() > 1)
       fmt::print("ratio, KL, agreement and logit error: against the first model\n");
   }
-  fmt::print("[low, high]: 95 % of 1000 bootstrap draws\n");
+  if (const size_t n = scored[0].yes_no.size(); n > 0)
+    fmt::print("{}\n", questions_line(f.yes_no, n, "yes/no"));
+  if (const size_t n = scored[0].acc.size(); n > 0)
+    fmt::print("{}\n", questions_line(f.choices, n, "multiple-choice"));
+  // The first three rows say what the models are.
+  const bool interval = std::any_of(rows.begin() + 3, rows.end(), [](const auto& cells) {
+    return std::ranges::any_of(cells, [](const std::string& c) { return c.ends_with("]"); });
+  });
+  if (interval) fmt::print("[low, high]: 95 % of 1000 bootstrap draws\n");
 }
 
 void print_layers(const std::vector<ComparedModel>& models, const std::vector<Scored>& scored) {
@@ -238,7 +245,7 @@ void run(const Flags& f, Communicator& ranks) {
   std::vector<std::vector<int32_t>> texts;
   if (!f.text.file.empty()) texts = encode_texts(f.text, tokenizer);
   std::vector<Question> questions;
-  if (!f.yes_no.empty()) questions = read_questions(f.yes_no, tokenizer, longest);
+  if (!f.yes_no.empty()) questions = encode_yes_no(f.yes_no, tokenizer, longest);
   std::vector<ChoiceQuestion> choices;
   if (!f.choices.empty()) choices = encode_choices(f.choices, tokenizer, longest);
 
@@ -267,7 +274,7 @@ void run(const Flags& f, Communicator& ranks) {
   progress.finish();
   models[0].model->release();
   if (f.as_json) return print_json(models, on_text, scored);
-  print_table(models, on_text, scored);
+  print_table(f, models, on_text, scored);
   if (f.layers) print_layers(models, scored);
 }
 
@@ -283,8 +290,10 @@ void add_eval(CLI::App& app) {
   add_text_flags(sub, f->text);
   sub->add_flag("--layers", f->layers,
                 "also the signal-to-noise at the input and output of every linear, on --text");
-  sub->add_option("--yes-no", f->yes_no,
-                  "questions: .jsonl with `inputs_pretokenized` and `answer` (yes or no)")
+  sub->add_option(
+         "--yes-no", f->yes_no,
+         "questions: .jsonl with `inputs_pretokenized` (or `passage` and `question`) and `answer` "
+         "(yes, no, true or false), as BoolQ has them")
       ->type_name("FILE");
   sub->add_option("--choices", f->choices,
                   "multiple choice: .jsonl with a question, its answers and the right one, as "
@@ -293,8 +302,9 @@ void add_eval(CLI::App& app) {
   sub->add_flag("--json", f->as_json, "machine-readable");
   sub->add_flag("--quiet", f->quiet, "no progress");
   add_ranks_flag(sub, f->ranks);
-  sub->callback([f] {
+  sub->callback([f, sub] {
     check(*f);
+    if (f->text.file.empty()) refuse_text_flags(sub, {"--passages", "--window", "--stride"});
     on_ranks(f->ranks, [&](Communicator& ranks) { run(*f, ranks); });
   });
 }

@@ -51,7 +51,8 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "octet: error: unknown verb {} (octet --help lists them)\n", args[0]);
     return 2;
   }
-  const std::string args_verb = args[0].starts_with("-") ? "" : args[0];
+  cli::expect_numbers(app);
+  const std::string verb = cli::verb_words(app, args);
   try {
     const std::vector<std::string> raw(argv + 1, argv + argc);
     cli::remember_spelling(app, raw, args);  // for what expanding may say
@@ -63,7 +64,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);  // help
     fmt::print(stderr, "octet: error: {} (octet {} --help explains)\n", cli::as_typed(e.what()),
-               args_verb.empty() ? "VERB" : args_verb);
+               verb.empty() ? "VERB" : verb);
     return 2;
   }
 }

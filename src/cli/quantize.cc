@@ -111,6 +111,9 @@ void add_outside(CLI::App* app) {
   constexpr const char* kOutsideGroup = "Of msModelSlim, for what Octet does not do";
   for (const Outside& flag : kOutside) {
     const auto check = [flag](const std::string& value) {
+      const bool word = std::string(flag.only) == "True" || std::string(flag.only) == "False";
+      if (word && !same_value(value, "True") && !same_value(value, "False"))
+        return fmt::format("expected True or False, found {}", value);
       // --mm-tensor False is what the tool does whatever one says.
       if (same_value(value, flag.only) ||
           (std::string(flag.name) == "--mm-tensor" && same_value(value, "False")))
@@ -174,7 +177,7 @@ void check_tokenizer_args(const std::string& s) {
 }
 
 // `--calib_file none`: no calibration at all.
-bool data_free(const Flags& f) { return same_value(f.calib_file, "none"); }
+bool data_free(const Flags& f) { return is_none(f.calib_file); }
 
 // Flags that are taken and change nothing say so.
 void note_flags_without_effect(const Flags& f) {
@@ -250,7 +253,6 @@ void choose_recipe(const Flags& f, QuantizeOptions& o) {
 QuantizeOptions options_of(const Flags& f) {
   check_device("--device_type", f.device_type);
   check_tokenizer_args(f.tokenizer_args);
-  note_flags_without_effect(f);
   QuantizeOptions o;
   o.act_method = static_cast<ActMethod>(f.act_method);
   o.scheme = parse_scheme_flags(f);
@@ -281,6 +283,7 @@ QuantizeOptions options_of(const Flags& f) {
   o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
   f.run.apply(o);
   choose_recipe(f, o);
+  note_flags_without_effect(f);
   return o;
 }
 
@@ -314,9 +317,13 @@ CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
       if (given) notice(fmt::format("{} has no effect: nothing is learnt from it", flag));
   } else if (!f.calib_tokens.empty()) {
     data.samples = one_each(read_calibration_tokens(f.calib_tokens));
+    data.source = fs::path(f.calib_tokens).filename().string();
   } else if (!data_free(f)) {
     data.samples =
         one_each(tokenize(calibration_texts(f, o.compat_msmodelslim), tokenizer(), longest));
+    data.source = !f.calib_file.empty()   ? fs::path(f.calib_file).filename().string()
+                  : f.calib_texts.empty() ? kBuiltinSource
+                                          : "--calib_texts";
   }
   if (f.anti_calib_file.empty()) return data;
   if (o.anti_method == AntiMethod::kNone && o.disable_threshold == 0) {
@@ -324,6 +331,7 @@ CalibrationData calibration_data(const Flags& f, const QuantizeOptions& o) {
     return data;
   }
   const OutlierTexts texts = read_outlier_texts(f.anti_calib_file, o.compat_msmodelslim);
+  data.outlier_source = fs::path(f.anti_calib_file).filename().string();
   // Padding would enter the statistics, as it does in the tool.
   data.outlier = o.compat_msmodelslim ? tokenize_padded(texts, tokenizer())
                                       : one_each(tokenize(texts.all(), tokenizer(), longest));
@@ -364,14 +372,13 @@ void add_quantize(CLI::App& app) {
   sub->add_option("--model-path", f->model_path, "MODEL, as msModelSlim spells it");
   sub->add_option("--save-directory", f->save_directory, "OUT, as msModelSlim spells it");
   sub->add_option("--recipe", f->recipe,
-                  "octet (the default of MODEL OUT), octet-fast, mindie, or a YAML file");
+                  "octet (the default of MODEL OUT), octet-fast, mindie, or a YAML file")
+      ->type_name("octet|octet-fast|mindie|FILE");
   sub->add_option("--float-budget", f->float_budget,
-                  "recipe: at most so many linears in float beside the head")
-      ->check(from_zero());
+                  "recipe: at most so many linears in float beside the head");
   sub->add_option("--dynamic-budget", f->dynamic_budget,
                   "recipe: at most so many linears with scales per token; by itself: wherever it "
-                  "pays, but none in float16 models")
-      ->check(from_zero());
+                  "pays, but none in float16 models");
   sub->add_option(
          "--calib-file", f->calib_file,
          "calibration text: one JSON object a line with `inputs_pretokenized`; `none` = no "
@@ -387,8 +394,7 @@ void add_quantize(CLI::App& app) {
                   "models are in memory then")
       ->type_name("FILE");
   sub->add_option("--report-passages", f->report_text.passages,
-                  "... on its first passages only; 0 = all")
-      ->check(from_zero());
+                  "... on its first passages only; 0 = all");
   sub->add_option("--act-method", f->act_method,
                   "ranges of activations: 1 min-max, 2 histogram, 3 automatic")
       ->check(CLI::IsMember({"1", "2", "3"}))
@@ -396,6 +402,7 @@ void add_quantize(CLI::App& app) {
   sub->add_option("--anti-method", f->anti_method,
                   "outlier suppression: m1 (SmoothQuant), m2, m3 (AWQ), m4 (iterative smooth), m5 "
                   "(CBQ), m6 (flex smooth), or nothing")
+      ->type_name("m1|m2|m3|m4|m5|m6|none")
       ->expected(0, 1);
   sub->add_option("--anti-calib-file", f->anti_calib_file,
                   "other calibration text for outlier suppression and --disable-threshold")
@@ -448,6 +455,8 @@ void add_quantize(CLI::App& app) {
     if (!sub->get_subcommands().empty()) return;  // `quantize quant` has done it
     settle_paths(*f);
     find_tool_flags(sub, *f);
+    if (f->report_text.file.empty() && sub->count("--report-passages") > 0)
+      throw usage_error("--report-passages goes with --report-text");
     QuantizeOptions options = options_of(*f);
     settle_by_model(f->model_path, options);
     if (!f->report_text.file.empty()) {

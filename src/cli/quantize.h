@@ -17,8 +17,12 @@ void add_quantize_quant(CLI::App* quantize);
 void check_device(const char* flag, const std::string& device);
 // --trust_remote_code, which changes nothing, says so.
 void note_remote_code(bool trusted);
-// The built-in calibration texts, with a note that there are better ones.
-std::vector<std::string> builtin_texts();
+// What a report calls the built-in calibration texts.
+inline constexpr const char* kBuiltinSource = "built-in";
+// These texts, with a note on `why` they are taken and that there are better ones.
+std::vector<std::string> builtin_texts(const std::string& why = "no --calib_file");
+// Whether --calib_file has the word that stands for no calibration at all.
+bool is_none(const std::string& calib_file);
 // A batch for every sample.
 std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples);
 // Says that a run needs no calibration, or has too little of it.

@@ -6,14 +6,16 @@
 
 namespace octet::cli {
 
-std::vector<std::string> builtin_texts() {
+std::vector<std::string> builtin_texts(const std::string& why) {
   std::vector<std::string> texts = builtin_calibration_texts();
   notice(
-      fmt::format("no --calib_file: calibrating on {} built-in texts; text like what the "
-                  "model will read is better",
-                  texts.size()));
+      fmt::format("{}: calibrating on {} built-in texts; text like what the model will read is "
+                  "better",
+                  why, texts.size()));
   return texts;
 }
+
+bool is_none(const std::string& calib_file) { return CLI::detail::to_lower(calib_file) == "none"; }
 
 std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
   std::vector<TokenBatch> batches;

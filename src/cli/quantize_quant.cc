@@ -1,7 +1,10 @@
 // `octet quantize quant`: the command of msModelSlim v1 (`msmodelslim quant`), flag by flag.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <memory>
+#include <optional>
 
 #include "src/base/error.h"
 #include "src/cli/quantize.h"
@@ -21,21 +24,46 @@ struct Flags {
 
 Practice practice_of(const Flags& f, const ModelConfig& config) {
   if (!f.config_path.empty()) {
+    Practice practice = parse_practice(read_text(f.config_path), f.config_path, config);
     if (!f.quant_type.empty()) notice("--quant_type has no effect: there is a --config_path");
-    return parse_practice(read_text(f.config_path), f.config_path, config);
+    return practice;
   }
   const std::string type = f.quant_type.empty() ? "w8a8" : f.quant_type;  // as the tool
+  Practice practice = parse_practice(builtin_practice(type), "practice " + type, config);
   notice(
       fmt::format("the default practice of {}; msModelSlim has others for some models, which "
                   "--config_path takes",
                   type));
-  return parse_practice(builtin_practice(type), "practice " + type, config);
+  return practice;
 }
 
-// The file that the practice names: beside it, or from here.
-fs::path dataset_file(const Flags& f, const std::string& dataset) {
+// The calibration sets that come with msModelSlim, which its own practices name.
+bool shipped_with_the_tool(const fs::path& dataset) {
+  constexpr std::array kSets = {"anti_prompt",
+                                "autocodebench",
+                                "boolq",
+                                "calib_prompt",
+                                "cn_en",
+                                "llama_anti_prompt",
+                                "long_calib",
+                                "mix_calib",
+                                "qwen3_cot",
+                                "qwen3_cot_w4a4",
+                                "qwen_anti",
+                                "qwen_calib",
+                                "wiki",
+                                "llama_calib_prompt",
+                                "teacher_qualification"};
+  const fs::path type = dataset.extension();
+  return !dataset.has_parent_path() && (type.empty() || type == ".jsonl" || type == ".json") &&
+         std::ranges::find(kSets, dataset.stem().string()) != kSets.end();
+}
+
+// The file that the practice names: beside it, or from here; nothing for one of the tool's own.
+std::optional<fs::path> dataset_file(const Flags& f, const std::string& dataset) {
   for (const fs::path& folder : {fs::path(f.config_path).parent_path(), fs::path()})
     if (fs::exists(folder / dataset)) return folder / dataset;
+  if (shipped_with_the_tool(dataset)) return std::nullopt;
   throw Error("the calibration text of the practice is not there", ErrorKind::kUsage)
       .file(f.config_path)
       .field("spec.dataset")
@@ -46,15 +74,30 @@ fs::path dataset_file(const Flags& f, const std::string& dataset) {
 
 CalibrationData calibration_data(const Flags& f, const Practice& practice,
                                  const ModelConfig& config) {
-  if (!needs_samples(practice.options, /*outlier=*/false)) return {};
-  std::vector<std::string> texts;
-  if (!f.calib_file.empty())
-    texts = read_calibration_texts(f.calib_file);
-  else if (!practice.dataset.empty())
-    texts = read_calibration_texts(dataset_file(f, practice.dataset));
-  else
-    texts = builtin_texts();
   CalibrationData data;
+  if (!needs_samples(practice.options, /*outlier=*/false)) {
+    if (!f.calib_file.empty() && !is_none(f.calib_file))
+      notice("--calib_file has no effect: nothing is learnt from it");
+    return data;
+  }
+  if (is_none(f.calib_file)) return data;
+  std::vector<std::string> texts;
+  const auto take = [&](const fs::path& file) {
+    texts = read_calibration_texts(file);
+    data.source = file.filename().string();
+  };
+  if (!f.calib_file.empty()) {
+    take(f.calib_file);
+  } else if (const auto file =
+                 practice.dataset.empty() ? std::nullopt : dataset_file(f, practice.dataset)) {
+    take(*file);
+  } else {
+    texts = practice.dataset.empty()
+                ? builtin_texts()
+                : builtin_texts(fmt::format("spec.dataset {} is msModelSlim's own and not here",
+                                            practice.dataset));
+    data.source = kBuiltinSource;
+  }
   data.samples = one_each(tokenize(texts, text::Tokenizer::load(f.model_path),
                                    static_cast<size_t>(config.max_position)));
   return data;
@@ -62,16 +105,16 @@ CalibrationData calibration_data(const Flags& f, const Practice& practice,
 
 void run(const Flags& f) {
   check_device("--device", f.device);
-  note_remote_code(f.trust_remote_code);
-  if (!f.tag.empty()) notice("--tag has no effect: it chooses among the tool's own practices");
-  if (f.debug) notice("--debug has no effect");
   const ModelConfig config = ModelConfig::load(f.model_path);
-  if (!f.model_type.empty()) notice("--model_type has no effect: config.json says what it is");
   Practice practice = practice_of(f, config);
-  for (const std::string& note : practice.notes) notice(note);
   QuantizeOptions& o = practice.options;
   o.v1_files = f.compat == "msmodelslim_v1";
   f.run.apply(o);
+  note_remote_code(f.trust_remote_code);
+  if (!f.tag.empty()) notice("--tag has no effect: it chooses among the tool's own practices");
+  if (f.debug) notice("--debug has no effect");
+  if (!f.model_type.empty()) notice("--model_type has no effect: config.json says what it is");
+  for (const std::string& note : practice.notes) notice(note);
   settle_by_model(f.model_path, o);
   const CalibrationData data = calibration_data(f, practice, config);
   note_calibration(data, o);
@@ -87,15 +130,18 @@ void add_quantize_quant(CLI::App* quantize) {
   sub->add_option("--model-path", f->model_path, "folder of the float checkpoint")->required();
   sub->add_option("--save-path", f->save_path, "folder to write")->required();
   sub->add_option("--device", f->device, "cpu")->capture_default_str();
-  sub->add_option("--config-path", f->config_path, "a practice: YAML of apiversion modelslim_v1")
+  sub->add_option("--config-path,--config", f->config_path,
+                  "a practice: YAML of apiversion modelslim_v1")
       ->type_name("FILE");
   sub->add_option("--quant-type", f->quant_type,
-                  "the default practice of w8a8, w8a16 or w8a8c8; w8a8 without --config_path");
+                  "the default practice of w8a8, w8a16 or w8a8c8; w8a8 without --config_path")
+      ->type_name("w8a8|w8a16|w8a8c8");
   add_bool(sub, "--trust-remote-code", f->trust_remote_code,
            "accepted; no code of a model folder is ever run");
   sub->add_flag("--debug", f->debug, "accepted; has no meaning here");
   sub->add_option("--tag", f->tag, "accepted; has no meaning here")->expected(0, -1);
-  sub->add_option("--calib-file", f->calib_file, "calibration text, in place of spec.dataset")
+  sub->add_option("--calib-file", f->calib_file,
+                  "calibration text, in place of spec.dataset; `none` = no calibration")
       ->type_name("FILE");
   sub->add_option("--compat", f->compat, "msmodelslim_v1: files named and laid out as the tool's")
       ->check(CLI::IsMember({"msmodelslim_v1"}));

@@ -10,10 +10,10 @@ void RunFlags::add_to(CLI::App* app) {
   app->add_flag("--resume", resume,
                 "go on at the last finished layer of an interrupted run of the same command; begin "
                 "where there is none");
-  app->add_option(
-         "--memory-limit", memory_limit,
-         "16G, 512M, ...: activations beyond it go into a file beside the output; by itself "
-         "90 % of what is free")
+  app->add_option("--memory-limit", memory_limit,
+                  "16G, 512MiB, 1.5GB, ...: activations beyond it go into a file beside the "
+                  "output; by itself "
+                  "90 % of what is free")
       ->type_name("SIZE");
   app->add_flag("--quiet", quiet, "no progress, no table");
   add_ranks_flag(app, ranks);
@@ -23,8 +23,7 @@ void RunFlags::apply(QuantizeOptions& options) const {
   options.overwrite = overwrite;
   options.resume = resume;
   options.quiet = quiet;
-  if (!memory_limit.empty())
-    options.memory_limit = parse_human_number(memory_limit, "--memory-limit");
+  if (!memory_limit.empty()) options.memory_limit = parse_bytes(memory_limit, "--memory-limit");
 }
 
 void RunFlags::quantize(const std::string& model, const std::string& target,

@@ -21,6 +21,7 @@ struct Flags {
 void run(const Flags& f) {
   if (f.reference.empty() != f.text.file.empty())
     throw usage_error("--float and --text go together: the models are compared on text");
+  if (!fs::is_directory(f.folder)) throw Error("is not a folder").file(f.folder);
   const fs::path file = fs::path(f.folder) / kReportFile;
   if (!fs::exists(file))
     throw Error("no report in this folder")
@@ -44,7 +45,11 @@ void add_report(CLI::App& app) {
                   "the float model: measures what quantization cost, on --text");
   add_text_flags(sub, f->text);
   sub->add_flag("--quiet", f->quiet, "no progress");
-  sub->callback([f] { run(*f); });
+  sub->callback([f, sub] {
+    if (f->text.file.empty())
+      refuse_text_flags(sub, {"--passages", "--max-tokens", "--window", "--stride"});
+    run(*f);
+  });
 }
 
 }  // namespace octet::cli

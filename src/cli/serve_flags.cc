@@ -384,7 +384,7 @@ void resolve(ServeFlags& f) {
   if (!f.max_model_len.empty() && f.max_model_len != "auto" && f.max_model_len != "-1")
     f.runtime.max_model_len = parse_human_number(f.max_model_len, "--max-model-len");
   if (!f.kv_cache_bytes.empty())
-    f.runtime.kv_bytes = parse_human_number(f.kv_cache_bytes, "--kv-cache-memory-bytes");
+    f.runtime.kv_bytes = parse_bytes(f.kv_cache_bytes, "--kv-cache-memory-bytes");
   else if (const char* gib = environment("VLLM_CPU_KVCACHE_SPACE"))
     f.runtime.kv_bytes = static_cast<uint64_t>(environment_number("VLLM_CPU_KVCACHE_SPACE", gib) *
                                                (uint64_t{1} << 30));

@@ -58,22 +58,52 @@ void remember_spelling(const CLI::App& app, const std::vector<std::string>& raw,
   }
 }
 
+std::string verb_words(const CLI::App& app, const std::vector<std::string>& args) {
+  std::string words;
+  for (const CLI::App* verb = verb_of(app, args); verb != &app; verb = verb->get_parent())
+    words = verb->get_name() + (words.empty() ? "" : " ") + words;
+  return words;
+}
+
 std::string as_typed(const std::string& message) {
   constexpr const char* kOfNames =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
-  std::string out;
-  for (size_t at = 0; at < message.size();) {
+  struct Piece {
+    std::string text;
+    bool untyped;  // an option that was not typed
+  };
+  std::vector<Piece> pieces;
+  char joint = 0;  // what joins words in the first typed name that has more than one
+  for (size_t at = 0, begin = 0; at <= message.size();) {
     const bool starts =
-        at == 0 || std::string_view(" (,'\"`").find(message[at - 1]) != std::string_view::npos;
-    if (!starts || message[at] != '-') {
-      out += message[at++];
+        at < message.size() && message[at] == '-' &&
+        (at == 0 || std::string_view(" (,'\"`").find(message[at - 1]) != std::string_view::npos);
+    if (starts || at == message.size())
+      pieces.push_back({message.substr(begin, at - begin), /*untyped=*/false});
+    if (at == message.size()) break;
+    if (!starts) {
+      ++at;
       continue;
     }
     std::string name = message.substr(at, message.find_first_not_of(kOfNames, at) - at);
     name.erase(name.find_last_not_of('.') + 1);  // the full stop of a sentence
-    at += name.size();
+    begin = at += name.size();
     const auto typed = spellings().find(folded(name));
-    out += typed == spellings().end() ? name : typed->second;
+    if (typed == spellings().end()) {
+      pieces.push_back({name, name.starts_with("--")});
+      continue;
+    }
+    pieces.push_back({typed->second, /*untyped=*/false});
+    if (const size_t inner = typed->second.find_first_of("-_", 2);
+        joint == 0 && inner != std::string::npos)
+      joint = typed->second[inner];
+  }
+  std::string out;
+  for (Piece& piece : pieces) {
+    if (piece.untyped && joint != 0)
+      for (size_t i = 2; i < piece.text.size(); ++i)
+        if (piece.text[i] == '-' || piece.text[i] == '_') piece.text[i] = joint;
+    out += piece.text;
   }
   return out;
 }

@@ -13,8 +13,12 @@ namespace octet::cli {
 void remember_spelling(const CLI::App& app, const std::vector<std::string>& raw,
                        const std::vector<std::string>& args);
 
+// The verb that `args` ask for, with the verbs below it: "quantize quant"; "" for none.
+std::string verb_words(const CLI::App& app, const std::vector<std::string>& args);
+
 // `message` with every option that was typed named as it was typed: --model_path for --model-path,
-// -tp or --tensor-parallel-size for --tp. Everything else stays.
+// -tp or --tensor-parallel-size for --tp. Other options beside them take their `_` or `-`.
+// Everything else stays.
 std::string as_typed(const std::string& message);
 
 }  // namespace octet::cli

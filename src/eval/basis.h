@@ -11,6 +11,7 @@
 
 namespace octet {
 
+// One pair of folders.
 class Basis {
  public:
   // Learns what it can from the two folders: the rotations that octet_recipe.yaml names, the norms'

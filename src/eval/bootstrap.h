@@ -6,6 +6,7 @@
 
 namespace octet {
 
+// A confidence interval.
 struct Interval {
   double low = 0, high = 0;
 };

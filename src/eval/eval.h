@@ -12,6 +12,7 @@ namespace octet {
 
 inline constexpr size_t kTop = 5;  // of the agreement beside the likeliest token
 
+// What a model scored on a stretch of text. Sums, so that stretches add up.
 struct TextScore {
   size_t tokens = 0;        // predicted tokens
   double log_loss = 0;      // sum of -ln p(next token)
@@ -23,7 +24,7 @@ struct TextScore {
   // One position: logits [vocab >= kTop] of the reference and of the model (the same pointer for
   // the reference itself), and the token that came next.
   void add(const float* reference, const float* model, size_t vocab, int32_t next);
-  TextScore& operator+=(const TextScore& other);
+  TextScore& operator+=(const TextScore& other);  // the score of both stretches
 };
 
 // Tokens [begin, end) of a text run as one sequence, which predicts those of [scored, end).
@@ -41,6 +42,7 @@ class Scorer {
  public:
   static constexpr size_t kChunk = 64;  // rows of a step; the model's max_rows must allow it
 
+  // With room for a sequence of `max_tokens`; `model` must outlive it.
   Scorer(Transformer& model, size_t max_tokens);
   // Runs the next `ids` (at most kChunk) of the running sequence. Logits [ids.size() - from, vocab]
   // of rows `from` on; valid until the next call.
@@ -67,6 +69,7 @@ class Scorer {
 std::vector<TextScore> score_window(const std::vector<Scorer*>& models,
                                     std::span<const int32_t> text, const Window& window);
 
+// How many windows all texts have, each by itself.
 size_t count_windows(const std::vector<std::vector<int32_t>>& texts, size_t size, size_t stride);
 // The windows of all texts, one after another: a score of each, by model. `step` is called after
 // every window.

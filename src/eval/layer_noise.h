@@ -13,6 +13,7 @@
 
 namespace octet {
 
+// One linear of a quantized model beside that of the reference.
 struct LinearNoise {
   std::string name;  // "model.layers.0.self_attn.q_proj"
   std::string type;  // "W8A8"
@@ -23,6 +24,7 @@ struct LinearNoise {
   std::optional<double> input, output;
 };
 
+// Gathers them while the models run.
 class LayerNoise {
  public:
   // Watches the models for as long as they live; the first is the reference. Each is to run the

@@ -62,8 +62,11 @@ std::string tiles(const ordered_json& r) {
         fmt::format("float: {}",
                     number(r.at("measured").at("models").at(0).at("perplexity").get<double>(), 3)));
   }
-  out += tile("method", text_of(r.at("method"), "name"),
-              r.at("method").contains("settings") ? "as msModelSlim does it" : "a recipe of Octet");
+  const ordered_json& method = r.at("method");
+  out += method.contains("practice")
+             ? tile("method", "practice", "of msModelSlim v1")
+             : tile("method", text_of(method, "name"),
+                    method.contains("settings") ? "as msModelSlim does it" : "a recipe of Octet");
   const ordered_json& c = r.at("calibration");
   const auto samples = c.at("samples").get<uint64_t>(), tokens = c.at("tokens").get<uint64_t>();
   if (samples > 0)
@@ -323,6 +326,18 @@ std::string how(const ordered_json& r) {
                           "heads", "kv_heads", "vocab_size"})
     rows.push_back({key, model.at(key).is_string() ? text_of(model, key)
                                                    : page::count(model.at(key).get<uint64_t>())});
+  if (model.contains("written_intermediate_size"))
+    rows.push_back({"intermediate_size, written",
+                    page::count(model.at("written_intermediate_size").get<uint64_t>())});
+  if (r.contains("octet")) rows.push_back({"version of Octet", text_of(r, "octet")});
+  const ordered_json& c = r.at("calibration");
+  for (const auto& [what, prefix] :
+       {std::pair("calibration text", ""), std::pair("text of outlier suppression", "outlier_")}) {
+    const std::string source = std::string(prefix) + "source", hash = std::string(prefix) + "hash";
+    if (c.contains(source)) rows.push_back({what, text_of(c, source.c_str())});
+    if (c.contains(hash))
+      rows.push_back({std::string(what) + ", hash of its tokens", text_of(c, hash.c_str())});
+  }
   if (m.contains("settings"))
     for (const auto& [key, value] : m.at("settings").items())
       rows.push_back(
@@ -335,6 +350,11 @@ std::string how(const ordered_json& r) {
     out += "<p>The recipe; <code>octet quantize MODEL OUT " + flag("--recipe") +
            " FILE</code> with it makes the same model again:</p>\n<pre>" + text_of(m, "recipe") +
            "</pre>\n";
+  if (m.contains("practice"))
+    out += "<p>The practice; <code>octet quantize quant " + flag("--model_path") + " MODEL " +
+           flag("--save_path") + " OUT " + flag("--config_path") +
+           " FILE</code> with it makes the same model again:</p>\n<pre>" + text_of(m, "practice") +
+           "</pre>\n";
   return out;
 }
 
@@ -343,6 +363,13 @@ constexpr const char* kWords = R"(<h2 id="words">Words</h2>
 <dt>Quantizing</dt><dd>A language model is mostly large matrices of 16-bit numbers. Stored as 8-bit whole
 numbers (int8) with a scale for each row they take half the memory, and chips multiply them faster. "W8A8"
 says that weights (W) and inputs, the activations (A), both have 8 bits.</dd>
+<dt>W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16, FLOAT</dt><dd>Types of a matrix. W8A8: its inputs have one range,
+fixed beforehand. W8A8_DYNAMIC: each token gets a range of its own while the model runs. W8A8_MIX: a range for
+each token while a prompt is read, the fixed one while the answer is written. W8A16: only the weights have 8 bits,
+the inputs keep their 16. FLOAT: nothing was rounded to int8.</dd>
+<dt>Layer, attention, MLP, head</dt><dd>A model is a stack of like layers. In each of them attention looks at
+earlier tokens, and the MLP (multi-layer perceptron) then works on every token by itself. The head (lm_head) is
+the last matrix, which makes of the last layer's numbers a score for every possible next token.</dd>
 <dt>Calibration</dt><dd>Weights are known; inputs depend on the text. So the model reads some text first, and
 from what flows through it the range of every input is chosen.</dd>
 <dt>Range, clipped</dt><dd>int8 has 256 steps. A wide range makes them coarse, a narrow one cuts off what lies
@@ -350,10 +377,13 @@ outside. Both are errors; the best range balances them.</dd>
 <dt>Static, per token</dt><dd>A static range holds for all text. A range for each token follows the values, is
 more exact and costs some time while the model runs.</dd>
 <dt>Decibel (dB)</dt><dd>Ten times the logarithm of signal energy over error energy. Larger is better.</dd>
+<dt>GPTQ</dt><dd>A way of rounding a matrix: column by column, where what one column's rounding breaks is
+made good in the columns that are still to come.</dd>
+<dt>Logit</dt><dd>The model's score for one possible next token, before scores become likelihoods.</dd>
 <dt>Perplexity</dt><dd>Between how many equally likely tokens the model seems to choose at each step. Lower is
 better.</dd>
-<dt>KL divergence</dt><dd>How many nats worse the quantized model's forecast is when the float model's is the
-truth. Near 0.01 hardly anybody notices a difference; at 0.1 answers start to differ.</dd>
+<dt>KL divergence, nats</dt><dd>How much worse the quantized model's forecast is when the float model's is the
+truth. It is counted in nats, units of information as bits are: one nat is 1.44 bits. Near 0.01 hardly anybody notices a difference; at 0.1 answers start to differ.</dd>
 </dl>
 )";
 

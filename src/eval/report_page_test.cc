@@ -66,6 +66,29 @@ TEST(ReportPage, ShowsWhatWasMeasured) {
   EXPECT_FALSE(holds(page, "Not measured yet"));
 }
 
+TEST(ReportPage, SaysWhereTheModelComesFrom) {
+  ordered_json r = small_report();
+  r["octet"] = "1.2.3";
+  r["model"]["written_intermediate_size"] = 12;
+  r["calibration"]["source"] = "a&b.jsonl";
+  r["calibration"]["hash"] = "0123456789abcdef";
+  r["method"] = {{"name", "practice of msModelSlim v1"}, {"practice", "spec: {a: '<'}\n"}};
+  const std::string page = report_page(r, "test");
+  for (const char* words :
+       {"<td>1.2.3</td>", "written</td><td>12</td>", "<td>a&amp;b.jsonl</td>",
+        "<td>0123456789abcdef</td>", "<pre>spec: {a: '&lt;'}", "quantize quant"})
+    EXPECT_TRUE(holds(page, words)) << words;
+  EXPECT_FALSE(holds(page, "a recipe of Octet"));
+}
+
+TEST(ReportPage, ExplainsItsWords) {
+  const std::string page = report_page(small_report(), "test");
+  const std::string words = page.substr(page.find("id=\"words\""));
+  for (const char* word :
+       {"W8A8_DYNAMIC", "W8A8_MIX", "W8A16", "FLOAT", "nats", "head", "MLP", "GPTQ"})
+    EXPECT_TRUE(holds(words, word)) << word;
+}
+
 TEST(ReportPage, BrokenReportsAreErrors) {
   ordered_json r = small_report();
   r.erase("size");

@@ -10,6 +10,7 @@
 
 namespace octet {
 
+// A figure with its confidence.
 struct Figure {
   double value = 0;
   std::optional<Interval> interval;  // 95 %; nothing for a single passage

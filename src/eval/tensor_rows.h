@@ -7,6 +7,7 @@
 
 namespace octet {
 
+// Rows of one tensor as float32.
 class TensorRows {
  public:
   // `tensor` of `folder`; both must outlive this. One without two dimensions is one row. Throws

@@ -15,9 +15,11 @@ namespace octet {
 struct RunContext;
 
 // Token ids, checked by the caller. `samples`: calibration, one sequence each. `outlier`: what
-// outlier suppression and the threshold take their statistics from; empty = the samples.
+// outlier suppression and the threshold take their statistics from; empty = the samples. The
+// sources say where they come from (a file's name, "built-in"), for the report.
 struct CalibrationData {
   std::vector<TokenBatch> samples, outlier;
+  std::string source = {}, outlier_source = {};
 };
 // Tokens of the samples.
 size_t calibration_tokens(const CalibrationData& data);

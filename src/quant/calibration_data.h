@@ -28,8 +28,9 @@ struct OutlierTexts {
   std::vector<std::vector<std::string>> groups;
   bool special_tokens = true;
 
-  std::vector<std::string> all() const;
+  std::vector<std::string> all() const;  // the texts of all groups, one after another
 };
+// Reads such a file; `as_msmodelslim`: its lines as above. Throws Error naming file and line.
 OutlierTexts read_outlier_texts(const fs::path& path, bool as_msmodelslim);
 
 // Texts that come with the program (models/calibration/calib.jsonl).

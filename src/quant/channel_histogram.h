@@ -46,10 +46,12 @@ class ChannelHistogram {
   std::array<std::array<Sums, kBins>, 2> sums_{};  // positive, negative
 };
 
+// How one channel is to be rounded.
 struct StepChoice {
   double step = 0, error = 0;
   bool flipped = false;  // the channel's sign is turned, so that its longer tail has more levels
 };
+// The step, and the sign, of least error(); `copies` and `tail` as there.
 StepChoice best_step(const ChannelHistogram& h, Levels levels, double copies, double tail);
 // Both signs have 127 levels; of fewer steps, for comparisons of tails.
 double rough_step(const ChannelHistogram& h, double tail);

@@ -42,6 +42,7 @@ struct ChannelSplit {
   std::vector<size_t> source;
   std::vector<float> share;
 };
+// Gives the layer's MLP these copies in place of its channels.
 void split_channels(const ChannelSplit& split, FloatLayer& layer);
 
 }  // namespace octet

@@ -12,17 +12,9 @@ namespace {
 std::string hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
 std::string tokens_of(const std::vector<TokenBatch>& batches) {
-  uint64_t hash = fnv1a("");
   size_t sequences = 0;
-  for (const TokenBatch& batch : batches) {
-    hash = fnv1a("batch", hash);
-    for (const std::vector<int32_t>& ids : batch) {
-      ++sequences;
-      hash = fnv1a("sequence", hash);
-      hash = fnv1a({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t)}, hash);
-    }
-  }
-  return fmt::format("{} sequences, {}", sequences, hex(hash));
+  for (const TokenBatch& batch : batches) sequences += batch.size();
+  return fmt::format("{} sequences, {}", sequences, tokens_hash(batches));
 }
 
 std::string words(const NameFilter& f) {
@@ -41,8 +33,8 @@ void add_options(const QuantizeOptions& options, Fingerprint& f) {
                                 anti_method, flex, types, smooth, range_rule, rotations, key_smooth,
                                 disable_level, disable_threshold, disable_names, model_type,
                                 layer_count, disable_last_linear, compat_msmodelslim, mindie_format,
-                                v1_files, part_bytes, overwrite, resume, memory_limit, quiet,
-                                notes] = options;
+                                v1_files, part_bytes, overwrite, resume, memory_limit, quiet, notes,
+                                practice_yaml] = options;
   // A line of the recipe, "  - step: {...}", each by itself, so that a message shows what differs.
   for_each_line(recipe ? to_yaml(*recipe) : "", [&](size_t, std::string_view line) {
     const std::string_view step = line.substr(std::min(line.size(), line.find_first_not_of(" -")));
@@ -83,11 +75,25 @@ void add_options(const QuantizeOptions& options, Fingerprint& f) {
 
 }  // namespace
 
+const char* program_version() { return OCTET_VERSION; }
+
+std::string tokens_hash(const std::vector<TokenBatch>& batches) {
+  uint64_t hash = fnv1a("");
+  for (const TokenBatch& batch : batches) {
+    hash = fnv1a("batch", hash);
+    for (const std::vector<int32_t>& ids : batch) {
+      hash = fnv1a("sequence", hash);
+      hash = fnv1a({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t)}, hash);
+    }
+  }
+  return hex(hash);
+}
+
 Fingerprint fingerprint_of(const ModelFolder& folder, const CalibrationData& data,
                            const QuantizeOptions& options) {
   Fingerprint f;
   add_options(options, f);
-  f["version of octet"] = OCTET_VERSION;
+  f["version of octet"] = program_version();
   f["instruction set"] = isa_name(selected_isa());
   f["config.json of the model"] = hex(fnv1a(folder.config().raw.dump()));
   for (const auto& file : folder.tensors().files())

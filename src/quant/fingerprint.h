@@ -8,6 +8,12 @@
 
 namespace octet {
 
+// The version of this program, "0.1.0".
+const char* program_version();
+
+// The tokens of calibration text, 16 hexadecimal digits.
+std::string tokens_hash(const std::vector<TokenBatch>& batches);
+
 // The model's files (weights by name, size and time), the texts' tokens, every option but those
 // that do not reach the output, and what sums depend on: instruction set, this program's version.
 Fingerprint fingerprint_of(const ModelFolder& folder, const CalibrationData& data,

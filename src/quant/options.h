@@ -88,6 +88,8 @@ struct QuantizeOptions {
   uint64_t memory_limit = 0;       // bytes; activations beyond it go into a file; 0 = what is free
   bool quiet = false;              // no progress on stderr
   std::vector<std::string> notes;  // on these choices, for people; the report shows them
+  std::string practice;  // the YAML of msModelSlim v1 that these come from; written beside
+                         // the result, where there is one
 
   Layout layout() const;
   bool layerwise() const { return recipe && !recipe->find<MsModelSlim>(); }

@@ -83,6 +83,7 @@ class ScaledError {
           }
           sums[first + r] = sum;
         }
+        w.barrier();  // another worker's rows of the next chunk may be these
       }
     });
     double total = 0;

@@ -15,6 +15,8 @@ std::vector<float> weight_amplitude(const SmoothTarget& target);
 std::vector<float> power_scale(const std::vector<float>& a, const std::vector<float>& w,
                                float alpha, float beta);
 
+// The scales [k] of a group's input by m2, m3 and so on (docs/quantization.md has their formulas).
+// `asymmetric`: as its weights will be rounded.
 std::vector<float> scale_m2(const SmoothTarget& target, ThreadTeam& team);
 std::vector<float> scale_m3(const SmoothTarget& target, bool asymmetric, ThreadTeam& team);
 std::vector<float> scale_m5(const OutlierStats& stats);

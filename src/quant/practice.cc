@@ -305,7 +305,9 @@ spec:
 
 Practice parse_practice(const std::string& yaml, const std::string& where,
                         const ModelConfig& config) {
-  return Reader(yaml, where, config).read();
+  Practice practice = Reader(yaml, where, config).read();
+  practice.options.practice = yaml;
+  return practice;
 }
 
 std::string builtin_practice(const std::string& type) {

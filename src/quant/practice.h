@@ -10,7 +10,7 @@
 namespace octet {
 
 struct Practice {
-  QuantizeOptions options;  // methods and types; files' names and overwriting are the caller's
+  QuantizeOptions options;  // methods, types, the YAML; files' names, overwriting are the caller's
   std::string dataset;      // the calibration text that it names, as it stands there; "" = none
   std::vector<std::string> notes;  // fields that change nothing here
 };

@@ -34,16 +34,29 @@ void check_batches(const std::vector<TokenBatch>& batches, const ModelConfig& co
     }
 }
 
+// `or_else`: what there is beside giving some.
+Error no_samples(const std::string& why, const std::string& or_else) {
+  return usage_error("no calibration samples: " + why)
+      .field("--calib_file")
+      .remedy("give a --calib_file; " + or_else);
+}
+
 void check_data(const CalibrationData& data, const ModelConfig& config, const QuantizeOptions& o) {
   if (data.samples.empty()) {
     if (has_static_ranges(o))
-      throw usage_error(
-          "no calibration samples: static ranges of activations are learnt from them");
+      throw no_samples("static ranges of activations are learnt from them",
+                       o.layerwise() ? "recipes learn from text"
+                       : !o.practice.empty()
+                           ? "a practice with scales per token or W8A16 needs none"
+                           : "--is_dynamic True and --a_bit 16 need none");
     if (o.quantize_kv_cache || o.key_smooth)
-      throw usage_error("no calibration samples: the KV cache's scales are learnt from them");
+      throw no_samples("the KV cache's scales are learnt from them",
+                       "without an int8 KV cache and kv_smooth none is needed");
     if (data.outlier.empty() && (o.anti_method != AntiMethod::kNone || o.disable_threshold > 0))
-      throw usage_error(
-          "no calibration samples: outlier suppression and --disable_threshold learn from them");
+      throw o.practice.empty()
+          ? no_samples("outlier suppression and --disable_threshold learn from them",
+                       "or an --anti_calib_file for these")
+          : no_samples("outlier suppression learns from them", "a practice without it needs none");
   }
   // The tool takes lines of any length.
   const size_t longest = o.compat_msmodelslim ? SIZE_MAX : static_cast<size_t>(config.max_position);
@@ -160,10 +173,13 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
     work(output.path(), output.partial(), journal);
     if (options.recipe && !options.compat_msmodelslim)
       write_text(output.path() / "octet_recipe.yaml", to_yaml(options.whole_recipe()));
+    if (!options.practice.empty() && !options.compat_msmodelslim)
+      write_text(output.path() / "octet_practice.yaml", options.practice);
     const ModelFolder written(output.path());
     summarize(folder, written, summary);
-    summary.method =
-        options.recipe ? "by the recipe " + options.recipe->name : "in msModelSlim's way";
+    summary.method = options.recipe             ? "by the recipe " + options.recipe->name
+                     : options.practice.empty() ? "in msModelSlim's way"
+                                                : "by a practice of msModelSlim v1";
     summary.seconds = journal.seconds();
     if (report != nullptr) {
       ordered_json all = report_json(folder, written, data, options, summary, *report);

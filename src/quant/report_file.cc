@@ -2,14 +2,21 @@
 
 #include <cmath>
 
+#include "src/quant/fingerprint.h"
+
 namespace octet {
 namespace {
 
-// How it was made: the recipe where there is one, the settings of msModelSlim's way.
+// How it was made: the recipe or the practice where there is one, the settings of msModelSlim's
+// way.
 ordered_json method_of(const QuantizeOptions& o) {
-  ordered_json method = {{"name", o.recipe ? o.recipe->name : "msmodelslim"}};
+  ordered_json method = {{"name", o.recipe             ? o.recipe->name
+                                  : o.practice.empty() ? "msmodelslim"
+                                                       : "practice of msModelSlim v1"}};
   if (o.recipe) method["recipe"] = to_yaml(o.whole_recipe());
-  if (!o.layerwise())
+  if (!o.practice.empty())
+    method["practice"] = o.practice;
+  else if (!o.layerwise())
     method["settings"] = {{"type", scheme_name(o.scheme)},
                           {"act_method", static_cast<int>(o.act_method)},
                           {"anti_method", anti_method_name(o.anti_method)},
@@ -23,7 +30,16 @@ ordered_json method_of(const QuantizeOptions& o) {
 
 ordered_json calibration_of(const CalibrationData& data, const QuantizeOptions& o) {
   ordered_json c = {{"samples", data.samples.size()}, {"tokens", calibration_tokens(data)}};
-  if (!data.outlier.empty()) c["outlier_batches"] = data.outlier.size();
+  const auto trace = [&](const std::string& prefix, const std::vector<TokenBatch>& batches,
+                         const std::string& source) {
+    if (!source.empty()) c[prefix + "source"] = source;
+    c[prefix + "hash"] = tokens_hash(batches);
+  };
+  if (!data.samples.empty()) trace("", data.samples, data.source);
+  if (!data.outlier.empty()) {
+    c["outlier_batches"] = data.outlier.size();
+    trace("outlier_", data.outlier, data.outlier_source);
+  }
   if (calibrates_on_little(data, o)) c["advised_tokens"] = kAdvisedTokens;
   return c;
 }
@@ -48,6 +64,7 @@ ordered_json report_json(const ModelFolder& source, const ModelFolder& output,
   const fs::path name = fs::absolute(source.path()).lexically_normal();
   ordered_json out = {
       {"version", 1},
+      {"octet", program_version()},
       {"model",
        {{"name", (name.has_filename() ? name : name.parent_path()).filename().string()},
         {"model_type", c.model_type()},
@@ -63,6 +80,8 @@ ordered_json report_json(const ModelFolder& source, const ModelFolder& output,
       {"calibration", calibration_of(data, options)},
       {"seconds", std::round(summary.seconds * 10) / 10},
       {"size", sizes_of(summary)}};
+  if (const int64_t grown = output.config().intermediate_size; grown != c.intermediate_size)
+    out["model"]["written_intermediate_size"] = grown;
   out.update(report.json(summary.kept));
   return out;
 }

@@ -11,6 +11,8 @@
 
 namespace octet {
 
+// The fields of one map. What reads a field takes it, see finish(); a value of another type, or
+// outside of [low, high], is a kUsage Error. A field that is not there has the value `fallback`.
 class YamlMap {
  public:
   // `path`: where in the file it is, for messages: "spec.process[0]". A null node is an empty map.
@@ -25,6 +27,7 @@ class YamlMap {
   int64_t integer(const std::string& name, int64_t fallback, int64_t low, int64_t high);
   bool flag(const std::string& name, bool fallback);
   std::vector<std::string> names(const std::string& name, std::vector<std::string> fallback);
+  // The map, or the maps of the list, under a field; empty ones where it is not there.
   YamlMap map(const std::string& name);
   std::vector<YamlMap> list(const std::string& name);
   void ignore(const std::string& name) { taken_.insert(name); }

@@ -441,13 +441,6 @@ class Others(Verbs):
         self.assertEqual(octet().returncode, 2)
         self.bad(2, "nonsense", "nonsense")
 
-    def test_completion(self):
-        for shell in "bash", "zsh":
-            self.assertIn("complete -o filenames -F _octet octet", self.good("completion", shell))
-        script = self.good("completion", "bash") + 'COMP_WORDS=(octet quantize --model-p); COMP_CWORD=2; _octet; echo "${COMPREPLY[*]}"'
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-        self.assertEqual(done.stdout.strip(), "--model-path")
-
     def test_generate_and_chat(self):
         expected = json.loads((LLAMA / "expected.json").read_text())["greedy"][1]
         self.assertEqual(self.good("generate", LLAMA, "-p", expected["prompt"], "--temperature", 0, "--max-tokens", 16),

@@ -98,11 +98,48 @@ class Flags(Verbs):
                      "--calib_file", "none", *more)
         self.nothing_left()
 
+    def test_what_messages_say(self):
+        self.refuse(2, "(octet quantize --help explains)", "--nonsense")
+        self.bad(2, "(octet quantize quant --help explains)", "quantize", "quant", "--nonsense")
+        self.bad(2, "(octet bench kernels --help explains)", "bench", "kernels", "--nonsense")
+        for flag, expected in (("--part_file_size", "a number"), ("--layer_count", "a whole number"),
+                               ("--float_budget", "a whole number from 0 on"), ("--tp_size", "a number")):
+            self.refuse(2, f"{flag}: expected {expected}, found x", flag, "x")
+        self.bad(2, "--port: expected a whole number from 0 on, found http", "serve", LLAMA, "--port", "http")
+        for value in "-2", "1.5":
+            self.refuse(2, f"--float-budget: expected a whole number from 0 on, found {value}", "--float-budget", value)
+        self.refuse(2, "--mm_tensor: expected True or False, found maybe", "--mm_tensor", "maybe")
+        self.refuse(2, "--co-sparse: expected True or False, found 1", "--co-sparse", "1")
+        # Names that were not typed are spelled like those that were.
+        for joint in "_", "-":
+            self.refuse(2, f"--float{joint}budget and --dynamic{joint}budget: not of the recipe mindie", "--recipe", "mindie",
+                        f"--float{joint}budget", 3)
+        none = ["quantize", "--model_path", LLAMA, "--save_directory", self.dir / "out", "--calib_file", "none"]
+        self.bad(2, ["field --calib_file", "--is_dynamic True and --a_bit 16 need none"], *none)
+        self.bad(2, ["field --calib_file", "--anti_calib_file"], *none, "--is_dynamic", "True", "--anti_method", "m4")
+        self.bad(2, ["field --calib_file", "recipes learn from text"], *none, "--recipe", "octet")
+        # What is refused is not commented on before.
+        run = octet("quantize", LLAMA, self.dir / "out", "--recipe", "octet", "--mindie_format")
+        self.assertEqual([run.returncode, run.stderr.count("\n")], [2, 1], run.stderr)
+        self.nothing_left()
+
+    def test_sizes(self):
+        """Of memory in the usual units, of files with 0 for one file."""
+        for size in "1.5GB", "100MiB":
+            self.described("--memory_limit", size, "--recipe", "mindie")
+        for size in "1.5XB", "GB", "-1GB", "1e30GB", "much":
+            self.bad(2, ["--memory_limit", "512MiB", size], "quantize", LLAMA, self.dir / "x", f"--memory_limit={size}")
+        whole, back = self.dir / "whole", self.dir / "back"
+        self.good("convert", self.dir / "out", whole, "--to", "compressed-tensors", "--part-file-size", 0)
+        self.assertEqual(len(list(whole.glob("*.safetensors"))), 1)
+        self.bad(2, "--part-file-size: expected a size in GB; 0 = one file", "convert", whole, back, "--to", "octet",
+                 "--part-file-size", "-1")
+
     def test_wrong_values(self):
         self.refuse(2, ["--disable_level", "L05"], "--disable_level", "L05")
         for flag, known in ("--act_method", "{1,2,3}"), ("--a_bit", "{8,16}"):
-            for value in "4", "x":
-                self.refuse(2, f"{flag}: {value} not in {known}", flag, value)
+            self.refuse(2, f"{flag}: 4 not in {known}", flag, "4")
+            self.refuse(2, f"{flag}: x not in {known}", flag, "x")
         for value in "zz", "[]", '{"padding_side"':
             self.refuse(2, ["--tokenizer_args: ", f"expected a JSON object; found {value}"], "--tokenizer_args", value)
         self.refuse(2, ["--disable_names", "model.layers.99.mlp.up_proj"], "--disable_names", "model.layers.99.mlp.up_proj")

@@ -107,6 +107,46 @@ class Quant(unittest.TestCase):
         for smooth in "smooth_quant", "iter_smooth":
             self.good(*self.practice(f"    - type: {smooth}\n{STATIC}"), "--calib_file", self.dir / "calib.jsonl")
 
+    def test_the_report_says_what_was_done(self):
+        self.yaml.write_text(EVERYTHING.replace("metadata:", "# kept & shown\nmetadata:"))
+        self.good("--config", self.yaml)
+        self.assertEqual((self.out / "octet_practice.yaml").read_text(), self.yaml.read_text())
+        report = json.loads((self.out / "quantization_report.json").read_text())
+        self.assertEqual(report["method"], {"name": "practice of msModelSlim v1", "practice": self.yaml.read_text()})
+        self.assertEqual(report["octet"], self.octet("--version").stdout.split()[1])
+        self.assertEqual(report["calibration"]["source"], "calib.jsonl")
+        self.assertRegex(report["calibration"]["hash"], "^[0-9a-f]{16}$")
+        page = (self.out / "quantization_report.html").read_text()
+        for words in "# kept &amp; shown", "of msModelSlim v1", report["calibration"]["hash"], f"<td>{report['octet']}</td>":
+            self.assertIn(words, page)
+        self.assertNotIn("act_method", page)
+        # The practice that was written is one to work by; other layouts take it along.
+        self.good("--quant_type", "w8a8", "--calib_file", self.dir / "calib.jsonl")
+        self.assertIn("apiversion: modelslim_v1", (self.out / "octet_practice.yaml").read_text())
+        self.assertEqual(self.octet("convert", self.out, self.dir / "v1", "--to", "msmodelslim_v1").returncode, 0)
+        self.assertTrue((self.dir / "v1/octet_practice.yaml").exists())
+
+    def test_calibration_sets_of_the_tool(self):
+        """Its own practices name sets that come with it: built-in text in their place, unless there is such a file."""
+        self.yaml.write_text(EVERYTHING.replace("calib.jsonl", "mix_calib.jsonl"))
+        _, run = self.good("--config_path", self.yaml)
+        self.assertRegex(run.stderr, r"octet: note: spec.dataset mix_calib.jsonl is msModelSlim's own and not here: calibrating on "
+                                     r"\d+ built-in texts")
+        self.assertEqual(json.loads((self.out / "quantization_report.json").read_text())["calibration"]["source"], "built-in")
+        (self.dir / "mix_calib.jsonl").write_text((self.dir / "calib.jsonl").read_text())
+        _, run = self.good("--config_path", self.yaml)
+        self.assertNotIn("built-in", run.stderr)
+
+    def test_no_calibration(self):
+        types, run = self.good("--calib_file", "none", "--quant_type", "w8a16")
+        self.assertNotIn("--calib_file", run.stderr)
+        _, run = self.good("--calib_file", self.dir / "calib.jsonl", "--quant_type", "w8a16")
+        self.assertIn("note: --calib_file has no effect", run.stderr)
+        shutil.rmtree(self.out)
+        self.refuse(2, ["--calib_file", "static ranges", "a practice with scales per token"], *self.practice(STATIC),
+                    "--calib_file", "none")
+        self.refuse(2, ["--calib_file", "outlier suppression", "a practice without it"], "--calib_file", "none")
+
     def test_v1s_files(self):
         types, run = self.good(*self.practice(STATIC), "--calib_file", self.dir / "calib.jsonl", "--compat", "msmodelslim_v1",
                                model=QWEN)
@@ -130,13 +170,14 @@ class Quant(unittest.TestCase):
 
     def test_what_is_refused(self):
         self.refuse(2, ["--quant_type", "w4a8", "w8a16"], "--quant_type", "w4a8")
+        self.assertNotIn("note", self.quant("--quant_type", "w4a8").stderr)
         self.refuse(2, ["--device", "npu", "cpu"], "--device", "npu:0,1")
         self.refuse(1, ["nowhere.yaml"], "--config_path", self.dir / "nowhere.yaml")
         self.refuse(2, ["practice.yaml", "spec.process[0].type", "fa3_quant", "kv_smooth"], *self.practice("    - type: fa3_quant\n"))
         self.refuse(2, ["spec.process[0].qconfig.weight.method", "autoround"],
                     *self.practice(STATIC.replace("symmetric: True, method: minmax", "symmetric: True, method: autoround")))
-        self.yaml.write_text(EVERYTHING.replace("calib.jsonl", "mix_calib.jsonl"))
-        self.refuse(2, ["spec.dataset", "mix_calib.jsonl", "--calib_file"], "--config_path", self.yaml)
+        self.yaml.write_text(EVERYTHING.replace("calib.jsonl", "our_calib.jsonl"))
+        self.refuse(2, ["spec.dataset", "our_calib.jsonl", "--calib_file"], "--config_path", self.yaml)
         self.refuse(2, ["--compat"], "--compat", "msmodelslim")
         run = self.octet("quantize", "quant", "--save_path", self.out)
         self.assertEqual(run.returncode, 2)

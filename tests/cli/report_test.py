@@ -103,6 +103,17 @@ class Report(Verbs):
         size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
         self.assertAlmostEqual(report["size"]["after"], size, delta=40000)  # the file's header
 
+        # What it was made by, of and from; the recipe gives MLP channels copies.
+        self.assertEqual(report["octet"], self.good("--version").split()[1])
+        self.assertEqual(report["calibration"]["source"], CALIB.name)
+        self.assertRegex(report["calibration"]["hash"], "^[0-9a-f]{16}$")
+        grown = json.loads((out / "config.json").read_text())["intermediate_size"]
+        self.assertGreater(grown, report["model"]["intermediate_size"])
+        self.assertEqual(report["model"]["written_intermediate_size"], grown)
+        for words in (f"<td>{report['octet']}</td>", report["calibration"]["hash"], f"<td>{CALIB.name}</td>",
+                      f"<td>intermediate_size, written</td><td>{grown}</td>"):
+            self.assertIn(words, text)
+
         # Made again: the same. Measured: the figures of `octet eval`.
         (out / "quantization_report.html").unlink()
         self.assertIn("quantization_report.html", self.good("report", out))
@@ -121,6 +132,7 @@ class Report(Verbs):
         self.quantize(QWEN, out, "--anti_method", "m1", "--disable_level", "L2")
         report, text = self.check_page(out)
         self.assertEqual(report["method"]["settings"]["anti_method"], "m1")
+        self.assertNotIn("written_intermediate_size", report["model"])
         self.assertIn("What stayed in float", text)
         for linear in report["linears"]:
             self.assertEqual("output_snr" in linear, linear["type"] == "W8A8", linear)
@@ -146,6 +158,10 @@ class Report(Verbs):
         self.quantize(LLAMA, out, "--compat", "msmodelslim")
         self.assertEqual(list(out.glob("quantization_report*")), [])
         self.bad(1, ["no report", "compat"], "report", out)
+        self.bad(1, ["nonesuch: is not a folder"], "report", self.dir / "nonesuch")
+        for flag in "--passages", "--max-tokens", "--window", "--stride":
+            self.bad(2, f"{flag} goes with --text", "report", out, flag, 8)
+        self.bad(2, "--report-passages goes with --report-text", "quantize", LLAMA, self.dir / "x", "--report-passages", 8)
         self.bad(2, ["--float", "--text"], "report", out, "--text", TEXT)
         (out / "quantization_report.json").write_text('{"version": 1}')
         self.bad(1, ["report is broken", "quantization_report.json"], "report", out)
@@ -220,6 +236,30 @@ class Eval(Verbs):
         self.assertEqual(whole["stride"], 32)
         table = self.good("eval", LLAMA, "--text", file, "--window", 256, "--stride", 64, "--quiet")
         self.assertIn(f"long.txt: 1 passage in {windows} windows of 256 tokens, stride 64; {tokens - 1} tokens predicted", table)
+
+    def test_questions(self):
+        """BoolQ as it is published reads like the same questions in one string; figures say of how many they are."""
+        ours = [json.loads(line) for line in (ROOT / "models/yesno.jsonl").read_text().splitlines()[:6]]
+        published = []
+        for q in ours:
+            passage, question = q["inputs_pretokenized"].removesuffix("?\nAnswer:").split("\nQuestion: ")
+            title, passage = passage.split(" -- ", 1)
+            published.append({"question": question, "title": title, "answer": q["answer"] == "yes", "passage": passage})
+        found = []
+        for name, questions in ("ours.jsonl", ours), ("published.jsonl", published):
+            file = self.dir / name
+            file.write_text("".join(json.dumps(q) + "\n" for q in questions))
+            table = self.good("eval", LLAMA, "--yes-no", file, "--quiet")
+            self.assertIn(f"\n{name}: 6 yes/no questions\n", table)
+            self.assertIn("[low, high]: 95 %", table)
+            found.append(json.loads(self.good("eval", LLAMA, "--yes-no", file, "--json", "--quiet"))[0]["yes_no"])
+        self.assertEqual(found[0], found[1])
+        choices = self.dir / "one.jsonl"
+        choices.write_text(json.dumps({"query": "Is it?", "choices": ["yes", "no"], "gold": 0}))
+        table = self.good("eval", LLAMA, "--choices", choices, "--quiet")
+        self.assertIn("\none.jsonl: 1 multiple-choice question\n", table)
+        self.assertNotIn("[low, high]", table)  # one question has no interval
+        self.bad(2, "--window goes with --text", "eval", LLAMA, "--choices", choices, "--window", 8)
 
     def test_wrong_input(self):
         self.bad(2, "nothing to evaluate on", "eval", LLAMA)
