@@ -39,6 +39,9 @@ TEST_F(OutputFolderTest, FolderAppearsWholeOrNotAtAll) {
   }
   EXPECT_EQ(read_text(out / "x"), "1");
   EXPECT_THROW(OutputFolder(out, false), Error);
+  EXPECT_THROW(OutputFolder(out, true), Error);  // no model: spared
+  EXPECT_EQ(read_text(out / "x"), "1");
+  write_text(out / "config.json", "{}");
   {
     OutputFolder folder(out, true);
     write_text(folder.path() / "y", "2");

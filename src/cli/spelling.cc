@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string_view>
 
 namespace octet::cli {
@@ -12,6 +13,12 @@ namespace {
 std::map<std::string, std::string>& spellings() {
   static std::map<std::string, std::string> typed;
   return typed;
+}
+
+// The names of all options of the verb that was typed.
+std::set<std::string>& known() {
+  static std::set<std::string> names;
+  return names;
 }
 
 // "--model_path=x" -> "--model_path", and its `_` turned into `-`: "--model-path".
@@ -41,6 +48,8 @@ const CLI::App* verb_of(const CLI::App& app, const std::vector<std::string>& arg
 void remember_spelling(const CLI::App& app, const std::vector<std::string>& raw,
                        const std::vector<std::string>& args) {
   const auto options = verb_of(app, args)->get_options();
+  for (const CLI::Option* option : options)
+    for (const std::string& name : names_of(*option)) known().insert(name);
   for (size_t i = 0; i < args.size() && args[i] != "--"; ++i) {
     if (!args[i].starts_with("-")) continue;
     // "-O3" holds its value as "-tp2" does, which is one of the long names in `args`.
@@ -90,7 +99,7 @@ std::string as_typed(const std::string& message) {
     begin = at += name.size();
     const auto typed = spellings().find(folded(name));
     if (typed == spellings().end()) {
-      pieces.push_back({name, name.starts_with("--")});
+      pieces.push_back({name, known().contains(folded(name))});
       continue;
     }
     pieces.push_back({typed->second, /*untyped=*/false});

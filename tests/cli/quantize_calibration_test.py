@@ -75,11 +75,11 @@ class Calibration(Verbs):
         """A warning below 512 tokens, where ranges (of inputs, keys and values) are learnt from them."""
         tokens = self.dir / "tokens.json"
         dynamic = ["--is_dynamic", "True"]
-        for way in [], ["--recipe", "octet-fast"], [*dynamic, "--use_kvcache_quant", "True"], [*dynamic, "--anti_method", "m1"]:
+        for way in ["--act_method", "2"], ["--recipe", "octet-fast"], [*dynamic, "--use_kvcache_quant", "True"], [*dynamic, "--anti_method", "m1"]:
             for count in 511, 512:
                 tokens.write_text(json.dumps([[i % 500 for i in range(count - 1)], [7]]))
                 out = self.dir / "out"
-                run = octet("quantize", LLAMA, out, "--overwrite", "--calib_tokens", tokens, "--act_method", "1", *way)
+                run = octet("quantize", LLAMA, out, "--overwrite", "--calib_tokens", tokens, *way)
                 self.assertEqual(run.returncode, 0, run.stderr)
                 short = count < 512 and "--anti_method" not in way
                 warning = "octet: warning: 511 tokens calibrate static ranges; text of at least 512 is advised\n"

@@ -4,6 +4,7 @@
     tests/cli/quantize_quant_test.py path/to/octet        (needs nothing but Python)
 """
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -59,11 +60,12 @@ class Quant(unittest.TestCase):
         (self.dir / "calib.jsonl").write_text("\n".join(lines) + "\n")
         self.yaml = self.dir / "practice.yaml"
 
-    def octet(self, *args):
-        return subprocess.run([OCTET, *map(str, args)], capture_output=True, text=True, timeout=300)
+    def octet(self, *args, **options):
+        return subprocess.run([OCTET, *map(str, args)], capture_output=True, text=True, timeout=300, **options)
 
-    def quant(self, *args, model=LLAMA):
-        return self.octet("quantize", "quant", "--model_type", "tiny", "--model_path", model, "--save_path", self.out, *args)
+    def quant(self, *args, model=LLAMA, **options):
+        return self.octet("quantize", "quant", "--model_type", "tiny", "--model_path", model, "--save_path", self.out, *args,
+                          **options)
 
     def good(self, *args, model=LLAMA):
         run = self.quant(*args, "--overwrite", model=model)
@@ -107,6 +109,18 @@ class Quant(unittest.TestCase):
         for smooth in "smooth_quant", "iter_smooth":
             self.good(*self.practice(f"    - type: {smooth}\n{STATIC}"), "--calib_file", self.dir / "calib.jsonl")
 
+    def test_the_same_with_other_threads(self):
+        """Of a search over more rows than are computed at once."""
+        many = self.dir / "many.jsonl"
+        many.write_text((self.dir / "calib.jsonl").read_text() * 4)
+        files = []
+        for threads in "1", "3", "3":
+            run = self.quant(*self.practice(f"    - type: flex_smooth_quant\n{STATIC}"), "--calib_file", many, "--overwrite",
+                             env=dict(os.environ, OCTET_THREADS=threads))
+            self.assertEqual(run.returncode, 0, run.stderr)
+            files.append(next(self.out.glob("*.safetensors")).read_bytes())
+        self.assertEqual(len(set(files)), 1)
+
     def test_the_report_says_what_was_done(self):
         self.yaml.write_text(EVERYTHING.replace("metadata:", "# kept & shown\nmetadata:"))
         self.good("--config", self.yaml)
@@ -128,7 +142,7 @@ class Quant(unittest.TestCase):
 
     def test_calibration_sets_of_the_tool(self):
         """Its own practices name sets that come with it: built-in text in their place, unless there is such a file."""
-        self.yaml.write_text(EVERYTHING.replace("calib.jsonl", "mix_calib.jsonl"))
+        self.yaml.write_text(f"apiversion: modelslim_v1\nspec:\n  dataset: mix_calib.jsonl\n  process:\n{STATIC}")
         _, run = self.good("--config_path", self.yaml)
         self.assertRegex(run.stderr, r"octet: note: spec.dataset mix_calib.jsonl is msModelSlim's own and not here: calibrating on "
                                      r"\d+ built-in texts")

@@ -169,7 +169,7 @@ class Report(Verbs):
 
 class Eval(Verbs):
     def test_json(self):
-        out = made(LLAMA, "--act_method", "1")
+        out = made(LLAMA, "--act_method", "2")
         choices = self.dir / "choices.jsonl"
         questions = json.loads((ROOT / "src/eval/testdata/eval.json").read_text())["questions"]
         choices.write_text("".join(json.dumps(q) + "\n" for q in questions))
@@ -280,7 +280,7 @@ class Eval(Verbs):
 
 class Compare(Verbs):
     def test_same_and_different(self):
-        out = made(LLAMA, "--act_method", "1")
+        out = made(LLAMA, "--act_method", "2")
         self.assertIn("the same", self.good("compare", LLAMA, LLAMA))
         run = octet("compare", LLAMA, out)
         self.assertEqual(run.returncode, 1, run.stderr)
