@@ -22,12 +22,12 @@ struct OfflineFlags {
   size_t ranks = 1;
 };
 
-// Prefills `batch` prompts, then decodes them together, straight on the model: no scheduler.
 void check(const OfflineFlags& f) {
   if (f.prompt == 0 || f.output == 0 || f.batch == 0 || f.repeat == 0)
     throw usage_error("octet bench offline: sizes must be at least 1");
 }
 
+// Prefills `batch` prompts, then decodes them together, straight on the model: no scheduler.
 void run_offline(const OfflineFlags& f, Communicator& ranks) {
   const auto folder = std::make_shared<const ModelFolder>(f.model);
   ThreadTeam team;
@@ -100,18 +100,10 @@ void add_bench_offline(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("offline", "prefill and decode speed of a model");
   auto f = std::make_shared<OfflineFlags>();
   sub->add_option("model,--model", f->model, "the model folder")->required();
-  sub->add_option("--prompt", f->prompt, "tokens of each prompt")
-
-      ->capture_default_str();
-  sub->add_option("--output", f->output, "tokens to generate")
-
-      ->capture_default_str();
-  sub->add_option("--batch", f->batch, "sequences at once")
-
-      ->capture_default_str();
-  sub->add_option("--repeat", f->repeat, "the best of so many runs")
-
-      ->capture_default_str();
+  sub->add_option("--prompt", f->prompt, "tokens of each prompt")->capture_default_str();
+  sub->add_option("--output", f->output, "tokens to generate")->capture_default_str();
+  sub->add_option("--batch", f->batch, "sequences at once")->capture_default_str();
+  sub->add_option("--repeat", f->repeat, "the best of so many runs")->capture_default_str();
   add_ranks_flag(sub, f->ranks);
   sub->callback([f] {
     check(*f);

@@ -164,14 +164,10 @@ class Bench {
 void add_bench_kernels(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("kernels", "GEMM and GEMV against the machine's limits");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--tokens", f->tokens, "rows of the GEMM")
-
-      ->capture_default_str();
+  sub->add_option("--tokens", f->tokens, "rows of the GEMM")->capture_default_str();
   sub->add_option("-n", f->n, "outputs")->capture_default_str();
   sub->add_option("-k", f->k, "inputs")->capture_default_str();
-  sub->add_option("--rounds", f->rounds, "measurements; the best counts")
-
-      ->capture_default_str();
+  sub->add_option("--rounds", f->rounds, "measurements; the best counts")->capture_default_str();
   sub->callback([f] {
     if (f->tokens == 0 || f->n == 0 || f->k == 0 || f->rounds == 0)
       throw usage_error("octet bench kernels: sizes must be at least 1");

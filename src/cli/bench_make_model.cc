@@ -218,7 +218,7 @@ void add_bench_make_model(CLI::App& app) {
   sub->add_option("--type", f->type, "of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")
       ->capture_default_str();
   sub->add_flag("--int8-kv", f->int8_kv, "with scales for an int8 KV cache");
-  sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
+  sub->add_flag("--overwrite", f->overwrite, "replace the folder if it holds a model");
   sub->add_flag("--quiet", f->quiet, "no progress");
   sub->callback([f] { run(*f); });
 }

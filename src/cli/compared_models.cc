@@ -34,7 +34,6 @@ void add_text_flags(CLI::App* app, TextFlags& f) {
   app->add_option("--passages", f.passages, "use only the first ones; 0 = all");
   app->add_option("--max-tokens", f.max_tokens,
                   "cut passages to this length; questions must fit in it")
-
       ->capture_default_str();
   app->add_option("--window", f.window,
                   "do not cut: predict every token of a passage, in windows of so many tokens");

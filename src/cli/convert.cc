@@ -98,7 +98,7 @@ void add_convert(CLI::App& app) {
       ->check(CLI::IsMember({"bfloat16", "float16"}));
   sub->add_option("--part-file-size", f->part_file_size, "largest weight file in GB; 0 = one file")
       ->capture_default_str();
-  sub->add_flag("--overwrite", f->overwrite, "replace the folder if it exists");
+  sub->add_flag("--overwrite", f->overwrite, "replace the folder if it holds a model");
   sub->add_flag("--quiet", f->quiet, "no progress");
   sub->callback([f] { run(*f); });
 }

@@ -6,7 +6,7 @@ namespace octet::cli {
 
 void RunFlags::add_to(CLI::App* app) {
   app->add_flag("--overwrite", overwrite,
-                "replace the folder if it exists, and what an interrupted run left");
+                "replace the folder if it holds a model, and what an interrupted run left");
   app->add_flag("--resume", resume,
                 "go on at the last finished layer of an interrupted run of the same command; begin "
                 "where there is none");

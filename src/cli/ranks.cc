@@ -46,6 +46,19 @@ std::vector<std::string> own_command() {
   return words;
 }
 
+void note_crowding(size_t ranks) {
+  if (ranks > allowed_cores())
+    notice(fmt::format("{} ranks share {} cores: they take turns", ranks, allowed_cores()));
+}
+
+void check_count(size_t asked, const Communicator& ranks, const char* flag) {
+  if (asked != 1 && asked != ranks.size())
+    throw Error("the job has another number of ranks", ErrorKind::kUsage)
+        .field(flag)
+        .expected(fmt::format("{}, as many as the launcher started", ranks.size()))
+        .found(std::to_string(asked));
+}
+
 void end_job(MpiJob& job) {
   const Communicator& ranks = job.ranks();
   const bool leads = ranks.rank() == 0;
@@ -73,8 +86,7 @@ void add_ranks_flag(CLI::App* app, size_t& ranks) {
 void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
   if (!MpiJob::joined()) {
     if (count == 1) return work(*solo_communicator());
-    if (count > allowed_cores())
-      notice(fmt::format("{} ranks share {} cores: they take turns", count, allowed_cores()));
+    note_crowding(count);
     const JobEnd end = Job(count, own_command(), Launcher::kMpirun).run();
     if (end.code != 0 && !end.said && end.code != kSaid)
       fmt::print(stderr, "octet: error: {}\n",
@@ -98,11 +110,7 @@ void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
   Communicator& ranks = job.ranks();
   try {
     if (!follows) lead_job();
-    if (count != 1 && count != ranks.size())
-      throw Error("the job has another number of ranks", ErrorKind::kUsage)
-          .field("--tp")
-          .expected(fmt::format("{}, as many as the launcher started", ranks.size()))
-          .found(std::to_string(count));
+    check_count(count, ranks, "--tp");
     work(ranks);
   } catch (...) {
     end_job(job);

@@ -20,6 +20,11 @@ std::vector<std::string> own_command();
 
 // The exit code of a job when octet_ray, or a rank on another host, has told the user.
 inline constexpr int kSaid = 3;
+// Says so when ranks outnumber this host's cores.
+void note_crowding(size_t ranks);
+// Throws kUsage Error when `asked`, of the option `flag`, is neither 1 nor what the launcher
+// started.
+void check_count(size_t asked, const Communicator& ranks, const char* flag);
 // In a catch block of a rank: tells the user what it was, unless the first rank does, and ends all
 // ranks.
 [[noreturn]] void end_job(MpiJob& job);

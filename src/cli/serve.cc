@@ -46,9 +46,7 @@ void run_ranks(const ServeFlags& f) {
   // What is wrong with the model or the address is to show once.
   make_shard(ModelFolder(f.runtime.model).config(), 0, f.tensor_parallel);
   { const server::Listener probe(f.server); }
-  if (f.tensor_parallel > allowed_cores())
-    notice(fmt::format("{} ranks share {} cores: they take turns", f.tensor_parallel,
-                       allowed_cores()));
+  note_crowding(f.tensor_parallel);
   const bool ray = f.backend == "ray";
   Job job(f.tensor_parallel, own_command(), ray ? Launcher::kRay : Launcher::kMpirun);
   Restarts restarts(f.restart_ranks);
@@ -89,15 +87,11 @@ void run(ServeFlags& f) {
   MpiJob job(options);
   take_cores(job.rank_on_host(), job.ranks_on_host());
   Communicator& ranks = job.ranks();
-  if (f.tensor_parallel != 1 && f.tensor_parallel != ranks.size())
-    throw Error("the job has another number of ranks", ErrorKind::kUsage)
-        .field("--tensor-parallel-size")
-        .expected(fmt::format("{}, as many as the launcher started", ranks.size()))
-        .found(std::to_string(f.tensor_parallel));
   f.runtime.ranks = &ranks;
   f.runtime.ranks_on_host = job.ranks_on_host();
   const bool leads = ranks.rank() == 0;
   try {
+    check_count(f.tensor_parallel, ranks, "--tensor-parallel-size");
     if (leads) {
       lead_job();
       return serve(f, &job);

@@ -46,7 +46,7 @@ class Communicator {
   virtual void all_gather(std::span<std::byte> all, std::span<const size_t> cuts) = 0;
   // Until all ranks are here, however long that takes, as loading may; only one that ends is lost.
   virtual void meet() = 0;
-  // Every rank gets rank 0's message, which sends one at least every second once ranks have met.
+  // Every rank gets rank 0's message, for which ranks wait as long as for any other collective.
   virtual void broadcast(std::vector<int32_t>& message) = 0;
 
   // This rank's part of n items, cut at multiples of `grain`; empty where there are too few.

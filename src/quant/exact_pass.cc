@@ -52,24 +52,29 @@ std::vector<GroupCost> ExactPass::measure(int64_t index) {
   LayerStream& s = *stream_;
   s.set_intermediate(w.at(LinearKind::kUp).shape.n);
   std::vector<GroupCost> costs;
-  std::vector<float> before, weight;
-  const auto keep = [&] { before.assign(s.states(), s.states() + tokens_.size() * hidden()); };
-
-  InputError error = error_behind(layer.input_norm, 0, w);
-  keep();
-  s.attention(layer);
-  s.attention_output(layer);
-  weight = token_weights();
-  costs.push_back(cost_of(w, index, 0, error, change(before, weight) / error.signal));
-  costs.push_back(cost_of(w, index, 1, attended_error(w, weight), 1 / energy(weight)));
-
-  error = error_behind(layer.post_norm, 2, w);
-  keep();
-  s.mlp(layer);
-  s.mlp_output(layer);
-  weight = token_weights();
-  costs.push_back(cost_of(w, index, 2, error, change(before, weight) / error.signal));
-  costs.push_back(cost_of(w, index, 3, activated_error(w, weight), 1 / energy(weight)));
+  // Attention or the MLP: `run` it; then its own error at the input of o or down.
+  const auto half = [&](size_t group, const Norm& norm, const auto& run, const auto& inner_error) {
+    const InputError outer = error_behind(norm, group, w);
+    const std::vector<float> before(s.states(), s.states() + tokens_.size() * hidden());
+    run();
+    const std::vector<float> weight = token_weights();
+    costs.push_back(cost_of(w, index, group, outer, change(before, weight) / outer.signal));
+    costs.push_back(cost_of(w, index, group + 1, inner_error(weight), 1 / energy(weight)));
+  };
+  half(
+      0, layer.input_norm,
+      [&] {
+        s.attention(layer);
+        s.attention_output(layer);
+      },
+      [&](const std::vector<float>& weight) { return attended_error(w, weight); });
+  half(
+      2, layer.post_norm,
+      [&] {
+        s.mlp(layer);
+        s.mlp_output(layer);
+      },
+      [&](const std::vector<float>& weight) { return activated_error(w, weight); });
   return costs;
 }
 

@@ -148,6 +148,12 @@ class Layerwise {
     copies_ = static_cast<size_t>(std::ceil(wanted / kGranule)) * kGranule - now;
   }
 
+  // What the quantized stream has behind a norm.
+  GroupInput behind(const Norm& norm) {
+    return {quant_->normalized(norm), tokens_.part.size(), hidden(),
+            tokens_.part_ones,        tokens_.part_fold,   {}};
+  }
+
   // Returns the job of writing it.
   std::function<void()> quantize_layer(int64_t index, ExactPass& exact, Exporter& exporter) {
     PreparedLayer work = exact.prepare(index);
@@ -162,14 +168,7 @@ class Layerwise {
       layer.kv_scales = {work.kv->k, zero, work.kv->v, zero};
       out.kv = work.kv;
     }
-    layer.qkv = quantize(index, 0, w, out,
-                         {s.normalized(layer.input_norm),
-                          tokens_.part.size(),
-                          hidden(),
-                          tokens_.part_ones,
-                          tokens_.part_fold,
-                          {}},
-                         &work.qkv_input, nullptr);
+    layer.qkv = quantize(index, 0, w, out, behind(layer.input_norm), &work.qkv_input, nullptr);
     s.attention(layer);
     const std::vector<float> o_weight = tokens_.of_part(work.o_weight);
     std::vector<double> target = missing(work.middle, o_weight);
@@ -178,14 +177,8 @@ class Layerwise {
                  {s.attended(), tokens_.part.size(), q, o_weight, tokens_.part_fold, work.o_params},
                  nullptr, &target);
     s.attention_output(layer);
-    layer.gate_up = quantize(index, 2, w, out,
-                             {s.normalized(layer.post_norm),
-                              tokens_.part.size(),
-                              hidden(),
-                              tokens_.part_ones,
-                              tokens_.part_fold,
-                              {}},
-                             &work.gate_up_input, nullptr);
+    layer.gate_up =
+        quantize(index, 2, w, out, behind(layer.post_norm), &work.gate_up_input, nullptr);
     s.mlp(layer);
     const std::vector<float> down_weight = tokens_.of_part(work.down_weight);
     target = missing(work.end, down_weight);
@@ -241,12 +234,7 @@ class Layerwise {
   QuantizedLinear quantize_head() {
     if (types_.at("lm_head") == Scheme::kFloat) return {};
     const FloatWeight head = model_.head();
-    const GroupInput in{quant_->normalized(model_.final_norm()),
-                        tokens_.part.size(),
-                        hidden(),
-                        tokens_.part_ones,
-                        tokens_.part_fold,
-                        {}};
+    const GroupInput in = behind(model_.final_norm());
     std::vector<QuantizedLinear> linears =
         groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr);
     if (report_ != nullptr) tell({"lm_head"}, Scheme::kW8A8, in, {&head}, linears, nullptr);

@@ -1,10 +1,11 @@
-"""`octet serve` over three hosts, which are namespaces of this machine (hosts.py), each with its own part of the job: by
+"""`octet serve`, `quantize` and `eval` over three hosts, which are namespaces of this machine (hosts.py), each with its own part of the job: by
 the user's mpirun, and by Ray with a node on each. The tokens of one rank, and what happens when something fails.
 
     hosts_test.py OCTET      exit code 77: not allowed here
 
 What needs Ray is left out, and says so, where there is none.
 """
+import json
 import os
 import pathlib
 import shutil
@@ -17,7 +18,8 @@ import unittest
 
 import hosts as namespaces
 from ray_cluster import Node, environment, python, ray_folder
-from serving import LLAMA, PROMPTS, Ranked, Server, free_port, gone, rank_of, until, words_of
+from serving import LLAMA, OCTET, PROMPTS, ROOT, Ranked, Server, free_port, gone, rank_of, until, words_of
+from testing import CALIB, MINDIE
 
 
 class OverHosts(Ranked):
@@ -57,17 +59,39 @@ class OverHosts(Ranked):
 
 
 class ByMpirun(OverHosts):
-    def server(self):
+    def before(self):
         where = ",".join(f"{host.address}:{slots}" for host, slots in zip(self.hosts, [2, 1, 1]))
-        before = [*self.hosts[0].before, "mpirun", "--allow-run-as-root", "--quiet", "--oversubscribe", "--bind-to", "none",
-                  "--mca", "plm_rsh_agent", str(self.shell), "--mca", "oob_tcp_if_include", "eth0", "--mca",
-                  "btl_tcp_if_include", "eth0", "--host", where, "-n", "4", "-x", "OCTET_THREADS=1"]
-        return Server(self, LLAMA, 4, before=before, address=self.hosts[0].address)
+        return [*self.hosts[0].before, "mpirun", "--allow-run-as-root", "--quiet", "--oversubscribe", "--bind-to", "none",
+                "--mca", "plm_rsh_agent", str(self.shell), "--mca", "oob_tcp_if_include", "eth0", "--mca",
+                "btl_tcp_if_include", "eth0", "--host", where, "-n", "4", "-x", "OCTET_THREADS=1"]
+
+    def server(self):
+        return Server(self, LLAMA, 4, before=self.before(), address=self.hosts[0].address)
 
     def test_the_tokens_of_one_rank(self):
         # mpirun itself would leave a second for the end, and call it a failure.
         server = self.server()
         self.same_tokens(server, lambda: os.kill(self.hosts[0].ranks()[0], signal.SIGTERM))
+
+    def octet(self, before, *words):
+        run = subprocess.run([*before, OCTET, *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                             timeout=300, check=False)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return run.stdout
+
+    def test_quantizing_and_measuring(self):
+        for flags in MINDIE, ["--recipe", "octet", "--dynamic-budget", "2"]:
+            files = []
+            for name, before in ("one", []), ("four", self.before()):
+                out = self.dir / name
+                self.octet(before, "quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", CALIB,
+                           "--overwrite", *flags)
+                files.append((out / "quant_model_weight_w8a8.safetensors").read_bytes())
+            self.assertEqual(len(set(files)), 1, flags)
+        one, four = (json.loads(self.octet(before, "eval", LLAMA, self.dir / "one", "--text", ROOT / "models/text.jsonl",
+                                           "--passages", "2", "--json", "--quiet")) for before in ([], self.before()))
+        for want, got in zip(one, four):
+            self.assertAlmostEqual(want["perplexity"], got["perplexity"], delta=1e-4 * want["perplexity"])
 
 
 @unittest.skipIf(python() is None, "no Ray (scripts/setup --with ray, or OCTET_RAY_PYTHON)")

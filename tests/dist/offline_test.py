@@ -5,7 +5,6 @@ a rank fails.
 """
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -13,30 +12,12 @@ import sys
 import time
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
-from testing import LLAMA, OCTET, QWEN, ROOT, Verbs, octet  # noqa: E402
+from serving import LLAMA, OCTET, QWEN, ROOT, Verbs, below, rank_of
+from testing import CALIB
 
-CALIB = ROOT / "models/calib.jsonl"
 TEXT = ROOT / "models/text.jsonl"
 WEIGHTS = "quant_model_weight_w8a8.safetensors"
 MINDIE = ["--disable_level", "L1", "--anti_method", "m3", "--act_method", "3"]
-
-
-def below(pid):
-    """Processes of our program below `pid`."""
-    found, parents = [], {pid}
-    for _ in range(3):
-        for entry in pathlib.Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                command = (entry / "cmdline").read_bytes().split(b"\0")[0]
-            except OSError:
-                continue
-            if parent in parents and int(entry.name) not in parents:
-                parents.add(int(entry.name))
-                if command.endswith(b"octet"):
-                    found.append(int(entry.name))
-    return sorted(found)
 
 
 class Offline(Verbs):
@@ -107,7 +88,7 @@ class Offline(Verbs):
         for which in 0, 1:
             run = self.begun(*MINDIE, "--tp", "2", "--quiet")
             time.sleep(0.1)
-            ranks = below(run.pid)
+            ranks = sorted((pid for pid in below(run.pid) if rank_of(pid) is not None), key=rank_of)
             self.assertEqual(len(ranks), 2)
             begin = time.monotonic()
             os.kill(ranks[which], signal.SIGKILL)
