@@ -59,6 +59,14 @@ void check_count(size_t asked, const Communicator& ranks, const char* flag) {
         .found(std::to_string(asked));
 }
 
+void explain_end(const JobEnd& end) {
+  if (end.code == 0 || end.code == kSaid || end.said) return;
+  fmt::print(stderr, "octet: error: {}\n",
+             end.code > 128
+                 ? fmt::format("a rank was ended by signal {}", end.code - 128)
+                 : fmt::format("the ranks have ended (the launcher: exit code {})", end.code));
+}
+
 void end_job(MpiJob& job) {
   const Communicator& ranks = job.ranks();
   const bool leads = ranks.rank() == 0;
@@ -88,11 +96,7 @@ void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
     if (count == 1) return work(*solo_communicator());
     note_crowding(count);
     const JobEnd end = Job(count, own_command(), Launcher::kMpirun).run();
-    if (end.code != 0 && !end.said && end.code != kSaid)
-      fmt::print(stderr, "octet: error: {}\n",
-                 end.code > 128
-                     ? fmt::format("a rank was ended by signal {}", end.code - 128)
-                     : fmt::format("the ranks have ended (mpirun: exit code {})", end.code));
+    explain_end(end);
     if (end.code != 0) throw Exit{end.code == 2 || end.code == kInterrupted ? end.code : 1};
     return;
   }

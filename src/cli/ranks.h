@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "src/dist/communicator.h"
+#include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
 
 namespace octet::cli {
@@ -20,6 +21,8 @@ std::vector<std::string> own_command();
 
 // The exit code of a job when octet_ray, or a rank on another host, has told the user.
 inline constexpr int kSaid = 3;
+// Says why a job has ended, unless one of its processes has, or all is well.
+void explain_end(const JobEnd& end);
 // Says so when ranks outnumber this host's cores.
 void note_crowding(size_t ranks);
 // Throws kUsage Error when `asked`, of the option `flag`, is neither 1 nor what the launcher

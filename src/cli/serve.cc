@@ -54,9 +54,7 @@ void run_ranks(const ServeFlags& f) {
     const auto begin = std::chrono::steady_clock::now();
     const JobEnd end = job.run();
     if (end.code == 0) return;
-    if (!end.said && end.code != kSaid)
-      fmt::print(stderr, "octet: error: the ranks have ended (the launcher: exit code {})\n",
-                 end.code);
+    explain_end(end);
     if (!job.has_served()) throw Exit{end.code == 2 ? 2 : 1};  // what ended them would again
     if (!job.pause(std::chrono::seconds(0))) throw Exit{1};
     const auto pause = restarts.next(std::chrono::steady_clock::now() - begin);
@@ -128,9 +126,11 @@ void serve(ServeFlags& f, MpiJob* job) {
     f.server.handle_signals = false;
     f.runtime.on_lost_rank = [&](const std::string& why) {
       lost = true;
-      fmt::print(stderr, "octet: error: {}; the {}\n", why,
-                 f.restart_ranks > 0 ? "ranks end" : "server ends");
-      report_end();
+      if (!job->launcher_explains(kLastAnswers)) {
+        fmt::print(stderr, "octet: error: {}; the {}\n", why,
+                   f.restart_ranks > 0 ? "ranks end" : "server ends");
+        report_end();
+      }
       std::this_thread::sleep_for(kLastAnswers);
       if (running != nullptr) running->stop();
     };

@@ -32,8 +32,9 @@ class Communicator {
   virtual size_t rank() const = 0;
   virtual size_t size() const = 0;
 
-  // Every rank gets the sum over the ranks; int32 exactly (modulo 2^32), floats added in the order
-  // of the ranks, so that all ranks hold the same bits whatever the number of values.
+  // Every rank gets the sum over the ranks; int32 exactly (modulo 2^32), floats added in an order
+  // that the ranks and their hosts decide, so that all ranks hold the same bits whatever the number
+  // of values.
   virtual void sum(std::span<int32_t> values) = 0;
   virtual void sum(std::span<float> values) = 0;
   virtual void maximum(std::span<float> values) = 0;
@@ -75,6 +76,7 @@ class Communicator {
     if (!failure_.empty()) throw RankError(failure_);
   }
   bool failed() const { return !failure_.empty(); }
+  const std::string& failure() const { return failure_; }
 
  protected:
   // The first failure counts.

@@ -11,25 +11,33 @@ extern "C" {
 // A collective that has begun; done() ends it.
 struct OctetMpiRequest;
 
+// Who takes part in a collective.
+enum OctetMpiGroup { kOctetMpiAll, kOctetMpiLeaders };
+
 struct OctetMpi {
   // Joins the job that mpirun (or srun, ...) started. Nonzero when there is none.
   int (*start)(int* rank, int* size);
   // The ranks on this rank's host, and zeroed memory that all of them share (null: none to have).
   int (*host)(int* rank, int* size);
   void* (*share)(size_t bytes);
+  // The first rank of every host. Its number among them, -1 for the others; all get their size.
+  int (*leaders)(int* rank, int* size);
   // All but the second buffer of gather (rank 0 only) are in and out.
-  OctetMpiRequest* (*sum_int32)(int32_t* values, size_t count);
-  OctetMpiRequest* (*maximum_float)(float* values, size_t count);
+  OctetMpiRequest* (*sum_int32)(OctetMpiGroup group, int32_t* values, size_t count);
+  OctetMpiRequest* (*maximum_float)(OctetMpiGroup group, float* values, size_t count);
   // Every rank gets `count` values of each other.
-  OctetMpiRequest* (*all_gather)(const float* mine, size_t count, float* all);
-  // Rank r gets part r of every rank's values, which begins at `cuts`[r] [size + 1].
-  OctetMpiRequest* (*all_to_all)(const float* values, const int* cuts, float* parts);
+  OctetMpiRequest* (*all_gather)(OctetMpiGroup group, const float* mine, size_t count, float* all);
+  // Rank r of the group gets part r of every rank's values, which begins at `cuts`[r] [size + 1].
+  OctetMpiRequest* (*all_to_all)(OctetMpiGroup group, const float* values, const int* cuts,
+                                 float* parts);
   // Part r [cuts] of values, from rank r to all.
-  OctetMpiRequest* (*all_gather_parts)(float* values, const int* cuts);
-  OctetMpiRequest* (*gather_parts)(const float* mine, const int* counts, float* all);
+  OctetMpiRequest* (*all_gather_parts)(OctetMpiGroup group, float* values, const int* cuts);
+  OctetMpiRequest* (*gather_parts)(OctetMpiGroup group, const float* mine, const int* counts,
+                                   float* all);
   // counts[r] bytes of every rank r, one after the other.
-  OctetMpiRequest* (*all_gather_bytes)(const void* mine, const int* counts, void* all);
-  OctetMpiRequest* (*broadcast)(int32_t* values, size_t count);
+  OctetMpiRequest* (*all_gather_bytes)(OctetMpiGroup group, const void* mine, const int* counts,
+                                       void* all);
+  OctetMpiRequest* (*broadcast)(OctetMpiGroup group, int32_t* values, size_t count);
   // 1: ended (the request is gone), 0: not yet, -1: failed.
   int (*done)(OctetMpiRequest* request);
   // Ends all ranks of the job at once.

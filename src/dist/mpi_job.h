@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 
 #include "src/dist/communicator.h"
@@ -33,12 +34,15 @@ class MpiJob {
   size_t rank_on_host() const { return host_rank_; }
   // The launcher ends the job: whoever waits for a rank is to wait no more. Any thread.
   void give_up() { given_up_.store(true, std::memory_order_relaxed); }
+  // Whether the launcher, too, sees within this time what has failed, and tells the user: it knows
+  // which node it was, where this rank saw a connection end. On one host ranks see each other.
+  bool launcher_explains(std::chrono::milliseconds time) const;
   // Ends every rank of the job, this one too.
   [[noreturn]] void abort(int code);
 
  private:
   const OctetMpi* mpi_;
-  size_t host_rank_ = 0, host_size_ = 1;
+  size_t host_rank_ = 0, host_size_ = 1, hosts_ = 1;
   std::atomic<bool> given_up_{false};
   std::unique_ptr<Communicator> ranks_;
 };

@@ -14,6 +14,7 @@
 
 namespace octet {
 
+// y [n] = w [n, k] x [k] + bias [n], the checkpoint's bf16, fp16 or fp32 values as float32.
 struct FloatWeight {
   LinearShape shape{};
   std::vector<float> w;     // [n, k]
@@ -33,6 +34,7 @@ struct InputGroup {
 const std::vector<InputGroup>& input_groups();
 std::vector<std::string> linear_names(int64_t layer, const InputGroup& group);
 
+// Two RMS norms (weights [hidden]) and the seven linears q, k, v, o, gate, up, down.
 struct FloatLayer {
   Norm input_norm, post_norm;
   std::array<FloatWeight, 7> linears;  // by LinearKind
@@ -42,11 +44,14 @@ struct FloatLayer {
   Norm& norm_of(const InputGroup& group);  // the norm that feeds the group
 };
 
+// Throws Error with file and tensor when one is missing, has another shape than
+// config.json says, or holds a value that is NaN or infinite.
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam& team);
-// Linears of one input as one packed float matrix; all or none have a bias.
+// Linears of one input as one packed float matrix [sum of their n, k], their outputs one after the
+// other; all or none have a bias.
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
 
-// Sum over all outputs of w^2, by input channel [k].
+// By input channel [k]: the sum over all outputs of all parts, which have the same k, of w^2.
 std::vector<double> column_squares(const std::vector<const FloatWeight*>& parts, ThreadTeam& team);
 
 // Token ids of sequences of one length [sequences][tokens], which statistics see as one tensor.

@@ -18,7 +18,11 @@
 
 namespace octet {
 
+// How ranges of static inputs are learnt (--act_method): from extremes, a histogram, or by what
+// either loses. docs/quantization.md, "Observers".
 enum class ActMethod { kMinMax = 1, kHistogram = 2, kAuto = 3 };
+// Outlier suppression (--anti_method): m1 SmoothQuant, m2 that with a search, m3 AWQ, m4 iterative
+// smooth, m5 CBQ, m6 flex smooth. docs/quantization.md, "Outlier suppression".
 enum class AntiMethod { kNone, kM1, kM2, kM3, kM4, kM5, kM6 };
 
 // m6: scale = input amplitude ^ alpha / weight amplitude ^ beta.

@@ -18,7 +18,7 @@ struct RoundedWeight {
   std::vector<int64_t> sum;   // [n] row sums of q
 };
 
-// The grid of one row: scale and offset.
+// The grid of one row: a level q stands for (q - offset) * scale.
 struct RowGrid {
   float scale, offset;
   float low;  // the smallest level
@@ -32,6 +32,8 @@ inline float round_to_grid(float w, const RowGrid& g) {
   return std::min(std::max(round_even(w / g.scale + g.offset), g.low), 127.0f);
 }
 
+// w [n, k], finite, every row by its own grid. Scales and offsets are float32; the file may hold
+// them in fewer bits (stored_dtype).
 RoundedWeight round_weight(const std::vector<float>& w, size_t n, size_t k, bool asymmetric,
                            ThreadTeam& team);
 

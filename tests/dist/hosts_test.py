@@ -123,7 +123,7 @@ class ByRay(OverHosts):
     def test_the_tokens_of_one_rank(self):
         server = self.server()
         self.same_tokens(server, server.process.terminate)
-        self.assertTrue(until(lambda: "0.0/4.0 CPU" in self.nodes[0].status(), 10))
+        self.assertTrue(until(lambda: " 0.0/4.0 CPU\n" in self.nodes[0].status(), 15), self.nodes[0].status())
 
     def test_a_rank_on_another_host_is_killed_while_it_streams(self):
         server = self.server()
@@ -134,7 +134,8 @@ class ByRay(OverHosts):
     def test_a_node_is_lost(self):
         server = self.server()
         stream = server.stream()
-        self.ends(server, self.nodes[2].end, self.hosts[2].address, processes=self.of_the_job(), stream=stream)
+        self.ends(server, self.nodes[2].end, self.hosts[2].address, processes=self.of_the_job(), stream=stream,
+                  told="another rank has ended")
 
     def test_the_link_of_a_host_is_cut(self):
         server = self.server()

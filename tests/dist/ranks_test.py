@@ -84,7 +84,7 @@ class Faults(Ranked):
 
     def test_rank_0_killed(self):
         server = Server(self, LLAMA, 2)
-        self.ends(server, lambda: os.kill(server.ranks()[0], signal.SIGKILL), "the ranks have ended")
+        self.ends(server, lambda: os.kill(server.ranks()[0], signal.SIGKILL), "a rank was ended by signal 9")
 
     def test_the_launcher_killed(self):
         server = Server(self, LLAMA, 2)

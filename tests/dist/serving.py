@@ -182,25 +182,27 @@ def error_of(stream):
 
 
 class Ranked(Verbs):
-    def ends(self, server, fault, *words, processes=None, stream=None, limit=10):
-        """The fault ends the server within `limit` seconds: one message that holds all words, exit code 1, an error object for who waits,
-        and nothing left of its processes (`processes`: those that are not below the server's)."""
+    def ends(self, server, fault, *words, processes=None, stream=None, told=None, limit=10):
+        """The fault ends the server within `limit` seconds: one message that holds all words, exit code 1, an error object for
+        who waits (with all words, too, or with `told`), and nothing left of its processes (`processes`: those that are not
+        below the server's)."""
         processes = below(server.pid) + (processes or [])
         files = shared_files(processes)
         begin = time.monotonic()
         fault()
-        seen = []
         if stream:
-            seen.append(error_of(stream))
+            answer = error_of(stream)
         until(lambda: server.process.poll() is not None, 2 * limit)
         took = time.monotonic() - begin
         print(f"{self.id().split('.', 1)[1]}: {took:.1f} s", file=sys.stderr)
         self.assertEqual(server.process.poll(), 1, server.text())
         self.assertLess(took, limit, server.text())
         self.assertEqual(len(server.errors()), 1, server.text())
-        for message in server.errors() + seen:
-            for word in words:
-                self.assertIn(word, message)
+        for word in words:
+            self.assertIn(word, server.errors()[0], server.text())
+        if stream:
+            for word in [told] if told else words:
+                self.assertIn(word, answer)
         self.nothing_left_of(server, processes, files)
 
     def nothing_left_of(self, server, processes, files):

@@ -30,7 +30,8 @@ from ray.util import placement_group, remove_placement_group  # noqa: E402
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy  # noqa: E402
 
 PLACING_SECONDS = 60
-ENDING_SECONDS = 3
+ENDING_SECONDS = 2
+LOOK_SECONDS = 0.3  # a thread that waits for Ray looks so often whether the job is over
 
 
 class Failure(Exception):
@@ -105,11 +106,21 @@ def network_of(address):
     return None
 
 
+def first_of(tasks, over):
+    """The first of the tasks that has ended; None when the job is over before. (Ray ends the program when it is shut
+    down while a thread waits for it.)"""
+    while not over.is_set():
+        ended, _ = ray.wait(tasks, num_returns=1, timeout=LOOK_SECONDS)
+        if ended:
+            return ended[0]
+    return None
+
+
 class Agents:
     """Answers octet_ray.agent: runs commands through the actors of their hosts."""
 
-    def __init__(self, hosts, folder):
-        self.hosts = hosts
+    def __init__(self, hosts, folder, over):
+        self.hosts, self.over, self.threads = hosts, over, []
         self.complaints = {}  # address -> what the daemon there said before it failed
         self.path = str(pathlib.Path(folder) / "agents")
         self.socket = socket.socket(socket.AF_UNIX)
@@ -120,13 +131,17 @@ class Agents:
     def serve(self):
         while True:
             connection, _ = self.socket.accept()
-            threading.Thread(target=self.answer, args=(connection,), daemon=True).start()
+            self.threads.append(threading.Thread(target=self.answer, args=(connection,), daemon=True))
+            self.threads[-1].start()
 
     def answer(self, connection):
         with connection:
             wanted = json.loads(connection.makefile().readline())
+            task = self.hosts[wanted["host"]][0].run.remote(wanted["command"])
+            if first_of([task], self.over) is None:
+                return
             try:
-                code, output = ray.get(self.hosts[wanted["host"]][0].run.remote(wanted["command"]))
+                code, output = ray.get(task)
                 if code != 0 and output.strip():
                     self.complaints[wanted["host"]] = output.strip()
             except ray.exceptions.RayError:  # the actor is gone: its watcher says so
@@ -150,6 +165,8 @@ def mpirun(hosts, agents, cpus, command):
         # A host that is cut off is noticed within seconds, on both sides.
         for name, value in {"time": 2, "intvl": 1, "probes": 3}.items():
             words += ["--mca", f"oob_tcp_keepalive_{name}", str(value)]
+        # Ranks of one host share memory of their own; Open MPI's for it would outlive ranks that are killed.
+        words += ["--mca", "btl", "tcp,self"]
         words += ["--leave-session-attached", "--mca", "plm_rsh_agent", f"{sys.executable} -m octet_ray.agent",
                   "--mca", "plm_rsh_no_tree_spawn", "1"]
         network = network_of(here)
@@ -168,19 +185,21 @@ def end_soon(job):
         job.kill()
 
 
-def watch(hosts, job, lost):
-    """Ends the job when a host's actor ends."""
+def watch(hosts, job, lost, over):
+    """A thread that ends the job when a host's actor ends."""
     here = ray.util.get_node_ip_address()
     waiting = {actor.wait_for_ever.remote(): address for address, (actor, _) in hosts.items()}
 
     def run():
-        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=None)
-        if job.poll() is None:
-            lost.append(waiting[ended[0]])
-            if waiting[ended[0]] == here:
+        ended = first_of(list(waiting), over)
+        if ended is not None and job.poll() is None:
+            lost.append(waiting[ended])
+            if waiting[ended] == here:
                 job.terminate()
             end_soon(job)  # of other hosts it knows: their daemons have ended
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
 
 
 def end_when_said(job):
@@ -197,6 +216,7 @@ def end_when_said(job):
 def run(ranks, command):
     """Exit code of the job."""
     address = os.environ.get("RAY_ADDRESS", "auto")
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # where Ray puts remarks of its own; the job has the descriptor
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
@@ -208,15 +228,19 @@ def run(ranks, command):
         group, cpus = reserve(ranks)
         hosts = hosts_of(group, ranks)
         with tempfile.TemporaryDirectory(prefix="octet-ray-") as folder:
-            agents = Agents(hosts, folder)
+            over = threading.Event()
+            agents = Agents(hosts, folder, over)
             environment = {**os.environ, "OCTET_RAY_AGENT": agents.path, "TMPDIR": folder}
             job = subprocess.Popen(mpirun(hosts, agents, cpus, command), env=environment, stdin=subprocess.DEVNULL)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda got, frame: job.send_signal(got))
             end_when_said(job)
             lost = []
-            watch(hosts, job, lost)
+            watcher = watch(hosts, job, lost, over)
             code = job.wait()
+            over.set()
+            for thread in [watcher, *agents.threads]:
+                thread.join()
             if lost:
                 raise Failure(f"the Ray node {lost[0]} is lost")
             if code != 0:

@@ -14,7 +14,9 @@ struct OctetMpiRequest {
 
 namespace {
 
-MPI_Comm all = MPI_COMM_NULL, on_host = MPI_COMM_NULL;
+MPI_Comm all = MPI_COMM_NULL, on_host = MPI_COMM_NULL, host_leaders = MPI_COMM_NULL;
+
+MPI_Comm of(OctetMpiGroup group) { return group == kOctetMpiAll ? all : host_leaders; }
 
 int size_of(MPI_Comm comm) {
   int size = 0;
@@ -73,6 +75,18 @@ void* share(size_t bytes) {
   return memory;
 }
 
+int leaders(int* rank, int* size) {
+  const bool leads = rank_in(on_host) == 0;
+  if (MPI_Comm_split(all, leads ? 0 : MPI_UNDEFINED, rank_in(all), &host_leaders) != 0) return 1;
+  *rank = -1;
+  if (leads) {
+    MPI_Comm_set_errhandler(host_leaders, MPI_ERRORS_RETURN);
+    *rank = rank_in(host_leaders);
+    *size = size_of(host_leaders);
+  }
+  return MPI_Bcast(size, 1, MPI_INT, 0, on_host);
+}
+
 template <typename Begin>
 OctetMpiRequest* begin(const Begin& call) {
   auto* r = new OctetMpiRequest;
@@ -80,30 +94,32 @@ OctetMpiRequest* begin(const Begin& call) {
   return r;
 }
 
-OctetMpiRequest* sum_int32(int32_t* values, size_t count) {
+OctetMpiRequest* sum_int32(OctetMpiGroup group, int32_t* values, size_t count) {
   return begin([&](OctetMpiRequest& r) {
-    return MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_INT32_T, MPI_SUM, all,
-                          &r.request);
+    return MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_INT32_T, MPI_SUM,
+                          of(group), &r.request);
   });
 }
 
-OctetMpiRequest* maximum_float(float* values, size_t count) {
+OctetMpiRequest* maximum_float(OctetMpiGroup group, float* values, size_t count) {
   return begin([&](OctetMpiRequest& r) {
-    return MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_MAX, all,
-                          &r.request);
+    return MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_MAX,
+                          of(group), &r.request);
   });
 }
 
-OctetMpiRequest* all_gather(const float* mine, size_t count, float* everything) {
+OctetMpiRequest* all_gather(OctetMpiGroup group, const float* mine, size_t count,
+                            float* everything) {
   return begin([&](OctetMpiRequest& r) {
     return MPI_Iallgather(mine, static_cast<int>(count), MPI_FLOAT, everything,
-                          static_cast<int>(count), MPI_FLOAT, all, &r.request);
+                          static_cast<int>(count), MPI_FLOAT, of(group), &r.request);
   });
 }
 
-OctetMpiRequest* all_to_all(const float* values, const int* cuts, float* parts) {
+OctetMpiRequest* all_to_all(OctetMpiGroup group, const float* values, const int* cuts,
+                            float* parts) {
   return begin([&](OctetMpiRequest& r) {
-    const int size = size_of(all), rank = rank_in(all);
+    const int size = size_of(of(group)), rank = rank_in(of(group));
     const int own = cuts[rank + 1] - cuts[rank];
     for (int other = 0; other < size; ++other) {
       r.counts.push_back(cuts[other + 1] - cuts[other]);
@@ -112,50 +128,53 @@ OctetMpiRequest* all_to_all(const float* values, const int* cuts, float* parts) 
       r.more_offsets.push_back(own * other);
     }
     return MPI_Ialltoallv(values, r.counts.data(), r.offsets.data(), MPI_FLOAT, parts,
-                          r.more_counts.data(), r.more_offsets.data(), MPI_FLOAT, all, &r.request);
+                          r.more_counts.data(), r.more_offsets.data(), MPI_FLOAT, of(group),
+                          &r.request);
   });
 }
 
-OctetMpiRequest* all_gather_parts(float* values, const int* cuts) {
+OctetMpiRequest* all_gather_parts(OctetMpiGroup group, float* values, const int* cuts) {
   return begin([&](OctetMpiRequest& r) {
-    for (int other = 0; other < size_of(all); ++other) {
+    for (int other = 0; other < size_of(of(group)); ++other) {
       r.counts.push_back(cuts[other + 1] - cuts[other]);
       r.offsets.push_back(cuts[other]);
     }
     return MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, values, r.counts.data(), r.offsets.data(),
-                           MPI_FLOAT, all, &r.request);
+                           MPI_FLOAT, of(group), &r.request);
   });
 }
 
 // Parts of so many values, one after the other.
-void place(const int* counts, OctetMpiRequest& r) {
+void place(OctetMpiGroup group, const int* counts, OctetMpiRequest& r) {
   int at = 0;
-  for (int other = 0; other < size_of(all); ++other) {
+  for (int other = 0; other < size_of(of(group)); ++other) {
     r.counts.push_back(counts[other]);
     r.offsets.push_back(at);
     at += counts[other];
   }
 }
 
-OctetMpiRequest* all_gather_bytes(const void* mine, const int* counts, void* everything) {
+OctetMpiRequest* all_gather_bytes(OctetMpiGroup group, const void* mine, const int* counts,
+                                  void* everything) {
   return begin([&](OctetMpiRequest& r) {
-    place(counts, r);
-    return MPI_Iallgatherv(mine, counts[rank_in(all)], MPI_BYTE, everything, r.counts.data(),
-                           r.offsets.data(), MPI_BYTE, all, &r.request);
+    place(group, counts, r);
+    return MPI_Iallgatherv(mine, counts[rank_in(of(group))], MPI_BYTE, everything, r.counts.data(),
+                           r.offsets.data(), MPI_BYTE, of(group), &r.request);
   });
 }
 
-OctetMpiRequest* gather_parts(const float* mine, const int* counts, float* everything) {
+OctetMpiRequest* gather_parts(OctetMpiGroup group, const float* mine, const int* counts,
+                              float* everything) {
   return begin([&](OctetMpiRequest& r) {
-    place(counts, r);
-    return MPI_Igatherv(mine, counts[rank_in(all)], MPI_FLOAT, everything, r.counts.data(),
-                        r.offsets.data(), MPI_FLOAT, 0, all, &r.request);
+    place(group, counts, r);
+    return MPI_Igatherv(mine, counts[rank_in(of(group))], MPI_FLOAT, everything, r.counts.data(),
+                        r.offsets.data(), MPI_FLOAT, 0, of(group), &r.request);
   });
 }
 
-OctetMpiRequest* broadcast(int32_t* values, size_t count) {
+OctetMpiRequest* broadcast(OctetMpiGroup group, int32_t* values, size_t count) {
   return begin([&](OctetMpiRequest& r) {
-    return MPI_Ibcast(values, static_cast<int>(count), MPI_INT32_T, 0, all, &r.request);
+    return MPI_Ibcast(values, static_cast<int>(count), MPI_INT32_T, 0, of(group), &r.request);
   });
 }
 
@@ -173,12 +192,20 @@ void finish() { MPI_Finalize(); }
 }  // namespace
 
 extern "C" const OctetMpi* octet_mpi() {
-  static const OctetMpi functions = {start,         host,
-                                     share,         sum_int32,
-                                     maximum_float, all_gather,
-                                     all_to_all,    all_gather_parts,
-                                     gather_parts,  all_gather_bytes,
-                                     broadcast,     done,
-                                     abort_all,     finish};
+  static const OctetMpi functions = {start,
+                                     host,
+                                     share,
+                                     leaders,
+                                     sum_int32,
+                                     maximum_float,
+                                     all_gather,
+                                     all_to_all,
+                                     all_gather_parts,
+                                     gather_parts,
+                                     all_gather_bytes,
+                                     broadcast,
+                                     done,
+                                     abort_all,
+                                     finish};
   return &functions;
 }
