@@ -36,26 +36,22 @@ foreach(kills 8 100)
 endforeach()
 set_tests_properties(resume_8 PROPERTIES LABELS fast TIMEOUT 600)
 set_tests_properties(resume_100 PROPERTIES LABELS slow TIMEOUT 3600)
-# Several ranks of this host: the tokens of one, and faults; at length: ctest -L slow.
+# Several ranks of this host: the tokens of one, and faults; all verbs; and over hosts made of
+# namespaces, skipped where that cannot be.
 if(TARGET octet_mpi)
-  foreach(much "" --thorough)
-    set(name ranks)
-    if(much)
-      set(name ranks_thorough)
-    endif()
-    add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/ranks_test.py
-                                  $<TARGET_FILE:octet> ${much})
-  endforeach()
-  add_test(NAME ranks_offline COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/offline_test.py
-                                      $<TARGET_FILE:octet>)
-  set_tests_properties(ranks_offline PROPERTIES LABELS fast TIMEOUT 600)
-  set_tests_properties(ranks PROPERTIES LABELS fast TIMEOUT 600)
-  set_tests_properties(ranks_thorough PROPERTIES LABELS slow TIMEOUT 3600)
-  # With a real Ray cluster, and over hosts made of namespaces; skipped where that cannot be.
-  foreach(name ray hosts)
+  foreach(name ranks offline)
     add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/${name}_test.py
                                   $<TARGET_FILE:octet>)
-    set_tests_properties(${name} PROPERTIES LABELS slow TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
+    set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
+  endforeach()
+  add_test(NAME hosts_mpirun COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/hosts_test.py
+                                     $<TARGET_FILE:octet> ByMpirun)
+  set_tests_properties(hosts_mpirun PROPERTIES LABELS fast TIMEOUT 600 SKIP_RETURN_CODE 77)
+  # At length, and with a real Ray cluster.
+  foreach(name tokens ray hosts)
+    add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/dist/${name}_test.py
+                                  $<TARGET_FILE:octet>)
+    set_tests_properties(${name} PROPERTIES LABELS slow TIMEOUT 3600 RUN_SERIAL ON SKIP_RETURN_CODE 77)
   endforeach()
 endif()
 # With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI

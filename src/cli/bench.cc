@@ -1,4 +1,5 @@
-// `octet bench`: kernels against the machine's limits, offline throughput, models to measure with.
+// `octet bench`: kernels and sums against the machine's limits, offline throughput, models to
+// measure with.
 #include "src/cli/bench.h"
 
 #include <fmt/format.h>
@@ -116,6 +117,7 @@ void add_bench(CLI::App& app) {
   sub->require_subcommand(1);
   add_bench_kernels(*sub);
   add_bench_offline(*sub);
+  add_bench_sums(*sub);
   add_bench_make_model(*sub);
 }
 

@@ -98,12 +98,14 @@ bool SharedCollectives::begin() {
 template <typename T, typename Add>
 bool SharedCollectives::reduce(std::span<T> values, Add add) {
   constexpr size_t kMost = kSlotBytes / sizeof(T);
+  if (ranks_ == 1) return true;
   for (size_t first = 0; first < values.size(); first += kMost) {
     const std::span<T> piece = values.subspan(first, std::min(kMost, values.size() - first));
     const auto of = [&](size_t r) { return reinterpret_cast<T*>(slot(r)); };
     const auto add_up = [&](size_t from, size_t to, T* out) {
-      std::copy(of(0) + from, of(0) + to, out);
-      for (size_t r = 1; r < ranks_; ++r) {
+      const T *a = of(0) + from, *b = of(1) + from;
+      for (size_t i = 0; i < to - from; ++i) out[i] = add(a[i], b[i]);
+      for (size_t r = 2; r < ranks_; ++r) {
         const T* other = of(r) + from;
         for (size_t i = 0; i < to - from; ++i) out[i] = add(out[i], other[i]);
       }

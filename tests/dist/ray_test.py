@@ -24,8 +24,8 @@ class OnRay(Ranked):
         cls.addClassCleanup(cls.node.end)
         cls.node.wait()
 
-    def server(self, model, ranks):
-        return Server(self, model, ranks, backend="ray", environment=environment(self.folder, self.node.cluster))
+    def server(self, model, ranks, *more):
+        return Server(self, model, ranks, *more, backend="ray", environment=environment(self.folder, self.node.cluster))
 
     def reserved(self, cpus):
         """Whether `ray status` says so; it is some seconds behind."""
@@ -54,6 +54,15 @@ class OnRay(Ranked):
         actors = self.node.actors()
         self.assertEqual(len(actors), 1)
         self.ends(server, lambda: os.kill(actors[0], signal.SIGKILL), "the Ray node", "is lost", processes=actors)
+        self.assertTrue(self.reserved(0), self.node.status())
+
+    def test_an_actor_dies_and_the_ranks_come_back(self):
+        server = self.server(LLAMA, 2, "--restart-ranks")
+        want = server.greedy(PROMPTS[:2], 8)
+        os.kill(self.node.actors()[0], signal.SIGKILL)
+        server.wait_until_ready(times=2)
+        self.assertEqual(server.greedy(PROMPTS[:2], 8), want)
+        self.assertEqual(server.end(), 0, server.text())
         self.assertTrue(self.reserved(0), self.node.status())
 
 

@@ -97,6 +97,12 @@ def shared_files(pids):
     return sorted(found)
 
 
+def mpirun(ranks):
+    """The user's own."""
+    root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    return ["mpirun", *root, "--oversubscribe", "-n", str(ranks)]
+
+
 class Server:
     """`octet serve` with several ranks, by MindIE's command line. `before`: words in front of the command (a launcher, a
     host to enter); `environment`: more of it; `address`: where it can be asked."""
@@ -165,13 +171,13 @@ class Server:
         except OSError:
             return None
 
-    def greedy(self, prompts, tokens):
+    def greedy(self, prompts, tokens, at_once=4):
         """Token ids of the answers; several requests at a time, so that they share steps."""
         def ask(prompt):
             with self.post({"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
                             "return_token_ids": True}) as answer:
                 return json.load(answer)["choices"][0]["token_ids"]
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
             return list(pool.map(ask, prompts))
 
 
