@@ -113,6 +113,11 @@ void run(const Flags& f) {
   if (f.as_json) {
     fmt::print("{}\n", ordered_json({{"ranks", f.ranks},
                                      {"hosts", o.hosts},
+                                     {"host",
+                                      {{"memory", o.host.memory},
+                                       {"int8_ops", o.host.int8_ops},
+                                       {"float_ops", o.host.float_ops},
+                                       {"bytes", o.host.bytes}}},
                                      {"weights_a_rank", cost.weight_bytes()},
                                      {"kv_a_sequence", cost.sequence_bytes()},
                                      {"buffers", cost.buffer_bytes()},

@@ -8,8 +8,8 @@
 namespace octet {
 namespace {
 
-// Of what the machine can do: docs/kernels.md.
-constexpr double kGemm = 0.8, kGemv = 0.9;
+// Of what the machine can do: bench/RESULTS.md.
+constexpr double kGemm = 0.8, kGemv = 1.0;
 // A hand-over between ranks of one host, and what every rank reads of the others' there.
 constexpr double kLocalLatency = 2e-6;
 // Norms, rope, waiting: per layer and step.
@@ -71,17 +71,25 @@ CostModel::CostModel(const ModelFolder& folder, const PlanOptions& options)
 }
 
 double CostModel::all_reduce(double bytes) const {
-  const double p = static_cast<double>(options_.ranks);
   if (options_.ranks == 1) return 0;
-  if (options_.hosts == 1) {
-    // Every rank reads the others' parts from cache or memory, all at once.
-    return kLocalLatency * std::log2(p) + bytes * p / options_.host.memory;
+  double seconds = 0;
+  if (per_host_ > 1) {
+    // Every rank reads the others' parts from cache or memory, all at once; after the network, the
+    // first rank's.
+    const double local = static_cast<double>(per_host_);
+    const double speed = options_.host.memory;
+    seconds += kLocalLatency * std::log2(local) + bytes * local / speed;
+    if (options_.hosts > 1) seconds += kLocalLatency + bytes * (local - 1) / speed;
   }
-  const double bandwidth = options_.network.bandwidth / static_cast<double>(per_host_);
-  const double rounds = std::ceil(std::log2(p));
-  const double doubling = rounds * (options_.network.latency + bytes / bandwidth);
-  const double ring = 2 * (p - 1) * options_.network.latency + 2 * (p - 1) / p * bytes / bandwidth;
-  return std::min(doubling, ring);
+  if (options_.hosts > 1) {
+    // Between the first ranks of the hosts.
+    const double h = static_cast<double>(std::min(options_.hosts, options_.ranks));
+    const double latency = options_.network.latency, bandwidth = options_.network.bandwidth;
+    const double doubling = std::ceil(std::log2(h)) * (latency + bytes / bandwidth);
+    const double ring = 2 * (h - 1) * latency + 2 * (h - 1) / h * bytes / bandwidth;
+    seconds += std::min(doubling, ring);
+  }
+  return seconds;
 }
 
 std::vector<PlanTerm> CostModel::decode(size_t batch) const {
@@ -103,7 +111,12 @@ std::vector<PlanTerm> CostModel::decode(size_t batch) const {
   if (options_.ranks > 1) {
     terms.push_back({"sums over the ranks", 2 * layers * all_reduce(b * hidden * 4)});
     const double latency = options_.hosts == 1 ? kLocalLatency : options_.network.latency;
-    const double speed = options_.hosts == 1 ? options_.host.memory : options_.network.bandwidth;
+    // On several hosts the logits of all but the first pass the network.
+    const double speed =
+        options_.hosts == 1
+            ? options_.host.memory
+            : options_.network.bandwidth * static_cast<double>(options_.ranks) /
+                  static_cast<double>(options_.ranks - std::min(per_host_, options_.ranks - 1));
     terms.push_back({"telling the step, gathering logits",
                      2 * latency + b * static_cast<double>(config_.vocab_size) * 4 / speed});
   }

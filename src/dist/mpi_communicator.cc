@@ -113,7 +113,7 @@ bool MpiCommunicator::wait(OctetMpiRequest* request, bool patient) {
       fail("the connection to another rank is lost");
       return false;
     }
-    if (turn < 200) continue;
+    if (turn < 20) continue;
     if (given_up_.load(std::memory_order_relaxed)) {
       fail("the launcher ends the job: another rank has ended, or it was told to");
       return false;

@@ -466,8 +466,10 @@ class Others(Verbs):
         self.assertIn("decode", self.good("bench", "offline", LLAMA, "--prompt", 8, "--output", 4, "--repeat", 1))
         plan = json.loads(self.good("plan", LLAMA, "--tp", 3, "--hosts", 2, "--host", "100,1000,500,64", "--network", "1,20", "--json"))
         self.assertEqual((plan["ranks"], plan["hosts"]), (3, 2))
-        # Two sums a layer and step between hosts, each two messages one after the other, 192 floats.
-        self.assertAlmostEqual(plan["decode_seconds"]["sums over the ranks"], 2 * 6 * 2 * (20e-6 + 768 / 0.5e9))
+        # Two sums a layer, of 192 floats: on a host of two ranks, between two hosts, on the host again.
+        seconds = (2e-6 + 768 * 2 / 100e9) + (20e-6 + 768 / 1e9) + (2e-6 + 768 / 100e9)
+        self.assertAlmostEqual(plan["decode_seconds"]["sums over the ranks"], 2 * 6 * seconds)
+        self.assertEqual(plan["host"]["memory"], 100e9)
         self.assertIn("measured here", self.good("plan", "--model", LLAMA))
         for flag in "--network", "--host":
             self.bad(2, [flag, "1;2"], "plan", LLAMA, flag, "1;2")
