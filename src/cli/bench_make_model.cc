@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <memory>
 #include <random>
@@ -15,55 +14,10 @@
 #include "src/checkpoint/quant_tensors.h"
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/cli/bench.h"
+#include "src/cli/shapes.h"
 
 namespace octet::cli {
 namespace {
-
-struct NamedShape {
-  const char* name;
-  const char* family;  // config.json's model_type
-  int64_t hidden, intermediate, layers, heads, kv_heads, vocab;
-  bool tied;
-  double theta;
-};
-constexpr std::array<NamedShape, 7> kShapes = {{
-    {"qwen2.5-0.5b", "qwen2", 896, 4864, 24, 14, 2, 151936, true, 1e6},
-    {"qwen2.5-1.5b", "qwen2", 1536, 8960, 28, 12, 2, 151936, true, 1e6},
-    {"qwen2.5-7b", "qwen2", 3584, 18944, 28, 28, 4, 152064, false, 1e6},
-    {"llama-3.2-1b", "llama", 2048, 8192, 16, 32, 8, 128256, true, 5e5},
-    {"llama-2-70b", "llama", 8192, 28672, 80, 64, 8, 32000, false, 1e4},
-    {"llama-3.1-8b", "llama", 4096, 14336, 32, 32, 8, 128256, false, 5e5},
-    {"llama-3.1-70b", "llama", 8192, 28672, 80, 64, 8, 128256, false, 5e5},
-}};
-
-const NamedShape& find_shape(const std::string& name) {
-  std::string known;
-  for (const NamedShape& s : kShapes) {
-    if (name == s.name) return s;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", s.name);
-  }
-  throw Error("unknown shape", ErrorKind::kUsage).field("--shape").expected(known).found(name);
-}
-
-ordered_json config_of(const NamedShape& s, int64_t layers) {
-  ordered_json c;
-  c["architectures"] = {std::string(s.family) == "qwen2" ? "Qwen2ForCausalLM" : "LlamaForCausalLM"};
-  c["model_type"] = s.family;
-  c["hidden_size"] = s.hidden;
-  c["intermediate_size"] = s.intermediate;
-  c["num_hidden_layers"] = layers;
-  c["num_attention_heads"] = s.heads;
-  c["num_key_value_heads"] = s.kv_heads;
-  c["vocab_size"] = s.vocab;
-  c["max_position_embeddings"] = 32768;
-  c["rms_norm_eps"] = 1e-6;
-  c["rope_theta"] = s.theta;
-  c["hidden_act"] = "silu";
-  c["tie_word_embeddings"] = s.tied;
-  c["torch_dtype"] = "bfloat16";
-  c["eos_token_id"] = 2;
-  return c;
-}
 
 // What is written: the type of the linears in the layers, and whether pages are to be int8.
 struct Kind {
@@ -159,16 +113,6 @@ void write_values(SafetensorsWriter& writer, const TensorSpec& spec, const Model
   writer.write(spec.name, normal_values<bf16>(count, deviation, random, to_bf16));
 }
 
-Kind kind_of(const std::string& type, bool int8_kv) {
-  const auto scheme = parse_scheme(type);
-  if (!scheme)
-    throw Error("unknown type", ErrorKind::kUsage)
-        .field("--type")
-        .expected("FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX or W8A16")
-        .found(type);
-  return {*scheme, int8_kv};
-}
-
 struct Flags {
   std::string shape, out, type = "FLOAT";
   int64_t layers = 0;
@@ -176,12 +120,9 @@ struct Flags {
 };
 
 void run(const Flags& f) {
-  const NamedShape& shape = find_shape(f.shape);
-  if (f.layers < 0 || f.layers > shape.layers)
-    throw usage_error(fmt::format("--layers: expected 0 (all) to {}", shape.layers));
-  const ordered_json config = config_of(shape, f.layers > 0 ? f.layers : shape.layers);
+  const ordered_json config = shape_config(f.shape, f.layers);
   const ModelConfig parsed = ModelConfig::parse(config, "config.json");
-  const Kind kind = kind_of(f.type, f.int8_kv);
+  const Kind kind = {scheme_of_flag(f.type), f.int8_kv};
   DescriptionBuilder description(f.type);
   if (kind.int8_kv)
     for (const char* key : {"kv_cache_type", "kv_quant_type"}) description.add(key, "C8");
@@ -209,10 +150,7 @@ void run(const Flags& f) {
 void add_bench_make_model(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("make-model", "random weights in a known model's shape");
   auto f = std::make_shared<Flags>();
-  std::string names;
-  for (const NamedShape& s : kShapes)
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", s.name);
-  sub->add_option("--shape", f->shape, names)->required();
+  sub->add_option("--shape", f->shape, shape_names())->required();
   sub->add_option("--out", f->out, "the folder to write")->required();
   sub->add_option("--layers", f->layers, "fewer layers than the model has");
   sub->add_option("--type", f->type, "of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")

@@ -6,7 +6,9 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/checkpoint/model_folder.h"
 #include "src/cli/bench.h"
+#include "src/cli/shapes.h"
 #include "src/dist/cost_model.h"
 #include "src/kernels/kernels.h"
 #include "src/machine/memory.h"
@@ -17,7 +19,7 @@ namespace octet::cli {
 namespace {
 
 struct Flags {
-  std::string model, network, host;
+  std::string model, shape, type = "W8A8", network, host;
   size_t hosts = 1, ranks = 1, context = 2048, batch = 1, chunk = 512;
   bool int8_kv = false, as_json = false;
 };
@@ -87,14 +89,34 @@ void print_terms(const std::string& title, const std::vector<PlanTerm>& terms) {
   fmt::print("{}\n", format_table(rows, {false, true}));
 }
 
+// What is planned: a folder's model, or a known shape with all linears of its layers of one type.
+struct Model {
+  ModelConfig config;
+  CostModel::SchemeOf scheme;
+  bool int8_kv = false;
+};
+
+Model model_of(const Flags& f) {
+  if (f.model.empty() == f.shape.empty()) throw usage_error("octet plan: --model or --shape");
+  if (!f.shape.empty()) {
+    const Scheme scheme = scheme_of_flag(f.type);
+    return {
+        ModelConfig::parse(shape_config(f.shape), "config.json"),
+        [scheme](const std::string& name) { return name == "lm_head" ? Scheme::kFloat : scheme; }};
+  }
+  const auto folder = std::make_shared<const ModelFolder>(f.model);
+  return {folder->config(), [folder](const std::string& name) { return folder->scheme(name); },
+          folder->int8_kv()};
+}
+
 void run(const Flags& f) {
-  const ModelFolder folder(f.model);
+  const Model model = model_of(f);
   PlanOptions o;
   o.ranks = f.ranks;
   o.hosts = std::min(f.hosts, f.ranks);
   o.context = f.context;
   o.chunk = f.chunk;
-  o.kv_element = f.int8_kv || folder.int8_kv() ? 1 : 2;
+  o.kv_element = f.int8_kv || model.int8_kv ? 1 : 2;
   if (f.host.empty()) {
     o.host = measure_host();
   } else {
@@ -106,7 +128,7 @@ void run(const Flags& f) {
     const auto v = numbers(f.network, 2, "--network", "GB/s,us: 1.25,50");
     o.network = {v[0] * 1e9, v[1] * 1e-6};
   }
-  const CostModel cost(folder, o);
+  const CostModel cost(model.config, model.scheme, o);
   const auto decode = cost.decode(f.batch), prefill = cost.prefill();
   const double prefill_speed = static_cast<double>(f.chunk) / total(prefill);
   const double decode_speed = static_cast<double>(f.batch) / total(decode);
@@ -153,7 +175,11 @@ void run(const Flags& f) {
 void add_plan(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("plan", "predicts speed and memory on many hosts");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--model,MODEL", f->model, "folder of the checkpoint")->required();
+  sub->add_option("--model,MODEL", f->model, "folder of the checkpoint");
+  sub->add_option("--shape", f->shape, "in place of a checkpoint: " + shape_names());
+  sub->add_option("--type", f->type,
+                  "with --shape, of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")
+      ->capture_default_str();
   sub->add_option("--hosts", f->hosts, "hosts")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();

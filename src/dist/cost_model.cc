@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "src/base/checked.h"
+#include "src/checkpoint/model_folder.h"
 
 namespace octet {
 namespace {
@@ -39,8 +40,8 @@ double columns_of(const Shard& s, const ModelConfig& c, LinearKind kind, uint64_
 
 }  // namespace
 
-CostModel::CostModel(const ModelFolder& folder, const PlanOptions& options)
-    : options_(options), config_(folder.config()) {
+CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const PlanOptions& options)
+    : options_(options), config_(config) {
   per_host_ = (options_.ranks + options_.hosts - 1) / options_.hosts;
   const double element = static_cast<double>(dtype_size(config_.dtype));
   for (size_t rank = 0; rank < options_.ranks; ++rank) {
@@ -51,11 +52,11 @@ CostModel::CostModel(const ModelFolder& folder, const PlanOptions& options)
         const LinearShape shape = linear_shape(config_, kind);
         const double elements =
             rows_of(shard, config_, kind, shape.n) * columns_of(shard, config_, kind, shape.k);
-        (folder.scheme(linear_name(layer, kind)) == Scheme::kFloat ? floats : int8) += elements;
+        (scheme(linear_name(layer, kind)) == Scheme::kFloat ? floats : int8) += elements;
       }
     const double head =
         static_cast<double>(shard.vocab.size()) * static_cast<double>(config_.hidden_size);
-    (folder.scheme("lm_head") == Scheme::kFloat ? floats : int8) += head;
+    (scheme("lm_head") == Scheme::kFloat ? floats : int8) += head;
     const double bytes = int8 + floats * element;
     if (bytes < static_cast<double>(weights_)) continue;
     weights_ = static_cast<uint64_t>(bytes);

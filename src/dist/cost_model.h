@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/model_config.h"
+#include "src/checkpoint/quant_description.h"
 #include "src/dist/shard.h"
 
 namespace octet {
@@ -41,8 +43,10 @@ struct PlanTerm {
 
 class CostModel {
  public:
+  // The type of a linear, by its full name.
+  using SchemeOf = std::function<Scheme(const std::string& name)>;
   // Throws Error for a model that cannot be divided so.
-  CostModel(const ModelFolder& folder, const PlanOptions& options);
+  CostModel(const ModelConfig& config, const SchemeOf& scheme, const PlanOptions& options);
 
   size_t ranks_per_host() const { return per_host_; }
   // One token for each of `batch` sequences of options.context tokens.

@@ -471,6 +471,11 @@ class Others(Verbs):
         self.assertAlmostEqual(plan["decode_seconds"]["sums over the ranks"], 2 * 6 * seconds)
         self.assertEqual(plan["host"]["memory"], 100e9)
         self.assertIn("measured here", self.good("plan", "--model", LLAMA))
+        large = json.loads(self.good("plan", "--shape", "llama-2-70b", "--host", "100,1000,500,64", "--json"))
+        linears = 80 * 8192 * (2 * 8192 + 2 * 1024 + 3 * 28672)
+        self.assertEqual(large["weights_a_rank"], linears + 2 * 32000 * 8192)
+        self.bad(2, "--shape", "plan")
+        self.bad(2, "llama-2-70b", "plan", "--shape", "llama-2")
         for flag in "--network", "--host":
             self.bad(2, [flag, "1;2"], "plan", LLAMA, flag, "1;2")
         self.bad(2, "1 to 6", "plan", LLAMA, "--tp", 7)

@@ -1,0 +1,81 @@
+#include "src/cli/shapes.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "src/base/error.h"
+#include "src/cli/cli.h"
+
+namespace octet::cli {
+namespace {
+
+struct NamedShape {
+  const char* name;
+  const char* family;  // config.json's model_type
+  int64_t hidden, intermediate, layers, heads, kv_heads, vocab;
+  bool tied;
+  double theta;
+};
+constexpr std::array<NamedShape, 7> kShapes = {{
+    {"qwen2.5-0.5b", "qwen2", 896, 4864, 24, 14, 2, 151936, true, 1e6},
+    {"qwen2.5-1.5b", "qwen2", 1536, 8960, 28, 12, 2, 151936, true, 1e6},
+    {"qwen2.5-7b", "qwen2", 3584, 18944, 28, 28, 4, 152064, false, 1e6},
+    {"llama-3.2-1b", "llama", 2048, 8192, 16, 32, 8, 128256, true, 5e5},
+    {"llama-2-70b", "llama", 8192, 28672, 80, 64, 8, 32000, false, 1e4},
+    {"llama-3.1-8b", "llama", 4096, 14336, 32, 32, 8, 128256, false, 5e5},
+    {"llama-3.1-70b", "llama", 8192, 28672, 80, 64, 8, 128256, false, 5e5},
+}};
+
+const NamedShape& find_shape(const std::string& name) {
+  for (const NamedShape& s : kShapes)
+    if (name == s.name) return s;
+  throw Error("unknown shape", ErrorKind::kUsage)
+      .field("--shape")
+      .expected(shape_names())
+      .found(name);
+}
+
+}  // namespace
+
+std::string shape_names() {
+  std::string names;
+  for (const NamedShape& s : kShapes)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", s.name);
+  return names;
+}
+
+ordered_json shape_config(const std::string& name, int64_t layers) {
+  const NamedShape& s = find_shape(name);
+  if (layers < 0 || layers > s.layers)
+    throw usage_error(fmt::format("--layers: expected 0 (all) to {}", s.layers));
+  ordered_json c;
+  c["architectures"] = {std::string(s.family) == "qwen2" ? "Qwen2ForCausalLM" : "LlamaForCausalLM"};
+  c["model_type"] = s.family;
+  c["hidden_size"] = s.hidden;
+  c["intermediate_size"] = s.intermediate;
+  c["num_hidden_layers"] = layers > 0 ? layers : s.layers;
+  c["num_attention_heads"] = s.heads;
+  c["num_key_value_heads"] = s.kv_heads;
+  c["vocab_size"] = s.vocab;
+  c["max_position_embeddings"] = 32768;
+  c["rms_norm_eps"] = 1e-6;
+  c["rope_theta"] = s.theta;
+  c["hidden_act"] = "silu";
+  c["tie_word_embeddings"] = s.tied;
+  c["torch_dtype"] = "bfloat16";
+  c["eos_token_id"] = 2;
+  return c;
+}
+
+Scheme scheme_of_flag(const std::string& type) {
+  const auto scheme = parse_scheme(type);
+  if (!scheme)
+    throw Error("unknown type", ErrorKind::kUsage)
+        .field("--type")
+        .expected("FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX or W8A16")
+        .found(type);
+  return *scheme;
+}
+
+}  // namespace octet::cli
