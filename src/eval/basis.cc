@@ -5,8 +5,10 @@
 #include <cstring>
 
 #include "src/base/checked.h"
+#include "src/base/file.h"
 #include "src/eval/tensor_rows.h"
 #include "src/model/weights.h"
+#include "src/quant/practice.h"
 #include "src/quant/recipe.h"
 
 namespace octet {
@@ -57,6 +59,12 @@ Basis::Basis(const ModelFolder& reference, const ModelFolder& model) {
     if (const auto* step = recipe.find<RotateValues>())
       values_.emplace(as_size(a.head_dim), step->seed);
     if (recipe.find<EqualizeValues>()) of_values_ = Freedom::kScaleAndMean;
+  }
+  if (const fs::path file = model.path() / "octet_practice.yaml"; fs::exists(file)) {
+    const QuantizeOptions o = parse_practice(read_text(file), file.string(), a).options;
+    if (o.rotations.residual) residual_.emplace(as_size(a.hidden_size), *o.rotations.residual);
+    if (o.rotations.values) values_.emplace(as_size(a.head_dim), *o.rotations.values);
+    if (o.key_smooth) of_keys_ = Freedom::kScale;
   }
   states_known_ = states_agree(reference, model);
   values_known_ = states_known_ && (residual_ || values_ || values_agree(reference, model));

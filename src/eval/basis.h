@@ -14,8 +14,8 @@ namespace octet {
 // One pair of folders.
 class Basis {
  public:
-  // Learns what it can from the two folders: the rotations that octet_recipe.yaml names, the norms'
-  // weights, repeated gate rows; and whether embeddings and o_proj agree after that.
+  // Learns what it can from the two folders: the rotations that octet_recipe.yaml or
+  // octet_practice.yaml names, the norms' weights, repeated gate rows; and whether embeddings and o_proj agree after that.
   Basis(const ModelFolder& reference, const ModelFolder& model);
 
   // Brings one row of each to common channels, in place; false when no relation is known.
@@ -33,6 +33,7 @@ class Basis {
   }
   Freedom freedom(LinearKind output) const {
     if (output == LinearKind::kV) return of_values_;
+    if (output == LinearKind::kQ || output == LinearKind::kK) return of_keys_;
     return output == LinearKind::kUp ? Freedom::kScale : Freedom::kNone;
   }
 
@@ -47,6 +48,7 @@ class Basis {
 
   std::optional<Rotation> residual_, values_;
   bool states_known_ = false, values_known_ = false;
+  Freedom of_keys_ = Freedom::kNone;
   Freedom of_values_ = Freedom::kScale;
   std::vector<NormPair> before_qkv_, before_gate_;  // by layer
   std::vector<std::vector<size_t>> channel_of_;     // by layer: [intermediate], or empty

@@ -106,6 +106,11 @@ class Quant(unittest.TestCase):
             self.assertEqual(types["kv_cache_type"], "C8")
             self.assertFalse(json.loads((self.out / "config.json").read_text())["tie_word_embeddings"])  # rotated
             self.assertNotIn("built-in", run.stderr)  # the dataset stands beside the file
+            # What a rotation and moved scales do to values inside is known, so each linear can be compared.
+            layers = json.loads(self.octet("eval", model, self.out, "--text", ROOT / "models/text.jsonl", "--passages", 3, "--layers",
+                                           "--json", "--quiet").stdout)[1]["layers"]
+            self.assertEqual(len(layers), 7 * json.loads((model / "config.json").read_text())["num_hidden_layers"])
+            self.assertGreater(min(l[side] for l in layers for side in ("input", "output")), 15)
         for smooth in "smooth_quant", "iter_smooth":
             self.good(*self.practice(f"    - type: {smooth}\n{STATIC}"), "--calib_file", self.dir / "calib.jsonl")
 
