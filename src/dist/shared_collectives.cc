@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 
 namespace octet {
 namespace {
@@ -161,14 +160,15 @@ bool SharedCollectives::gather(std::span<const float> mine, std::span<const size
       return counts[r] > first ? std::min(kMost, counts[r] - first) : 0;
     };
     if (!begin()) return false;
-    if (rank_ != 0) std::memcpy(slot(rank_), mine.data() + first, share(rank_) * sizeof(float));
+    if (rank_ != 0)
+      std::copy_n(mine.data() + first, share(rank_), reinterpret_cast<float*>(slot(rank_)));
     post(segment(rank_).posted);
     if (rank_ != 0) continue;
     float* out = all.data();
     for (size_t r = 0; r < ranks_; out += counts[r++]) {
       if (r != 0 && !await(r, &Segment::posted, operation_)) return false;
-      const void* from = r == 0 ? static_cast<const void*>(mine.data() + first) : slot(r);
-      std::memcpy(out + first, from, share(r) * sizeof(float));
+      const float* from = r == 0 ? mine.data() + first : reinterpret_cast<const float*>(slot(r));
+      std::copy_n(from, share(r), out + first);
     }
   }
   return true;
@@ -206,15 +206,16 @@ bool SharedCollectives::meet() {
 }
 
 bool SharedCollectives::broadcast(std::vector<int32_t>& message) {
+  // In rank 0's slot: how many values are left, and those of them that pass now.
   constexpr size_t kMost = kSlotBytes / sizeof(int32_t) - 1;
   size_t left = message.size(), first = 0;
   do {
     if (rank_ == 0) {
       if (!begin()) return false;
       const size_t count = std::min(kMost, left);
-      const int32_t total = static_cast<int32_t>(left);
-      std::memcpy(slot(0), &total, sizeof(total));
-      std::memcpy(slot(0) + sizeof(total), message.data() + first, count * sizeof(int32_t));
+      int32_t* values = reinterpret_cast<int32_t*>(slot(0));
+      values[0] = static_cast<int32_t>(left);
+      std::copy_n(message.data() + first, count, values + 1);
       post(segment(0).posted);
       first += count;
       left -= count;
@@ -222,13 +223,13 @@ bool SharedCollectives::broadcast(std::vector<int32_t>& message) {
       ++operation_;
       post(segment(rank_).posted);
       if (!await(0, &Segment::posted, operation_, first == 0)) return false;
-      int32_t total = 0;
-      std::memcpy(&total, slot(0), sizeof(total));
-      const size_t count = std::min(kMost, static_cast<size_t>(total));
+      const int32_t* values = reinterpret_cast<const int32_t*>(slot(0));
+      left = static_cast<size_t>(values[0]);
+      const size_t count = std::min(kMost, left);
       message.resize(first + count);
-      std::memcpy(message.data() + first, slot(0) + sizeof(total), count * sizeof(int32_t));
+      std::copy_n(values + 1, count, message.data() + first);
       first += count;
-      left = static_cast<size_t>(total) - count;
+      left -= count;
     }
   } while (left > 0);
   return true;
