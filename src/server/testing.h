@@ -260,7 +260,7 @@ class ServerTest : public ::testing::Test {
     return -1;
   }
   void wait_until(const std::function<bool()>& condition) {
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < 3000; ++i) {  // a minute: what the sanitizers watch is slow
       if (condition()) return;
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
