@@ -15,10 +15,11 @@ function(octet_level name)
   set_property(GLOBAL APPEND PROPERTY OCTET_LEVELS ${name})
 endfunction()
 
-# octet_kernel_isa(<set> <flags>): src/kernels/<set>/*.cc compiled with the flags of one instruction
-# set, in a namespace of its own. Nothing else in the program gets those flags, and these files
-# include no header with inline code that others share (docs/kernels.md). -Wno-…uninitialized:
-# g++ 12 takes the deliberately undefined operands in its own intrinsics headers for mistakes.
+# octet_kernel_isa(<set> <flags> [<target>]): src/kernels/<set>/*.cc, a part of octet_kernels or of
+# the target, compiled with the flags of one instruction set, in a namespace of its own. Nothing
+# else in the program gets those flags, and these files include no header with inline code that
+# others share (docs/kernels.md). -Wno-…uninitialized: g++ 12 takes the deliberately undefined
+# operands in its own intrinsics headers for mistakes.
 function(octet_kernel_isa set flags)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/${set}/*.cc)
   if(NOT sources)
@@ -30,7 +31,11 @@ function(octet_kernel_isa set flags)
                          -Wno-uninitialized -O3
                          -ffp-contract=off
                          -fno-math-errno -fno-trapping-math ${flags})
-  target_link_libraries(octet_kernels PUBLIC $<TARGET_OBJECTS:octet_kernels_${set}>)
+  if(ARGC GREATER 2)
+    target_link_libraries(${ARGV2} PRIVATE $<TARGET_OBJECTS:octet_kernels_${set}>)
+  else()
+    target_link_libraries(octet_kernels PUBLIC $<TARGET_OBJECTS:octet_kernels_${set}>)
+  endif()
 endfunction()
 
 # octet_embed(<target> <file> <symbol>): the file's bytes, zero-terminated, as

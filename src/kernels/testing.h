@@ -16,9 +16,15 @@
 
 namespace octet::kernels {
 
+namespace avx512_emulated {
+// That of avx512 with its instructions emulated, for which it needs AVX2.
+const KernelTable& emulated_table() noexcept;
+}  // namespace avx512_emulated
+
 inline std::vector<const KernelTable*> tables() {
   std::vector<const KernelTable*> out;
   for (Isa isa : supported_isas()) out.push_back(table_named(isa_name(isa).c_str()));
+  if (table_named("avx2") != nullptr) out.push_back(&avx512_emulated::emulated_table());
   return out;
 }
 

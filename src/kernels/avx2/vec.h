@@ -60,5 +60,7 @@ static inline float maximum(V v) {
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+// Makes the optimizer believe that v is used and has changed.
+static inline void keep(V& v) { __asm__ volatile("" : "+x"(v)); }
 
 }  // namespace octet::kernels::avx2

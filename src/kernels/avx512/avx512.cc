@@ -110,7 +110,7 @@ double int8_peak(size_t steps) {
 #pragma GCC unroll 12
     for (size_t j = 0; j < 12; ++j) c[j] = _mm512_dpbusd_epi32(c[j], a, b);
 #pragma GCC unroll 12
-    for (size_t j = 0; j < 12; ++j) __asm__ volatile("" : "+x"(c[j]));
+    for (size_t j = 0; j < 12; ++j) keep(c[j]);
   }
   __m512i total = _mm512_setzero_si512();
 #pragma GCC unroll 12

@@ -6,6 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#ifndef OCTET_REGISTER
+#define OCTET_REGISTER "x"  // emulated ones (../emulated/) lie in memory
+#endif
+
 namespace octet::kernels::avx512 {
 
 using V = __m512;
@@ -51,5 +55,10 @@ static inline V scale_by_pow2(V a, V n) {
 static inline float first_lane(V v) { return _mm512_cvtss_f32(v); }
 static inline float sum(V v) { return _mm512_reduce_add_ps(v); }
 static inline float maximum(V v) { return _mm512_reduce_max_ps(v); }
+// Makes the optimizer believe that v is used and has changed.
+template <typename T>
+static inline void keep(T& v) {
+  __asm__ volatile("" : "+" OCTET_REGISTER(v));
+}
 
 }  // namespace octet::kernels::avx512

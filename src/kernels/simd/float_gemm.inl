@@ -130,7 +130,7 @@ static double float_peak(size_t steps) {
 #pragma GCC unroll 12
     for (size_t j = 0; j < 12; ++j) c[j] = fma(c[j], a, b);
 #pragma GCC unroll 12
-    for (size_t j = 0; j < 12; ++j) __asm__ volatile("" : "+x"(c[j]));
+    for (size_t j = 0; j < 12; ++j) keep(c[j]);
   }
   V total = zero();
 #pragma GCC unroll 12

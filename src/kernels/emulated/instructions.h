@@ -1,0 +1,191 @@
+// The instructions that avx512.cc uses, written out lane by lane in the language (Intel's
+// intrinsics guide says what each does): for testing the set on machines that lack it. Include
+// after <immintrin.h>, whose types these share.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace octet::kernels::emulated {
+
+template <typename To, typename From>
+static inline To bits(From v) {
+  static_assert(sizeof(To) == sizeof(From));
+  To out;
+  std::memcpy(&out, &v, sizeof(out));
+  return out;
+}
+
+struct Ints {
+  int32_t of[16];
+};
+struct Words {
+  uint16_t of[16];
+};
+struct Bytes {
+  uint8_t of[64];
+};
+struct Small {
+  int8_t of[16];
+};
+struct Floats {
+  float of[16];
+};
+
+template <typename Out, typename To, typename F>
+static inline Out lanes(F f) {
+  To to;
+  for (size_t i = 0; i < 16; ++i) to.of[i] = f(i);
+  return bits<Out>(to);
+}
+template <typename F>
+static inline __m512 floats(F f) {
+  return lanes<__m512, Floats>(f);
+}
+template <typename F>
+static inline __m512i ints(F f) {
+  return lanes<__m512i, Ints>(f);
+}
+
+// [16] to [8], [4], [2], 1: halves of the vector with each other.
+template <typename T, typename Op>
+static inline T reduce(T* of, Op op) {
+  for (size_t n = 8; n > 0; n /= 2)
+    for (size_t i = 0; i < n; ++i) of[i] = op(of[i], of[i + n]);
+  return of[0];
+}
+
+static inline __m512 set1_ps(float v) {
+  return floats([&](size_t) { return v; });
+}
+static inline __m512i set1_epi32(int32_t v) {
+  return ints([&](size_t) { return v; });
+}
+static inline __m512i set1_epi8(int8_t v) {
+  Bytes b;
+  std::memset(b.of, v, sizeof(b));
+  return bits<__m512i>(b);
+}
+static inline __m512 loadu_ps(const void* p) {
+  Floats f;
+  std::memcpy(&f, p, sizeof(f));
+  return bits<__m512>(f);
+}
+static inline __m512i loadu_si512(const void* p) { return bits<__m512i>(loadu_ps(p)); }
+static inline void storeu_ps(void* p, __m512 v) { std::memcpy(p, &v, sizeof(v)); }
+static inline __m512 maskz_loadu_ps(__mmask16 mask, const float* p) {
+  return floats([&](size_t i) { return (mask >> i & 1) != 0 ? p[i] : 0.0f; });
+}
+static inline void mask_storeu_ps(float* p, __mmask16 mask, __m512 v) {
+  const Floats f = bits<Floats>(v);
+  for (size_t i = 0; i < 16; ++i)
+    if ((mask >> i & 1) != 0) p[i] = f.of[i];
+}
+static inline void mask_storeu_epi8(void* p, __mmask16 mask, __m128i v) {
+  const Small s = bits<Small>(v);
+  for (size_t i = 0; i < 16; ++i)
+    if ((mask >> i & 1) != 0) static_cast<int8_t*>(p)[i] = s.of[i];
+}
+
+template <typename Op>
+static inline __m512 with(__m512 a, __m512 b, Op op) {
+  const Floats x = bits<Floats>(a), y = bits<Floats>(b);
+  return floats([&](size_t i) { return op(x.of[i], y.of[i]); });
+}
+static inline __m512 add_ps(__m512 a, __m512 b) {
+  return with(a, b, [](float x, float y) { return x + y; });
+}
+static inline __m512 sub_ps(__m512 a, __m512 b) {
+  return with(a, b, [](float x, float y) { return x - y; });
+}
+static inline __m512 mul_ps(__m512 a, __m512 b) {
+  return with(a, b, [](float x, float y) { return x * y; });
+}
+static inline __m512 div_ps(__m512 a, __m512 b) {
+  return with(a, b, [](float x, float y) { return x / y; });
+}
+// The second operand when one is NaN.
+static inline __m512 max_ps(__m512 a, __m512 b) {
+  return with(a, b, [](float x, float y) { return x > y ? x : y; });
+}
+static inline __m512 min_ps(__m512 a, __m512 b) {
+  return with(a, b, [](float x, float y) { return x < y ? x : y; });
+}
+static inline __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) {
+  const Floats x = bits<Floats>(a), y = bits<Floats>(b), z = bits<Floats>(c);
+  return floats([&](size_t i) { return std::fma(x.of[i], y.of[i], z.of[i]); });
+}
+static inline __m512 nearest_ps(__m512 a) {
+  const Floats x = bits<Floats>(a);
+  return floats([&](size_t i) { return std::nearbyint(x.of[i]); });
+}
+static inline float reduce_add_ps(__m512 v) {
+  Floats f = bits<Floats>(v);
+  return reduce(f.of, [](float a, float b) { return a + b; });
+}
+static inline float reduce_max_ps(__m512 v) {
+  Floats f = bits<Floats>(v);
+  return reduce(f.of, [](float a, float b) { return a > b ? a : b; });
+}
+static inline int32_t reduce_add_epi32(__m512i v) {
+  Ints n = bits<Ints>(v);
+  return reduce(n.of, [](int32_t a, int32_t b) {
+    return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+  });
+}
+
+static inline __m512i add_epi32(__m512i a, __m512i b) {
+  const Ints x = bits<Ints>(a), y = bits<Ints>(b);
+  return ints([&](size_t i) {
+    return static_cast<int32_t>(static_cast<uint32_t>(x.of[i]) + static_cast<uint32_t>(y.of[i]));
+  });
+}
+static inline __m512i slli_epi32(__m512i a, unsigned n) {
+  const Ints x = bits<Ints>(a);
+  return ints([&](size_t i) { return static_cast<int32_t>(static_cast<uint32_t>(x.of[i]) << n); });
+}
+// The lowest number for what does not fit, NaN too.
+static inline __m512i cvtps_epi32(__m512 v) {
+  const Floats f = bits<Floats>(v);
+  return ints([&](size_t i) {
+    const float r = std::nearbyint(f.of[i]);
+    return r >= -0x1p31f && r < 0x1p31f ? static_cast<int32_t>(r) : INT32_MIN;
+  });
+}
+static inline __m512 cvtepi32_ps(__m512i v) {
+  const Ints n = bits<Ints>(v);
+  return floats([&](size_t i) { return static_cast<float>(n.of[i]); });
+}
+static inline __m128i cvtepi32_epi8(__m512i v) {
+  const Ints n = bits<Ints>(v);
+  return lanes<__m128i, Small>([&](size_t i) { return static_cast<int8_t>(n.of[i] & 255); });
+}
+static inline __m512i cvtepi8_epi32(__m128i v) {
+  const Small s = bits<Small>(v);
+  return ints([&](size_t i) { return int32_t{s.of[i]}; });
+}
+static inline __m512i cvtepu16_epi32(__m256i v) {
+  const Words w = bits<Words>(v);
+  return ints([&](size_t i) { return int32_t{w.of[i]}; });
+}
+static inline __m512 cvtph_ps(__m256i v) {
+  const Words w = bits<Words>(v);
+  return floats([&](size_t i) { return _cvtsh_ss(w.of[i]); });
+}
+// c + four products of an unsigned and a signed byte, modulo 2^32.
+static inline __m512i dpbusd_epi32(__m512i c, __m512i a, __m512i b) {
+  const Ints n = bits<Ints>(c);
+  const Bytes x = bits<Bytes>(a), y = bits<Bytes>(b);
+  return ints([&](size_t i) {
+    uint32_t sum = static_cast<uint32_t>(n.of[i]);
+    for (size_t j = 4 * i; j < 4 * i + 4; ++j)
+      sum += static_cast<uint32_t>(int32_t{x.of[j]} * static_cast<int8_t>(y.of[j]));
+    return static_cast<int32_t>(sum);
+  });
+}
+
+}  // namespace octet::kernels::emulated
