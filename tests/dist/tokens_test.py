@@ -3,8 +3,9 @@ model has query heads: 50 prompts get the 64 greedy tokens of one rank.
 
     tokens_test.py OCTET
 
-With the real SmolLM2 in W8A8, too, where scripts/demo has made it, and without Ray where there is none: what is left out
-is said.
+With the real SmolLM2, too, all of its linears in int8, where scripts/demo has fetched it, and without Ray where there is
+none: what is left out is said. (Where some linears of a quantized model stay in float, sums in another order differ in the
+last bit, and int8 rounding makes more of that: docs/distributed.md.)
 """
 import json
 import os
@@ -17,7 +18,7 @@ import unittest
 from ray_cluster import environment, python, ray_folder
 from serving import LLAMA, PROMPTS, QWEN, Ranked, Server, mpirun
 
-SMOLLM2 = pathlib.Path.home() / ".cache/octet/demo/smollm2/w8a8"
+SMOLLM2 = pathlib.Path.home() / ".cache/octet/demo/smollm2/float"
 RANKS = [2, 3, 4, 5, 8]
 
 
@@ -59,9 +60,11 @@ class SameTokens(Ranked):
     def test_qwen2(self):
         self.compare(QWEN)
 
-    @unittest.skipUnless(SMOLLM2.exists(), "scripts/demo has not made SmolLM2 here")
+    @unittest.skipUnless(SMOLLM2.exists(), "scripts/demo has not fetched SmolLM2 here")
     def test_smollm2_w8a8(self):
-        self.compare(SMOLLM2)
+        out = self.dir / "w8a8"
+        self.good("quantize", SMOLLM2, out, "--quiet", "--recipe", "octet-fast")
+        self.compare(out)
 
 
 if __name__ == "__main__":
