@@ -40,37 +40,28 @@ class Bench {
                f_.ranks, f_.rounds);
     std::vector<std::vector<std::string>> rows = {{"", "sum", "copies", "sum / copies"}};
     std::vector<double> sums(f_.ranks), copies(f_.ranks);
-    for (size_t bytes : kBytes) {
-      double sum = 1e30, copy = 1e30;
-      team_.run([&](Worker& w) {
-        SharedCollectives& rank = *ranks_of(w);
+    team_.run([&](Worker& w) {
+      SharedCollectives rank(space_.data(), w.id(), f_.ranks, kPatience, crowded_);
+      for (size_t bytes : kBytes) {
+        double sum = 1e30, copy = 1e30;  // the best round of the slowest rank
         for (size_t i = 0; i < f_.rounds; ++i) {
           copies[w.id()] = copy_seconds(w, bytes);
           sums[w.id()] = sum_seconds(w, rank, bytes);
           w.barrier();
-          if (w.id() == 0) {  // the slowest rank counts
-            copy = std::min(copy, *std::max_element(copies.begin(), copies.end()));
-            sum = std::min(sum, *std::max_element(sums.begin(), sums.end()));
-          }
+          copy = std::min(copy, *std::max_element(copies.begin(), copies.end()));
+          sum = std::min(sum, *std::max_element(sums.begin(), sums.end()));
           w.barrier();
         }
-      });
-      rows.push_back({format_bytes(bytes), fmt::format("{:.2f} us", 1e6 * sum),
-                      fmt::format("{:.2f} us", 1e6 * copy), fmt::format("{:.2f}", sum / copy)});
-    }
+        if (w.id() == 0)
+          rows.push_back({format_bytes(bytes), fmt::format("{:.2f} us", 1e6 * sum),
+                          fmt::format("{:.2f} us", 1e6 * copy), fmt::format("{:.2f}", sum / copy)});
+      }
+    });
     fmt::print("{}", format_table(rows, {true, true, true, true}));
   }
 
  private:
   static size_t turns(size_t bytes) { return std::clamp<size_t>((4 << 20) / bytes, 8, 400); }
-
-  // Made by the thread that uses it, once.
-  SharedCollectives* ranks_of(const Worker& w) {
-    if (!collectives_[w.id()])
-      collectives_[w.id()] =
-          std::make_unique<SharedCollectives>(space_.data(), w.id(), f_.ranks, kPatience, crowded_);
-    return collectives_[w.id()].get();
-  }
 
   // A sum of the values of all ranks.
   double sum_seconds(Worker& w, SharedCollectives& rank, size_t bytes) {
@@ -106,8 +97,6 @@ class Bench {
   ThreadTeam team_;
   bool crowded_;
   Buffer<std::byte> space_, places_;
-  std::vector<std::unique_ptr<SharedCollectives>> collectives_ =
-      std::vector<std::unique_ptr<SharedCollectives>>(f_.ranks);
 };
 
 }  // namespace

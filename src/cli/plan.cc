@@ -203,7 +203,11 @@ void add_plan(CLI::App& app) {
       ->capture_default_str();
   sub->add_flag("--int8-kv", f->int8_kv, "an int8 KV cache, whatever the checkpoint says");
   sub->add_flag("--json", f->as_json, "the figures as JSON");
-  sub->callback([f] { run(*f); });
+  sub->callback([f, sub] {
+    if (f->shape.empty() && sub->count("--type") > 0)
+      throw usage_error("--type goes with --shape: a checkpoint says its own");
+    run(*f);
+  });
 }
 
 }  // namespace octet::cli

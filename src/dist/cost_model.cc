@@ -84,7 +84,7 @@ double CostModel::all_reduce(double bytes) const {
   }
   if (options_.hosts > 1) {
     // Between the first ranks of the hosts.
-    const double h = static_cast<double>(std::min(options_.hosts, options_.ranks));
+    const double h = static_cast<double>(options_.hosts);
     const double latency = options_.network.latency, bandwidth = options_.network.bandwidth;
     const double doubling = std::ceil(std::log2(h)) * (latency + bytes / bandwidth);
     const double ring = 2 * (h - 1) * latency + 2 * (h - 1) / h * bytes / bandwidth;
@@ -113,11 +113,10 @@ std::vector<PlanTerm> CostModel::decode(size_t batch) const {
     terms.push_back({"sums over the ranks", 2 * layers * all_reduce(b * hidden * 4)});
     const double latency = options_.hosts == 1 ? kLocalLatency : options_.network.latency;
     // On several hosts the logits of all but the first pass the network.
-    const double speed =
-        options_.hosts == 1
-            ? options_.host.memory
-            : options_.network.bandwidth * static_cast<double>(options_.ranks) /
-                  static_cast<double>(options_.ranks - std::min(per_host_, options_.ranks - 1));
+    const double speed = options_.hosts == 1
+                             ? options_.host.memory
+                             : options_.network.bandwidth * static_cast<double>(options_.ranks) /
+                                   static_cast<double>(options_.ranks - per_host_);
     terms.push_back({"telling the step, gathering logits",
                      2 * latency + b * static_cast<double>(config_.vocab_size) * 4 / speed});
   }

@@ -27,7 +27,7 @@ struct NetworkSpeed {
 };
 
 struct PlanOptions {
-  size_t ranks = 1, hosts = 1;
+  size_t ranks = 1, hosts = 1;  // no more hosts than ranks
   HostSpeed host;
   NetworkSpeed network;
   size_t context = 2048;  // tokens of a sequence

@@ -475,6 +475,7 @@ class Others(Verbs):
         linears = 80 * 8192 * (2 * 8192 + 2 * 1024 + 3 * 28672)
         self.assertEqual(large["weights_a_rank"], linears + 2 * 32000 * 8192)
         self.bad(2, "--shape", "plan")
+        self.bad(2, "--type goes with --shape", "plan", LLAMA, "--type", "W8A8")
         self.bad(2, "llama-2-70b", "plan", "--shape", "llama-2")
         for flag in "--network", "--host":
             self.bad(2, [flag, "1;2"], "plan", LLAMA, flag, "1;2")

@@ -110,3 +110,11 @@ def remote_shell(hosts, folder):
     path.write_text(f'#!/bin/sh\nhost=$1; shift\ncase "$host" in\n{cases}esac\necho "no host $host" >&2\nexit 1\n')
     path.chmod(0o755)
     return path
+
+
+def mpirun(hosts, slots, shell):
+    """The user's own, on the first host, with one thread a rank."""
+    where = ",".join(f"{host.address}:{n}" for host, n in zip(hosts, slots))
+    return [*hosts[0].before, "mpirun", "--allow-run-as-root", "--quiet", "--oversubscribe", "--bind-to", "none",
+            "--mca", "plm_rsh_agent", str(shell), "--mca", "oob_tcp_if_include", "eth0", "--mca",
+            "btl_tcp_if_include", "eth0", "--host", where, "-n", str(sum(slots)), "-x", "OCTET_THREADS=1"]

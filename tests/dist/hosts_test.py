@@ -60,10 +60,7 @@ class OverHosts(Ranked):
 
 class ByMpirun(OverHosts):
     def before(self):
-        where = ",".join(f"{host.address}:{slots}" for host, slots in zip(self.hosts, [2, 1, 1]))
-        return [*self.hosts[0].before, "mpirun", "--allow-run-as-root", "--quiet", "--oversubscribe", "--bind-to", "none",
-                "--mca", "plm_rsh_agent", str(self.shell), "--mca", "oob_tcp_if_include", "eth0", "--mca",
-                "btl_tcp_if_include", "eth0", "--host", where, "-n", "4", "-x", "OCTET_THREADS=1"]
+        return namespaces.mpirun(self.hosts, [2, 1, 1], self.shell)
 
     def server(self):
         return Server(self, LLAMA, 4, before=self.before(), address=self.hosts[0].address)
