@@ -224,6 +224,7 @@ TEST_F(EngineTest, NothingSubmittedAtTheEndIsForgotten) {
    public:
     void on_output(RequestOutput output) override {
       if (!output.finish) return;
+      aborted_.wait(false);  // the test still uses the engine before
       std::thread destroyer;
       while (true) {  // until the engine is told to stop
         const auto sink = std::make_shared<Collector>();
@@ -239,6 +240,7 @@ TEST_F(EngineTest, NothingSubmittedAtTheEndIsForgotten) {
     Engine* engine_ = nullptr;
     std::vector<std::shared_ptr<Collector>> late_;
     std::thread destroyer_;
+    std::atomic<bool> aborted_{false};
     std::atomic<bool> has_destroyer_{false};
   };
   start(64, 16, 1 << 20);
@@ -247,6 +249,8 @@ TEST_F(EngineTest, NothingSubmittedAtTheEndIsForgotten) {
   sink->engine_ = engine_.get();
   const auto id = engine_->submit({prompts_[0], letters(1, 100), sink});
   engine_->abort(*id);
+  sink->aborted_ = true;
+  sink->aborted_.notify_all();
   for (int i = 0; i < 6000 && !sink->has_destroyer_; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   ASSERT_TRUE(sink->has_destroyer_);

@@ -21,6 +21,8 @@ from ray_cluster import Node, environment, python, ray_folder
 from serving import LLAMA, OCTET, PROMPTS, ROOT, Ranked, Server, free_port, gone, rank_of, until, words_of
 from testing import CALIB, MINDIE
 
+RECIPE = ["--recipe", "octet", "--dynamic-budget", "2"]
+
 
 class OverHosts(Ranked):
     """Two ranks on the first host, one on each other."""
@@ -76,19 +78,46 @@ class ByMpirun(OverHosts):
         self.assertEqual(run.returncode, 0, run.stderr)
         return run.stdout
 
+    def quantize(self, name, *flags):
+        return ["quantize", "--model_path", LLAMA, "--save_directory", self.dir / name, "--calib_file", CALIB, *flags]
+
+    def weights(self, name):
+        return (self.dir / name / "quant_model_weight_w8a8.safetensors").read_bytes()
+
     def test_quantizing_and_measuring(self):
-        for flags in MINDIE, ["--recipe", "octet", "--dynamic-budget", "2"]:
-            files = []
+        for flags in MINDIE, RECIPE:
             for name, before in ("one", []), ("four", self.before()):
-                out = self.dir / name
-                self.octet(before, "quantize", "--model_path", LLAMA, "--save_directory", out, "--calib_file", CALIB,
-                           "--overwrite", *flags)
-                files.append((out / "quant_model_weight_w8a8.safetensors").read_bytes())
-            self.assertEqual(len(set(files)), 1, flags)
+                self.octet(before, *self.quantize(name, "--overwrite", *flags))
+            self.assertEqual(self.weights("one"), self.weights("four"), flags)
         one, four = (json.loads(self.octet(before, "eval", LLAMA, self.dir / "one", "--text", ROOT / "models/text.jsonl",
                                            "--passages", "2", "--json", "--quiet")) for before in ([], self.before()))
         for want, got in zip(one, four):
             self.assertAlmostEqual(want["perplexity"], got["perplexity"], delta=1e-4 * want["perplexity"])
+
+    def test_faults_while_quantizing(self):
+        self.octet([], *self.quantize("one", *RECIPE))
+        away = self.hosts[2]
+        self.addCleanup(away.run, "ip", "link", "set", "eth0", "up")
+        for fault in (lambda: os.kill(away.ranks()[0], signal.SIGKILL),
+                      lambda: away.run("ip", "link", "set", "eth0", "down")):
+            words = [*self.before(), OCTET, *map(str, self.quantize("four", *RECIPE))]
+            run = subprocess.Popen(words, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self.addCleanup(lambda run=run: run.poll() is None and run.kill())
+            self.assertTrue(until((self.dir / "four.partial/journal").exists, 60))
+            processes = self.of_the_job()
+            begin = time.monotonic()
+            fault()
+            said, _ = run.communicate(timeout=60)
+            print(f"{self.id().split('.', 1)[1]}: {time.monotonic() - begin:.1f} s", file=sys.stderr)
+            print(said)
+            self.assertLess(time.monotonic() - begin, 10, said)
+            self.assertNotEqual(run.returncode, 0, said)
+            self.assertFalse((self.dir / "four").exists())
+            self.assertTrue(until(lambda: all(map(gone, processes)), 40), [words_of(pid) for pid in processes])
+            away.run("ip", "link", "set", "eth0", "up")
+            self.octet(self.before(), *self.quantize("four", *RECIPE, "--resume"))
+            self.assertEqual(self.weights("one"), self.weights("four"))
+            shutil.rmtree(self.dir / "four")
 
 
 @unittest.skipIf(python() is None, "no Ray (scripts/setup --with ray, or OCTET_RAY_PYTHON)")

@@ -61,8 +61,6 @@ void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, si
     for (size_t v = 0; v < 4; ++v) c[r][v] = _mm512_loadu_si512(g.bias + j0 + v * 16);
   const uint8_t* a = static_cast<const uint8_t*>(g.a) + row * g.lda;
   for (size_t i = 0; i < steps; ++i, b += 256) {
-    if constexpr (kRows == 1)  // decode: one line ahead of every line, for two busy cores
-      for (size_t v = 0; v < 4; ++v) __builtin_prefetch(b + 4096 + v * 64);
     __m512i w[4];
 #pragma GCC unroll 4
     for (size_t v = 0; v < 4; ++v) w[v] = _mm512_loadu_si512(b + v * 64);
