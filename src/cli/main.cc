@@ -11,6 +11,7 @@
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
+#include "src/cli/ranks.h"
 #include "src/cli/spelling.h"
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
@@ -25,7 +26,7 @@ int run(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.require_subcommand(1);
   app.footer("`octet VERB --help` explains a verb. Names of options may be spelled with _ or -.");
-  if (in_job() || MpiJob::follows()) cli::silence_notices();  // another process gives them
+  if (in_job() || MpiJob::started_as() > 0) cli::silence_notices();  // another process gives them
   cli::add_quantize(app);
   cli::add_serve(app);
   cli::add_chat(app);
@@ -47,10 +48,8 @@ int run(int argc, char** argv) {
   const auto verbs = app.get_subcommands([](const CLI::App*) { return true; });
   if (!args[0].starts_with("-") &&
       std::none_of(verbs.begin(), verbs.end(),
-                   [&](const CLI::App* verb) { return verb->get_name() == args[0]; })) {
-    fmt::print(stderr, "octet: error: unknown verb {} (octet --help lists them)\n", args[0]);
-    return 2;
-  }
+                   [&](const CLI::App* verb) { return verb->get_name() == args[0]; }))
+    throw usage_error(fmt::format("unknown verb {} (octet --help lists them)", args[0]));
   cli::expect_numbers(app);
   const std::string verb = cli::verb_words(app, args);
   try {
@@ -63,9 +62,8 @@ int run(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);  // help
-    fmt::print(stderr, "octet: error: {} (octet {} --help explains)\n", cli::as_typed(e.what()),
-               verb.empty() ? "VERB" : verb);
-    return 2;
+    throw usage_error(
+        fmt::format("{} (octet {} --help explains)", e.what(), verb.empty() ? "VERB" : verb));
   }
 }
 
@@ -79,6 +77,6 @@ int main(int argc, char** argv) {
       throw octet::Error(std::string("cannot write the output: ") + std::strerror(errno));
     return code;
   } catch (...) {
-    return octet::cli::explain_exception();
+    return octet::cli::explain_once(octet::MpiJob::started_as());
   }
 }

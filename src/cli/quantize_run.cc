@@ -11,9 +11,8 @@ void RunFlags::add_to(CLI::App* app) {
                 "go on at the last finished layer of an interrupted run of the same command; begin "
                 "where there is none");
   app->add_option("--memory-limit", memory_limit,
-                  "16G, 512MiB, 1.5GB, ...: activations beyond it go into a file beside the "
-                  "output; by itself "
-                  "90 % of what is free")
+                  "16G, 512MiB, 1.5GB, ... for a rank: activations beyond it go into a file beside "
+                  "the output; by itself 90 % of what is free, shared by the ranks of a host")
       ->type_name("SIZE");
   app->add_flag("--quiet", quiet, "no progress, no table");
   add_ranks_flag(app, ranks);

@@ -19,8 +19,9 @@ namespace {
 
 // A rank that works may be silent for long; one that ends is noticed at once.
 constexpr double kPatience = 600;
-// What is wrong on all ranks, the first one says; it ends the others before they do.
-constexpr auto kFirstSpeaks = std::chrono::seconds(2);
+// What is wrong on several ranks, the first of them says; it ends the others before they do.
+constexpr auto kFirstSpeaks = std::chrono::milliseconds(1500);
+constexpr auto kNextSpeaks = std::chrono::milliseconds(100);
 
 std::string host_name() {
   char name[256] = "";
@@ -47,8 +48,29 @@ std::vector<std::string> own_command() {
 }
 
 void note_crowding(size_t ranks) {
-  if (ranks > allowed_cores())
-    notice(fmt::format("{} ranks share {} cores: they take turns", ranks, allowed_cores()));
+  if (const size_t cores = usable_cores(); ranks > cores)
+    notice(fmt::format("{} ranks share {} core{}: they take turns", ranks, cores,
+                       cores == 1 ? "" : "s"));
+}
+
+void note_binding(const Communicator& ranks) {
+  const size_t bound = allowed_cores(), all = machine_cores();
+  if (2 * bound * ranks.on_host() <= all)
+    notice(
+        fmt::format("a rank may use {} of this host's {} cores; mpirun --bind-to none, or srun "
+                    "--cpus-per-task, gives it more",
+                    bound, all));
+}
+
+int explain_once(size_t rank, const std::string& who) {
+  if (!MpiJob::joined()) return explain_exception(who);
+  if (rank > 0) {
+    std::this_thread::sleep_for(kFirstSpeaks + rank * kNextSpeaks);
+    if (end_reported()) return 1;
+  }
+  const int code = explain_exception(who);
+  std::fflush(nullptr);
+  return report_end() || !in_job() ? code : kSaid;
 }
 
 void check_count(size_t asked, const Communicator& ranks, const char* flag) {
@@ -60,28 +82,22 @@ void check_count(size_t asked, const Communicator& ranks, const char* flag) {
 }
 
 void explain_end(const JobEnd& end) {
-  if (end.code == 0 || end.code == kSaid || end.said) return;
-  fmt::print(stderr, "octet: error: {}\n",
-             end.code > 128
-                 ? fmt::format("a rank was ended by signal {}", end.code - 128)
-                 : fmt::format("the ranks have ended (the launcher: exit code {})", end.code));
+  if (end.code == 0 || end.code == kSaid || end.said || end.told) return;
+  fmt::print(
+      stderr, "octet: error: {}\n",
+      end.code > 128
+          ? fmt::format("{} was ended by signal {}",
+                        end.launcher_killed ? "the ranks' launcher" : "a rank", end.code - 128)
+          : fmt::format("the ranks have ended (the launcher: exit code {})", end.code));
 }
 
 void end_job(MpiJob& job) {
   const Communicator& ranks = job.ranks();
-  const bool leads = ranks.rank() == 0;
-  try {
-    throw;
-  } catch (const RankError&) {
-    if (!leads) ::_exit(1);  // the first rank says so
-  } catch (...) {
-  }
-  if (!leads) std::this_thread::sleep_for(kFirstSpeaks);
-  const int code = explain_exception(
-      leads ? "" : fmt::format("rank {} of {} on {}: ", ranks.rank(), ranks.size(), host_name()));
-  std::fflush(nullptr);
+  const size_t rank = ranks.rank();
   // Not by leaving, for which all ranks would have to come together.
-  job.abort(report_end() || !in_job() ? code : kSaid);
+  job.abort(explain_once(
+      rank,
+      rank == 0 ? "" : fmt::format("rank {} of {} on {}: ", rank, ranks.size(), host_name())));
 }
 
 void add_ranks_flag(CLI::App* app, size_t& ranks) {
@@ -92,30 +108,34 @@ void add_ranks_flag(CLI::App* app, size_t& ranks) {
 }
 
 void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {
+  if (count == 1 && !MpiJob::joined()) return work(*solo_communicator());
+  on_job(count, [&](MpiJob& job) { work(job.ranks()); });
+}
+
+void on_job(size_t count, const std::function<void(MpiJob&)>& work) {
   if (!MpiJob::joined()) {
-    if (count == 1) return work(*solo_communicator());
+    OCTET_CHECK(count > 1);  // one rank would start itself for ever
     note_crowding(count);
+    MpiJob::check_installed();
     const JobEnd end = Job(count, own_command(), Launcher::kMpirun).run();
     explain_end(end);
-    if (end.code != 0) throw Exit{end.code == 2 || end.code == kInterrupted ? end.code : 1};
+    if (end.code != 0) throw Exit{end.told ? kInterrupted : end.code == 2 ? 2 : 1};
     return;
   }
-  const bool follows = MpiJob::follows();
+  const bool follows = MpiJob::started_as() > 0;
   // Before there are other threads, so that none of them gets one. The first rank of a job that
   // a Job started gets a SIGINT when the user wants an end; the SIGTERM of mpirun means that
   // another rank has ended, which it is about to find out.
   sigset_t leave = job_signals();
   if (!follows) ::sigdelset(&leave, SIGINT);
   if (follows || in_job()) ::pthread_sigmask(SIG_BLOCK, &leave, nullptr);
-  MpiJob::Options options;
-  options.patience = kPatience;
-  MpiJob job(options);
-  take_cores(job.rank_on_host(), job.ranks_on_host());
+  MpiJob job(kPatience);
   Communicator& ranks = job.ranks();
   try {
     if (!follows) lead_job();
+    note_binding(ranks);
     check_count(count, ranks, "--tp");
-    work(ranks);
+    work(job);
   } catch (...) {
     end_job(job);
   }

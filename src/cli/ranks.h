@@ -23,8 +23,12 @@ std::vector<std::string> own_command();
 inline constexpr int kSaid = 3;
 // Says why a job has ended, unless one of its processes has, or all is well.
 void explain_end(const JobEnd& end);
-// Says so when ranks outnumber this host's cores.
+// Says so when ranks outnumber this host's cores, and when they may use far fewer.
 void note_crowding(size_t ranks);
+void note_binding(const Communicator& ranks);
+// explain_exception(), for whatever may befall several ranks at once: the first of them tells the
+// user and ends the others, which wait for that. Returns the exit code of rank `rank`.
+int explain_once(size_t rank, const std::string& who = "");
 // Throws kUsage Error when `asked`, of the option `flag`, is neither 1 nor what the launcher
 // started.
 void check_count(size_t asked, const Communicator& ranks, const char* flag);
@@ -38,5 +42,7 @@ void add_ranks_flag(CLI::App* app, size_t& ranks);
 // its own command line when `count` is above 1; else on the only one. What is thrown on a rank ends
 // the job, after one message. Throws Exit when another process has said all.
 void on_ranks(size_t count, const std::function<void(Communicator&)>& work);
+// The same, always with a job: `count` is above 1, unless a launcher started this.
+void on_job(size_t count, const std::function<void(MpiJob&)>& work);
 
 }  // namespace octet::cli

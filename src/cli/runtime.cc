@@ -22,7 +22,8 @@ size_t kv_blocks(const RuntimeOptions& options, const RankShape& shape, kernels:
   const size_t one = blocks_for(max_model_len);
   uint64_t bytes = options.kv_bytes;
   if (bytes == 0) {
-    const uint64_t limit = memory_limit_bytes() / options.ranks_on_host;
+    const size_t sharers = options.ranks == nullptr ? 1 : options.ranks->on_host();
+    const uint64_t limit = memory_limit_bytes() / sharers;
     bytes = std::min(kDefaultKvBytes, limit > weights ? (limit - weights) / 2 : 0);
   }
   const size_t blocks = std::min<size_t>(bytes / page, options.max_sequences * one);

@@ -24,9 +24,7 @@ struct RuntimeOptions {
   size_t max_queue = 4096;
   uint64_t kv_bytes = 0;                      // 0 = what memory allows, at most 4 GiB
   std::optional<kernels::FloatType> kv_type;  // nothing = the checkpoint's, else bfloat16
-  // The ranks that share the model, and how many of them this host's memory; null = the only one.
-  Communicator* ranks = nullptr;
-  size_t ranks_on_host = 1;
+  Communicator* ranks = nullptr;              // that share the model; null = the only one
   std::function<void(const std::string&)> on_lost_rank;  // as in EngineOptions
 };
 

@@ -3,17 +3,15 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <unistd.h>
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <optional>
-#include <thread>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/cli/ranks.h"
+#include "src/cli/serve_ending.h"
 #include "src/cli/serve_flags.h"
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
@@ -36,10 +34,9 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
                                                                     : f.runtime.tokenizer));
 }
 
-constexpr const char* kStartAgain = "The ranks of this server start again.";
+constexpr double kPatience = 5;  // seconds that a rank may be late: there is a word every 250 ms
 
-// After a rank is lost: so long /health says 503 and requests get an error.
-constexpr auto kLastAnswers = std::chrono::seconds(1);
+constexpr const char* kStartAgain = "The ranks of this server start again.";
 
 // Starts the ranks and waits for them.
 void run_ranks(const ServeFlags& f) {
@@ -47,6 +44,7 @@ void run_ranks(const ServeFlags& f) {
   make_shard(ModelFolder(f.runtime.model).config(), 0, f.tensor_parallel);
   { const server::Listener probe(f.server); }
   note_crowding(f.tensor_parallel);
+  MpiJob::check_installed();
   const bool ray = f.backend == "ray";
   Job job(f.tensor_parallel, own_command(), ray ? Launcher::kRay : Launcher::kMpirun);
   Restarts restarts(f.restart_ranks);
@@ -55,8 +53,8 @@ void run_ranks(const ServeFlags& f) {
     const JobEnd end = job.run();
     if (end.code == 0) return;
     explain_end(end);
+    if (end.told) throw Exit{kInterrupted};
     if (!job.has_served()) throw Exit{end.code == 2 ? 2 : 1};  // what ended them would again
-    if (!job.pause(std::chrono::seconds(0))) throw Exit{1};
     const auto pause = restarts.next(std::chrono::steady_clock::now() - begin);
     if (!pause && restarts.most() > 0)
       fmt::print(stderr, "octet: error: the ranks were started again {} times: enough\n",
@@ -81,16 +79,13 @@ void run(ServeFlags& f) {
   // Before there are other threads, MPI's among them, so that none of them gets one.
   const sigset_t signals = job_signals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  MpiJob::Options options;
-  MpiJob job(options);
-  take_cores(job.rank_on_host(), job.ranks_on_host());
+  MpiJob job(kPatience);
   Communicator& ranks = job.ranks();
   f.runtime.ranks = &ranks;
-  f.runtime.ranks_on_host = job.ranks_on_host();
-  const bool leads = ranks.rank() == 0;
   try {
     check_count(f.tensor_parallel, ranks, "--tensor-parallel-size");
-    if (leads) {
+    note_binding(ranks);
+    if (ranks.rank() == 0) {
       lead_job();
       return serve(f, &job);
     }
@@ -102,38 +97,13 @@ void run(ServeFlags& f) {
   }
 }
 
-// SIGINT and SIGTERM of a job's rank 0. mpirun, or its daemon, sends SIGTERM, too, when another
-// rank has ended, and SIGKILL a second later: the engine is to find that out at once, and the
-// server to answer so until it stops.
-void obey_signals(server::Server& server, MpiJob& job, const std::atomic<bool>& lost) {
-  std::thread([&] {
-    sigset_t set = job_signals();
-    siginfo_t info;
-    for (int count = 0;; ++count) {
-      if (::sigwaitinfo(&set, &info) < 0) continue;
-      if (info.si_pid == ::getppid()) job.give_up();
-      if (count == 0) std::this_thread::sleep_for(kLastAnswers);
-      if (!lost) server.stop();
-    }
-  }).detach();
-}
-
 void serve(ServeFlags& f, MpiJob* job) {
   server::Listener listener(f.server);  // before anything is loaded
-  server::Server* running = nullptr;
-  std::atomic<bool> lost{false};
+  std::optional<ServeEnding> ending;
   if (job != nullptr) {
     f.server.handle_signals = false;
-    f.runtime.on_lost_rank = [&](const std::string& why) {
-      lost = true;
-      if (!job->launcher_explains(kLastAnswers)) {
-        fmt::print(stderr, "octet: error: {}; the {}\n", why,
-                   f.restart_ranks > 0 ? "ranks end" : "server ends");
-        report_end();
-      }
-      std::this_thread::sleep_for(kLastAnswers);
-      if (running != nullptr) running->stop();
-    };
+    ending.emplace(*job, f.restart_ranks > 0);
+    f.runtime.on_lost_rank = [&](const std::string& why) { ending->lose_rank(why); };
   }
   // mpirun gives ranks a terminal of its own, whoever reads it in the end.
   if (job != nullptr)
@@ -158,15 +128,14 @@ void serve(ServeFlags& f, MpiJob* job) {
   unavailable.reset();
   server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
                         listener);
-  running = &server;
-  if (job != nullptr) obey_signals(server, *job, lost);
+  std::optional<ServeEnding::Serving> serving;
+  if (ending) serving.emplace(*ending, server);
   job_serves();
   fmt::print("Octet is ready at {}\n", server.url());
   std::fflush(stdout);
   server.run();
-  if (!lost) return;
   // What the clients have not read yet is in the kernel's hands.
-  job->abort(1);
+  if (ending && ending->lost_rank()) job->abort(1);
 }
 
 }  // namespace

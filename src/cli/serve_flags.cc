@@ -53,7 +53,7 @@ constexpr std::array<Known, 47> kNoMeaning = {{
     {"--max-seq-len-to-capture", 1, "there are no graphs to capture on a CPU"},
     {"--num-gpu-blocks-override", 1, "see --kv-cache-memory-bytes"},
     {"--max-parallel-loading-workers", 1, "loading uses all threads"},
-    {"--disable-custom-all-reduce", 0, "there is one rank"},
+    {"--disable-custom-all-reduce", 0, "there is one way to add up over the ranks"},
     {"--num-scheduler-steps", 1, "every step is scheduled"},
     {"--preemption-mode", 1, "preempted requests are computed again"},
     {"--compilation-config,-O", 1, "nothing is compiled at run time"},
@@ -101,7 +101,7 @@ constexpr std::array<Known, 26> kRefused = {{
     {"--config", 1, "configuration files are not supported yet; give flags"},
     {"--uds", 1, "Unix sockets are not supported yet"},
     {"--kv-transfer-config", 1, "KV transfer is not supported yet"},
-    {"--headless", 0, "one process serves alone; several ranks are not supported yet"},
+    {"--headless", 0, "the first rank serves; mpirun or Ray starts the others"},
 }};
 
 // "--x" as "--x,!--no-x": every flag of vLLM has both forms.
@@ -165,12 +165,12 @@ std::vector<std::string> string_list(const std::string& text, const char* flag) 
 void check_parallel(const ServeFlags& f) {
   const auto only_one = [](size_t n, const char* flag, const char* what) {
     if (n == 1) return;
-    throw Error(fmt::format("{} is not supported yet: this version runs as one rank", what),
-                ErrorKind::kUsage)
+    throw Error(fmt::format("{} is not supported", what), ErrorKind::kUsage)
         .field(flag)
         .expected("1")
         .found(std::to_string(n))
-        .remedy(fmt::format("start with {} 1; one rank uses all cores of this host", flag));
+        .remedy(fmt::format(
+            "start with {} 1; --tensor-parallel-size divides a model over ranks and hosts", flag));
   };
   only_one(f.pipeline_parallel, "--pipeline-parallel-size", "pipeline parallelism");
   only_one(f.data_parallel, "--data-parallel-size", "data parallelism");
@@ -181,7 +181,9 @@ void check_parallel(const ServeFlags& f) {
         .field("--restart-ranks")
         .remedy(
             "leave it to the launcher, or start without one: --distributed-executor-backend mp");
-  if (!f.backend.empty() && f.backend != "uni" && f.tensor_parallel == 1)
+  if (f.backend == "mpi" && f.tensor_parallel > 1 && !MpiJob::joined())
+    notice("no mpirun or srun has started this: all ranks start on this host");
+  if (!f.backend.empty() && f.backend != "uni" && f.tensor_parallel == 1 && !MpiJob::joined())
     notice(fmt::format("--distributed-executor-backend {}: one rank needs no launcher", f.backend));
 }
 

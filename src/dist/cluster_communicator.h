@@ -17,6 +17,7 @@ class ClusterCommunicator final : public Communicator {
       : all_(std::move(all)), leaders_(std::move(leaders)), host_(std::move(host)) {}
   size_t rank() const override { return all_->rank(); }
   size_t size() const override { return all_->size(); }
+  size_t on_host() const override { return host_.ranks(); }
   // Floats are added host by host, on each in the order of its ranks.
   void sum(std::span<int32_t> values) override { reduce(values, &MpiCommunicator::sum); }
   void sum(std::span<float> values) override { reduce(values, &MpiCommunicator::sum); }

@@ -31,6 +31,8 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual size_t rank() const = 0;
   virtual size_t size() const = 0;
+  // Ranks on this rank's host, this one among them.
+  virtual size_t on_host() const = 0;
 
   // Every rank gets the sum over the ranks; int32 exactly (modulo 2^32), floats added in an order
   // that the ranks and their hosts decide, so that all ranks hold the same bits whatever the number

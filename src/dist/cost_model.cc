@@ -65,9 +65,10 @@ CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const Pl
     const RankShape shape(config_, shard);
     sequence_ = static_cast<uint64_t>(static_cast<double>(2 * shape.layers * shape.kv_size()) *
                                       static_cast<double>(options_.context) * options_.kv_element);
-    buffers_ =
-        4 * options_.chunk *
-        (4 * shape.hidden + 2 * shape.q_size() + 2 * shape.kv_size() + 3 * shape.intermediate);
+    const size_t summed = options_.ranks > 1 ? 2 * shape.hidden : 0;  // of int8, of floats
+    buffers_ = 4 * options_.chunk *
+               (4 * shape.hidden + summed + 2 * shape.q_size() + 2 * shape.kv_size() +
+                3 * shape.intermediate);
   }
 }
 

@@ -8,11 +8,10 @@ namespace octet {
 
 class HostCommunicator final : public Communicator {
  public:
-  // As SharedCollectives.
-  HostCommunicator(void* space, size_t rank, size_t ranks, double patience, bool crowded)
-      : shared_(space, rank, ranks, patience, crowded) {}
+  explicit HostCommunicator(SharedCollectives shared) : shared_(std::move(shared)) {}
   size_t rank() const override { return shared_.rank(); }
   size_t size() const override { return shared_.ranks(); }
+  size_t on_host() const override { return size(); }
   void sum(std::span<int32_t> values) override {
     keep([&] { return shared_.sum(values); });
   }

@@ -12,7 +12,6 @@
 #include <thread>
 
 #include "src/base/error.h"
-#include "src/machine/topology.h"
 
 namespace octet {
 namespace {
@@ -21,6 +20,8 @@ constexpr const char* kPlace = "OCTET_JOB";  // a folder that the ranks of a job
 constexpr const char* kLeader = "leader";    // in it: the leading rank's process
 constexpr const char* kSaid = "said";        // and this file, once a rank has said why the job ends
 constexpr const char* kServed = "served";    // and this, once a rank has answered clients
+
+constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
 
 using Clock = std::chrono::steady_clock;
 
@@ -43,6 +44,11 @@ void pass_on(int signal) {
   if (to > 0) ::kill(to, signal);
 }
 
+// A signal that the user's shell ignores (nohup) stays so.
+void take_signal(int signal, void (*handler)(int)) {
+  if (::signal(signal, handler) == SIG_IGN) ::signal(signal, SIG_IGN);
+}
+
 // As one word of the shell.
 std::string quoted(const std::string& word) {
   std::string out = "'";
@@ -55,7 +61,9 @@ std::vector<std::string> mpirun_words(size_t ranks) {
   if (::geteuid() == 0) words.push_back("--allow-run-as-root");
   for (const char* word : {"--quiet", "--oversubscribe", "--bind-to", "none", "--stdin", "none"})
     words.push_back(word);
-  words.insert(words.end(), {"-n", std::to_string(ranks)});
+  // Not on the hosts that Slurm, or a file of Open MPI's, may name.
+  const std::string count = std::to_string(ranks);
+  words.insert(words.end(), {"--host", "localhost:" + count, "-n", count});
   return words;
 }
 
@@ -82,6 +90,17 @@ bool tell_job(const char* name, std::string_view text = "") {
   return true;
 }
 
+bool told(const char* name) {
+  const char* folder = std::getenv(kPlace);
+  return folder != nullptr && fs::exists(fs::path(folder) / name);
+}
+
+// In mpirun's process, before it becomes mpirun: the signals that its parent has held up end it.
+void listen_to_signals(const sigset_t& signals) {
+  for (int signal : kEnding) take_signal(signal, SIG_DFL);
+  ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
+
 }  // namespace
 
 Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher)
@@ -95,7 +114,7 @@ Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launche
   const std::string leader = (folder_ / kLeader).string();
   OCTET_CHECK(leader.size() < sizeof(leader_file));
   std::strcpy(leader_file, leader.c_str());
-  for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, pass_on);
+  for (int signal : kEnding) take_signal(signal, pass_on);
 }
 
 Job::~Job() {
@@ -106,7 +125,7 @@ Job::~Job() {
 
 bool Job::has_served() const { return fs::exists(folder_ / kServed); }
 
-bool Job::pause(std::chrono::seconds time) const {
+bool Job::pause(std::chrono::seconds time) {
   const auto end = Clock::now() + time;
   while (told_to_end == 0 && Clock::now() < end)
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -119,26 +138,34 @@ JobEnd Job::run() {
   for (std::string& word : words_) argv.push_back(word.data());
   argv.push_back(nullptr);
 
+  sigset_t signals, before;
+  ::sigemptyset(&signals);
+  for (int signal : kEnding) ::sigaddset(&signals, signal);
+  ::pthread_sigmask(SIG_BLOCK, &signals, &before);
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) throw Error(std::string("cannot start mpirun: ") + std::strerror(errno));
   if (pid == 0) {
     ::setpgid(0, 0);  // the terminal's signals come through us, once
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    listen_to_signals(signals);
     if (::getppid() != parent) ::_exit(1);
     ::execvp(argv[0], argv.data());
     ::_exit(127);
   }
   child = pid;
+  if (told_to_end != 0) ::kill(pid, SIGTERM);  // by a signal before there was a child
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   child = 0;
-  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  const bool killed = WIFSIGNALED(status);
+  const int code = killed ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   if (code == 127)
     throw Error("more than one rank needs mpirun, which is not there")
         .remedy("install Open MPI (scripts/setup does)");
-  return {code, fs::exists(folder_ / kSaid)};
+  return {code, fs::exists(folder_ / kSaid), told_to_end != 0, killed};
 }
 
 bool in_job() { return std::getenv(kPlace) != nullptr; }
@@ -149,15 +176,9 @@ void lead_job() {
 }
 
 bool report_end() { return tell_job(kSaid); }
+bool end_reported() { return told(kSaid); }
 void job_serves() { tell_job(kServed); }
 
-bool job_has_served() {
-  const char* folder = std::getenv(kPlace);
-  return folder != nullptr && fs::exists(fs::path(folder) / kServed);
-}
-
-void take_cores(size_t rank, size_t ranks) {
-  if (in_job()) keep_to_cores(rank, ranks);
-}
+bool job_has_served() { return told(kServed); }
 
 }  // namespace octet

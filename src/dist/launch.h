@@ -13,8 +13,10 @@ namespace octet {
 enum class Launcher { kMpirun, kRay };
 
 struct JobEnd {
-  int code = 0;       // of the program: of the first rank that failed, 0 if none did
-  bool said = false;  // a rank has told the user why (report_end)
+  int code = 0;                  // of the program: of the first rank that failed, 0 if none did
+  bool said = false;             // a rank has told the user why (report_end)
+  bool told = false;             // the user wanted it
+  bool launcher_killed = false;  // by signal code - 128; else that was a rank's end
 };
 
 // `command` as `ranks` processes. One a program: SIGINT, SIGTERM and SIGHUP, which are to end the
@@ -32,7 +34,7 @@ class Job {
   // Whether ranks of it have served (job_serves).
   bool has_served() const;
   // Waits. False, at once, when the job has been told to end.
-  bool pause(std::chrono::seconds time) const;
+  static bool pause(std::chrono::seconds time);
 
  private:
   std::vector<std::string> words_;
@@ -43,15 +45,12 @@ class Job {
 bool in_job();
 // Called in a rank that was started so. It takes the job's signals; it ends the others.
 void lead_job();
-// The user knows why the job ends. False when this cannot be told to the Job, on another host.
+// The user knows, or is about to hear from this rank, why the job ends; and whether another rank
+// has said so. False both when there is no Job on this host.
 bool report_end();
+bool end_reported();
 // This rank answers clients from now on; and whether one did before the job was started again.
 void job_serves();
 bool job_has_served();
-
-// Restricts a rank that a Job started to its part of this host's cores: the first of `ranks`
-// gets the first cores, and so on, neighbours in the order of NUMA nodes. Elsewhere whoever started
-// the ranks has placed them.
-void take_cores(size_t rank_on_host, size_t ranks_on_host);
 
 }  // namespace octet

@@ -12,7 +12,7 @@ extern "C" {
 struct OctetMpiRequest;
 
 // Who takes part in a collective.
-enum OctetMpiGroup { kOctetMpiAll, kOctetMpiLeaders };
+enum OctetMpiGroup { kOctetMpiAll, kOctetMpiHost, kOctetMpiLeaders };
 
 struct OctetMpi {
   // Joins the job that mpirun (or srun, ...) started. Nonzero when there is none.
@@ -38,6 +38,8 @@ struct OctetMpi {
   OctetMpiRequest* (*all_gather_bytes)(OctetMpiGroup group, const void* mine, const int* counts,
                                        void* all);
   OctetMpiRequest* (*broadcast)(OctetMpiGroup group, int32_t* values, size_t count);
+  // As sum_int32, in MPI's quickest way, which waits for ever: to measure against.
+  void (*sum_int32_now)(OctetMpiGroup group, int32_t* values, size_t count);
   // 1: ended (the request is gone), 0: not yet, -1: failed.
   int (*done)(OctetMpiRequest* request);
   // Ends all ranks of the job at once.

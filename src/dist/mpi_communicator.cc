@@ -110,7 +110,7 @@ bool MpiCommunicator::wait(OctetMpiRequest* request, bool patient) {
     const int state = mpi_.done(request);
     if (state == 1) return true;
     if (state < 0) {
-      fail("the connection to another rank is lost");
+      fail("the connection to a rank on another host is lost");
       return false;
     }
     if (turn < 20) continue;
@@ -120,13 +120,13 @@ bool MpiCommunicator::wait(OctetMpiRequest* request, bool patient) {
     }
     const double waited = std::chrono::duration<double>(Clock::now() - begin).count();
     if (!patient && waited > patience_) {
-      fail(fmt::format("a rank has not answered for {:.0f} s", patience_));
+      fail(fmt::format("a rank on another host has not answered for {:.0f} s", patience_));
       return false;
     }
     if (waited < 0.01)
       ::sched_yield();
     else
-      std::this_thread::sleep_for(std::chrono::microseconds(waited < 1 ? 50 : 500));
+      std::this_thread::sleep_for(std::chrono::microseconds(waited < 0.05 ? 50 : 1000));
   }
 }
 

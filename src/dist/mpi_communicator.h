@@ -23,6 +23,7 @@ class MpiCommunicator final : public Communicator {
         given_up_(given_up) {}
   size_t rank() const override { return rank_; }
   size_t size() const override { return size_; }
+  size_t on_host() const override { return group_ == kOctetMpiHost ? size_ : 1; }
   void sum(std::span<int32_t> values) override;
   void sum(std::span<float> values) override;
   void maximum(std::span<float> values) override;

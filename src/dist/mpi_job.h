@@ -3,7 +3,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 
 #include "src/dist/communicator.h"
 
@@ -13,25 +16,27 @@ namespace octet {
 
 class MpiJob {
  public:
-  struct Options {
-    double patience = 5;  // seconds that a rank may be late
-    size_t threads = 1;   // of every rank: more busy threads than CPUs make waiting yield
-  };
-
   // Whether this process was started as a rank of a job with more than one.
   static bool joined();
-  // ... as one that is not rank 0: it leaves all talking to that.
-  static bool follows();
+  // This process's rank, as the launcher says, before it has joined; 0 without a launcher. Ranks
+  // above 0 leave all talking to that.
+  static size_t started_as();
 
-  // Loads MPI and joins. Throws Error when liboctet_mpi.so or MPI's own libraries are missing.
-  explicit MpiJob(const Options& options);
+  // Throws Error when liboctet_mpi.so or MPI's own libraries are missing.
+  static void check_installed();
+
+  // Loads MPI and joins. `patience`: seconds that a rank may be late. Ranks of one host that may
+  // all run on the same CPUs, as nobody has bound them, part these (keep_to_cores).
+  explicit MpiJob(double patience);
   ~MpiJob();  // leaves the job, once all ranks do
   MpiJob(const MpiJob&) = delete;
   MpiJob& operator=(const MpiJob&) = delete;
 
   Communicator& ranks() { return *ranks_; }
-  size_t ranks_on_host() const { return host_size_; }
-  size_t rank_on_host() const { return host_rank_; }
+  // For measuring what ranks() does: the sum by MPI's own means, and zeroed memory that the ranks
+  // of a host share, until the job ends (null: none to have). Called by all ranks.
+  void sum_by_mpi(std::span<int32_t> values);
+  void* share(size_t bytes);
   // The launcher ends the job: whoever waits for a rank is to wait no more. Any thread.
   void give_up() { given_up_.store(true, std::memory_order_relaxed); }
   // Whether the launcher, too, sees within this time what has failed, and tells the user: it knows
@@ -42,7 +47,7 @@ class MpiJob {
 
  private:
   const OctetMpi* mpi_;
-  size_t host_rank_ = 0, host_size_ = 1, hosts_ = 1;
+  size_t hosts_ = 1;
   std::atomic<bool> given_up_{false};
   std::unique_ptr<Communicator> ranks_;
 };

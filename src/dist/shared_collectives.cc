@@ -88,6 +88,8 @@ bool SharedCollectives::await(size_t rank, std::atomic<uint32_t> Segment::*count
 
 // The next operation; true when its slot may be written.
 bool SharedCollectives::begin() {
+  // Operations without parts do not count here: their number must not fall behind by 2^31.
+  segment(rank_).summed.store(operation_, std::memory_order_relaxed);
   ++operation_;
   for (size_t r = 0; r < ranks_; ++r)
     if (r != rank_ && !await(r, &Segment::posted, operation_ - 1)) return false;
@@ -222,7 +224,7 @@ bool SharedCollectives::broadcast(std::vector<int32_t>& message) {
     } else {
       ++operation_;
       post(segment(rank_).posted);
-      if (!await(0, &Segment::posted, operation_, first == 0)) return false;
+      if (!await(0, &Segment::posted, operation_)) return false;
       const int32_t* values = reinterpret_cast<const int32_t*>(slot(0));
       left = static_cast<size_t>(values[0]);
       const size_t count = std::min(kMost, left);

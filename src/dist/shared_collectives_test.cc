@@ -120,6 +120,17 @@ TEST_P(Ranks, OneThatDoesNotAnswerIsNamed) {
       0.2);
 }
 
+TEST_P(Ranks, ASilentFirstRankIsNamed) {
+  run(
+      [](SharedCollectives& c) {
+        std::vector<int32_t> message;
+        if (c.rank() == 0) return;
+        EXPECT_FALSE(c.broadcast(message));
+        EXPECT_EQ(c.failure().find("rank 0 of"), 0u) << c.failure();
+      },
+      0.2);
+}
+
 TEST_P(Ranks, OneThatIsLateIsWaitedForWhereRanksMeet) {
   run(
       [&](SharedCollectives& c) {

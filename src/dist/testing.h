@@ -20,7 +20,8 @@ inline void on_ranks(size_t ranks, const std::function<void(Communicator&)>& wor
   std::vector<std::thread> threads;
   for (size_t r = 0; r < ranks; ++r)
     threads.emplace_back([&, r] {
-      HostCommunicator communicator(space.get(), r, ranks, /*patience=*/60, /*crowded=*/true);
+      HostCommunicator communicator(
+          SharedCollectives(space.get(), r, ranks, /*patience=*/60, /*crowded=*/true));
       work(communicator);
     });
   for (std::thread& t : threads) t.join();

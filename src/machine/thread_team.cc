@@ -37,9 +37,9 @@ std::pair<size_t, size_t> Worker::share(size_t n, size_t grain) const {
 
 ThreadTeam::ThreadTeam(size_t threads)
     : count_(threads == 0 ? default_thread_count() : threads), cpus_(allowed_cpus()) {
-  const auto quota = cgroup_cpu_limit();
+  const auto share = cpu_share();
   oversubscribed_ =
-      count_ > cpus_.size() || (quota && static_cast<double>(count_) > *quota + 0.999);
+      count_ > cpus_.size() || (share && static_cast<double>(count_) > *share + 0.999);
   slots_ = std::make_unique<Slot[]>(count_);
   for (size_t id = 1; id < count_; ++id) {
     threads_.emplace_back([this, id] { loop(id); });

@@ -20,6 +20,8 @@
 namespace octet {
 namespace {
 
+size_t sharers = 1;  // processes that share the control group's time (keep_to_cores)
+
 struct TopologyDeleter {
   void operator()(hwloc_topology* t) const { hwloc_topology_destroy(t); }
 };
@@ -84,6 +86,7 @@ std::vector<int> allowed_cpus() {
 }
 
 void keep_to_cores(size_t part, size_t parts) {
+  sharers = parts;
   const Topology t = load_topology();
   std::map<int, std::vector<int>> cores;  // by their place in the machine
   for (int cpu : affinity_cpus()) {
@@ -115,6 +118,24 @@ size_t allowed_cores() {
       cores.insert(core);
   }
   return cores.size() + unknown;
+}
+
+size_t machine_cores() {
+  const Topology t = load_topology();
+  const int cores = t == nullptr ? 0 : hwloc_get_nbobjs_by_type(t.get(), HWLOC_OBJ_CORE);
+  return cores > 0 ? static_cast<size_t>(cores) : allowed_cores();
+}
+
+std::optional<double> cpu_share() {
+  std::optional<double> limit = cgroup_cpu_limit();
+  if (limit) *limit /= static_cast<double>(sharers);
+  return limit;
+}
+
+size_t usable_cores() {
+  const size_t cores = allowed_cores();
+  const auto share = cpu_share();
+  return share ? std::min(cores, static_cast<size_t>(std::max(1.0, std::ceil(*share)))) : cores;
 }
 
 std::optional<double> cgroup_cpu_limit(const std::string& root, const std::string& self) {
@@ -198,10 +219,7 @@ size_t default_thread_count() {
       throw usage_error(std::string("OCTET_THREADS=") + env + " is not a number from 1 to 1024");
     return n;
   }
-  size_t n = allowed_cores();
-  if (const auto quota = cgroup_cpu_limit())
-    n = std::min(n, static_cast<size_t>(std::max(1.0, std::ceil(*quota))));
-  return std::max<size_t>(n, 1);
+  return usable_cores();
 }
 
 }  // namespace octet

@@ -13,14 +13,19 @@ namespace octet {
 std::vector<int> allowed_cpus();
 // Restricts this process to part `part` of `parts` of its cores, in the order in which they lie in
 // the machine, so that parts are as near together as they can be. With more parts than cores some
-// share one.
+// share one. From then on cpu_share() is a part, too.
 void keep_to_cores(size_t part, size_t parts);
-// Physical cores among allowed_cpus().
+// Physical cores among allowed_cpus(), and in the machine (or in what the container sees of it).
 size_t allowed_cores();
+size_t machine_cores();
 // CPUs' worth of time that the control group grants (2.5 = two and a half), or nothing when
 // unlimited. `root` is the mount point, for tests.
 std::optional<double> cgroup_cpu_limit(const std::string& root = "/sys/fs/cgroup",
                                        const std::string& self = "/proc/self/cgroup");
+// This process's part of that.
+std::optional<double> cpu_share();
+// What can run at once: allowed cores, within cpu_share().
+size_t usable_cores();
 // Bytes of memory this process may use: the cgroup's limit or the machine's memory.
 uint64_t memory_limit_bytes();
 // Of that, what is not in use: the machine's available memory, or what its cgroup has left. Page
@@ -29,8 +34,7 @@ uint64_t available_memory_bytes(const std::string& root = "/sys/fs/cgroup",
                                 const std::string& self = "/proc/self/cgroup",
                                 const std::string& meminfo = "/proc/meminfo");
 
-// The team's size: OCTET_THREADS (kUsage Error unless 1..1024), else one per allowed core, no more
-// than the cgroup's quota.
+// The team's size: OCTET_THREADS (kUsage Error unless 1..1024), else usable_cores().
 size_t default_thread_count();
 
 }  // namespace octet

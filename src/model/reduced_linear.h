@@ -2,7 +2,8 @@
 //
 // int8: the integers of all ranks are added exactly, quant_bias is rank 0's, and only the sum
 // becomes numbers, so that the result has the bits of one rank that has all columns. Floats: the
-// ranks' products in float32, in the order of the ranks; they differ from one rank's by rounding.
+// ranks' products in float32, host by host and in the order of the ranks; they differ from one
+// rank's by rounding.
 #pragma once
 
 #include <memory>
@@ -12,10 +13,18 @@
 
 namespace octet {
 
+// Where products wait for their sum: one place for all linears of a model, which take turns.
+struct ReduceBuffer {
+  Buffer<int32_t> sums;   // [rows, n], int8
+  Buffer<float> partial;  // [rows, n], floats
+  Buffer<float> maximum;  // [rows], where rows have a scale each
+};
+
 class ReducedLinear final : public Linear {
  public:
   // `part` computes this rank's columns, for steps of up to `rows` rows.
-  ReducedLinear(std::unique_ptr<Linear> part, Communicator& ranks, size_t rows);
+  ReducedLinear(std::unique_ptr<Linear> part, Communicator& ranks, size_t rows,
+                ReduceBuffer& shared);
   size_t outputs() const override { return part_->outputs(); }
   size_t inputs() const override { return part_->inputs(); }  // of the part
   uint64_t bytes() const override { return part_->bytes(); }
@@ -28,9 +37,7 @@ class ReducedLinear final : public Linear {
   std::unique_ptr<Linear> part_;
   Int8Linear* int8_;  // part_, where it is one
   Communicator& ranks_;
-  Buffer<int32_t> sums_;   // [rows, n], int8
-  Buffer<float> partial_;  // [rows, n], floats
-  Buffer<float> maximum_;  // [rows], where rows have a scale each
+  ReduceBuffer& shared_;
 };
 
 }  // namespace octet

@@ -115,7 +115,7 @@ Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& 
     DecoderLayer& layer = layers_.emplace_back(load_layer(*folder_, l, shard_, team));
     if (shard_.whole()) continue;
     for (std::unique_ptr<Linear>* linear : {&layer.o, &layer.down})
-      *linear = std::make_unique<ReducedLinear>(std::move(*linear), ranks_, max_rows);
+      *linear = std::make_unique<ReducedLinear>(std::move(*linear), ranks_, max_rows, reduce_);
   }
   head_ = load_head(*folder_, shard_, team);
 }

@@ -10,6 +10,7 @@
 #include "src/dist/communicator.h"
 #include "src/model/kv_cache.h"
 #include "src/model/layer.h"
+#include "src/model/reduced_linear.h"
 #include "src/model/rope.h"
 
 namespace octet {
@@ -78,6 +79,7 @@ class Transformer {
   RankShape shape_;
   Rope rope_;
   const TensorView* embedding_;  // [vocab, hidden], read from the mapping row by row
+  ReduceBuffer reduce_;
   std::vector<DecoderLayer> layers_;
   Norm final_norm_;
   std::unique_ptr<Linear> head_;

@@ -178,9 +178,10 @@ void add_hessian(const WeightedRows& in, const std::vector<size_t>& order, float
   constexpr size_t kTokens = 512, kRows = 16;  // at a time: multiplied, transposed
   const size_t k = in.k;
   const auto& t = kernels::table();
-  const size_t panels = kernels::float_panels(t, k);
+  const size_t blocks = (k + kBlock - 1) / kBlock;
+  const size_t packed_columns = kernels::float_panels(t, kBlock) * t.float_panel;  // of a block
   std::vector<float> columns(k * kTokens), scaled(k * kTokens),
-      packed(panels * t.float_panel * kTokens);
+      packed(blocks * packed_columns * kTokens);
   for (size_t first = 0; first < in.m; first += kTokens) {
     const size_t count = std::min(kTokens, in.m - first);
     team.run([&](Worker& worker) {
@@ -196,18 +197,25 @@ void add_hessian(const WeightedRows& in, const std::vector<size_t>& order, float
       }
       worker.barrier();
       {
-        const auto [begin, end] = worker.share(panels);
-        t.float_pack(scaled.data(), FloatType::kF32, k, count, begin, end, packed.data());
+        const auto [begin, end] = worker.share(blocks);
+        for (size_t b = begin; b < end; ++b) {
+          const size_t width = std::min(kBlock, k - b * kBlock);
+          t.float_pack(scaled.data() + b * kBlock * count, FloatType::kF32, width, count, 0,
+                       kernels::float_panels(t, width), packed.data() + b * packed_columns * count);
+        }
       }
       worker.barrier();
       // Panel by panel, rows up to the panel's last column: the upper triangle.
       size_t turn = 0;
-      for (size_t p = 0; p < panels; ++p) {
-        if (!owns(ranks, p * t.float_panel / kBlock)) continue;
-        if (turn++ % worker.count() != worker.id()) continue;
-        const size_t rows = std::min(k, (p + 1) * t.float_panel);
-        t.float_gemm({columns.data(), count, rows, packed.data(), FloatType::kF32, count, k, p,
-                      p + 1, nullptr, h, k, true});
+      for (size_t b = 0; b < blocks; ++b) {
+        if (!owns(ranks, b)) continue;
+        const size_t column = b * kBlock, width = std::min(kBlock, k - column);
+        for (size_t p = 0; p < kernels::float_panels(t, width); ++p) {
+          if (turn++ % worker.count() != worker.id()) continue;
+          const size_t rows = std::min(k, column + (p + 1) * t.float_panel);
+          t.float_gemm({columns.data(), count, rows, packed.data() + b * packed_columns * count,
+                        FloatType::kF32, count, width, p, p + 1, nullptr, h + column, k, true});
+        }
       }
     });
   }
@@ -217,7 +225,6 @@ void add_hessian(const WeightedRows& in, const std::vector<size_t>& order, float
 
 RoundingPlan plan_rounding(const WeightedRows& in, double damping, ThreadTeam& team,
                            Communicator& ranks) {
-  OCTET_CHECK(kBlock % kernels::table().float_panel == 0);
   const size_t k = in.k;
   const std::vector<double> d = diagonal(in, team);
   RoundingPlan plan;

@@ -29,10 +29,11 @@ uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options,
   return static_cast<uint64_t>(standing + std::max(running, rounding) + step);
 }
 
-uint64_t activation_budget(const ModelConfig& config, const QuantizeOptions& options,
-                           size_t tokens) {
-  const uint64_t limit =
-      options.memory_limit > 0 ? options.memory_limit : available_memory_bytes() / 10 * 9;
+uint64_t activation_budget(const ModelConfig& config, const QuantizeOptions& options, size_t tokens,
+                           size_t ranks_on_host) {
+  const uint64_t limit = options.memory_limit > 0
+                             ? options.memory_limit
+                             : available_memory_bytes() / 10 * 9 / ranks_on_host;
   const uint64_t layer = layer_memory(config, options, tokens);
   return limit > layer ? limit - layer : 0;
 }

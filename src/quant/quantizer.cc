@@ -1,6 +1,7 @@
 #include "src/quant/quantizer.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <new>
 
@@ -133,6 +134,12 @@ void keep_for_resume(const OutputFolder& output, Journal& journal,
   }
 }
 
+// For activations of a rank that writes no result: beside the result, where its host has that, too.
+fs::path spill_folder(const fs::path& target) {
+  const fs::path beside = fs::absolute(target).parent_path();
+  return ::access(beside.c_str(), W_OK) == 0 ? beside : fs::temp_directory_path();
+}
+
 }  // namespace
 
 QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
@@ -150,7 +157,8 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   ThreadTeam team;
   ReportData gathered(stored_dtype(folder.config(), options), team);
   ReportData* report = options.compat_msmodelslim ? nullptr : &gathered;
-  const uint64_t budget = activation_budget(folder.config(), options, calibration_tokens(data));
+  const uint64_t budget =
+      activation_budget(folder.config(), options, calibration_tokens(data), ranks.on_host());
   QuantizeSummary summary;
   const auto work = [&](const fs::path& files, const fs::path& scratch, Journal& journal) {
     journal.share(ranks);
@@ -162,7 +170,7 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   };
   if (ranks.rank() != 0) {
     Journal journal(fingerprint_of(folder, data, options));
-    work({}, fs::temp_directory_path(), journal);
+    work({}, spill_folder(target), journal);
     ranks.meet();
     ranks.check();
     return summary;

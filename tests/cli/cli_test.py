@@ -480,8 +480,8 @@ class Others(Verbs):
         for flag in "--network", "--host":
             self.bad(2, [flag, "1;2"], "plan", LLAMA, flag, "1;2")
         self.bad(2, "1 to 6", "plan", LLAMA, "--tp", 7)
-        self.assertIn("16.0 KiB", self.good("bench", "sums", "--ranks", 3, "--rounds", 1))
-        self.bad(2, "--ranks", "bench", "sums", "--ranks", 1)
+        self.assertIn("16.0 KiB", self.good("bench", "sums", "--tp", 3, "--rounds", 1))
+        self.bad(2, "--tp", "bench", "sums", "--tp", 1)
         self.assertIn("GEMV", self.good("bench", "kernels", "--tokens", 8, "-n", 64, "-k", 64, "--rounds", 1))
         self.bad(2, "--shape", "bench", "make-model", "--shape", "gpt-5", "--out", self.dir / "x")
 

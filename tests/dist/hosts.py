@@ -113,8 +113,11 @@ def remote_shell(hosts, folder):
 
 
 def mpirun(hosts, slots, shell):
-    """The user's own, on the first host, with one thread a rank."""
+    """The user's own, on the first host, with one thread a rank, as docs/distributed.md advises: it notices hosts that are cut
+    off, and leaves nothing in /dev/shm when ranks are killed."""
+    alive = [word for name, value in {"time": 2, "intvl": 1, "probes": 3}.items()
+             for word in ("--mca", f"oob_tcp_keepalive_{name}", str(value))]
     where = ",".join(f"{host.address}:{n}" for host, n in zip(hosts, slots))
     return [*hosts[0].before, "mpirun", "--allow-run-as-root", "--quiet", "--oversubscribe", "--bind-to", "none",
             "--mca", "plm_rsh_agent", str(shell), "--mca", "oob_tcp_if_include", "eth0", "--mca",
-            "btl_tcp_if_include", "eth0", "--host", where, "-n", str(sum(slots)), "-x", "OCTET_THREADS=1"]
+            "btl_tcp_if_include", "eth0", "--mca", "btl", "tcp,self", *alive, "--host", where, "-n", str(sum(slots)), "-x", "OCTET_THREADS=1"]

@@ -5,13 +5,16 @@
 At length: tokens_test.py.
 """
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 import unittest
 
-from serving import LLAMA, PROMPTS, QWEN, Ranked, Server, Verbs, below, error_of, gone, mpirun, until
+from serving import LLAMA, OCTET, PROMPTS, QWEN, Ranked, Server, Verbs, below, error_of, gone, mpirun, shared_files, until
 
 
 class SameTokens(Verbs):
@@ -47,10 +50,22 @@ class Refused(Verbs):
             self.bad(1, str(taken.getsockname()[1]), "serve", LLAMA, "--tp", "2", "--host", "127.0.0.1", "--port",
                      str(taken.getsockname()[1]))
 
+    def test_without_its_part_for_mpi(self):
+        octet = self.dir / "octet"
+        shutil.copy(OCTET, octet)
+        run = subprocess.run([octet, "serve", LLAMA, "--tp", "3"], capture_output=True, text=True, check=False)
+        self.assertEqual((run.returncode, run.stderr.count("octet: error")), (1, 1), run.stderr)
+        self.assertIn("liboctet_mpi.so", run.stderr)
+
+
+class TwoServers(Ranked):
     def test_two_servers_at_once(self):
-        first, second = Server(self, LLAMA, 2), Server(self, LLAMA, 3)
-        self.assertEqual(first.greedy(PROMPTS[:2], 8), second.greedy(PROMPTS[:2], 8))
-        self.assertEqual((first.end(), second.end()), (0, 0))
+        servers = [Server(self, LLAMA, 2), Server(self, LLAMA, 3)]
+        self.assertEqual(*(server.greedy(PROMPTS[:2], 8) for server in servers))
+        left = [(below(server.pid), shared_files(below(server.pid))) for server in servers]
+        for server, (processes, files) in zip(servers, left):
+            self.assertEqual(server.end(), 0)
+            self.nothing_left_of(server, processes, files)
 
 
 class Faults(Ranked):
@@ -81,7 +96,22 @@ class Faults(Ranked):
 
     def test_rank_0_killed(self):
         server = Server(self, LLAMA, 2)
-        self.ends(server, lambda: os.kill(server.ranks()[0], signal.SIGKILL), "a rank was ended by signal 9")
+        self.ends(server, lambda: os.kill(server.ranks()[0], signal.SIGKILL), "ended")  # a follower says so, or the launcher
+
+    def test_rank_0_stopped(self):
+        server = Server(self, LLAMA, 3)
+        process = server.ranks()[0]
+        self.ends(server, lambda: os.kill(process, signal.SIGSTOP), f"rank 0 of 3 (process {process})")
+
+    def test_the_end_while_it_loads(self):
+        for seconds in 0, 0.2, 0.4, 0.8, 1.2:
+            server = Server(self, LLAMA, 3, wait=False)
+            time.sleep(seconds)
+            processes = below(server.pid)
+            server.process.terminate()
+            self.assertIn(server.process.wait(timeout=10), (0, 130, -signal.SIGTERM), server.text())
+            self.assertEqual(server.errors(), [], server.text())
+            self.nothing_left_of(server, processes, [])
 
     def test_the_launcher_killed(self):
         server = Server(self, LLAMA, 2)
@@ -145,6 +175,19 @@ class UnderALauncher(Ranked):
         self.assertEqual(server.greedy(PROMPTS[:4], 16), want)
         os.kill(server.ranks()[0], signal.SIGTERM)  # mpirun itself would leave a second for the end
         self.assertEqual(server.process.wait(timeout=60), 0, server.text())
+
+    def test_mpirun_that_binds_nothing(self):
+        server = Server(self, LLAMA, 2, before=[*mpirun(2), "--bind-to", "none"])
+        if len(os.sched_getaffinity(0)) > 1:
+            first, second = map(os.sched_getaffinity, server.ranks())
+            self.assertEqual(first & second, set())
+        os.kill(server.ranks()[0], signal.SIGTERM)
+        self.assertEqual(server.process.wait(timeout=60), 0, server.text())
+
+    def test_a_wrong_flag_shows_once(self):
+        run = subprocess.run([*mpirun(3), OCTET, "serve", LLAMA, "--no-such-flag"], capture_output=True, text=True, check=False)
+        self.assertEqual(run.returncode, 2, run.stderr)
+        self.assertEqual(run.stderr.count("octet: error"), 1, run.stderr)
 
     def test_a_launcher_that_mpi_does_not_know(self):
         for environment in {"PMI_SIZE": "3", "PMI_RANK": "0"}, {"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "0"}:

@@ -16,7 +16,9 @@ namespace {
 
 MPI_Comm all = MPI_COMM_NULL, on_host = MPI_COMM_NULL, host_leaders = MPI_COMM_NULL;
 
-MPI_Comm of(OctetMpiGroup group) { return group == kOctetMpiAll ? all : host_leaders; }
+MPI_Comm of(OctetMpiGroup group) {
+  return group == kOctetMpiAll ? all : group == kOctetMpiHost ? on_host : host_leaders;
+}
 
 int size_of(MPI_Comm comm) {
   int size = 0;
@@ -99,6 +101,10 @@ OctetMpiRequest* sum_int32(OctetMpiGroup group, int32_t* values, size_t count) {
     return MPI_Iallreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_INT32_T, MPI_SUM,
                           of(group), &r.request);
   });
+}
+
+void sum_int32_now(OctetMpiGroup group, int32_t* values, size_t count) {
+  MPI_Allreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_INT32_T, MPI_SUM, of(group));
 }
 
 OctetMpiRequest* maximum_float(OctetMpiGroup group, float* values, size_t count) {
@@ -204,6 +210,7 @@ extern "C" const OctetMpi* octet_mpi() {
                                      gather_parts,
                                      all_gather_bytes,
                                      broadcast,
+                                     sum_int32_now,
                                      done,
                                      abort_all,
                                      finish};

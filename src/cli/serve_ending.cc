@@ -1,0 +1,78 @@
+#include "src/cli/serve_ending.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "src/cli/cli.h"
+#include "src/cli/ranks.h"
+#include "src/dist/launch.h"
+
+namespace octet::cli {
+namespace {
+
+// After a rank is lost: so long /health says 503 and requests get an error.
+constexpr auto kLastAnswers = std::chrono::seconds(1);
+
+}  // namespace
+
+ServeEnding::ServeEnding(MpiJob& job, bool restarts) : job_(job), restarts_(restarts) {
+  thread_ = std::thread([this] { obey(); });
+}
+
+ServeEnding::~ServeEnding() {
+  over_ = true;
+  ::pthread_kill(thread_.native_handle(), SIGTERM);
+  thread_.join();
+}
+
+ServeEnding::Serving::Serving(ServeEnding& ending, server::Server& server) : ending_(ending) {
+  const std::lock_guard lock(ending_.mutex_);
+  ending_.server_ = &server;
+  if (ending_.stopped_) server.stop();
+}
+
+ServeEnding::Serving::~Serving() {
+  const std::lock_guard lock(ending_.mutex_);
+  ending_.server_ = nullptr;
+  ending_.stopped_ = true;
+}
+
+void ServeEnding::stop() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  if (server_ != nullptr) server_->stop();
+}
+
+void ServeEnding::lose_rank(const std::string& why) {
+  lost_ = true;
+  if (!job_.launcher_explains(kLastAnswers)) {
+    fmt::print(stderr, "octet: error: {}; the {}\n", why, restarts_ ? "ranks end" : "server ends");
+    report_end();
+  }
+  std::this_thread::sleep_for(kLastAnswers);
+  stop();
+}
+
+// mpirun, or its daemon, sends SIGTERM, too, when another rank has ended, and SIGKILL a second
+// later: the engine is to find that out at once, and the server to answer so until it stops.
+void ServeEnding::obey() {
+  const sigset_t set = job_signals();
+  siginfo_t info;
+  for (bool first = true; !over_; first = false) {
+    if (::sigwaitinfo(&set, &info) < 0 || over_) continue;
+    if (info.si_pid == ::getppid()) job_.give_up();
+    {
+      const std::lock_guard lock(mutex_);
+      if (server_ == nullptr && !stopped_) ::_exit(kInterrupted);  // the launcher ends the others
+    }
+    if (first) std::this_thread::sleep_for(kLastAnswers);
+    if (!lost_) stop();
+  }
+}
+
+}  // namespace octet::cli
