@@ -12,6 +12,7 @@
 #include "src/base/json.h"
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
+#include "src/machine/topology.h"
 
 namespace octet::cli {
 namespace {
@@ -181,6 +182,9 @@ void check_parallel(const ServeFlags& f) {
         .field("--restart-ranks")
         .remedy(
             "leave it to the launcher, or start without one: --distributed-executor-backend mp");
+  if (f.tensor_parallel == 1 && !MpiJob::joined())
+    if (const size_t nodes = numa_nodes(); nodes > 1)
+      notice(fmt::format("this host has {} NUMA nodes: --tp {} gives each a rank", nodes, nodes));
   if (f.backend == "mpi" && f.tensor_parallel > 1 && !MpiJob::joined())
     notice("no mpirun or srun has started this: all ranks start on this host");
   if (!f.backend.empty() && f.backend != "uni" && f.tensor_parallel == 1 && !MpiJob::joined())

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <map>
+#include <thread>
 #include <vector>
 
 #include "src/base/error.h"
@@ -56,6 +59,23 @@ TEST(Topology, CountsAtLeastOneCpu) {
   EXPECT_GE(allowed_cpus().size(), allowed_cores());
   EXPECT_GE(allowed_cores(), 1u);
   EXPECT_GT(memory_limit_bytes(), uint64_t{1} << 20);
+}
+
+// In a thread each, to which the mask belongs.
+TEST(Topology, PartsOfTheCoresAreDisjointAndAll) {
+  const std::vector<int> all = allowed_cpus();
+  for (size_t parts : {size_t{1}, size_t{2}, 3 * allowed_cores()}) {
+    std::map<int, size_t> times;  // that a CPU is in a part
+    for (size_t part = 0; part < parts; ++part)
+      std::thread([&] {
+        keep_to_cores(part, parts);
+        EXPECT_GE(usable_cores(), 1u);
+        for (int cpu : allowed_cpus()) ++times[cpu];
+      }).join();
+    EXPECT_EQ(times.size(), all.size());
+    for (const auto& [cpu, n] : times) EXPECT_EQ(n, std::max(parts / allowed_cores(), size_t{1}));
+  }
+  std::thread([] { keep_to_cores(0, 1); }).join();
 }
 
 TEST(Buffer, IsZeroedAlignedAndMovable) {

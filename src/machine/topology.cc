@@ -126,6 +126,12 @@ size_t machine_cores() {
   return cores > 0 ? static_cast<size_t>(cores) : allowed_cores();
 }
 
+size_t numa_nodes() {
+  const Topology t = load_topology();
+  const int nodes = t == nullptr ? 0 : hwloc_get_nbobjs_by_type(t.get(), HWLOC_OBJ_NUMANODE);
+  return nodes > 0 ? static_cast<size_t>(nodes) : 1;
+}
+
 std::optional<double> cpu_share() {
   std::optional<double> limit = cgroup_cpu_limit();
   if (limit) *limit /= static_cast<double>(sharers);

@@ -18,6 +18,8 @@ void keep_to_cores(size_t part, size_t parts);
 // Physical cores among allowed_cpus(), and in the machine (or in what the container sees of it).
 size_t allowed_cores();
 size_t machine_cores();
+// Parts of the machine with memory of their own.
+size_t numa_nodes();
 // CPUs' worth of time that the control group grants (2.5 = two and a half), or nothing when
 // unlimited. `root` is the mount point, for tests.
 std::optional<double> cgroup_cpu_limit(const std::string& root = "/sys/fs/cgroup",
