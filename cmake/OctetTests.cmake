@@ -19,8 +19,15 @@ foreach(level ${levels})
   endif()
 endforeach()
 
-# AVX-512 is tested where it is not, too.
+# AVX-512 is tested where it is not, too: its kernels, and what depends on the layouts of their tables.
 octet_kernel_isa(emulated "-mavx2;-mfma;-mf16c;-mbmi2;-Wno-psabi" octet_kernels_test)
+foreach(level model quant)
+  target_link_libraries(octet_${level}_test PRIVATE $<TARGET_OBJECTS:octet_kernels_emulated>)
+  target_sources(octet_${level}_test PRIVATE src/kernels/testing/emulated_everywhere.cc)
+  add_test(NAME ${level}_emulated COMMAND octet_${level}_test --gtest_brief=1)
+  set_tests_properties(${level}_emulated PROPERTIES LABELS fast TIMEOUT 600 ENVIRONMENT
+                       "OCTET_EMULATED=1")
+endforeach()
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/levels_test.py)

@@ -73,8 +73,12 @@ std::vector<std::string> ray_words(size_t ranks) {
   const fs::path program = fs::read_symlink("/proc/self/exe").parent_path();
   std::vector<std::string> pythons = {(program / "ray/bin/python").string(), "python3"};
   if (const char* python = std::getenv("OCTET_RAY_PYTHON")) pythons = {python};
+  // Finding them is quick, importing them is not.
+  const std::string has_both =
+      " -c 'from importlib.util import find_spec as f; exit(not (f(\"ray\") and "
+      "f(\"octet_ray\")))' >/dev/null 2>&1";
   for (const std::string& python : pythons)
-    if (std::system((quoted(python) + " -c 'import octet_ray, ray' >/dev/null 2>&1").c_str()) == 0)
+    if (std::system((quoted(python) + has_both).c_str()) == 0)
       return {python, "-m", "octet_ray", "--ranks", std::to_string(ranks), "--"};
   throw Error("--distributed-executor-backend ray needs Ray and Octet's part for it, octet_ray")
       .remedy(

@@ -17,12 +17,16 @@ const KernelTable& table_of(Isa isa) {
   OCTET_CHECK(false);
 }
 
+const KernelTable* wanted = nullptr;
+
 }  // namespace
 
 const KernelTable& table() {
-  static const KernelTable& t = table_of(selected_isa());
+  static const KernelTable& t = wanted != nullptr ? *wanted : table_of(selected_isa());
   return t;
 }
+
+void use_table(const KernelTable& t) { wanted = &t; }
 
 const KernelTable* table_named(const char* name) {
   for (Isa isa : supported_isas())

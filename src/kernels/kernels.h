@@ -132,6 +132,8 @@ struct KernelTable {
 
 // The table of the set that selected_isa() (src/machine/cpu.h) chose.
 const KernelTable& table();
+// Makes it this one, for tests; before the first call of table().
+void use_table(const KernelTable& t);
 // A given set's table, or nullptr when this build or CPU lacks it: for tests and benches.
 const KernelTable* table_named(const char* name);
 

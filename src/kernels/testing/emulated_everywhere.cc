@@ -1,0 +1,17 @@
+// Linked into test programs of other levels: with OCTET_EMULATED in the environment, all of the
+// program computes with the emulated set, on machines that can run it.
+#include <cstdlib>
+
+#include "src/kernels/testing.h"
+
+namespace octet::kernels {
+namespace {
+
+[[maybe_unused]] const bool used = [] {
+  const bool wanted = std::getenv("OCTET_EMULATED") != nullptr && table_named("avx2") != nullptr;
+  if (wanted) use_table(avx512_emulated::emulated_table());
+  return wanted;
+}();
+
+}  // namespace
+}  // namespace octet::kernels
