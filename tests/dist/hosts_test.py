@@ -8,6 +8,7 @@ What needs Ray is left out, and says so, where there is none.
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import unittest
 
 import hosts as namespaces
 from ray_cluster import Node, environment, python, ray_folder
-from serving import LLAMA, OCTET, PROMPTS, ROOT, Ranked, Server, free_port, gone, rank_of, until, words_of
+from serving import LLAMA, OCTET, PROMPTS, ROOT, Ranked, Server, below, free_port, gone, rank_of, until, words_of
 from testing import CALIB, MINDIE
 
 RECIPE = ["--recipe", "octet", "--dynamic-budget", "2"]
@@ -151,6 +152,30 @@ class ByRay(OverHosts):
         server = self.server()
         self.same_tokens(server, server.process.terminate)
         self.assertTrue(until(lambda: " 0.0/4.0 CPU\n" in self.nodes[0].status(), 15), self.nodes[0].status())
+
+    def test_rank_0_is_where_the_launcher_is_if_it_has_room(self):
+        # Ray knows the node of a host by its process, and these hosts see each other's.
+        launcher = self.hosts[1]
+        for i in 0, 2:
+            for pid in below(self.nodes[i].process.pid):
+                if words_of(pid)[0].endswith("/raylet"):
+                    launcher.hide(f"/proc/{pid}")
+                    self.addCleanup(launcher.show, f"/proc/{pid}")
+        more = {**environment(self.ray / "1", self.nodes[0].cluster), "VLLM_TOLD": "a;b c"}
+        first, second = (Server(self, LLAMA, 2, backend="ray", before=launcher.before, address=launcher.address, environment=more)
+                         for _ in range(2))
+        self.assertEqual(first.health(), 200)
+        self.assertNotIn("note: rank 0", first.text())
+        self.assertIn(f"{launcher.address} has no room", second.text())
+        second.address = re.search("rank 0, which answers HTTP, is on ([0-9.]*):", second.text())[1]
+        self.assertEqual(second.health(), 200)
+        ranks = [pid for host in self.hosts for pid in host.ranks()]
+        self.assertEqual(len(ranks), 4)
+        for pid in ranks:
+            told = pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
+            self.assertIn("VLLM_TOLD=a;b c", told)
+            self.assertIn("OCTET_THREADS=1", told)
+        self.assertEqual(first.end(), 0, first.text())
 
     def test_a_rank_on_another_host_is_killed_while_it_streams(self):
         server = self.server()
