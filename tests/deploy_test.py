@@ -1,5 +1,5 @@
-"""The files of deploy/ are well-formed: YAML that parses, with commands that `octet serve` takes; scripts without
-syntax errors. They are not run: that needs the clusters.
+"""The files of deploy/ are well-formed: YAML that parses, with commands that `octet serve` takes, ports that agree and what
+the image needs for them; scripts without syntax errors. They are not run: that needs the clusters.
 
     deploy_test.py OCTET      exit code 77: there is no PyYAML
 """
@@ -15,6 +15,7 @@ except ImportError:
     sys.exit(77)
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[1] / "deploy"
+IMAGE = (DEPLOY / "Containerfile").read_text().split("\nFROM ")[-1]
 OCTET = sys.argv.pop(1)
 
 
@@ -35,14 +36,30 @@ class Deploy(unittest.TestCase):
         ranks = 1 + job["spec"]["mpiReplicaSpecs"]["Worker"]["replicas"]
         self.assertEqual(command[command.index("-n") + 1], str(ranks))
         self.assertEqual(service["spec"]["selector"], launcher["metadata"]["labels"])
+        port = int(command[command.index("--port") + 1])
+        self.assertEqual(launcher["spec"]["containers"][0]["readinessProbe"]["httpGet"], {"path": "/health", "port": port})
+        self.assertEqual(service["spec"]["ports"], [{"port": port}])
+        for words in "openssh-server", "StrictModes no", "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null":
+            self.assertIn(words, IMAGE)
 
     def test_rayjob(self):
         job = yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
         self.assertEqual((job["apiVersion"], job["kind"]), ("ray.io/v1", "RayJob"))
         words = job["spec"]["entrypoint"].split()
         self.flags_are_known(words)
-        workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"]
-        self.assertEqual(words[words.index("--tp") + 1], str(1 + workers))
+        cluster = job["spec"]["rayClusterSpec"]
+        workers = cluster["workerGroupSpecs"][0]
+        self.assertEqual(words[words.index("--tp") + 1], str(1 + workers["replicas"]))
+        head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+        port = int(words[words.index("--port") + 1])
+        self.assertIn({"containerPort": port, "name": "http"}, head["ports"])
+        # KubeRay starts the server when all pods are ready, by probes of its own.
+        self.assertEqual(job["spec"]["submissionMode"], "K8sJobMode")
+        for container in head, workers["template"]["spec"]["containers"][0]:
+            self.assertNotIn("readinessProbe", container)
+        for words in " wget ", "PATH=/octet/build/release/ray/bin:":
+            self.assertIn(words, IMAGE)
+        self.assertIn("ray[default]", (DEPLOY.parent / "scripts/setup").read_text())
 
     def test_scripts(self):
         subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=True)
