@@ -61,9 +61,10 @@ std::vector<std::string> mpirun_words(size_t ranks) {
   if (::geteuid() == 0) words.push_back("--allow-run-as-root");
   for (const char* word : {"--quiet", "--oversubscribe", "--bind-to", "none", "--stdin", "none"})
     words.push_back(word);
-  // Not on the hosts that Slurm, or a file of Open MPI's, may name.
+  // Not on the hosts that a batch system, or a file of Open MPI's, may name.
   const std::string count = std::to_string(ranks);
-  words.insert(words.end(), {"--host", "localhost:" + count, "-n", count});
+  words.insert(words.end(), {"--mca", "ras", "^alps,gridengine,lsf,slurm,tm", "--host",
+                             "localhost:" + count, "-n", count});
   return words;
 }
 
