@@ -2,7 +2,12 @@
 # ccache.
 set(OCTET_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=<value>")
 option(OCTET_BUILD_TESTS "Build the tests" ON)
-option(OCTET_WERROR "Warnings are errors" ON)
+# Of compilers that the tests know; later ones may warn of more.
+set(known OFF)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
+  set(known ON)
+endif()
+option(OCTET_WERROR "Warnings are errors" ${known})
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)

@@ -50,11 +50,12 @@ void ServeEnding::stop() {
 
 void ServeEnding::lose_rank(const std::string& why) {
   lost_ = true;
+  const auto end = std::chrono::steady_clock::now() + kLastAnswers;
   if (!job_.launcher_explains(kLastAnswers)) {
     fmt::print(stderr, "octet: error: {}; the {}\n", why, restarts_ ? "ranks end" : "server ends");
     report_end();
   }
-  std::this_thread::sleep_for(kLastAnswers);
+  std::this_thread::sleep_until(end);
   stop();
 }
 

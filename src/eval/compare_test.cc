@@ -14,7 +14,7 @@ namespace {
 using Kind = TensorDifference::Kind;
 const fs::path kRoot = OCTET_SOURCE_DIR;
 
-const TensorDifference& find(const Comparison& c, const std::string& name) {
+const TensorDifference& find(const Comparison& c, std::string_view name) {
   const auto it = std::find_if(c.tensors.begin(), c.tensors.end(),
                                [&](const TensorDifference& t) { return t.name == name; });
   EXPECT_NE(it, c.tensors.end()) << name;

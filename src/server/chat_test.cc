@@ -82,7 +82,7 @@ TEST_F(ChatTest, Logprobs) {
     EXPECT_EQ(token["top_logprobs"].size(), 5u);
     std::string bytes;
     for (int b : token["bytes"]) bytes += static_cast<char>(b);
-    EXPECT_EQ(bytes, token["token"]);
+    EXPECT_EQ(token["token"], bytes);
   }
   // Streamed, none get lost while text is held back.
   size_t streamed = 0;

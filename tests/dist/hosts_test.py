@@ -207,7 +207,7 @@ class ByRay(OverHosts):
         self.hosts[1].hide(model)
         self.addCleanup(self.hosts[1].show, model)
         # From the very start, for which Ray alone takes some seconds.
-        self.ends(self.server(model, wait=False), lambda: None, str(model), "octet-host2", limit=30)
+        self.ends(self.server(model, wait=False), lambda: None, str(model), "octet-host2")
 
     def test_a_port_that_is_taken(self):
         port = free_port()
