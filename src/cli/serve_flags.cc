@@ -298,7 +298,7 @@ GenerationConfig generation_defaults(const ServeFlags& f) {
 }  // namespace
 
 void add_serve_flags(CLI::App* app, ServeFlags& f) {
-  app->add_option("model", f.model_argument, "the model folder, float or W8A8");
+  app->add_option("MODEL", f.model_argument, "the model folder, float or W8A8");
   app->add_option("--model", f.runtime.model, "the same as an option");
   app->add_option("--served-model-name", f.server.served_model_names,
                   "names by which clients may call it; the path is always one")
