@@ -112,9 +112,10 @@ void add_bench_sums(CLI::App& app) {
   sub->add_option("--rounds", f->rounds, "measurements; the best counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  sub->callback([f] {
+  sub->callback([f, sub] {
     if (f->ranks < 2 && !MpiJob::joined()) throw usage_error("--tp: a sum takes two ranks or more");
-    on_job(f->ranks, [&](MpiJob& job) { Bench(*f, job).run(); });
+    const bool given = sub->count("--tp") > 0;  // else a launcher knows
+    on_job(MpiJob::joined() && !given ? 1 : f->ranks, [&](MpiJob& job) { Bench(*f, job).run(); });
   });
 }
 

@@ -20,7 +20,7 @@ namespace {
 // A rank that works may be silent for long; one that ends is noticed at once.
 constexpr double kPatience = 600;
 // What is wrong on several ranks, the first of them says; it ends the others before they do.
-constexpr auto kFirstSpeaks = std::chrono::milliseconds(1500);
+constexpr auto kFirstSpeaks = std::chrono::seconds(1);
 constexpr auto kNextSpeaks = std::chrono::milliseconds(100);
 
 std::string host_name() {
@@ -64,13 +64,12 @@ void note_binding(const Communicator& ranks) {
 
 int explain_once(size_t rank, const std::string& who) {
   if (!MpiJob::joined()) return explain_exception(who);
-  if (rank > 0) {
-    std::this_thread::sleep_for(kFirstSpeaks + rank * kNextSpeaks);
-    if (end_reported()) return 1;
-  }
+  if (rank > 0) std::this_thread::sleep_for(kFirstSpeaks + rank * kNextSpeaks);
+  const Report report = claim_report();
+  if (report == Report::kOthers) return 1;
   const int code = explain_exception(who);
   std::fflush(nullptr);
-  return report_end() || !in_job() ? code : kSaid;
+  return report == Report::kMine || !in_job() ? code : kSaid;
 }
 
 void check_count(size_t asked, const Communicator& ranks, const char* flag) {

@@ -51,12 +51,11 @@ void ServeEnding::stop() {
 void ServeEnding::lose_rank(const std::string& why) {
   lost_ = true;
   const auto end = std::chrono::steady_clock::now() + kLastAnswers;
-  if (!job_.launcher_explains(kLastAnswers)) {
+  if (!job_.launcher_explains(kLastAnswers) && claim_report() != Report::kOthers)
     fmt::print(stderr, "octet: error: {}; the {}\n", why, restarts_ ? "ranks end" : "server ends");
-    report_end();
-  }
   std::this_thread::sleep_until(end);
   stop();
+  stop();  // at once, whatever clients still send or do not read
 }
 
 // mpirun, or its daemon, sends SIGTERM, too, when another rank has ended, and SIGKILL a second
@@ -64,7 +63,7 @@ void ServeEnding::lose_rank(const std::string& why) {
 void ServeEnding::obey() {
   const sigset_t set = job_signals();
   siginfo_t info;
-  for (bool first = true; !over_; first = false) {
+  for (bool first = true; !over_;) {
     if (::sigwaitinfo(&set, &info) < 0 || over_) continue;
     if (info.si_pid == ::getppid()) job_.give_up();
     {
@@ -72,6 +71,7 @@ void ServeEnding::obey() {
       if (server_ == nullptr && !stopped_) ::_exit(kInterrupted);  // the launcher ends the others
     }
     if (first) std::this_thread::sleep_for(kLastAnswers);
+    first = false;
     if (!lost_) stop();
   }
 }

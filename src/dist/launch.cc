@@ -111,6 +111,7 @@ void listen_to_signals(const sigset_t& signals) {
 Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher)
     : words_(launcher == Launcher::kRay ? ray_words(ranks) : mpirun_words(ranks)) {
   words_.insert(words_.end(), command.begin(), command.end());
+  for (int signal : kEnding) take_signal(signal, pass_on);
   std::string name = (fs::temp_directory_path() / "octet-job-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr)
     throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
@@ -119,7 +120,6 @@ Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launche
   const std::string leader = (folder_ / kLeader).string();
   OCTET_CHECK(leader.size() < sizeof(leader_file));
   std::strcpy(leader_file, leader.c_str());
-  for (int signal : kEnding) take_signal(signal, pass_on);
 }
 
 Job::~Job() {
@@ -138,7 +138,7 @@ bool Job::pause(std::chrono::seconds time) {
 }
 
 JobEnd Job::run() {
-  for (const char* file : {kLeader, kSaid}) fs::remove(folder_ / file);
+  fs::remove(folder_ / kSaid);
   std::vector<char*> argv;
   for (std::string& word : words_) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -165,6 +165,7 @@ JobEnd Job::run() {
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   child = 0;
+  fs::remove(folder_ / kLeader);  // another process may get its number
   const bool killed = WIFSIGNALED(status);
   const int code = killed ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   if (code == 127)
@@ -180,8 +181,15 @@ void lead_job() {
   tell_job(kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
 }
 
-bool report_end() { return tell_job(kSaid); }
-bool end_reported() { return told(kSaid); }
+Report claim_report() {
+  const char* folder = std::getenv(kPlace);
+  if (folder == nullptr || !fs::exists(folder)) return Report::kUnknown;
+  const int file =
+      ::open((fs::path(folder) / kSaid).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (file < 0) return Report::kOthers;
+  ::close(file);
+  return Report::kMine;
+}
 void job_serves() { tell_job(kServed); }
 
 bool job_has_served() { return told(kServed); }

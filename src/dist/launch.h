@@ -45,10 +45,10 @@ class Job {
 bool in_job();
 // Called in a rank that was started so. It takes the job's signals; it ends the others.
 void lead_job();
-// The user knows, or is about to hear from this rank, why the job ends; and whether another rank
-// has said so. False both when there is no Job on this host.
-bool report_end();
-bool end_reported();
+// Before telling the user why the job ends: whether this rank is to, as no other has. Where there
+// is no Job on this host, nobody knows.
+enum class Report { kMine, kOthers, kUnknown };
+Report claim_report();
 // This rank answers clients from now on; and whether one did before the job was started again.
 void job_serves();
 bool job_has_served();

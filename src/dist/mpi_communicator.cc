@@ -110,7 +110,7 @@ bool MpiCommunicator::wait(OctetMpiRequest* request, bool patient) {
     const int state = mpi_.done(request);
     if (state == 1) return true;
     if (state < 0) {
-      fail("the connection to a rank on another host is lost");
+      fail(fmt::format("the connection to {} is lost", other()));
       return false;
     }
     if (turn < 20) continue;
@@ -120,7 +120,7 @@ bool MpiCommunicator::wait(OctetMpiRequest* request, bool patient) {
     }
     const double waited = std::chrono::duration<double>(Clock::now() - begin).count();
     if (!patient && waited > patience_) {
-      fail(fmt::format("a rank on another host has not answered for {:.0f} s", patience_));
+      fail(fmt::format("{} has not answered for {:.0f} s", other(), patience_));
       return false;
     }
     if (waited < 0.01)

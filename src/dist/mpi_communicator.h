@@ -38,6 +38,9 @@ class MpiCommunicator final : public Communicator {
   void each(std::span<T> values, const Work& work);
   void add_up(std::span<float> out);
   bool wait(OctetMpiRequest* request, bool patient = false);
+  const char* other() const {
+    return group_ == kOctetMpiLeaders ? "a rank on another host" : "another rank";
+  }
 
   const OctetMpi& mpi_;
   OctetMpiGroup group_;

@@ -55,11 +55,14 @@ int ranks_started() {
 bool share_cpus(Communicator& host) {
   std::vector<int32_t> ranks_of_cpu(CPU_SETSIZE);
   for (int cpu : allowed_cpus()) ranks_of_cpu[static_cast<size_t>(cpu)] = 1;
+  host.meet();  // reading the topology takes its time
   host.sum(std::span(ranks_of_cpu));
   const int32_t ranks = static_cast<int32_t>(host.size());
   if (std::ranges::all_of(ranks_of_cpu, [&](int32_t n) { return n == 0 || n == ranks; }))
     keep_to_cores(host.rank(), host.size());
+  share_cpu_time(host.size());
   int32_t threads = static_cast<int32_t>(default_thread_count());
+  host.meet();
   host.sum(std::span(&threads, 1));
   host.check();
   const double cpus =

@@ -75,7 +75,6 @@ TEST(Topology, PartsOfTheCoresAreDisjointAndAll) {
     EXPECT_EQ(times.size(), all.size());
     for (const auto& [cpu, n] : times) EXPECT_EQ(n, std::max(parts / allowed_cores(), size_t{1}));
   }
-  std::thread([] { keep_to_cores(0, 1); }).join();
 }
 
 TEST(Buffer, IsZeroedAlignedAndMovable) {

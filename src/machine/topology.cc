@@ -20,7 +20,7 @@
 namespace octet {
 namespace {
 
-size_t sharers = 1;  // processes that share the control group's time (keep_to_cores)
+size_t sharers = 1;  // of the control group's time
 
 struct TopologyDeleter {
   void operator()(hwloc_topology* t) const { hwloc_topology_destroy(t); }
@@ -86,7 +86,6 @@ std::vector<int> allowed_cpus() {
 }
 
 void keep_to_cores(size_t part, size_t parts) {
-  sharers = parts;
   const Topology t = load_topology();
   std::map<int, std::vector<int>> cores;  // by their place in the machine
   for (int cpu : affinity_cpus()) {
@@ -120,6 +119,8 @@ size_t allowed_cores() {
   return cores.size() + unknown;
 }
 
+void share_cpu_time(size_t processes) { sharers = processes; }
+
 size_t machine_cores() {
   const Topology t = load_topology();
   const int cores = t == nullptr ? 0 : hwloc_get_nbobjs_by_type(t.get(), HWLOC_OBJ_CORE);
@@ -128,8 +129,15 @@ size_t machine_cores() {
 
 size_t numa_nodes() {
   const Topology t = load_topology();
-  const int nodes = t == nullptr ? 0 : hwloc_get_nbobjs_by_type(t.get(), HWLOC_OBJ_NUMANODE);
-  return nodes > 0 ? static_cast<size_t>(nodes) : 1;
+  if (t == nullptr) return 1;
+  const std::vector<int> cpus = affinity_cpus();
+  size_t nodes = 0;
+  for (hwloc_obj_t node = nullptr;
+       (node = hwloc_get_next_obj_by_type(t.get(), HWLOC_OBJ_NUMANODE, node)) != nullptr;)
+    nodes += std::ranges::any_of(cpus, [&](int cpu) {
+      return hwloc_bitmap_isset(node->cpuset, static_cast<unsigned>(cpu)) != 0;
+    });
+  return std::max<size_t>(nodes, 1);
 }
 
 std::optional<double> cpu_share() {

@@ -13,18 +13,20 @@ namespace octet {
 std::vector<int> allowed_cpus();
 // Restricts this process to part `part` of `parts` of its cores, in the order in which they lie in
 // the machine, so that parts are as near together as they can be. With more parts than cores some
-// share one. From then on cpu_share() is a part, too.
+// share one.
 void keep_to_cores(size_t part, size_t parts);
+// So many processes share the control group's time: cpu_share() is this one's part.
+void share_cpu_time(size_t processes);
 // Physical cores among allowed_cpus(), and in the machine (or in what the container sees of it).
 size_t allowed_cores();
 size_t machine_cores();
-// Parts of the machine with memory of their own.
+// Parts of the machine with memory of their own that have CPUs of allowed_cpus().
 size_t numa_nodes();
 // CPUs' worth of time that the control group grants (2.5 = two and a half), or nothing when
 // unlimited. `root` is the mount point, for tests.
 std::optional<double> cgroup_cpu_limit(const std::string& root = "/sys/fs/cgroup",
                                        const std::string& self = "/proc/self/cgroup");
-// This process's part of that.
+// This process's part of that: all, or as share_cpu_time() says.
 std::optional<double> cpu_share();
 // What can run at once: allowed cores, within cpu_share().
 size_t usable_cores();

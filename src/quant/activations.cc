@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "src/base/error.h"
@@ -19,8 +21,8 @@ constexpr size_t kPage = 4096;
 
 // A mapping of a new file of `bytes`, whose space is there, and which has no name any more.
 float* map_file(const fs::path& folder, uint64_t bytes) {
-  const fs::path path = folder / "activations";
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  std::string path = (folder / ".octet-activations-XXXXXX").string();
+  const int fd = ::mkostemp(path.data(), O_CLOEXEC);
   if (fd < 0) throw system_error(path, "create");
   ::unlink(path.c_str());
   const int rc = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
@@ -31,7 +33,7 @@ float* map_file(const fs::path& folder, uint64_t bytes) {
   if (p == MAP_FAILED)
     throw Error(fmt::format("no room for {} of activations: {}", format_bytes(bytes),
                             std::strerror(reason)))
-        .file(path.string())
+        .file(path)
         .remedy("free disk space there, give a larger --memory-limit, or less calibration text");
   return static_cast<float*>(p);
 }

@@ -480,14 +480,14 @@ class Others(Verbs):
         for flag in "--network", "--host":
             self.bad(2, [flag, "1;2"], "plan", LLAMA, flag, "1;2")
         self.bad(2, "1 to 6", "plan", LLAMA, "--tp", 7)
-        self.assertIn("16.0 KiB", self.good("bench", "sums", "--tp", 2, "--rounds", 1))
-        self.bad(2, "--tp", "bench", "sums", "--tp", 1)
         self.assertIn("GEMV", self.good("bench", "kernels", "--tokens", 8, "-n", 64, "-k", 64, "--rounds", 1))
         self.bad(2, "--shape", "bench", "make-model", "--shape", "gpt-5", "--out", self.dir / "x")
 
     def test_serve_says_what_more_ranks_would_give(self):
-        # A machine of hwloc's own.
-        run = octet("serve", "/no/such", env={**os.environ, "HWLOC_SYNTHETIC": "numa:2 core:2 pu:1", "HWLOC_THISSYSTEM": "1"})
+        # A machine of hwloc's own, of which the first two CPUs may be used.
+        if {0, 1} - os.sched_getaffinity(0):
+            self.skipTest("one CPU")
+        run = octet("serve", "/no/such", env={**os.environ, "HWLOC_SYNTHETIC": "numa:2 core:1 pu:1", "HWLOC_THISSYSTEM": "1"})
         self.assertIn("2 NUMA nodes: --tp 2", run.stderr)
 
     def test_serve_refuses(self):

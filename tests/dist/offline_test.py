@@ -62,6 +62,8 @@ class Offline(Verbs):
             self.assertAlmostEqual(one["perplexity"], two["perplexity"], delta=1e-4 * one["perplexity"])
         self.assertAlmostEqual(measured[0][1]["kl"], measured[1][1]["kl"], delta=1e-5)
         self.assertIn("2 ranks of", self.good("bench", "offline", self.out, "--tp", "2", "--repeat", "1", "--output", "4"))
+        self.assertIn("16.0 KiB", self.good("bench", "sums", "--tp", 2, "--rounds", 1))
+        self.bad(2, "--tp", "bench", "sums", "--tp", 1)
         self.bad(2, "--layers", "eval", LLAMA, self.out, "--text", TEXT, "--layers", "--tp", "2")
 
     def test_what_is_wrong_shows_once(self):

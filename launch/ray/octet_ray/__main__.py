@@ -33,7 +33,7 @@ from ray.util import placement_group, placement_group_table, remove_placement_gr
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy  # noqa: E402
 
 PLACING_SECONDS = 60
-HERE_SECONDS = 5  # for a rank on this host; it may be full
+HERE_SECONDS = 20  # with a rank on this host; it may be full
 ENDING_SECONDS = 2
 LOOK_SECONDS = 0.3  # a thread that waits for Ray looks so often whether the job is over
 
@@ -268,6 +268,24 @@ def watch(places, here, job, lost, over):
     return thread
 
 
+def start(words, environment):
+    """mpirun, which gets the signals that this process gets from now on, once each."""
+    job, early = None, []
+
+    def pass_on(got, frame):
+        if job is None:
+            early.append(got)
+        else:
+            job.send_signal(got)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, pass_on)
+    job = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL)
+    for got in early:
+        job.send_signal(got)
+    return job
+
+
 def end_when_said(job, said):
     """Ends mpirun when rank 0 has said why the job ends and it still waits, for a host that does not answer."""
     def run():
@@ -282,7 +300,7 @@ def run(ranks, command):
     if shutil.which("mpirun") is None:
         raise Failure("ranks on Ray need mpirun, which is not there; install Open MPI on every host (scripts/setup does)")
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # where Ray puts remarks of its own; the job has the descriptor
-    group = None
+    group = job = None
     try:
         nodes, own = join()
         here = own["NodeManagerAddress"]
@@ -298,9 +316,7 @@ def run(ranks, command):
             if not environment.get("OCTET_THREADS"):
                 hosts = [(place.cores, place.ranks) for place in places.values()]
                 environment["OCTET_THREADS"] = str(shares.threads_of_a_rank(cpus, hosts))
-            job = subprocess.Popen(mpirun(places, here, environment, command), env=environment, stdin=subprocess.DEVNULL)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, lambda got, frame: job.send_signal(got))
+            job = start(mpirun(places, here, environment, command), environment)
             if "OCTET_JOB" in environment and list(places) != [here]:
                 end_when_said(job, pathlib.Path(environment["OCTET_JOB"], "said"))
             lost = []
@@ -316,6 +332,9 @@ def run(ranks, command):
                     print(f"octet: Open MPI on {address}: {output}", file=sys.stderr)
             return code if code >= 0 else 128 - code
     finally:
+        if job is not None and job.poll() is None:
+            job.terminate()
+            job.wait()
         if group is not None:
             remove_placement_group(group)
         ray.shutdown()

@@ -13,5 +13,11 @@ namespace {
   return wanted;
 }();
 
+TEST(Emulated, IsUsedWhereItIsWanted) {
+  if (std::getenv("OCTET_EMULATED") == nullptr) GTEST_SKIP();
+  if (table_named("avx2") == nullptr) GTEST_SKIP() << "it needs AVX2";
+  EXPECT_STREQ(table().name, "avx512vnni_emulated");
+}
+
 }  // namespace
 }  // namespace octet::kernels
