@@ -9,16 +9,18 @@ namespace octet::internal {
 namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kPage = 4096;
+// From here on a huge page, though not full, is worth it: a rank's part of a small matrix.
+constexpr size_t kHugeFrom = kHugePage / 2;
 
 size_t rounded(size_t bytes) {
-  const size_t unit = bytes >= kHugePage ? kHugePage : kPage;
+  const size_t unit = bytes >= kHugeFrom ? kHugePage : kPage;
   return (bytes + unit - 1) / unit * unit;
 }
 }  // namespace
 
 void* map_pages(size_t bytes) {
   const size_t size = rounded(bytes);
-  const bool huge = bytes >= kHugePage;
+  const bool huge = bytes >= kHugeFrom;
   // Over-allocate by one huge page and trim, so that the block starts on a huge-page boundary.
   const size_t slack = huge ? kHugePage : 0;
   void* p =
