@@ -14,6 +14,7 @@
 #include "src/machine/memory.h"
 #include "src/machine/thread_team.h"
 #include "src/machine/topology.h"
+#include "src/model/linear.h"
 
 namespace octet::cli {
 namespace {
@@ -43,18 +44,40 @@ std::vector<double> numbers(const std::string& text, size_t count, const char* f
   return values;
 }
 
-// Limits of this host, in about a second: multiplying on registers, reading memory.
+// Bytes of weights a second, as a layer's product of one row reads them from memory.
+double weight_speed(ThreadTeam& team) {
+  constexpr size_t kN = 4096, kK = 4096, kCopies = 12, kRounds = 5;
+  const std::vector<int8_t> w(kN * kK, 1);
+  const W8A8Params params{0.01f, 0, std::vector<int32_t>(kN, 0), std::vector<float>(kN, 0.01f)};
+  std::vector<std::unique_ptr<W8A8Linear>> linears;
+  for (size_t i = 0; i < kCopies; ++i)
+    linears.push_back(std::make_unique<W8A8Linear>(
+        std::make_shared<const Int8Weights>(w.data(), kN, kK, team), params));
+  StageBuffer stage(1, kK, 1);
+  Buffer<float> x(kK), y(kN);
+  double best = 0;
+  for (size_t round = 0; round < kRounds; ++round) {
+    const double seconds = seconds_of([&] {
+      for (const auto& linear : linears)
+        team.run([&](Worker& worker) {
+          linear->stage(worker, x.data(), kK, 1, stage, 0);
+          worker.barrier();
+          linear->compute(worker, x.data(), kK, 1, y.data(), kN, false, stage, 0);
+        });
+    });
+    best = std::max(best, static_cast<double>(kCopies * linears[0]->bytes()) / seconds);
+  }
+  return best;
+}
+
+// Speed of this host, in about a second.
 HostSpeed measure_host() {
   ThreadTeam team;
-  Buffer<float> memory(size_t{64} << 20);
   std::vector<double> done(team.size());
   HostSpeed speed;
   speed.bytes = memory_limit_bytes();
+  speed.memory = weight_speed(team);
   const auto& t = kernels::table();
-  team.run([&](Worker& w) {
-    const auto [begin, end] = w.share(memory.size(), 64);
-    std::fill(memory.data() + begin, memory.data() + end, 1.0f);
-  });
   const auto best = [&](double& kept, const std::function<double(Worker&)>& work) {
     for (int round = 0; round < 5; ++round) {
       const double seconds =
@@ -66,12 +89,6 @@ HostSpeed measure_host() {
   };
   best(speed.int8_ops, [&](Worker&) { return t.int8_peak(1'000'000); });
   best(speed.float_ops, [&](Worker&) { return t.float_peak(1'000'000); });
-  best(speed.memory, [&](Worker& w) {
-    const auto [begin, end] = w.share(memory.size(), 64);
-    volatile float keep = t.read_memory(memory.data() + begin, end - begin);
-    (void)keep;
-    return static_cast<double>((end - begin) * sizeof(float));
-  });
   return speed;
 }
 

@@ -10,7 +10,7 @@ namespace octet {
 namespace {
 
 // Of what the machine can do: bench/RESULTS.md.
-constexpr double kGemm = 0.8, kGemv = 1.0;
+constexpr double kGemm = 0.8;
 // A hand-over between ranks of one host, and what every rank reads of the others' there.
 constexpr double kLocalLatency = 2e-6;
 // Norms, rope, waiting: per layer and step.
@@ -101,7 +101,7 @@ std::vector<PlanTerm> CostModel::decode(size_t batch) const {
   const double bytes =
       static_cast<double>(int8_elements_) +
       static_cast<double>(float_elements_) * static_cast<double>(dtype_size(config_.dtype));
-  const double reading = bytes * share / (options_.host.memory * kGemv);
+  const double reading = bytes * share / options_.host.memory;
   const double computing = 2 * b * share *
                            (static_cast<double>(int8_elements_) / options_.host.int8_ops +
                             static_cast<double>(float_elements_) / options_.host.float_ops) /

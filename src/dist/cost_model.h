@@ -14,7 +14,7 @@
 namespace octet {
 
 struct HostSpeed {
-  double memory = 0;    // bytes read a second, all cores
+  double memory = 0;    // bytes of weights that a product of one row reads a second, all cores
   double int8_ops = 0;  // a second, a multiply-add counts two
   double float_ops = 0;
   uint64_t bytes = 0;  // of memory

@@ -77,6 +77,25 @@ TEST(Topology, PartsOfTheCoresAreDisjointAndAll) {
   }
 }
 
+TEST(Buffer, SmallOnesShareNothingButPages) {
+  const auto sizes = [](size_t i) { return 60'000 + 7919 * (i % 130); };  // to both sides of a half
+  std::vector<Buffer<uint8_t>> buffers;
+  for (size_t turn = 0; turn < 3; ++turn) {
+    for (size_t i = 0; i < 200; ++i) {
+      Buffer<uint8_t> b(sizes(i));
+      EXPECT_EQ(std::count(b.data(), b.data() + b.size(), 0), static_cast<ptrdiff_t>(b.size()));
+      std::fill_n(b.data(), b.size(), static_cast<uint8_t>(i + 1));
+      buffers.push_back(std::move(b));
+    }
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      const auto value = static_cast<uint8_t>(buffers[i].data()[0]);
+      const Buffer<uint8_t>& b = buffers[i];
+      EXPECT_EQ(std::count(b.data(), b.data() + b.size(), value), static_cast<ptrdiff_t>(b.size()));
+    }
+    std::erase_if(buffers, [n = 0](const auto&) mutable { return ++n % 3 != 0; });
+  }
+}
+
 TEST(Buffer, IsZeroedAlignedAndMovable) {
   Buffer<float> a(3'000'000);
   EXPECT_EQ(reinterpret_cast<size_t>(a.data()) % 4096, 0u);
