@@ -1,5 +1,5 @@
 // Memory for weights, caches and activations: page-aligned, on huge pages where the system has
-// them.
+// them. Blocks of 64 KiB to 1 MiB share huge pages; a page goes when all of its blocks have.
 #pragma once
 
 #include <cstddef>
