@@ -5,6 +5,7 @@
 #include <atomic>
 #include <map>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "src/base/error.h"
@@ -79,17 +80,16 @@ TEST(Topology, PartsOfTheCoresAreDisjointAndAll) {
 
 TEST(Buffer, SmallOnesShareNothingButPages) {
   const auto sizes = [](size_t i) { return 60'000 + 7919 * (i % 130); };  // to both sides of a half
-  std::vector<Buffer<uint8_t>> buffers;
+  std::vector<std::pair<Buffer<uint8_t>, uint8_t>> buffers;               // with what fills them
   for (size_t turn = 0; turn < 3; ++turn) {
     for (size_t i = 0; i < 200; ++i) {
       Buffer<uint8_t> b(sizes(i));
       EXPECT_EQ(std::count(b.data(), b.data() + b.size(), 0), static_cast<ptrdiff_t>(b.size()));
-      std::fill_n(b.data(), b.size(), static_cast<uint8_t>(i + 1));
-      buffers.push_back(std::move(b));
+      const auto value = static_cast<uint8_t>(i + 1);
+      std::fill_n(b.data(), b.size(), value);
+      buffers.emplace_back(std::move(b), value);
     }
-    for (size_t i = 0; i < buffers.size(); ++i) {
-      const auto value = static_cast<uint8_t>(buffers[i].data()[0]);
-      const Buffer<uint8_t>& b = buffers[i];
+    for (const auto& [b, value] : buffers) {
       EXPECT_EQ(std::count(b.data(), b.data() + b.size(), value), static_cast<ptrdiff_t>(b.size()));
     }
     std::erase_if(buffers, [n = 0](const auto&) mutable { return ++n % 3 != 0; });

@@ -117,6 +117,13 @@ class Faults(Ranked):
             self.assertEqual(server.errors(), [], server.text())
             self.nothing_left_of(server, processes, [])
 
+    def test_the_end_of_a_terminal_under_nohup(self):
+        server = Server(self, LLAMA, 2, before=["nohup"])
+        server.process.send_signal(signal.SIGHUP)
+        self.assertIsNone(until(lambda: server.process.poll() is not None, 2))
+        self.assertEqual(server.health(), 200)
+        self.assertEqual(server.end(), 0, server.text())
+
     def test_the_launcher_killed(self):
         server = Server(self, LLAMA, 2)
         processes = below(server.pid)
