@@ -1,8 +1,22 @@
-# octet_level(<name> LINK <targets>...): the static library octet_<name> from src/<name>/*.cc.
+# octet_level_files(<variable> <name> <pattern>): files of a level and of its floors, as in `*.cc`.
+function(octet_level_files variable name pattern)
+  get_property(floors GLOBAL PROPERTY OCTET_FLOORS_${name})
+  set(globs ${CMAKE_SOURCE_DIR}/src/${name}/${pattern})
+  foreach(floor ${floors})
+    list(APPEND globs ${CMAKE_SOURCE_DIR}/src/${name}/${floor}/${pattern})
+  endforeach()
+  file(GLOB files CONFIGURE_DEPENDS ${globs})
+  set(${variable} ${files} PARENT_SCOPE)
+endfunction()
+
+# octet_level(<name> LINK <targets>... [FLOORS <folder>...]): the static library octet_<name> from
+# src/<name>/*.cc and src/<name>/<floor>/*.cc; floors side by side are joined by |.
 # Tests (*_test.cc) beside the code become octet_<name>_test (see OctetTests.cmake).
 function(octet_level name)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cc)
+  cmake_parse_arguments(ARG "" "" "LINK;FLOORS" ${ARGN})
+  string(REPLACE "|" ";" floors "${ARG_FLOORS}")
+  set_property(GLOBAL PROPERTY OCTET_FLOORS_${name} ${floors})
+  octet_level_files(sources ${name} *.cc)
   list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cc$")
   if(NOT sources)
     add_library(octet_${name} INTERFACE)

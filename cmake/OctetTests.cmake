@@ -1,4 +1,4 @@
-# One test program a level, from src/<level>/*_test.cc (and src/kernels/*/*_test.cc).
+# One test program a level, from the *_test.cc of its folder and its floors.
 if(NOT OCTET_BUILD_TESTS)
   return()
 endif()
@@ -8,7 +8,7 @@ include(GoogleTest)
 
 get_property(levels GLOBAL PROPERTY OCTET_LEVELS)
 foreach(level ${levels})
-  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${level}/*_test.cc)
+  octet_level_files(tests ${level} *_test.cc)
   if(tests)
     add_executable(octet_${level}_test ${tests})
     target_link_libraries(octet_${level}_test PRIVATE octet_${level} octet_warnings GTest::gtest_main

@@ -1,6 +1,6 @@
 """Ranges of the histogram observer in Octet's own mode (bin edges at the true extremes, constant samples counted).
 
-    python tools/histogram_golden.py       writes src/quant/testdata/histogram.json
+    python tools/histogram_golden.py       writes src/quant/msmodelslim/testdata/histogram.json
 
 Numpy in float64, from the steps of docs/quantization.md ("Observers"). Values that lie near the border of a bin, where float32
 might count them in the next one, are refused, so the C++ code must find the same bins.
@@ -110,7 +110,7 @@ def main():
             histogram.observe(numpy.repeat([float(numpy.float32(v)) for v, _ in sample], [n for _, n in sample]))
             rows.append({"values": sample, "range": list(histogram.range())})
         out[name] = rows
-    path = pathlib.Path(__file__).resolve().parents[1] / "src/quant/testdata/histogram.json"
+    path = pathlib.Path(__file__).resolve().parents[1] / "src/quant/msmodelslim/testdata/histogram.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(out) + "\n")
 

@@ -6,7 +6,7 @@
 //   lock      held while a run writes (flock), so that a second one is refused
 //   files/    what the target will hold
 //   journal   only of work that can be resumed, and written by whoever resumes it
-//             (src/quant/journal.h); what else that work needs stands beside it
+//             (src/quant/output/journal.h); what else that work needs stands beside it
 #pragma once
 
 #include <string>

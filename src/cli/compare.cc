@@ -9,7 +9,7 @@
 
 #include "src/base/error.h"
 #include "src/cli/cli.h"
-#include "src/quant/recipe.h"
+#include "src/quant/settings/recipe.h"
 
 namespace octet::cli {
 namespace {

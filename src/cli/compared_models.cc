@@ -8,7 +8,7 @@
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
 #include "src/eval/summary.h"
-#include "src/quant/calibration_data.h"
+#include "src/quant/settings/calibration_data.h"
 
 namespace octet::cli {
 namespace {

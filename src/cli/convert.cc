@@ -10,7 +10,7 @@
 #include "src/base/output_folder.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
-#include "src/quant/relayout.h"
+#include "src/quant/relayout/relayout.h"
 #include "src/text/gguf_convert.h"
 
 namespace octet::cli {

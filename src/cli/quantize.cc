@@ -14,8 +14,8 @@
 #include "src/cli/compared_models.h"
 #include "src/cli/quantize.h"
 #include "src/eval/report_page.h"
-#include "src/quant/calibration_data.h"
-#include "src/quant/report_file.h"
+#include "src/quant/settings/calibration_data.h"
+#include "src/quant/output/report_file.h"
 
 namespace octet::cli {
 namespace {

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "src/cli/quantize.h"
-#include "src/quant/calibration_data.h"
+#include "src/quant/settings/calibration_data.h"
 
 namespace octet::cli {
 

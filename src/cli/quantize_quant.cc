@@ -8,8 +8,8 @@
 
 #include "src/base/error.h"
 #include "src/cli/quantize.h"
-#include "src/quant/calibration_data.h"
-#include "src/quant/practice.h"
+#include "src/quant/settings/calibration_data.h"
+#include "src/quant/settings/practice.h"
 
 namespace octet::cli {
 namespace {

@@ -7,7 +7,7 @@
 #include "src/cli/cli.h"
 #include "src/cli/compared_models.h"
 #include "src/eval/report_page.h"
-#include "src/quant/report_file.h"
+#include "src/quant/output/report_file.h"
 
 namespace octet::cli {
 namespace {

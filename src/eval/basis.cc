@@ -8,8 +8,8 @@
 #include "src/base/file.h"
 #include "src/eval/tensor_rows.h"
 #include "src/model/weights.h"
-#include "src/quant/practice.h"
-#include "src/quant/recipe.h"
+#include "src/quant/settings/practice.h"
+#include "src/quant/settings/recipe.h"
 
 namespace octet {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "src/model/transformer.h"
-#include "src/quant/rotation.h"
+#include "src/quant/layer/rotation.h"
 
 namespace octet {
 

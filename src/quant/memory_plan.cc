@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "src/machine/topology.h"
-#include "src/quant/calibration_tokens.h"
+#include "src/quant/layerwise/calibration_tokens.h"
 
 namespace octet {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "src/checkpoint/model_config.h"
-#include "src/quant/options.h"
+#include "src/quant/settings/options.h"
 
 namespace octet {
 

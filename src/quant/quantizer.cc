@@ -8,11 +8,11 @@
 #include "src/base/error.h"
 #include "src/base/output_folder.h"
 #include "src/base/progress.h"
-#include "src/quant/fingerprint.h"
-#include "src/quant/layerwise.h"
+#include "src/quant/layerwise/layerwise.h"
 #include "src/quant/memory_plan.h"
-#include "src/quant/report_file.h"
-#include "src/quant/samplewise.h"
+#include "src/quant/msmodelslim/samplewise.h"
+#include "src/quant/output/fingerprint.h"
+#include "src/quant/output/report_file.h"
 
 namespace octet {
 namespace {
@@ -63,49 +63,6 @@ void check_data(const CalibrationData& data, const ModelConfig& config, const Qu
   const size_t longest = o.compat_msmodelslim ? SIZE_MAX : static_cast<size_t>(config.max_position);
   check_batches(data.samples, config, longest);
   check_batches(data.outlier, config, longest);
-}
-
-// q_proj, down_proj, norm, embed_tokens, lm_head: the module's own name.
-std::string role_of(const std::string& tensor) {
-  const size_t end = tensor.rfind('.');
-  const size_t begin = tensor.rfind('.', end - 1);
-  const std::string module = tensor.substr(begin + 1, end - begin - 1);
-  if (module == "module") return "norm copies";  // msModelSlim's wrapped norms
-  return module.ends_with("norm") ? "norms" : module;
-}
-
-void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSummary& s) {
-  // Types of one role stand together, those in int8 before FLOAT.
-  const auto row = [&](const std::string& role, const std::string& type) -> SummaryRow& {
-    auto at = s.rows.end();
-    for (auto r = s.rows.begin(); r != s.rows.end(); ++r) {
-      if (r->role != role) continue;
-      if (r->type == type) return *r;
-      at = type == "FLOAT" || r->type != "FLOAT" ? r + 1 : r;
-    }
-    return *s.rows.insert(at, SummaryRow{role, type});
-  };
-  const auto type_of = [&](const std::string& tensor) {
-    const std::string* type =
-        after.description()->find(tensor.substr(0, tensor.rfind('.')) + ".weight");
-    return type == nullptr ? std::string("FLOAT") : *type;
-  };
-  for (const TensorView* t : after.tensors().all()) {
-    SummaryRow& r = row(role_of(t->name), type_of(t->name));
-    if (t->name.ends_with(".weight")) ++r.count;
-    r.bytes_after += t->data.size();
-  }
-  for (const TensorView* t : before.tensors().all())
-    row(role_of(t->name), type_of(t->name)).bytes_before += t->data.size();
-  bool fixed = false;
-  for (const auto& [name, type] : after.description()->types) {
-    fixed |= type == scheme_name(Scheme::kW8A8);
-    if (type == scheme_name(Scheme::kW8A8Dynamic) && name.ends_with(".weight"))
-      s.per_token.push_back(name.substr(0, name.rfind('.')));
-  }
-  if (!fixed) s.per_token.clear();
-  s.bytes_before = before.tensors().total_bytes();
-  s.bytes_after = after.tensors().total_bytes();
 }
 
 // What `work` throws, with how to go on when the folder keeps finished layers.

@@ -2,33 +2,13 @@
 #pragma once
 
 #include <functional>
-#include <string>
-#include <vector>
 
 #include "src/base/json.h"
 #include "src/dist/communicator.h"
-#include "src/quant/analysis.h"
-#include "src/quant/layer_choice.h"
-#include "src/quant/options.h"
+#include "src/quant/output/summary.h"
+#include "src/quant/settings/calibration.h"
 
 namespace octet {
-
-// One line of the final report: tensors of one role and type.
-struct SummaryRow {
-  std::string role, type;  // "q_proj", "W8A8"
-  size_t count = 0;
-  uint64_t bytes_before = 0, bytes_after = 0;
-};
-
-struct QuantizeSummary {
-  std::vector<SummaryRow> rows;
-  uint64_t bytes_before = 0, bytes_after = 0;
-  std::string method;  // "by the recipe octet"
-  KeptInFloat kept;
-  std::vector<std::string>
-      per_token;  // linears of W8A8_DYNAMIC in a model that has static ones too
-  double seconds = 0;
-};
 
 // Quantizes `model` into the folder `target`, which appears whole or not at all. Token ids must be
 // in the vocabulary. Without samples only types without static ranges work, no level, and no KV

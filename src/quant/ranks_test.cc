@@ -7,7 +7,7 @@
 #include "src/base/json.h"
 #include "src/checkpoint/testing.h"
 #include "src/dist/testing.h"
-#include "src/quant/gptq.h"
+#include "src/quant/layerwise/gptq.h"
 #include "src/quant/quantizer.h"
 
 namespace octet {

@@ -1,0 +1,29 @@
+// From what was computed to what a checkpoint stores.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "src/checkpoint/dtype.h"
+#include "src/quant/int8/quant_params.h"
+#include "src/quant/int8/weight_rounding.h"
+
+namespace octet {
+
+// `v` rounded to F16, BF16 or F32 and back.
+float round_to(float v, DType dtype);
+// The stored bytes of `values` in F16, BF16 or F32. Throws Error when a finite value overflows.
+std::vector<std::byte> encode(std::span<const float> values, DType dtype);
+
+// deq_scale [n] = input scale * weight scale, each product rounded once to float32.
+std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input);
+// rne(bias / deq_scale - offset * row sum) [n] of the linear `name`: in float32 as msModelSlim
+// does, or rne(bias / deq_scale) in double and the rest in exact integers. `bias` [n] or empty.
+// Throws Error when it does not fit 32 bits.
+std::vector<int32_t> quant_bias(const std::string& name, const RoundedWeight& w,
+                                const QuantParams& input, const std::vector<float>& bias,
+                                bool in_float32);
+
+}  // namespace octet

@@ -1,0 +1,47 @@
+#include "src/quant/layer/kv_range.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/quant/int8/quant_params.h"
+
+namespace octet {
+
+void KvRange::observe(const float* x, size_t ldx, size_t m) {
+  for (size_t r = 0; r < m; ++r)
+    for (size_t i = 0; i < low_.size(); ++i) observe(i, x[r * ldx + i]);
+}
+
+void KvRange::observe_turned(const float* x, size_t ldx, size_t m, const float* cos,
+                             const float* sin, size_t half) {
+  for (size_t r = 0; r < m; ++r)
+    for (size_t head = 0; head < low_.size(); head += 2 * half)
+      for (size_t i = 0; i < half; ++i) {
+        const float a = x[r * ldx + head + i], b = x[r * ldx + head + half + i];
+        const float c = cos[r * half + i], s = sin[r * half + i];
+        observe(head + i, a * c - b * s);
+        observe(head + half + i, b * c + a * s);
+      }
+}
+
+std::vector<float> KvRange::key_scale(double power, size_t half) const {
+  std::vector<float> s(low_.size());
+  for (size_t head = 0; head < s.size(); head += 2 * half)
+    for (size_t i = head; i < head + half; ++i)
+      s[i] = s[i + half] =
+          static_cast<float>(std::pow(std::max(1e-5f, std::max(top(i), top(i + half))), power));
+  return s;
+}
+
+std::vector<float> KvRange::scale(const std::vector<float>& s,
+                                  const std::vector<float>& center) const {
+  std::vector<float> scale(low_.size());
+  for (size_t i = 0; i < scale.size(); ++i) {
+    const float c = center.empty() ? 0 : center[i];
+    const float largest = std::max(std::fabs(low_[i] - c), std::fabs(high_[i] - c));
+    scale[i] = std::max(kMinQuantScale, (s.empty() ? largest : largest / std::fabs(s[i])) / 127.0f);
+  }
+  return scale;
+}
+
+}  // namespace octet

@@ -1,0 +1,33 @@
+#include "src/quant/layer/kv_range.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "src/quant/int8/quant_params.h"
+
+namespace octet {
+namespace {
+
+TEST(KvRange, LargestOfAllSamplesOver127) {
+  KvRange r(3);
+  const std::vector<float> a = {1, -254, 0, 99, -127, 2, 0, 99}, b = {3, 4, 0};
+  r.observe(a.data(), 4, 2);
+  r.observe(b.data(), 3, 1);
+  EXPECT_EQ(r.scale({}), (std::vector<float>{1, 2, kMinQuantScale}));
+  EXPECT_EQ(r.scale({2, 0.5f, 1}), (std::vector<float>{0.5f, 4, kMinQuantScale}));
+}
+
+TEST(KvRange, KeysAfterRope) {
+  KvRange r(4);  // two heads of one pair; rows turned by 90 and 0 degrees
+  const std::vector<float> x = {1, 2, -3, 4, 0.5f, -8, 0, 1}, cos = {0, 1}, sin = {1, 0};
+  r.observe_turned(x.data(), 4, 2, cos.data(), sin.data(), 1);
+  // Turned, the first row is -2 1 -4 -3.
+  const std::vector<float> top = {2, 8, 4, 3};
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(r.scale({})[i], top[i] / 127.0f);
+  EXPECT_EQ(r.key_scale(1, 1), (std::vector<float>{8, 8, 4, 4}));
+  EXPECT_EQ(r.key_scale(0.5, 1), (std::vector<float>{std::sqrt(8.0f), std::sqrt(8.0f), 2, 2}));
+}
+
+}  // namespace
+}  // namespace octet

@@ -1,0 +1,151 @@
+#include "src/quant/layer/layer_stream.h"
+
+#include <algorithm>
+
+#include "src/base/error.h"
+#include "src/model/rope.h"
+
+namespace octet {
+namespace {
+
+constexpr size_t kBatchRows = 1024;  // samples run together up to this many tokens
+
+}  // namespace
+
+StreamScratch::StreamScratch(const ModelConfig& config, const std::vector<size_t>& lengths,
+                             ActivationMemory& memory)
+    : most_intermediate_(static_cast<size_t>(config.intermediate_size)) {
+  size_t longest = 0;
+  for (size_t n : lengths) {
+    longest = std::max(longest, n);
+    tokens_ += n;
+  }
+  buffers_ =
+      std::make_unique<StepBuffers>(config, std::min(tokens_, std::max(kBatchRows, longest)));
+  normalized_ = memory.get(tokens_ * static_cast<size_t>(config.hidden_size));
+  attended_ = memory.get(tokens_ * static_cast<size_t>(config.q_size()));
+  activated_ = memory.get(tokens_ * most_intermediate_);
+  const Rope rope(config);
+  cos_.resize(longest * rope.half());
+  sin_.resize(longest * rope.half());
+  for (size_t t = 0; t < longest; ++t)
+    rope.angles(t, cos_.data() + t * rope.half(), sin_.data() + t * rope.half());
+}
+
+LayerStream::LayerStream(const ModelConfig& config, const std::vector<size_t>& lengths,
+                         kernels::FloatType kv, StreamScratch& scratch, ActivationMemory& memory,
+                         ThreadTeam& team)
+    : config_(config), scratch_(scratch), team_(team) {
+  config_.layers = 1;
+  for (size_t n : lengths) {
+    if (batches_.empty() || batches_.back().rows + n > kBatchRows)
+      batches_.push_back({tokens_, 0, {}});
+    batches_.back().rows += n;
+    batches_.back().lengths.push_back(n);
+    tokens_ += n;
+  }
+  OCTET_CHECK(tokens_ > 0 && tokens_ <= scratch_.tokens_);
+  size_t most_blocks = 0;
+  for (const Batch& b : batches_) {
+    size_t blocks = 0;
+    for (size_t n : b.lengths) blocks += blocks_for(n);
+    most_blocks = std::max(most_blocks, blocks);
+  }
+  cache_ = std::make_unique<KvCache>(config_, most_blocks, kv);
+  states_ = memory.get(tokens_ * hidden());
+}
+
+void LayerStream::set_intermediate(size_t size) {
+  OCTET_CHECK(size <= scratch_.most_intermediate_);
+  config_.intermediate_size = static_cast<int64_t>(size);
+}
+
+const float* LayerStream::normalized(const Norm& norm) {
+  team_.run([&](Worker& w) {
+    const auto [begin, end] = w.share(tokens());
+    norm.rows(states_.data(), begin, end, scratch_.normalized_.data());
+  });
+  return scratch_.normalized_.data();
+}
+
+void LayerStream::attention(const DecoderLayer& layer) {
+  const size_t half = static_cast<size_t>(config_.head_dim / 2);
+  const size_t q = static_cast<size_t>(config_.q_size());
+  const RankShape shape(config_);
+  StepBuffers& b = *scratch_.buffers_;
+  KvCache& cache = *cache_;
+  const KvView kv{cache.k_pool(0), cache.v_pool(0), cache.page_elements(), cache.type()};
+  for (const Batch& batch : batches_) {
+    std::vector<SequenceChunk> chunks;
+    std::vector<int32_t> blocks;
+    for (size_t n : batch.lengths) OCTET_CHECK(cache.allocate(blocks_for(n), blocks));
+    size_t row = 0, block = 0;
+    for (size_t n : batch.lengths) {
+      chunks.push_back({row, n, 0, blocks.data() + block});
+      std::copy_n(scratch_.cos_.data(), n * half, b.cos.data() + row * half);
+      std::copy_n(scratch_.sin_.data(), n * half, b.sin.data() + row * half);
+      row += n;
+      block += blocks_for(n);
+    }
+    take_states(batch);
+    team_.run([&](Worker& w) { layer.attention(w, shape, chunks, batch.rows, kv, b); });
+    std::copy_n(b.attn.data(), batch.rows * q, scratch_.attended_.data() + batch.first_row * q);
+    scratch_.attended_.rest(batch.first_row * q, batch.rows * q);
+    cache.release(blocks);
+  }
+}
+
+void LayerStream::attention_output(const DecoderLayer& layer) {
+  const size_t q = static_cast<size_t>(config_.q_size());
+  const RankShape shape(config_);
+  StepBuffers& b = *scratch_.buffers_;
+  for (const Batch& batch : batches_) {
+    take_states(batch);
+    std::copy_n(scratch_.attended_.data() + batch.first_row * q, batch.rows * q, b.attn.data());
+    team_.run([&](Worker& w) { layer.attention_output(w, shape, batch.rows, b); });
+    scratch_.attended_.rest(batch.first_row * q, batch.rows * q);
+    keep_states(batch);
+  }
+}
+
+void LayerStream::mlp(const DecoderLayer& layer) {
+  const size_t inter = intermediate();
+  const RankShape shape(config_);
+  StepBuffers& b = *scratch_.buffers_;
+  for (const Batch& batch : batches_) {
+    take_states(batch);
+    team_.run([&](Worker& w) { layer.mlp(w, shape, batch.rows, b); });
+    for (size_t r = 0; r < batch.rows; ++r)
+      std::copy_n(b.gate_up.data() + r * 2 * inter, inter,
+                  scratch_.activated_.data() + (batch.first_row + r) * inter);
+    scratch_.activated_.rest(batch.first_row * inter, batch.rows * inter);
+  }
+}
+
+void LayerStream::mlp_output(const DecoderLayer& layer) {
+  const size_t inter = intermediate();
+  const RankShape shape(config_);
+  StepBuffers& b = *scratch_.buffers_;
+  for (const Batch& batch : batches_) {
+    take_states(batch);
+    for (size_t r = 0; r < batch.rows; ++r)
+      std::copy_n(scratch_.activated_.data() + (batch.first_row + r) * inter, inter,
+                  b.gate_up.data() + r * 2 * inter);
+    team_.run([&](Worker& w) { layer.mlp_output(w, shape, batch.rows, b); });
+    scratch_.activated_.rest(batch.first_row * inter, batch.rows * inter);
+    keep_states(batch);
+  }
+}
+
+void LayerStream::take_states(const Batch& batch) {
+  std::copy_n(states_.data() + batch.first_row * hidden(), batch.rows * hidden(),
+              scratch_.buffers_->x.data());
+}
+
+void LayerStream::keep_states(const Batch& batch) {
+  std::copy_n(scratch_.buffers_->x.data(), batch.rows * hidden(),
+              states_.data() + batch.first_row * hidden());
+  states_.rest(batch.first_row * hidden(), batch.rows * hidden());
+}
+
+}  // namespace octet

@@ -1,0 +1,258 @@
+#include "src/quant/layerwise/exact_pass.h"
+
+#include <utility>
+
+#include "src/base/checked.h"
+#include "src/quant/layer/exact.h"
+#include "src/quant/layer/kv_range.h"
+#include "src/quant/layer/shared_linear.h"
+
+namespace octet {
+namespace {
+
+GroupCost cost_of(const FloatLayer& w, int64_t layer, size_t group, const InputError& e,
+                  double factor) {
+  GroupCost cost;
+  cost.fixed = e.fixed * factor;
+  cost.per_token = e.per_token * factor;
+  for (LinearKind kind : input_groups()[group].kinds) {
+    cost.linears.push_back(linear_name(layer, kind));
+    cost.bytes += w.at(kind).w.size();
+  }
+  return cost;
+}
+
+}  // namespace
+
+ExactPass::ExactPass(const FloatModel& model, const Recipe& recipe, const CalibrationTokens& tokens,
+                     const std::map<std::string, Scheme>& types, size_t copies,
+                     GroupQuantizer& groups, std::unique_ptr<LayerStream> stream, DType stored,
+                     ThreadTeam& team, Communicator& ranks)
+    : model_(model),
+      recipe_(recipe),
+      tokens_(tokens),
+      types_(types),
+      copies_(copies),
+      groups_(groups),
+      stream_(std::move(stream)),
+      stored_(stored),
+      team_(team),
+      ranks_(ranks) {}
+
+DecoderLayer ExactPass::packed(const FloatLayer& w) const {
+  const auto pack = [&](size_t group) {
+    return shared(pack_float(w.weights_of(input_groups()[group]), team_), ranks_);
+  };
+  return {w.input_norm, w.post_norm, pack(0), pack(1), pack(2), pack(3), {}};
+}
+
+std::vector<GroupCost> ExactPass::measure(int64_t index) {
+  const FloatLayer w = model_.layer(index);
+  const DecoderLayer layer = packed(w);
+  LayerStream& s = *stream_;
+  s.set_intermediate(w.at(LinearKind::kUp).shape.n);
+  std::vector<GroupCost> costs;
+  // Attention or the MLP: `run` it; then its own error at the input of o or down.
+  const auto half = [&](size_t group, const Norm& norm, const auto& run, const auto& inner_error) {
+    const InputError outer = error_behind(norm, group, w);
+    const std::vector<float> before(s.states(), s.states() + tokens_.size() * hidden());
+    run();
+    const std::vector<float> weight = token_weights();
+    costs.push_back(cost_of(w, index, group, outer, change(before, weight) / outer.signal));
+    costs.push_back(cost_of(w, index, group + 1, inner_error(weight), 1 / energy(weight)));
+  };
+  half(
+      0, layer.input_norm,
+      [&] {
+        s.attention(layer);
+        s.attention_output(layer);
+      },
+      [&](const std::vector<float>& weight) { return attended_error(w, weight); });
+  half(
+      2, layer.post_norm,
+      [&] {
+        s.mlp(layer);
+        s.mlp_output(layer);
+      },
+      [&](const std::vector<float>& weight) { return activated_error(w, weight); });
+  return costs;
+}
+
+PreparedLayer ExactPass::prepare(int64_t index) {
+  PreparedLayer work;
+  FloatLayer& w = work.weights = model_.layer(index);
+  const ModelConfig& config = model_.config();
+  DecoderLayer layer = packed(w);
+  LayerStream& s = *stream_;
+  s.set_intermediate(w.at(LinearKind::kUp).shape.n);
+  const size_t q = as_size(config.q_size()), kv = as_size(config.kv_size());
+  KvRange keys(kv), values(kv);
+  if (recipe_.find<QuantizeKvCache>())
+    layer.qkv = std::make_unique<TapLinear>(
+        std::move(layer.qkv), Tap(), [&](const float* y, size_t ld, size_t m) {
+          const size_t half = as_size(config.head_dim / 2);
+          keys.observe_turned(y + q, ld, m, s.cos(), s.sin(), half);
+          values.observe(y + q + kv, ld, m);
+        });
+
+  work.qkv_input = tokens_.part_mean(s.normalized(layer.input_norm), hidden(), tokens_.ones);
+  s.attention(layer);
+  s.attention_output(layer);
+  work.o_weight = token_weights();
+  work.middle = mean_state(work.o_weight);
+  std::vector<float> scale, center;  // of the values
+  // quant_bias of both holds the biases that centering makes.
+  const Scheme v = type(index, LinearKind::kV), o = type(index, LinearKind::kO);
+  if (const auto plan = plan_values(w, work.o_weight, o, v == Scheme::kW8A8 && o == v)) {
+    fuse(plan->scale, input_groups()[1], config, w);
+    work.o_params = plan->params;
+    scale = source_scale(plan->scale, kv, config);
+    center = plan->center;
+    if (!center.empty()) {
+      std::vector<float> scaled(kv);
+      for (size_t i = 0; i < kv; ++i) scaled[i] = center[i] / scale[i];
+      center_values(scaled, config, w);
+    }
+  }
+  if (recipe_.find<QuantizeKvCache>())
+    work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
+
+  work.gate_up_input = tokens_.part_mean(s.normalized(layer.post_norm), hidden(), tokens_.ones);
+  s.mlp(layer);
+  s.mlp_output(layer);
+  work.down_weight = token_weights();
+  work.end = mean_state(work.down_weight);
+  if (const auto plan = plan_mlp(w, work.down_weight, type(index, LinearKind::kDown))) {
+    fuse(plan->scale, input_groups()[3], config, w);
+    split_channels(plan->split, w);
+    work.down_params = plan->params;
+  }
+  turn(0, type(index, LinearKind::kQ), signs_of(work.qkv_input), work.qkv_input, w);
+  turn(2, type(index, LinearKind::kUp), signs_of(work.gate_up_input), work.gate_up_input, w);
+  return work;
+}
+
+// -1 for channels that are negative on average: once they are turned, one offset for all holds
+// their means.
+std::vector<float> ExactPass::signs_of(const std::vector<double>& mean) const {
+  std::vector<float> signs(mean.size(), 1.0f);
+  if (!recipe_.find<TurnNorms>()) return signs;
+  for (size_t i = 0; i < mean.size(); ++i)
+    if (mean[i] < 0) signs[i] = -1;
+  return signs;
+}
+
+// The group's input, behind its norm, times the signs; `mean` is of that input.
+void ExactPass::turn(size_t group, Scheme scheme, const std::vector<float>& signs,
+                     std::vector<double>& mean, FloatLayer& w) const {
+  if (scheme != Scheme::kW8A8) return;
+  fuse(signs, input_groups()[group], model_.config(), w);
+  for (size_t i = 0; i < mean.size(); ++i) mean[i] *= double{signs[i]};
+}
+
+// Of the input of a group behind its norm, turned.
+InputError ExactPass::error_behind(const Norm& norm, size_t group, const FloatLayer& w) {
+  const float* x = stream_->normalized(norm);
+  const std::vector<float> signs = signs_of(tokens_.part_mean(x, hidden(), tokens_.ones));
+  std::vector<float> turned(tokens_.size() * hidden());
+  for (size_t i = 0; i < turned.size(); ++i) turned[i] = x[i] * signs[i % hidden()];
+  return groups_.input_error(
+      {turned.data(), tokens_.size(), hidden(), tokens_.ones, tokens_.fold, {}},
+      w.weights_of(input_groups()[group]));
+}
+
+InputError ExactPass::attended_error(const FloatLayer& w, const std::vector<float>& weight) {
+  if (recipe_.find<EqualizeValues>())
+    return {plan_values(w, weight, Scheme::kW8A8, true)->error,
+            plan_values(w, weight, Scheme::kW8A8Dynamic, false)->error, 0};
+  return groups_.input_error(
+      {stream_->attended(), tokens_.size(), w.at(LinearKind::kO).shape.k, weight, tokens_.fold, {}},
+      w.weights_of(input_groups()[1]));
+}
+
+InputError ExactPass::activated_error(const FloatLayer& w, const std::vector<float>& weight) {
+  if (recipe_.find<EqualizeMlp>())
+    return {plan_mlp(w, weight, Scheme::kW8A8)->error,
+            plan_mlp(w, weight, Scheme::kW8A8Dynamic)->error, 0};
+  return groups_.input_error(
+      {stream_->activated(), tokens_.size(), stream_->intermediate(), weight, tokens_.fold, {}},
+      w.weights_of(input_groups()[3]));
+}
+
+// sum_t weight |state|^2
+double ExactPass::energy(const std::vector<float>& weight) const {
+  const float* x = stream_->states();
+  double sum = 0;
+  for (size_t t = 0; t < tokens_.size(); ++t)
+    for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i)
+      sum += double{weight[t]} * double{x[i]} * double{x[i]};
+  return sum;
+}
+
+// sum_t weight |state - before|^2, relative to the energy.
+double ExactPass::change(const std::vector<float>& before, const std::vector<float>& weight) const {
+  const float* x = stream_->states();
+  double moved = 0;
+  for (size_t t = 0; t < tokens_.size(); ++t)
+    for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i) {
+      const double d = double{x[i]} - double{before[i]};
+      moved += double{weight[t]} * d * d;
+    }
+  return moved / energy(weight);
+}
+
+// What an error of one unit in a token's state counts: the inverse of its mean square, 1 on
+// average.
+std::vector<float> ExactPass::token_weights() const {
+  std::vector<float> w(tokens_.size());
+  const float* x = stream_->states();
+  double total = 0;
+  for (size_t t = 0; t < w.size(); ++t) {
+    double sum = 0;
+    for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i) sum += double{x[i]} * double{x[i]};
+    w[t] = static_cast<float>(1 / (sum / static_cast<double>(hidden()) + 1e-12));
+    total += double{w[t]};
+  }
+  for (float& v : w) v *= static_cast<float>(static_cast<double>(w.size()) / total);
+  return w;
+}
+
+std::vector<double> ExactPass::mean_state(const std::vector<float>& weight) const {
+  return tokens_.part_mean(stream_->states(), hidden(), weight);
+}
+
+// Nothing for an o_proj in float. `center`: whether v has a bias that can take the center.
+std::optional<ChannelPlan> ExactPass::plan_values(const FloatLayer& w,
+                                                  const std::vector<float>& weight, Scheme scheme,
+                                                  bool center) {
+  const auto* step = recipe_.find<EqualizeValues>();
+  if (!step || scheme == Scheme::kFloat) return std::nullopt;
+  const ModelConfig& c = model_.config();
+  const FloatWeight& o = w.at(LinearKind::kO);
+  const ChannelInputs in{
+      stream_->attended(),           tokens_.size(),     o.shape.k, weight, tokens_.fold, &o,
+      as_size(c.heads / c.kv_heads), as_size(c.head_dim)};
+  ChannelOptions options;
+  options.margin = step->margin;
+  options.center = center;
+  return plan(in, options, scheme);
+}
+
+// Nothing for a down_proj in float that need not grow.
+std::optional<ChannelPlan> ExactPass::plan_mlp(const FloatLayer& w,
+                                               const std::vector<float>& weight, Scheme scheme) {
+  const auto* step = recipe_.find<EqualizeMlp>();
+  if (!step || (copies_ == 0 && scheme == Scheme::kFloat)) return std::nullopt;
+  const ChannelInputs in{
+      stream_->activated(), tokens_.size(),          stream_->intermediate(), weight,
+      tokens_.fold,         &w.at(LinearKind::kDown)};
+  const double noise = recipe_.gptq_damping() ? step->weight_noise : 1;
+  return plan(in, {copies_, noise, step->spread, step->margin, false}, scheme);
+}
+
+ChannelPlan ExactPass::plan(const ChannelInputs& in, const ChannelOptions& options, Scheme scheme) {
+  return scheme == Scheme::kW8A8 ? plan_static(in, options, stored_, team_, ranks_)
+                                 : plan_dynamic(in, options, team_);
+}
+
+}  // namespace octet

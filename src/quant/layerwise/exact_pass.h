@@ -1,0 +1,78 @@
+// The float stream of a recipe: what it sees in a layer decides the layer's exact changes, or tells
+// what each type would cost there.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/quant/layer/float_model.h"
+#include "src/quant/layer/layer_stream.h"
+#include "src/quant/layerwise/calibration_tokens.h"
+#include "src/quant/layerwise/group_quantizer.h"
+#include "src/quant/layerwise/input_channels.h"
+#include "src/quant/layerwise/type_choice.h"
+
+namespace octet {
+
+// A layer after its exact changes, and what the float stream saw in it.
+struct PreparedLayer {
+  FloatLayer weights;
+  std::vector<float> o_weight, down_weight;  // [tokens] of errors of o and down
+  // Means over the part: inputs [hidden], states after attention and after the MLP.
+  std::vector<double> qkv_input, gate_up_input, middle, end;
+  std::optional<QuantParams> o_params, down_params;
+  std::optional<KvCacheScales> kv;
+};
+
+class ExactPass {
+ public:
+  // At the embedding. `types` of all linears, by name; `copies`: channels that every MLP gains. All
+  // references must outlive the pass.
+  ExactPass(const FloatModel& model, const Recipe& recipe, const CalibrationTokens& tokens,
+            const std::map<std::string, Scheme>& types, size_t copies, GroupQuantizer& groups,
+            std::unique_ptr<LayerStream> stream, DType stored, ThreadTeam& team,
+            Communicator& ranks);
+
+  // Either takes the stream through the layer, which must be the next.
+  PreparedLayer prepare(int64_t index);
+  // One a group of input_groups().
+  std::vector<GroupCost> measure(int64_t index);
+
+  LayerStream& stream() { return *stream_; }
+
+ private:
+  size_t hidden() const { return stream_->hidden(); }
+  Scheme type(int64_t layer, LinearKind kind) const { return types_.at(linear_name(layer, kind)); }
+  DecoderLayer packed(const FloatLayer& w) const;
+  std::vector<float> signs_of(const std::vector<double>& mean) const;
+  void turn(size_t group, Scheme scheme, const std::vector<float>& signs, std::vector<double>& mean,
+            FloatLayer& w) const;
+  InputError error_behind(const Norm& norm, size_t group, const FloatLayer& w);
+  InputError attended_error(const FloatLayer& w, const std::vector<float>& weight);
+  InputError activated_error(const FloatLayer& w, const std::vector<float>& weight);
+  double energy(const std::vector<float>& weight) const;
+  double change(const std::vector<float>& before, const std::vector<float>& weight) const;
+  std::vector<float> token_weights() const;
+  std::vector<double> mean_state(const std::vector<float>& weight) const;
+  std::optional<ChannelPlan> plan_values(const FloatLayer& w, const std::vector<float>& weight,
+                                         Scheme scheme, bool center);
+  std::optional<ChannelPlan> plan_mlp(const FloatLayer& w, const std::vector<float>& weight,
+                                      Scheme scheme);
+  ChannelPlan plan(const ChannelInputs& in, const ChannelOptions& options, Scheme scheme);
+
+  const FloatModel& model_;
+  const Recipe& recipe_;
+  const CalibrationTokens& tokens_;
+  const std::map<std::string, Scheme>& types_;
+  size_t copies_;
+  GroupQuantizer& groups_;
+  std::unique_ptr<LayerStream> stream_;
+  DType stored_;
+  ThreadTeam& team_;
+  Communicator& ranks_;
+};
+
+}  // namespace octet

@@ -1,0 +1,268 @@
+#include "src/quant/layerwise/layerwise.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/base/checked.h"
+#include "src/base/error.h"
+#include "src/base/progress.h"
+#include "src/quant/int8/encode.h"
+#include "src/quant/layerwise/exact_pass.h"
+#include "src/quant/output/export.h"
+
+namespace octet {
+namespace {
+
+using kernels::FloatType;
+
+constexpr size_t kGranule = 64;  // intermediate sizes are multiples of it
+
+RotationOptions rotation_of(const Recipe& r) {
+  RotationOptions o;
+  if (const auto* step = r.find<RotateResidual>()) o.residual = step->seed;
+  if (const auto* step = r.find<RotateValues>()) o.values = step->seed;
+  return o;
+}
+
+class Layerwise {
+ public:
+  Layerwise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
+            RunContext run)
+      : folder_(folder),
+        options_(options),
+        recipe_(*options.recipe),
+        run_(run),
+        report_(run.report),
+        team_(run.team),
+        stored_(folder.config().dtype),
+        model_(folder, rotation_of(recipe_), run.team),
+        groups_(recipe_, stored_, run.team, run.ranks),
+        tokens_(data) {}
+
+  KeptInFloat run() {
+    const ModelConfig& config = model_.config();
+    Journal& journal = run_.journal;
+    QuantizeOptions names = options_;
+    if (!names.disable_names) names.disable_names.emplace();  // none by default
+    kept_ = choose_by_name(config, names);
+    types_ = types_of(config, kept_, Scheme::kW8A8);
+    plan_copies();
+    const auto budgets = recipe_.or_default<ChooseTypes>();
+    const bool measured = budgets.dynamic_budget != 0 || budgets.float_budget > 0;
+    const int64_t before = measured ? config.layers : 0;
+    Progress progress("quantize", "layer", config.layers + before, options_.quiet);
+    progress.resume_at(journal.layers_done(before, config.layers));
+    ModelConfig widest = config;
+    widest.intermediate_size += static_cast<int64_t>(copies_);
+    scratch_ = std::make_unique<StreamScratch>(widest, tokens_.lengths, run_.memory);
+    if (measured) choose_types(measure(progress), budgets, types_, kept_);
+    Exporter exporter(run_.files, folder_, {widest, types_}, options_);
+    ExactPass exact = exact_pass();
+    quant_ = embedded(tokens_.of_part(tokens_.ids), tokens_.part_lengths,
+                      recipe_.find<QuantizeKvCache>() ? FloatType::kI8 : FloatType::kF32);
+    const StreamStates states = {exact.stream().all_states(), quant_->all_states()};
+    if (journal.resume(Pass::kQuantize, states)) {
+      exporter.resume_at(journal.next_layer(Pass::kQuantize));
+      if (report_ != nullptr) report_->restore(journal.get<std::string>("report"));
+    } else {
+      exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
+    }
+    for (int64_t layer = journal.next_layer(Pass::kQuantize); layer < config.layers; ++layer) {
+      progress.update(layer + before, fmt::format("quantizing layer {}", layer));
+      std::function<void()> write = quantize_layer(layer, exact, exporter);
+      progress.add_bytes(model_.layer_bytes(layer));
+      if (report_ != nullptr) journal.put("report", report_->save());
+      journal.finish_layer(Pass::kQuantize, layer, states, std::move(write));
+    }
+    journal.wait();
+    exporter.write_final_norm(model_.final_norm());
+    exporter.write_head(quantize_head(),
+                        [&](size_t first, size_t n) { return model_.head(first, n); });
+    exporter.finish();
+    progress.update(config.layers + before);
+    progress.finish();
+    return kept_;
+  }
+
+ private:
+  size_t hidden() const { return as_size(model_.config().hidden_size); }
+  Scheme type(int64_t layer, LinearKind kind) const { return types_.at(linear_name(layer, kind)); }
+
+  // The float pass over all layers that measures what types cost.
+  std::vector<GroupCost> measure(Progress& progress) {
+    Journal& journal = run_.journal;
+    const int64_t layers = model_.config().layers;
+    const int64_t first = journal.next_layer(Pass::kMeasure);
+    std::vector<GroupCost> costs;
+    if (first > 0) costs = journal.get<std::vector<GroupCost>>("costs");
+    if (first >= layers) return costs;
+    ExactPass exact = exact_pass();
+    const StreamStates states = {exact.stream().all_states()};
+    journal.resume(Pass::kMeasure, states);
+    for (int64_t layer = first; layer < layers; ++layer) {
+      progress.update(layer, fmt::format("measuring layer {}", layer));
+      const std::vector<GroupCost> found = exact.measure(layer);
+      progress.add_bytes(model_.layer_bytes(layer));
+      costs.insert(costs.end(), found.begin(), found.end());
+      journal.put("costs", costs);
+      journal.finish_layer(Pass::kMeasure, layer, states);
+    }
+    return costs;
+  }
+
+  ExactPass exact_pass() {
+    return {model_,
+            recipe_,
+            tokens_,
+            types_,
+            copies_,
+            groups_,
+            embedded(tokens_.ids, tokens_.lengths, FloatType::kF32),
+            stored_,
+            team_,
+            run_.ranks};
+  }
+
+  // A stream at the embedding.
+  std::unique_ptr<LayerStream> embedded(const std::vector<int32_t>& ids,
+                                        const std::vector<size_t>& lengths, FloatType kv) {
+    auto stream =
+        std::make_unique<LayerStream>(model_.config(), lengths, kv, *scratch_, run_.memory, team_);
+    const std::vector<float> states = model_.embed(ids, stored_);
+    std::copy(states.begin(), states.end(), stream->states());
+    return stream;
+  }
+
+  // How many channels every MLP gains; none when every down_proj stays in float.
+  void plan_copies() {
+    const double copies = recipe_.or_default<EqualizeMlp>().copies;
+    if (copies == 0) return;
+    bool any = false;
+    for (int64_t layer = 0; layer < model_.config().layers; ++layer)
+      any = any || type(layer, LinearKind::kDown) != Scheme::kFloat;
+    if (!any) return;
+    const size_t now = as_size(model_.config().intermediate_size);
+    const double wanted = static_cast<double>(now) * (1 + copies);
+    copies_ = static_cast<size_t>(std::ceil(wanted / kGranule)) * kGranule - now;
+  }
+
+  // What the quantized stream has behind a norm.
+  GroupInput behind(const Norm& norm) {
+    return {quant_->normalized(norm), tokens_.part.size(), hidden(),
+            tokens_.part_ones,        tokens_.part_fold,   {}};
+  }
+
+  // Returns the job of writing it.
+  std::function<void()> quantize_layer(int64_t index, ExactPass& exact, Exporter& exporter) {
+    PreparedLayer work = exact.prepare(index);
+    FloatLayer& w = work.weights;
+    QuantizedLayer out;
+    LayerStream& s = *quant_;
+    s.set_intermediate(w.at(LinearKind::kUp).shape.n);
+    DecoderLayer layer{w.input_norm, w.post_norm, nullptr, nullptr, nullptr, nullptr, {}};
+    const size_t q = w.at(LinearKind::kO).shape.k;
+    if (work.kv) {
+      const std::vector<float> zero(work.kv->k.size(), 0.0f);
+      layer.kv_scales = {work.kv->k, zero, work.kv->v, zero};
+      out.kv = work.kv;
+    }
+    layer.qkv = quantize(index, 0, w, out, behind(layer.input_norm), &work.qkv_input, nullptr);
+    s.attention(layer);
+    const std::vector<float> o_weight = tokens_.of_part(work.o_weight);
+    std::vector<double> target = missing(work.middle, o_weight);
+    layer.o =
+        quantize(index, 1, w, out,
+                 {s.attended(), tokens_.part.size(), q, o_weight, tokens_.part_fold, work.o_params},
+                 nullptr, &target);
+    s.attention_output(layer);
+    layer.gate_up =
+        quantize(index, 2, w, out, behind(layer.post_norm), &work.gate_up_input, nullptr);
+    s.mlp(layer);
+    const std::vector<float> down_weight = tokens_.of_part(work.down_weight);
+    target = missing(work.end, down_weight);
+    layer.down = quantize(index, 3, w, out,
+                          {s.activated(), tokens_.part.size(), s.intermediate(), down_weight,
+                           tokens_.part_fold, work.down_params},
+                          nullptr, &target);
+    s.mlp_output(layer);
+    if (report_ != nullptr)
+      report_->add_states(index, tokens_.part_rows(exact.stream().states(), hidden()).data(),
+                          s.states(), tokens_.part.size() * hidden());
+    return exporter.layer_job(index, std::move(w), std::move(out));
+  }
+
+  // What the quantized stream's mean state still lacks of the float stream's.
+  std::vector<double> missing(const std::vector<double>& wanted,
+                              const std::vector<float>& weight) const {
+    std::vector<double> m = weighted_mean(quant_->states(), tokens_.part.size(), hidden(), weight);
+    for (size_t i = 0; i < m.size(); ++i) m[i] = wanted[i] - m[i];
+    return m;
+  }
+
+  std::unique_ptr<Linear> quantize(int64_t layer, size_t group, FloatLayer& w, QuantizedLayer& out,
+                                   const GroupInput& in, const std::vector<double>* mean_input,
+                                   const std::vector<double>* mean_output) {
+    const InputGroup& g = input_groups()[group];
+    const Scheme scheme = type(layer, g.kinds[0]);
+    std::vector<QuantizedLinear> linears;
+    if (scheme == Scheme::kFloat) {
+      for (LinearKind kind : g.kinds)
+        for (float& v : w.at(kind).w) v = round_to(v, stored_);  // as it will be stored
+    } else {
+      linears =
+          groups_.quantize(in, std::as_const(w).weights_of(g), scheme, mean_input, mean_output);
+    }
+    const std::vector<std::string> names = linear_names(layer, g);
+    std::unique_ptr<Linear> linear =
+        build_linear(names, std::as_const(w).weights_of(g), linears, scheme, team_, run_.ranks);
+    if (report_ != nullptr)
+      tell(names, scheme, in, std::as_const(w).weights_of(g), linears, linear.get());
+    for (size_t i = 0; i < linears.size(); ++i) out.at(g.kinds[i]) = std::move(linears[i]);
+    return linear;
+  }
+
+  void tell(const std::vector<std::string>& names, Scheme scheme, const GroupInput& in,
+            const std::vector<const FloatWeight*>& weights,
+            const std::vector<QuantizedLinear>& linears, Linear* linear) {
+    InputSample seen(in.k, in.tokens);
+    seen.add(in.x, in.k, in.tokens);
+    report_->add(names, scheme, &seen, weights, linears, linear);
+  }
+
+  QuantizedLinear quantize_head() {
+    if (types_.at("lm_head") == Scheme::kFloat) return {};
+    const FloatWeight head = model_.head();
+    const GroupInput in = behind(model_.final_norm());
+    std::vector<QuantizedLinear> linears =
+        groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr);
+    if (report_ != nullptr) tell({"lm_head"}, Scheme::kW8A8, in, {&head}, linears, nullptr);
+    return std::move(linears[0]);
+  }
+
+  const ModelFolder& folder_;
+  const QuantizeOptions& options_;
+  const Recipe& recipe_;
+  RunContext run_;
+  ReportData* report_;
+  ThreadTeam& team_;
+  DType stored_;
+  FloatModel model_;
+  GroupQuantizer groups_;
+  CalibrationTokens tokens_;
+  std::unique_ptr<StreamScratch> scratch_;  // of both streams, which run one after the other
+  std::unique_ptr<LayerStream> quant_;
+  KeptInFloat kept_;
+  std::map<std::string, Scheme> types_;
+  size_t copies_ = 0;
+};
+
+}  // namespace
+
+KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
+                               const QuantizeOptions& options, RunContext run) {
+  return Layerwise(folder, data, options, run).run();
+}
+
+}  // namespace octet

@@ -1,0 +1,17 @@
+// Octet's own quantization: layer by layer, all calibration tokens at once, by a recipe. A float
+// stream and a quantized stream run side by side, so that every choice knows both.
+#pragma once
+
+#include "src/quant/output/run_context.h"
+#include "src/quant/settings/calibration.h"
+#include "src/quant/settings/layer_choice.h"
+#include "src/quant/settings/options.h"
+
+namespace octet {
+
+// Writes the checkpoint into run.output, from where run.journal stands. options.recipe must be
+// there. Returns what stayed in float.
+KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
+                               const QuantizeOptions& options, RunContext run);
+
+}  // namespace octet

@@ -1,0 +1,316 @@
+#include "src/quant/msmodelslim/analysis.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+#include "src/base/error.h"
+#include "src/model/weights.h"
+#include "src/quant/int8/encode.h"
+#include "src/quant/layer/exact.h"
+#include "src/quant/layer/kv_range.h"
+#include "src/quant/layer/shared_linear.h"
+#include "src/quant/msmodelslim/outlier.h"
+#include "src/quant/msmodelslim/quantile_score.h"
+#include "src/quant/msmodelslim/sensitivity.h"
+#include "src/quant/output/run_context.h"
+#include "src/quant/settings/model_type.h"
+
+namespace octet {
+namespace {
+
+constexpr size_t kScoreSamples = 5;
+
+// The scale for which norm / scale is a value of the stored dtype, so that norm and weights stay
+// exact inverses after rounding.
+void make_representable(const Norm& norm, DType stored, std::vector<float>& scale) {
+  for (size_t i = 0; i < scale.size(); ++i) {
+    const float rounded = round_to(norm.weight[i] / scale[i], stored);
+    if (rounded != 0) scale[i] = norm.weight[i] / rounded;
+  }
+}
+
+// `count` numbers below n, spread evenly, or all of them.
+std::set<size_t> spread(size_t n, size_t count) {
+  std::set<size_t> numbers;
+  count = std::min(n, count);
+  for (size_t i = 0; i < count; ++i) numbers.insert(i * n / count);
+  return numbers;
+}
+
+// Which batches each kind of statistics takes.
+struct Plan {
+  std::set<size_t> smooth, threshold;  // of the outlier batches
+  std::set<size_t> score, kv;          // of the samples
+
+  Plan(const QuantizeOptions& o, const FlexSmooth& flex, size_t outlier, size_t samples) {
+    if (o.anti_method != AntiMethod::kNone)
+      smooth = spread(outlier, outlier_needs(o, flex).batches);
+    if (o.disable_threshold > 0) threshold = spread(outlier, outlier);
+    if (o.quantize_kv_cache || o.key_smooth) kv = spread(samples, samples);
+    if (!needs_scores(o)) return;
+    for (size_t i = 0; i < std::min(samples, kScoreSamples); ++i) score.insert(i);
+  }
+};
+
+// What is gathered of one group's input.
+class GroupProbe {
+ public:
+  size_t k = 0;
+  std::optional<OutlierStats> stats;
+  std::optional<QuantileScore> quantiles;
+  std::vector<std::vector<float>> scored;  // the first samples' inputs, each [tokens, k]
+
+  // x [m, k] of outlier batch or sample `number`, or both.
+  void observe(const float* x, size_t ldx, size_t m, const Plan& plan, size_t number, bool outlier,
+               bool sample) {
+    if (outlier && stats && plan.smooth.contains(number)) stats->observe(x, ldx, m);
+    if (outlier && quantiles && plan.threshold.contains(number)) quantiles->observe(x, ldx, m, k);
+    if (!sample || !plan.score.contains(number)) return;
+    std::vector<float>& copy = scored.emplace_back();
+    for (size_t r = 0; r < m; ++r) copy.insert(copy.end(), x + r * ldx, x + r * ldx + k);
+  }
+  double score(const std::vector<float>& scale, bool as_msmodelslim) const {
+    Sensitivity s(as_msmodelslim);
+    for (const auto& x : scored)
+      s.observe(x.data(), k, x.size() / k, k, scale.empty() ? nullptr : scale.data());
+    return s.score();
+  }
+};
+
+class Analyzer {
+ public:
+  Analyzer(const FloatModel& model, const CalibrationData& data, const QuantizeOptions& options,
+           const RunContext& run)
+      : model_(model),
+        config_(model.config()),
+        options_(options),
+        run_(run),
+        team_(run.team),
+        stored_(stored_dtype(config_, options)),
+        flex_(flex_smooth(config_, options)),
+        plan_(options, flex_, data.outlier.empty() ? data.samples.size() : data.outlier.size(),
+              data.samples.size()) {
+    if (options.disable_threshold > 0) candidates_ = threshold_candidates(config_, options);
+    std::set<size_t> outlier = plan_.smooth, samples = plan_.score;
+    outlier.insert(plan_.threshold.begin(), plan_.threshold.end());
+    samples.insert(plan_.kv.begin(), plan_.kv.end());
+    if (!data.outlier.empty()) {
+      add_pass(data.outlier, outlier, true, false);
+      add_pass(data.samples, samples, false, true);
+    } else {
+      outlier.insert(samples.begin(), samples.end());
+      add_pass(data.samples, outlier, true, true);
+    }
+  }
+
+  Analysis run(Progress& progress) {
+    Journal& journal = run_.journal;
+    StreamStates states;
+    for (const Batches& p : passes_) states.push_back(p.stream->all_states());
+    if (journal.resume(Pass::kMeasure, states)) result_ = journal.get<Analysis>("analysis");
+    for (int64_t layer = journal.next_layer(Pass::kMeasure); layer < config_.layers; ++layer) {
+      progress.update(layer, fmt::format("measuring layer {}", layer));
+      measure_layer(layer);
+      progress.add_bytes(model_.layer_bytes(layer));
+      journal.put("analysis", result_);
+      journal.finish_layer(Pass::kMeasure, layer, states);
+    }
+    measure_head();
+    journal.put("analysis", result_);
+    return std::move(result_);
+  }
+
+ private:
+  struct Batches {
+    std::unique_ptr<CalibrationStream> stream;
+    std::vector<size_t> numbers;  // of its batches
+    bool outlier, samples;        // what they are
+  };
+
+  void add_pass(const std::vector<TokenBatch>& all, const std::set<size_t>& numbers, bool outlier,
+                bool samples) {
+    if (numbers.empty()) return;
+    std::vector<TokenBatch> batches;
+    for (size_t number : numbers) batches.push_back(all[number]);
+    const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored_); };
+    passes_.push_back(
+        {std::make_unique<CalibrationStream>(config_, embed, batches, run_.memory, team_),
+         {numbers.begin(), numbers.end()},
+         outlier,
+         samples});
+  }
+
+  bool is_candidate(const std::string& name) const {
+    return std::find(candidates_.begin(), candidates_.end(), name) != candidates_.end();
+  }
+
+  bool in_scope(int64_t layer, InputSource source) const {
+    const std::string name = source == InputSource::kV ? linear_name(layer, LinearKind::kV)
+                             : source == InputSource::kUp
+                                 ? linear_name(layer, LinearKind::kUp)
+                                 : layer_prefix(layer) + (source == InputSource::kInputNorm
+                                                              ? "input_layernorm"
+                                                              : "post_attention_layernorm");
+    return !options_.smooth || options_.smooth->takes(name, source);
+  }
+
+  GroupProbe make_probe(int64_t layer, const InputGroup& group, size_t k) const {
+    GroupProbe probe;
+    probe.k = k;
+    if (smooths(options_.anti_method, flex_, group, layer) && in_scope(layer, group.source)) {
+      const OutlierNeeds needs = outlier_needs(options_, flex_);
+      probe.stats.emplace(k, plan_.smooth.size(), needs.keep, needs.deviation);
+    }
+    for (LinearKind kind : group.kinds)
+      if (is_candidate(linear_name(layer, kind))) probe.quantiles.emplace();
+    return probe;
+  }
+
+  void measure_layer(int64_t layer) {
+    FloatLayer weights = model_.layer(layer);
+    std::vector<GroupProbe> probes;
+    for (const InputGroup& group : input_groups())
+      probes.push_back(make_probe(layer, group, weights.at(group.kinds[0]).shape.k));
+    const size_t q = static_cast<size_t>(config_.q_size()),
+                 kv = static_cast<size_t>(config_.kv_size());
+    const size_t half = static_cast<size_t>(config_.head_dim / 2);
+    KvRange keys(kv), values(kv);
+    size_t index = 0;
+    const Batches* pass = nullptr;
+    std::vector<std::unique_ptr<Linear>> linears;
+    for (size_t g = 0; g < probes.size(); ++g) {
+      Tap output;
+      if (!plan_.kv.empty() && g == 0)
+        output = [&](const float* y, size_t ldy, size_t m) {
+          if (!pass->samples || !plan_.kv.contains(pass->numbers[index])) return;
+          if (options_.compat_msmodelslim)
+            keys.observe(y + q, ldy, m);
+          else
+            keys.observe_turned(y + q, ldy, m, pass->stream->cos(), pass->stream->sin(), half);
+          values.observe(y + q + kv, ldy, m);
+        };
+      const bool last = g + 1 == probes.size();
+      linears.push_back(std::make_unique<TapLinear>(
+          shared(pack_float(weights.weights_of(input_groups()[g]), team_), run_.ranks),
+          [&, g, last](const float* x, size_t ldx, size_t m) {
+            probes[g].observe(x, ldx, m, plan_, pass->numbers[index], pass->outlier, pass->samples);
+            index += last;
+          },
+          std::move(output)));
+    }
+    const DecoderLayer decoder{weights.input_norm,    weights.post_norm,     std::move(linears[0]),
+                               std::move(linears[1]), std::move(linears[2]), std::move(linears[3])};
+    for (Batches& p : passes_) {
+      pass = &p;
+      index = 0;
+      p.stream->run(decoder);
+    }
+    auto& scales = result_.smoothing.emplace_back(probes.size());
+    for (size_t g = 0; g < probes.size(); ++g) {
+      scales[g] = scale_of(input_groups()[g], weights, probes[g]);
+      report(layer, input_groups()[g], probes[g], scales[g]);
+      probes[g] = {};
+    }
+    std::vector<float> key_scale;
+    if (options_.key_smooth) {
+      if (options_.key_smooth->attention.takes(layer_prefix(layer) + "self_attn"))
+        key_scale = keys.key_scale(options_.key_smooth->power, half);
+      result_.keys.push_back(key_scale);
+    }
+    if (options_.quantize_kv_cache)
+      result_.kv.push_back(
+          {keys.scale(key_scale), values.scale(source_scale(scales[1], kv, config_))});
+  }
+
+  std::vector<float> scale_of(const InputGroup& group, FloatLayer& weights,
+                              const GroupProbe& probe) {
+    if (!probe.stats) return {};
+    SmoothTarget target{*probe.stats, weights.weights_of(group)};
+    if (group.source == InputSource::kV) {
+      target.heads = static_cast<size_t>(config_.heads);
+      target.group_heads = static_cast<size_t>(config_.heads / config_.kv_heads);
+    }
+    std::vector<float> scale = smoothing_scale(target, options_, flex_, team_);
+    if (stored_ != DType::kF32 && group.after_norm())
+      make_representable(weights.norm_of(group), stored_, scale);
+    return scale;
+  }
+
+  void report(int64_t layer, const InputGroup& group, const GroupProbe& probe,
+              const std::vector<float>& scale) {
+    const double score = !plan_.score.empty() ? probe.score(scale, options_.compat_msmodelslim) : 0;
+    const double threshold = probe.quantiles ? probe.quantiles->score() : 0;
+    for (LinearKind kind : group.kinds) {
+      const std::string name = linear_name(layer, kind);
+      if (!plan_.score.empty()) result_.scores.push_back({name, score});
+      if (is_candidate(name)) result_.threshold_scores.push_back({name, threshold});
+    }
+  }
+
+  void measure_head() {
+    const bool candidate = is_candidate("lm_head");
+    if (plan_.score.empty() && !candidate) return;
+    GroupProbe probe;
+    probe.k = static_cast<size_t>(config_.hidden_size);
+    if (candidate) probe.quantiles.emplace();
+    for (Batches& p : passes_) {
+      size_t index = 0;
+      p.stream->tap(model_.final_norm(), [&](const float* x, size_t ldx, size_t m) {
+        probe.observe(x, ldx, m, plan_, p.numbers[index++], p.outlier, p.samples);
+      });
+    }
+    if (!plan_.score.empty())
+      result_.scores.push_back({"lm_head", probe.score({}, options_.compat_msmodelslim)});
+    if (candidate) result_.threshold_scores.push_back({"lm_head", probe.quantiles->score()});
+  }
+
+  const FloatModel& model_;
+  const ModelConfig& config_;
+  const QuantizeOptions& options_;
+  const RunContext& run_;
+  ThreadTeam& team_;
+  DType stored_;
+  FlexSmooth flex_;
+  Plan plan_;
+  std::vector<std::string> candidates_;
+  std::vector<Batches> passes_;
+  Analysis result_;
+};
+
+}  // namespace
+
+double Analysis::score(const std::string& name) const {
+  for (const LinearScore& s : scores)
+    if (s.name == name) return s.score;
+  OCTET_CHECK(false);
+}
+
+bool needs_analysis(const QuantizeOptions& o) {
+  return o.anti_method != AntiMethod::kNone || needs_scores(o) || o.disable_threshold > 0 ||
+         o.quantize_kv_cache || o.key_smooth;
+}
+
+Analysis analyze(const FloatModel& model, const CalibrationData& data,
+                 const QuantizeOptions& options, const RunContext& run, Progress& progress) {
+  return Analyzer(model, data, options, run).run(progress);
+}
+
+void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,
+                  FloatLayer& weights) {
+  const auto& scales = analysis.smoothing[static_cast<size_t>(layer)];
+  for (size_t g = 0; g < scales.size(); ++g) {
+    const InputGroup& group = input_groups()[g];
+    if (scales[g].empty()) continue;
+    fuse(scales[g], group, config, weights);
+    if (!group.after_norm()) continue;
+    for (float& v : weights.norm_of(group).weight) v = round_to(v, stored);
+  }
+  if (analysis.keys.empty()) return;
+  const std::vector<float>& keys = analysis.keys[static_cast<size_t>(layer)];
+  if (!keys.empty()) scale_keys(keys, config, weights);
+}
+
+}  // namespace octet

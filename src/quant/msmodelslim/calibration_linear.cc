@@ -1,0 +1,72 @@
+#include "src/quant/msmodelslim/calibration_linear.h"
+
+#include <algorithm>
+
+#include "src/base/error.h"
+#include "src/quant/layer/shared_linear.h"
+
+namespace octet {
+
+CalibrationLinear::CalibrationLinear(const std::vector<Part>& parts, size_t k,
+                                     std::unique_ptr<Observer> observer, DType stored,
+                                     ThreadTeam& team, Communicator& ranks)
+    : observer_(std::move(observer)), stored_(stored) {
+  std::vector<int8_t> weights;
+  for (const Part& p : parts) {
+    weights.insert(weights.end(), p.weight->q.begin(), p.weight->q.end());
+    weight_scale_.insert(weight_scale_.end(), p.weight->scale.begin(), p.weight->scale.end());
+    weight_sum_.insert(weight_sum_.end(), p.weight->sum.begin(), p.weight->sum.end());
+    bias_.insert(bias_.end(), p.bias->begin(), p.bias->end());
+  }
+  const size_t n = weight_scale_.size();
+  OCTET_CHECK(bias_.empty() || bias_.size() == n);
+  const W8A8Params none{1, 0, std::vector<int32_t>(n, 0), weight_scale_};
+  auto int8 = std::make_unique<W8A8Linear>(weights.data(), n, k, none, team);
+  int8_ = int8.get();
+  inner_ = shared(std::move(int8), ranks);
+}
+
+void CalibrationLinear::update(const float* x, size_t ldx, size_t m) {
+  const size_t k = inputs(), n = outputs();
+  if (ldx == k) {
+    observer_->observe({x, m * k});
+  } else {
+    std::vector<float> dense;
+    dense.reserve(m * k);
+    for (size_t r = 0; r < m; ++r) dense.insert(dense.end(), x + r * ldx, x + r * ldx + k);
+    observer_->observe(dense);
+  }
+  now_ = params();
+  W8A8Params p{1, now_.offset, std::vector<int32_t>(n), std::vector<float>(n)};
+  for (size_t j = 0; j < n; ++j) {
+    p.quant_bias[j] = static_cast<int32_t>(-weight_sum_[j] * static_cast<int64_t>(now_.offset));
+    p.deq_scale[j] = now_.scale * weight_scale_[j];
+  }
+  int8_->set_params(p);
+  levels_.resize(m * k);
+}
+
+void CalibrationLinear::compute(Worker& w, const float* x, size_t ldx, size_t m, float* y,
+                                size_t ldy, bool accumulate, StageBuffer& buffer, size_t slot) {
+  if (w.id() == 0) update(x, ldx, m);
+  w.barrier();
+  // The grid levels by the tool's own formula, sat8(rne(x / scale + offset)) - offset, which the
+  // inner linear then takes as they are (its scale is one).
+  const size_t k = inputs();
+  const auto [first, last] = w.share(m);
+  for (size_t r = first; r < last; ++r)
+    for (size_t i = 0; i < k; ++i)
+      levels_[r * k + i] =
+          std::min(std::max(round_even(x[r * ldx + i] / now_.scale + now_.offset), -128.0f),
+                   127.0f) -
+          now_.offset;
+  inner_->stage(w, levels_.data(), k, m, buffer, slot);
+  w.barrier();
+  inner_->compute(w, x, ldx, m, y, ldy, accumulate, buffer, slot);
+  if (bias_.empty()) return;
+  w.barrier();
+  for (size_t r = first; r < last; ++r)
+    for (size_t j = 0; j < bias_.size(); ++j) y[r * ldy + j] += bias_[j];
+}
+
+}  // namespace octet

@@ -1,0 +1,357 @@
+// Ranges and parameters against numbers worked out by hand, and the histogram against the steps of
+// docs/quantization.md written out the long way: parts merged one by one, the error of a range
+// integrated piece by piece.
+#include "src/quant/msmodelslim/observer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "src/base/file.h"
+#include "src/base/json.h"
+
+namespace octet {
+namespace {
+
+constexpr size_t kBins = 2048;
+constexpr size_t kParts = 128;
+
+std::vector<float> uniform(size_t n, float lo, float hi, uint32_t seed) {
+  std::mt19937 rng(seed);
+  std::uniform_real_distribution<float> d(lo, hi);
+  std::vector<float> v(n);
+  for (float& f : v) f = d(rng);
+  v[0] = lo;
+  v[1] = hi;
+  return v;
+}
+
+// Plain form of the histogram observer.
+class LongHistogram {
+ public:
+  void observe(const std::vector<float>& x) {
+    const auto [lo, hi] = std::minmax_element(x.begin(), x.end());
+    if (bins_.empty()) {
+      min_ = *lo;
+      max_ = *hi;
+      bins_ = count(x);
+      return;
+    }
+    const float old_min = min_, old_max = max_;
+    const float part = (max_ - min_) / static_cast<float>(kBins * kParts);
+    const float whole = part * static_cast<float>(kBins);
+    min_ = std::min(min_, *lo);
+    max_ = std::max(max_, *hi);
+    const size_t d = static_cast<size_t>(std::ceil((max_ - min_) / whole));
+    max_ += whole * static_cast<float>(d) - (max_ - min_);
+    const size_t start = static_cast<size_t>(std::nearbyint((old_min - min_) / part));
+    const std::vector<double> old = bins_;
+    bins_ = count(x);
+    if (min_ == old_min && max_ == old_max) {
+      for (size_t i = 0; i < kBins; ++i) bins_[i] += old[i];
+      return;
+    }
+    for (size_t p = 0; p < kBins * kParts; ++p)
+      bins_.at((start + p) / d) += old[p / kParts] / kParts;
+  }
+
+  double mass() const {
+    double sum = 0;
+    for (double b : bins_) sum += b;
+    return sum;
+  }
+
+  double width() const { return static_cast<double>(max_ - min_) / kBins; }
+
+  Range range() const {
+    std::vector<double> c(kBins);
+    double total = 0;
+    for (size_t i = 0; i < kBins; ++i) c[i] = total += bins_[i];
+    double alpha = 0, beta = 1, best = INFINITY;
+    size_t a = 0, b = kBins - 1;
+    while (alpha < beta) {
+      size_t l = a, r = b;
+      while (l < b && c[l] < (alpha + 1e-5) * total) ++l;
+      while (r > a && c[r] > (beta - 1e-5) * total) --r;
+      const bool left = l - a > b - r;
+      (left ? alpha : beta) += left ? 1e-5 : -1e-5;
+      const size_t na = left ? l : a, nb = left ? b : r;
+      if (na == a && nb == b) continue;
+      const double e = error(na, nb);
+      if (e > best) break;
+      best = e;
+      a = na;
+      b = nb;
+    }
+    return {static_cast<float>(min_ + width() * static_cast<double>(a)),
+            static_cast<float>(min_ + width() * static_cast<double>(b + 1))};
+  }
+
+ private:
+  std::vector<double> count(const std::vector<float>& x) const {
+    const float lo = std::trunc(min_), hi = std::trunc(max_);
+    std::vector<double> bins(kBins);
+    for (float v : x) {
+      if (v < lo || v > hi) continue;
+      const float at = (v - lo) * static_cast<float>(kBins) / (hi - lo);
+      bins[std::min(static_cast<size_t>(at), kBins - 1)] += 1;
+    }
+    return bins;
+  }
+
+  // Bin by bin, cut where the nearest of the 256 levels changes.
+  double error(size_t a, size_t b) const {
+    const double level = width() * static_cast<double>(b - a + 1) / 256;
+    double sum = 0;
+    for (size_t i = 0; i < kBins; ++i) {
+      if (bins_[i] == 0) continue;
+      const double begin = (static_cast<double>(i) - static_cast<double>(a)) * width();
+      const double end = begin + width();
+      for (double x = begin; x < end;) {
+        double next = end;  // beyond the outer levels nothing changes any more
+        double nearest = std::floor(x / level);
+        if (nearest < 0) {
+          nearest = 0;
+          next = std::min(end, level);
+        } else if (nearest < 255) {
+          next = std::min(end, (nearest + 1) * level);
+        } else {
+          nearest = 255;
+        }
+        if (next <= x) next = std::min(end, x + level);  // x stands on a cut up to rounding
+        const double u = x - (nearest + 0.5) * level, v = next - (nearest + 0.5) * level;
+        sum += bins_[i] / width() * (v * v * v - u * u * u) / 3;
+        x = next;
+      }
+    }
+    return sum;
+  }
+
+  float min_ = 0, max_ = 0;
+  std::vector<double> bins_;
+};
+
+// Both work on the same bins, so they choose the same ones; the ends of the range are computed in
+// float on one side, which the width of a bin outweighs by far.
+void expect_same_range(const std::vector<std::vector<float>>& samples, size_t values) {
+  LongHistogram want;
+  const auto got = make_histogram_observer(true);
+  for (const auto& x : samples) {
+    want.observe(x);
+    got->observe(x);
+    EXPECT_NEAR(got->range().min, want.range().min, want.width() / 4);
+    EXPECT_NEAR(got->range().max, want.range().max, want.width() / 4);
+  }
+  // Merging loses no mass (the edges of these samples are integers, so no value is dropped).
+  EXPECT_NEAR(want.mass(), static_cast<double>(values), 1e-9 * static_cast<double>(values));
+}
+
+TEST(MinMaxObserver, TakesTheMeanOfTheExtremes) {
+  const auto o = make_minmax_observer();
+  o->observe(std::vector<float>{0, -1, 3, 2});
+  EXPECT_EQ(o->range().min, -1);
+  EXPECT_EQ(o->range().max, 3);
+  o->observe(std::vector<float>{5, -4});
+  EXPECT_EQ(o->range().min, -2.5f);
+  EXPECT_EQ(o->range().max, 4);
+  o->observe(std::vector<float>{2});            // wholly positive: its minimum counts as it is
+  EXPECT_NEAR(o->range().min, -1, 1e-6);        // (-1 - 4 + 2) / 3
+  EXPECT_NEAR(o->range().max, 10.0 / 3, 1e-6);  // (3 + 5 + 2) / 3
+}
+
+TEST(ExtremesObserver, TakesTheExtremesOfAll) {
+  const auto o = make_extremes_observer();
+  o->observe(std::vector<float>{1, 3, 2});
+  EXPECT_EQ(o->range().min, 1);
+  o->observe(std::vector<float>{5, -4});
+  o->observe(std::vector<float>{0});
+  EXPECT_EQ(o->range().min, -4);
+  EXPECT_EQ(o->range().max, 5);
+}
+
+TEST(SymmetricObserver, GivesNoOffset) {
+  for (float top : {0.3f, 1.7f, 63.5f, 1e-3f}) {
+    const auto o = make_symmetric(make_extremes_observer());
+    o->observe(std::vector<float>{-top, top / 2});
+    const QuantParams p = params_of(o->range(), DType::kF32);
+    EXPECT_EQ(p.offset, 0);
+    EXPECT_NEAR(p.scale, top / 127, 1e-6f * p.scale);
+  }
+}
+
+TEST(HistogramObserver, UniformDataKeepsItsRange) {
+  const auto o = make_histogram_observer(true);
+  const float bin = 16.0f / kBins;
+  for (uint32_t seed : {1, 2}) {
+    o->observe(uniform(100000, -8, 8, seed));
+    // The first candidate is always taken; after it a bin more costs 15 squared widths for each of
+    // its values, and finer levels gain 1/1024 of 16/3 for each of all: no further step.
+    EXPECT_GE(o->range().min, -8);
+    EXPECT_LE(o->range().max, 8);
+    EXPECT_LE(o->range().min, -8 + 3 * bin);
+    EXPECT_GE(o->range().max, 8 - 3 * bin);
+  }
+}
+
+TEST(HistogramObserver, TrimsFarOutliers) {
+  std::vector<float> x = uniform(100000, -4, 4, 3);
+  x.push_back(1000);
+  const auto o = make_histogram_observer(true);
+  o->observe(x);
+  EXPECT_LE(o->range().min, -3.5);
+  EXPECT_GE(o->range().max, 3.5);
+  EXPECT_LE(o->range().max, 5);  // a bin is half a unit
+}
+
+// Were the old values lost at the merge, the new one would be all there is.
+TEST(HistogramObserver, KeepsOldMassWhenTheRangeWidens) {
+  const auto o = make_histogram_observer(true);
+  o->observe(uniform(100000, -8, 8, 4));
+  o->observe(std::vector<float>{200});
+  EXPECT_LE(o->range().min, -7.5);
+  EXPECT_GE(o->range().min, -9);
+  EXPECT_GE(o->range().max, 7.5);
+  EXPECT_LE(o->range().max, 9);
+}
+
+TEST(HistogramObserver, EqualsTheLongWay) {
+  std::mt19937 rng(5);
+  std::normal_distribution<float> normal(0, 1);
+  std::vector<float> bell(20000);
+  for (float& v : bell) v = std::clamp(normal(rng) * 3, -9.0f, 9.0f);
+  bell[0] = -10, bell[1] = 12;
+  std::vector<float> tail = uniform(5000, -2, 2, 6);
+  tail[0] = -40, tail[1] = 25;
+  std::vector<float> ends = uniform(5000, -16, 15, 9);  // much of it in the outermost bins
+  std::fill(ends.begin() + 2, ends.begin() + 1000, -16.0f);
+  std::fill(ends.begin() + 1000, ends.begin() + 2000, 15.0f);
+  expect_same_range({bell}, 20000);
+  // The range stays, widens at both ends, widens on the left only.
+  expect_same_range({bell, bell, uniform(300, -10, 12, 7)}, 40300);
+  expect_same_range({bell, tail, uniform(3000, -64, 3, 8)}, 28000);
+  expect_same_range({ends, tail, bell}, 30000);
+}
+
+// Edges are cut toward zero; values between the cut edge and the true one are not counted.
+TEST(HistogramObserver, EqualsTheLongWayWithBrokenEdges) {
+  const auto got = make_histogram_observer(true);
+  LongHistogram want;
+  for (const auto& x : {uniform(5000, -2.75f, 3.6f, 9), uniform(5000, -5.3f, 2.2f, 10)}) {
+    got->observe(x);
+    want.observe(x);
+    EXPECT_NEAR(got->range().min, want.range().min, want.width() / 4);
+    EXPECT_NEAR(got->range().max, want.range().max, want.width() / 4);
+  }
+}
+
+// Octet's own mode against numpy (tools/histogram_golden.py), on values that stand clear of bin
+// borders: true edges, and constant samples count once others come.
+TEST(HistogramObserver, EqualsNumpyWithTrueEdges) {
+  const fs::path file =
+      fs::path(OCTET_SOURCE_DIR) / "src/quant/msmodelslim/testdata/histogram.json";
+  const json golden = parse_json(read_text(file), file.string());
+  ASSERT_EQ(golden.size(), 3u);
+  for (const auto& [name, samples] : golden.items()) {
+    const auto o = make_histogram_observer(/*as_msmodelslim=*/false);
+    const auto other = make_histogram_observer(/*as_msmodelslim=*/true);
+    for (const json& sample : samples) {
+      SCOPED_TRACE(name);
+      std::vector<float> x;
+      for (const json& value : sample.at("values"))
+        x.insert(x.end(), value[1].get<size_t>(), value[0].get<float>());
+      o->observe(x);
+      other->observe(x);
+      const double low = sample.at("range")[0], high = sample.at("range")[1];
+      // A bin is a 2048th of more than this; range ends are sums in float.
+      EXPECT_NEAR(o->range().min, low, (high - low) / 1e5);
+      EXPECT_NEAR(o->range().max, high, (high - low) / 1e5);
+    }
+    EXPECT_GT(std::fabs(o->range().min - other->range().min) +
+                  std::fabs(o->range().max - other->range().max),
+              (o->range().max - o->range().min) / 1e3);  // it does matter
+  }
+}
+
+void expect_usable(const Observer& o, float value) {
+  const Range r = o.range();
+  ASSERT_TRUE(std::isfinite(r.min) && std::isfinite(r.max));
+  EXPECT_LE(r.min, value);
+  EXPECT_GE(r.max, value);
+  for (DType stored : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const QuantParams p = params_of(r, stored);
+    EXPECT_TRUE(std::isfinite(p.scale));
+    EXPECT_GT(p.scale, 0);
+    EXPECT_GE(p.offset, -128);
+    EXPECT_LE(p.offset, 127);
+  }
+}
+
+TEST(Observers, ConstantSamplesGiveUsableParameters) {
+  for (float value : {0.0f, 3.0f, -0.37f, 1e-30f})
+    for (int kind = 0; kind < 3; ++kind) {
+      SCOPED_TRACE(value);
+      const auto o = kind == 0 ? make_minmax_observer() : make_histogram_observer(kind == 1);
+      for (int sample = 0; sample < 3; ++sample) {
+        o->observe(std::vector<float>(100, value));
+        expect_usable(*o, value);
+      }
+    }
+}
+
+TEST(HistogramObserver, GoesOnAfterAConstantSample) {
+  for (float value : {0.0f, 3.0f}) {
+    const auto o = make_histogram_observer(true);
+    o->observe(std::vector<float>(10, value));
+    o->observe(uniform(100000, -8, 8, 11));
+    expect_usable(*o, value);
+    EXPECT_NEAR(o->range().min, -8, 0.1);
+    EXPECT_NEAR(o->range().max, 8, 0.1);
+    o->observe(std::vector<float>(10, value));
+    expect_usable(*o, value);
+    EXPECT_NEAR(o->range().max, 8, 0.1);
+  }
+}
+
+TEST(ParamsOf, FollowsTheFormula) {
+  const QuantParams p = params_of({-1, 4}, DType::kF32);
+  EXPECT_EQ(p.scale, 5.0f / 255.0f);
+  EXPECT_EQ(p.offset, -77);  // 255 / 5 = 51, less 128
+}
+
+TEST(ParamsOf, RangesReachZero) {
+  const QuantParams below = params_of({-4, -1}, DType::kF32);
+  EXPECT_EQ(below.scale, 4.0f / 255.0f);
+  EXPECT_EQ(below.offset, 127);  // zero is the top level
+  const QuantParams above = params_of({1, 4}, DType::kF32);
+  EXPECT_EQ(above.scale, 4.0f / 255.0f);
+  EXPECT_EQ(above.offset, -128);
+}
+
+TEST(ParamsOf, ZeroRangeTakesTheSmallestScale) {
+  for (DType stored : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const QuantParams p = params_of({0, 0}, stored);
+    EXPECT_EQ(p.scale, 0x1p-23f);  // a float16 (subnormal) and a bfloat16, too
+    EXPECT_EQ(p.offset, -128);
+  }
+}
+
+// 5 / 255 = 1.2549 * 2^-6: with 8 significant bits 161 / 2^13, with 11 bits 1285 / 2^16.
+TEST(ParamsOf, ScaleIsRoundedToTheStoredTypeFirst) {
+  const Range r{-4.6f, 0.4f};
+  EXPECT_EQ(params_of(r, DType::kBF16).scale, 161.0f / 8192);
+  EXPECT_EQ(params_of(r, DType::kF16).scale, 1285.0f / 65536);
+  EXPECT_EQ(params_of(r, DType::kF32).offset, 107);   // 4.6 * 51 = 234.6 -> 235
+  EXPECT_EQ(params_of(r, DType::kBF16).offset, 106);  // 4.6 * 8192 / 161 = 234.06 -> 234
+}
+
+// 5.0256 / 255 rounds down to 161 / 2^13 and 5.0256 * 8192 / 161 = 255.7: one more than fits.
+TEST(ParamsOf, OffsetIsLimited) {
+  const QuantParams p = params_of({-5.0256f, 0}, DType::kBF16);
+  EXPECT_EQ(p.scale, 161.0f / 8192);
+  EXPECT_EQ(p.offset, 127);
+}
+
+}  // namespace
+}  // namespace octet

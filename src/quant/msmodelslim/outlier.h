@@ -1,0 +1,38 @@
+// Outlier suppression: per-channel scales moved from a group's input into its weights, fused into
+// what makes that input. Methods m1 to m6 of msModelSlim v0 ("Outlier suppression" in
+// docs/quantization.md).
+#pragma once
+
+#include <vector>
+
+#include "src/machine/thread_team.h"
+#include "src/quant/layer/float_layer.h"
+#include "src/quant/msmodelslim/outlier_stats.h"
+#include "src/quant/settings/options.h"
+
+namespace octet {
+
+// What a method takes its statistics from.
+struct OutlierNeeds {
+  size_t batches = SIZE_MAX;  // so many at most, spread evenly from the first on
+  KeepInputs keep = KeepInputs::kNone;
+  bool deviation = false;
+};
+OutlierNeeds outlier_needs(const QuantizeOptions& options, const FlexSmooth& flex);
+
+// Whether the method moves anything into the group of linears of `layer`.
+bool smooths(AntiMethod method, const FlexSmooth& flex, const InputGroup& group, int64_t layer);
+
+// A group to be smoothed.
+struct SmoothTarget {
+  const OutlierStats& stats;
+  std::vector<const FloatWeight*> weights;
+  // Neighbouring heads of the input [heads, k / heads] that one head of the source feeds: they get
+  // one scale. 1 for groups fed by a norm or by up_proj.
+  size_t heads = 1, group_heads = 1;
+};
+// The scale [k] of the group's input: inputs are divided by it, weight columns multiplied.
+std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOptions& options,
+                                   const FlexSmooth& flex, ThreadTeam& team);
+
+}  // namespace octet

@@ -1,0 +1,261 @@
+#include "src/quant/msmodelslim/samplewise.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/base/error.h"
+#include "src/model/weights.h"
+#include "src/quant/int8/encode.h"
+#include "src/quant/layer/built_linear.h"
+#include "src/quant/layer/float_model.h"
+#include "src/quant/layer/shared_linear.h"
+#include "src/quant/msmodelslim/calibration_linear.h"
+#include "src/quant/output/export.h"
+#include "src/quant/settings/model_type.h"
+
+namespace octet {
+namespace {
+
+constexpr double kHistogramBelow = 50;  // act_method 3: the score up to which it takes histograms
+
+// What the tool refuses too, in one line each.
+void check_types(const ModelConfig& config, const QuantizeOptions& o) {
+  if (o.asymmetric_weights && o.scheme != Scheme::kW8A16)
+    throw usage_error("asymmetric weights (--w_sym False) go with --a_bit 16 only");
+  if (o.scheme == Scheme::kW8A16 && o.anti_method == AntiMethod::kM6 &&
+      std::string(find_model_type(config, o).name) == "qwen3")
+    throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
+}
+
+class Samplewise {
+ public:
+  Samplewise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
+             RunContext run)
+      : folder_(folder),
+        data_(data),
+        options_(options),
+        run_(run),
+        report_(run.report),
+        team_(run.team),
+        model_(folder, options.rotations, run.team) {
+    if (data.samples.empty()) options_.disable_level = 0;
+    check_types(folder_.config(), options_);
+  }
+
+  KeptInFloat run() {
+    const ModelConfig& config = model_.config();
+    Journal& journal = run_.journal;
+    kept_ = options_.types.empty() ? choose_by_name(config, options_)
+                                   : choose_by_types(config, options_);
+    if (options_.disable_threshold > 0) threshold_candidates(config, options_);  // refuses names
+    const bool measured = needs_analysis(options_);
+    const int64_t before = measured ? config.layers : 0;
+    Progress progress("quantize", "layer", config.layers + before, options_.quiet);
+    progress.resume_at(journal.layers_done(before, config.layers));
+    if (measured) {
+      analysis_ = journal.next_layer(Pass::kMeasure) > config.layers
+                      ? journal.get<Analysis>("analysis")
+                      : analyze(model_, data_, options_, run_, progress);
+      if (options_.disable_threshold > 0)
+        kept_ = choose_by_threshold(config, options_, analysis_.threshold_scores);
+      choose_by_score(analysis_.scores, options_.disable_level, !options_.compat_msmodelslim,
+                      kept_);
+    }
+    types_ = types_of(config, kept_, options_.scheme);
+    for (const auto& [name, scheme] : options_.types)
+      if (!kept_.contains(name)) types_.at(name) = scheme;
+    Exporter exporter(run_.files, folder_, {config, types_}, options_);
+    const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored()); };
+    for (const auto& [name, scheme] : types_)
+      if (has_static_input(scheme) && !stream_)
+        stream_ =
+            std::make_unique<CalibrationStream>(config, embed, data_.samples, run_.memory, team_);
+    const StreamStates states = stream_ ? StreamStates{stream_->all_states()} : StreamStates{};
+    if (journal.resume(Pass::kQuantize, states)) {
+      exporter.resume_at(journal.next_layer(Pass::kQuantize));
+      if (report_ != nullptr) report_->restore(journal.get<std::string>("report"));
+    } else {
+      exporter.write_embedding([&](size_t first, size_t n) { return model_.embedding(first, n); });
+    }
+    for (int64_t layer = journal.next_layer(Pass::kQuantize); layer < config.layers; ++layer) {
+      progress.update(layer + before, fmt::format("quantizing layer {}", layer));
+      std::function<void()> write = quantize_layer(layer, exporter);
+      progress.add_bytes(model_.layer_bytes(layer));
+      if (report_ != nullptr) journal.put("report", report_->save());
+      journal.finish_layer(Pass::kQuantize, layer, states, std::move(write));
+    }
+    journal.wait();
+    const Norm norm = model_.final_norm();
+    exporter.write_final_norm(norm);
+    exporter.write_head(quantize_head(norm),
+                        [&](size_t first, size_t n) { return model_.head(first, n); });
+    exporter.finish();
+    progress.update(config.layers + before);
+    progress.finish();
+    return kept_;
+  }
+
+ private:
+  DType stored() const { return stored_dtype(folder_.config(), options_); }
+
+  std::unique_ptr<Observer> make_observer(const std::string& linear) const {
+    bool histogram = options_.act_method == ActMethod::kHistogram;
+    if (options_.act_method == ActMethod::kAuto)
+      histogram = analysis_.score(linear) <= kHistogramBelow;
+    std::unique_ptr<Observer> observer = histogram
+                                             ? make_histogram_observer(options_.compat_msmodelslim)
+                                         : options_.range_rule.extremes ? make_extremes_observer()
+                                                                        : make_minmax_observer();
+    return options_.range_rule.symmetric ? make_symmetric(std::move(observer))
+                                         : std::move(observer);
+  }
+
+  RoundedWeight round(const FloatWeight& w) {
+    return round_weight(w.w, w.shape.n, w.shape.k, options_.asymmetric_weights, team_);
+  }
+
+  // Returns the job of writing it.
+  std::function<void()> quantize_layer(int64_t layer, Exporter& exporter) {
+    FloatLayer weights = model_.layer(layer);
+    if (!analysis_.smoothing.empty())
+      smooth_layer(analysis_, layer, model_.config(), stored(), weights);
+    QuantizedLayer linears;
+    for (LinearKind kind : kLinearKinds) {
+      FloatWeight& w = weights.at(kind);
+      if (kept_.contains(linear_name(layer, kind))) {
+        for (float& v : w.w) v = round_to(v, stored());  // as it will be stored
+        continue;
+      }
+      linears.at(kind).rounded = round(w);
+    }
+    if (!analysis_.kv.empty()) linears.kv = analysis_.kv[static_cast<size_t>(layer)];
+    std::vector<InputSample> seen;  // by group
+    if (stream_) calibrate(layer, weights, linears, seen);
+    if (report_ != nullptr) report(layer, weights, linears, seen);
+    return exporter.layer_job(layer, std::move(weights), std::move(linears));
+  }
+
+  // `seen`: filled for the report, if there is one.
+  void calibrate(int64_t layer, const FloatLayer& weights, QuantizedLayer& linears,
+                 std::vector<InputSample>& seen) {
+    calibrating_.clear();
+    std::vector<std::unique_ptr<Linear>> groups;
+    if (report_ != nullptr)
+      for (const InputGroup& group : input_groups())
+        seen.emplace_back(weights.at(group.kinds[0]).shape.k, calibration_tokens(data_));
+    for (const InputGroup& group : input_groups()) {
+      groups.push_back(build_group(layer, group, weights, linears));
+      if (report_ == nullptr) continue;
+      InputSample& sample = seen[groups.size() - 1];
+      groups.back() = std::make_unique<TapLinear>(
+          std::move(groups.back()),
+          [&sample](const float* x, size_t ld, size_t m) { sample.add(x, ld, m); }, Tap());
+    }
+    stream_->run(DecoderLayer{weights.input_norm, weights.post_norm, std::move(groups[0]),
+                              std::move(groups[1]), std::move(groups[2]), std::move(groups[3])},
+                 [&] {
+                   for (const auto& [kind, linear] : calibrating_)
+                     linears.at(kind).input = linear->params();
+                 });
+  }
+
+  // Without the tool's own layout the linears of a group have one type.
+  void report(int64_t layer, const FloatLayer& weights, const QuantizedLayer& linears,
+              const std::vector<InputSample>& seen) {
+    for (size_t g = 0; g < input_groups().size(); ++g) {
+      const InputGroup& group = input_groups()[g];
+      const std::vector<std::string> names = linear_names(layer, group);
+      std::vector<QuantizedLinear> quantized;
+      for (LinearKind kind : group.kinds)
+        if (linears.at(kind).rounded) quantized.push_back(linears.at(kind));
+      const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
+      std::unique_ptr<Linear> linear;  // of W8A8_MIX the static side
+      if (!seen.empty() && has_static_input(scheme))
+        linear = build_linear(names, weights.weights_of(group), quantized, Scheme::kW8A8, team_,
+                              run_.ranks);
+      report_->add(names, scheme, seen.empty() ? nullptr : &seen[g], weights.weights_of(group),
+                   quantized, linear.get());
+    }
+  }
+
+  // The linears of a group side by side: neighbours that are all int8, or all float, as one.
+  std::unique_ptr<Linear> build_group(int64_t layer, const InputGroup& group,
+                                      const FloatLayer& weights, const QuantizedLayer& linears) {
+    const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
+    if (scheme == Scheme::kW8A8Dynamic) {  // beside static groups; its own group is of one type
+      std::vector<QuantizedLinear> quantized;
+      for (LinearKind kind : group.kinds) quantized.push_back(linears.at(kind));
+      return build_linear(linear_names(layer, group), weights.weights_of(group), quantized, scheme,
+                          team_, run_.ranks);
+    }
+    std::vector<std::unique_ptr<Linear>> parts;
+    for (size_t i = 0; i < group.kinds.size();) {
+      const auto rounded = [&](size_t at) -> const std::optional<RoundedWeight>& {
+        return linears.at(group.kinds[at]).rounded;
+      };
+      const size_t first = i;
+      while (i < group.kinds.size() && rounded(i).has_value() == rounded(first).has_value()) ++i;
+      if (!rounded(first)) {
+        std::vector<const FloatWeight*> run;
+        for (size_t at = first; at < i; ++at) run.push_back(&weights.at(group.kinds[at]));
+        parts.push_back(shared(pack_float(run, team_), run_.ranks));
+        continue;
+      }
+      std::vector<CalibrationLinear::Part> run;
+      for (size_t at = first; at < i; ++at)
+        run.push_back({&*rounded(at), &weights.at(group.kinds[at]).bias});
+      auto linear = std::make_unique<CalibrationLinear>(
+          run, weights.at(group.kinds[first]).shape.k,
+          make_observer(linear_name(layer, group.kinds[first])), stored(), team_, run_.ranks);
+      for (size_t at = first; at < i; ++at)
+        calibrating_.emplace_back(group.kinds[at], linear.get());
+      parts.push_back(std::move(linear));
+    }
+    if (parts.size() == 1) return std::move(parts[0]);
+    return std::make_unique<LinearGroup>(std::move(parts));
+  }
+
+  QuantizedLinear quantize_head(const Norm& norm) {
+    QuantizedLinear head;
+    if (kept_.contains("lm_head")) return head;
+    const FloatWeight w = model_.head();
+    head.rounded = round(w);
+    const Scheme scheme = types_.at("lm_head");
+    InputSample seen(w.shape.k, calibration_tokens(data_));
+    if (has_static_input(scheme)) {
+      const std::unique_ptr<Observer> observer = make_observer("lm_head");
+      stream_->tap(norm, [&](const float* x, size_t ld, size_t m) {
+        observer->observe({x, m * w.shape.k});
+        seen.add(x, ld, m);
+      });
+      head.input = params_of(observer->range(), stored());
+    }
+    if (report_ != nullptr)
+      report_->add({"lm_head"}, scheme, has_static_input(scheme) ? &seen : nullptr, {&w}, {head},
+                   nullptr);
+    return head;
+  }
+
+  const ModelFolder& folder_;
+  const CalibrationData& data_;
+  QuantizeOptions options_;
+  RunContext run_;
+  ReportData* report_;
+  ThreadTeam& team_;
+  FloatModel model_;  // as it is, nothing merged
+  Analysis analysis_;
+  KeptInFloat kept_;
+  std::map<std::string, Scheme> types_;
+  std::unique_ptr<CalibrationStream> stream_;  // none for types without static ranges
+  std::vector<std::pair<LinearKind, const CalibrationLinear*>> calibrating_;
+};
+
+}  // namespace
+
+KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
+                                const QuantizeOptions& options, RunContext run) {
+  return Samplewise(folder, data, options, run).run();
+}
+
+}  // namespace octet

@@ -1,0 +1,17 @@
+// Quantization as msModelSlim does it: sample by sample through a model that is quantized already,
+// with one outlier method and one kind of observer for all.
+#pragma once
+
+#include "src/quant/msmodelslim/analysis.h"
+#include "src/quant/output/run_context.h"
+#include "src/quant/settings/layer_choice.h"
+#include "src/quant/settings/options.h"
+
+namespace octet {
+
+// Writes the checkpoint into run.output, from where run.journal stands. Returns what stayed in
+// float.
+KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
+                                const QuantizeOptions& options, RunContext run);
+
+}  // namespace octet

@@ -1,0 +1,262 @@
+// Ascend's layouts to compressed-tensors ("int-quantized"), as vLLM and transformers read it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "src/base/error.h"
+#include "src/quant/relayout/relayout_plan.h"
+
+namespace octet {
+namespace {
+
+constexpr int64_t kExactLevels = int64_t{1} << 23;  // times a float32, they come back exactly
+
+// Families of linears whose biases a model class has together.
+enum class BiasGroup { kQkv, kO, kMlp, kHead };
+
+BiasGroup group_of(const std::string& name) {
+  if (name == "lm_head") return BiasGroup::kHead;
+  if (name.ends_with(".o_proj")) return BiasGroup::kO;
+  return name.find(".self_attn.") != std::string::npos ? BiasGroup::kQkv : BiasGroup::kMlp;
+}
+
+// Where a static linear's bias comes from.
+enum class BiasSource { kNone, kStored, kLevels };
+
+class CompressedPlan {
+ public:
+  explicit CompressedPlan(const QuantizedSource& source)
+      : source_(source), config_(source.config()), build_(source, plan_) {}
+
+  LayoutPlan run() {
+    refuse_types();
+    choose_biases();
+    plan_.stem = weights_stem(Layout::kCompressedTensors, "");
+    pass("model.embed_tokens.weight");
+    for (const auto& [name, shape] : linears_of(config_))
+      if (name != "lm_head") {
+        add_linear(name, shape);
+        if (name.ends_with("down_proj")) add_norms(name.substr(0, name.size() - 13));
+      }
+    add_norm("model.norm");
+    if (source_.find("lm_head.weight") != nullptr) pass("lm_head.weight");
+    build_.refuse_rest();
+    plan_.config = config().dump(4);
+    return std::move(plan_);
+  }
+
+ private:
+  Error cannot(const std::string& what) const {
+    return Error("compressed-tensors cannot hold this: " + what, ErrorKind::kUsage)
+        .file(source_.path().string());
+  }
+
+  void refuse_types() {
+    if (source_.int8_kv())
+      throw cannot("a static int8 KV cache (C8)").remedy("quantize without --use_kvcache_quant");
+    for (const auto& [name, scheme] : source_.schemes()) {
+      if (scheme == Scheme::kW8A8Mix)
+        throw cannot("W8A8_MIX, static and dynamic in one")
+            .tensor(name + ".weight")
+            .remedy("quantize to W8A8 or W8A8_DYNAMIC");
+      if (scheme == Scheme::kW8A16)
+        throw cannot("W8A16: its int8 weights are packed there, which is not supported")
+            .tensor(name + ".weight")
+            .remedy("quantize to W8A8 or W8A8_DYNAMIC");
+      if (name == "lm_head" && scheme != Scheme::kFloat)
+        throw cannot("a quantized head, which vLLM does not load")
+            .tensor("lm_head.weight")
+            .remedy("quantize with --disable_last_linear True");
+      if (scheme == Scheme::kFloat) continue;
+      (scheme == Scheme::kW8A8 ? any_static_ : any_dynamic_) = true;
+    }
+  }
+
+  // What the bias of every static linear is, and which linears need one for it.
+  void choose_biases() {
+    for (const auto& [name, shape] : linears_of(config_)) {
+      const TensorView* stored = source_.find(name + ".bias");
+      if (source_.scheme(name) != Scheme::kW8A8) {
+        biases_[name] = stored == nullptr ? BiasSource::kNone : BiasSource::kStored;
+        continue;
+      }
+      const StaticLinear l = source_.static_linear(name, shape);
+      symmetric_ = symmetric_ && l.input.offset == 0;
+      const std::vector<int64_t> levels = l.bias_levels();
+      biases_[name] = stored != nullptr && is_bias_of(stored->floats(), l, levels)
+                          ? BiasSource::kStored
+                      : std::any_of(levels.begin(), levels.end(), [](int64_t v) { return v != 0; })
+                          ? BiasSource::kLevels
+                          : BiasSource::kNone;
+      for (int64_t v : levels)
+        if (std::abs(v) >= kExactLevels && biases_[name] == BiasSource::kLevels) ++inexact_;
+      if (biases_[name] == BiasSource::kLevels && !shape.bias) extra_[group_of(name)] = true;
+    }
+    if (config_.family == Family::kLlama && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO]))
+      extra_[BiasGroup::kQkv] = extra_[BiasGroup::kO] = true;  // one switch: attention_bias
+    if (config_.family == Family::kQwen2 && (extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
+      extra_[BiasGroup::kO] = as_llama_ = true;
+  }
+
+  // Whether rounding the float bias gives quant_bias: in double, or in float32 as the tool does.
+  static bool is_bias_of(const std::vector<float>& bias, const StaticLinear& l,
+                         const std::vector<int64_t>& levels) {
+    for (size_t j = 0; j < bias.size(); ++j) {
+      const double d = std::nearbyint(double{bias[j]} / double{l.deq_scale[j]});
+      const float f = std::nearbyint(bias[j] / l.deq_scale[j] -
+                                     static_cast<float>(l.row_sum[j]) * l.input.offset);
+      if (d != static_cast<double>(levels[j]) && f != static_cast<float>(l.quant_bias[j]))
+        return false;
+    }
+    return true;
+  }
+
+  void pass(const std::string& name) { build_.pass(name, source_.tensors().get(name), ""); }
+
+  void add_linear(const std::string& name, const LinearShape& s) {
+    const Scheme scheme = source_.scheme(name);
+    pass(name + ".weight");
+    add_bias(name, s);
+    for (const char* part : {".weight_offset", ".quant_bias", ".deq_scale", ".input_offset"})
+      build_.use(name + part);  // of the other form, or zeros
+    if (scheme == Scheme::kFloat) return;
+    const TensorView* scale = source_.find(name + ".weight_scale");
+    if (scheme == Scheme::kW8A8Dynamic) return build_.pass(scale->name, *scale, "");
+    build_.use(name + ".weight_scale");
+    const QuantizedSource* source = &source_;
+    build_.add(name + ".weight_scale", DType::kF32, {s.n, 1}, "", [source, name, s] {
+      return encode(source->static_linear(name, s).weight_scale, DType::kF32);
+    });
+    const TensorView& input = source_.tensors().get(name + ".input_scale");
+    build_.use(input.name);
+    build_.add(name + ".input_scale", input.dtype, {1}, "",
+               [&input] { return bytes_of(input.data); });
+    if (symmetric_) return;
+    build_.add(name + ".input_zero_point", DType::kI8, {1}, "", [source, name, s] {
+      const auto zero = static_cast<int8_t>(source->static_linear(name, s).input.offset);
+      return bytes_of(std::as_bytes(std::span(&zero, 1)));
+    });
+  }
+
+  void add_bias(const std::string& name, const LinearShape& s) {
+    build_.use(name + ".bias");
+    const auto extra = extra_.find(group_of(name));
+    const bool needed = s.bias || (extra != extra_.end() && extra->second);
+    if (!needed) return;
+    switch (biases_.at(name)) {
+      case BiasSource::kStored:
+        return build_.pass(name + ".bias", source_.tensors().get(name + ".bias"), "");
+      case BiasSource::kLevels: {
+        const QuantizedSource* source = &source_;
+        // In float32, so that the whole number of levels can be told from it again.
+        return build_.add(name + ".bias", DType::kF32, {s.n}, "", [source, name, s] {
+          const StaticLinear l = source->static_linear(name, s);
+          const std::vector<int64_t> levels = l.bias_levels();
+          std::vector<float> bias(levels.size());
+          for (size_t j = 0; j < bias.size(); ++j)
+            bias[j] = static_cast<float>(static_cast<double>(levels[j]) * double{l.deq_scale[j]});
+          return encode(bias, DType::kF32);
+        });
+      }
+      case BiasSource::kNone:
+        return build_.add_zeros(name + ".bias", config_.dtype, {s.n}, "");
+    }
+  }
+
+  void add_norms(const std::string& layer) {
+    add_norm(layer + "input_layernorm");
+    add_norm(layer + "post_attention_layernorm");
+  }
+
+  void add_norm(const std::string& prefix) {
+    const TensorView* weight = source_.find(prefix + ".weight");
+    if (weight == nullptr) weight = &source_.tensors().get(prefix + ".module.weight");
+    build_.pass(prefix + ".weight", *weight, "");
+    for (const char* part : {".module.weight", ".module.bias", ".bias"}) {
+      const TensorView* t = source_.find(prefix + part);
+      build_.use(prefix + part);
+      if (t == nullptr || std::string(part) == ".module.weight") continue;
+      for (float v : t->floats())
+        if (v != 0) throw cannot("a norm with a bias").tensor(t->name);
+    }
+  }
+
+  ordered_json config() {
+    ordered_json c = source_.plain_config();
+    const bool attention = extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO];
+    const bool mlp = extra_[BiasGroup::kMlp];
+    if (as_llama_) {
+      c["architectures"] = {"LlamaForCausalLM"};
+      c["model_type"] = "llama";
+      for (const char* key : {"use_sliding_window", "sliding_window", "max_window_layers"})
+        c.erase(key);
+      plan_.notes.push_back(
+          "written as LlamaForCausalLM, which computes the same: quant_bias holds corrections for "
+          "linears that have no bias in Qwen2's model classes");
+    }
+    if (attention || as_llama_) c["attention_bias"] = true;
+    if (mlp || as_llama_) c["mlp_bias"] = mlp;
+    if (!as_llama_ && (attention || mlp))
+      plan_.notes.push_back(fmt::format(
+          "config.json has {} true: quant_bias holds corrections for linears without a bias",
+          attention && mlp ? "attention_bias and mlp_bias"
+                           : (attention ? "attention_bias" : "mlp_bias")));
+    if (inexact_ > 0)
+      plan_.notes.push_back(fmt::format(
+          "{} biases have more than 23 bits: vLLM adds them rounded to float32", inexact_));
+    c["quantization_config"] = dictionary();
+    return c;
+  }
+
+  ordered_json dictionary() const {
+    ordered_json groups = ordered_json::object();
+    ordered_json ignore = ordered_json::array();
+    const auto add_group = [&](Scheme scheme, const ordered_json& inputs) {
+      ordered_json targets = ordered_json::array();
+      for (const auto& [name, shape] : linears_of(config_))
+        if (source_.scheme(name) == scheme) targets.push_back(name);
+      if (!(any_static_ && any_dynamic_)) targets = {"Linear"};
+      groups[fmt::format("group_{}", groups.size())] = {{"targets", targets},
+                                                        {"weights", weights()},
+                                                        {"input_activations", inputs},
+                                                        {"output_activations", nullptr}};
+    };
+    if (any_static_) add_group(Scheme::kW8A8, arguments("tensor", symmetric_, false));
+    if (any_dynamic_) add_group(Scheme::kW8A8Dynamic, arguments("token", true, true));
+    for (const auto& [name, shape] : linears_of(config_))
+      if (source_.scheme(name) == Scheme::kFloat) ignore.push_back(name);
+    return {{"quant_method", "compressed-tensors"},
+            {"format", "int-quantized"},
+            {"quantization_status", "compressed"},
+            {"config_groups", groups},
+            {"ignore", ignore},
+            {"kv_cache_scheme", nullptr}};
+  }
+  static ordered_json weights() { return arguments("channel", true, false); }
+  static ordered_json arguments(const char* strategy, bool symmetric, bool dynamic) {
+    return {{"num_bits", 8},
+            {"type", "int"},
+            {"symmetric", symmetric},
+            {"strategy", strategy},
+            {"dynamic", dynamic}};
+  }
+
+  const QuantizedSource& source_;
+  const ModelConfig& config_;
+  LayoutPlan plan_;
+  PlanBuilder build_;
+  std::map<std::string, BiasSource> biases_;
+  std::map<BiasGroup, bool> extra_;  // biases that the architecture does not have
+  bool any_static_ = false, any_dynamic_ = false, as_llama_ = false;
+  bool symmetric_ = true;  // every static input
+  size_t inexact_ = 0;
+};
+
+}  // namespace
+
+LayoutPlan plan_compressed_tensors(const QuantizedSource& source) {
+  return CompressedPlan(source).run();
+}
+
+}  // namespace octet

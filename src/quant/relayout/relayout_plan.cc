@@ -1,0 +1,63 @@
+#include "src/quant/relayout/relayout_plan.h"
+
+#include <algorithm>
+
+#include "src/base/error.h"
+
+namespace octet {
+namespace {
+
+bool holds_all(const TensorView& t, DType dtype) {
+  if (dtype == DType::kF32) return true;
+  const std::vector<float> values = t.floats();
+  return std::all_of(values.begin(), values.end(),
+                     [&](float v) { return round_to(v, dtype) == v; });
+}
+
+}  // namespace
+
+LayoutPlan plan_layout(const QuantizedSource& source, Layout to) {
+  return to == Layout::kCompressedTensors ? plan_compressed_tensors(source)
+                                          : plan_ascend(source, to);
+}
+
+std::vector<std::byte> bytes_of(std::span<const std::byte> data) {
+  return {data.begin(), data.end()};
+}
+
+void PlanBuilder::add(const std::string& name, DType dtype, Shape shape, const std::string& type,
+                      std::function<std::vector<std::byte>()> make) {
+  plan_.tensors.push_back({{name, dtype, std::move(shape)}, type, std::move(make)});
+}
+
+void PlanBuilder::pass(const std::string& name, const TensorView& from, const std::string& type) {
+  use(from.name);
+  add(name, from.dtype, from.shape, type, [&from] {
+    std::vector<std::byte> data = bytes_of(from.data);
+    from.release();
+    return data;
+  });
+}
+
+void PlanBuilder::pass_float(const std::string& name, const TensorView& from, DType wanted) {
+  if (from.dtype == wanted || !holds_all(from, wanted)) return pass(name, from, "FLOAT");
+  use(from.name);
+  add(name, wanted, from.shape, "FLOAT", [&from, wanted] { return encode(from.floats(), wanted); });
+}
+
+void PlanBuilder::add_zeros(const std::string& name, DType dtype, Shape shape,
+                            const std::string& type) {
+  const TensorSpec spec{name, dtype, shape};
+  add(name, dtype, std::move(shape), type, [spec] { return std::vector<std::byte>(spec.bytes()); });
+}
+
+void PlanBuilder::refuse_rest() const {
+  for (const TensorView* t : source_.tensors().all())
+    if (!used_.contains(t->name) && !t->name.ends_with("rotary_emb.inv_freq"))
+      throw Error("the other layout has no place for this tensor")
+          .file(t->file->path().string())
+          .tensor(t->name)
+          .remedy("octet check says what loaders make of it");
+}
+
+}  // namespace octet
