@@ -36,7 +36,7 @@ class Checker {
     const LinearShape head = head_shape(c);
     check_embedding({head.n, head.k});
     for (int64_t layer = 0; layer < c.layers; ++layer) check_layer(layer);
-    check_norm("model.norm");
+    check_norm(kFinalNorm, axis_size(c, Axis::kHidden));
     check_head(head);
     warn_per_token();
     check_names();
@@ -97,22 +97,22 @@ class Checker {
     if (!scheme) {
       Finding& f = findings_.error(prefix + ".weight", "unknown quantization type");
       f.file = folder_->description()->source;
-      f.expected = "FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX or W8A16";
+      f.expected = scheme_names();
       f.found = *word;
     }
     return scheme;
   }
 
   void check_embedding(const Shape& shape) {
-    const std::string prefix = "model.embed_tokens";
+    const std::string prefix = kEmbedding;
     const auto scheme = scheme_of(prefix);
-    if (scheme && *scheme != Scheme::kFloat)
+    if (scheme && is_quantized(*scheme))
       findings_.error(prefix + ".weight", "embeddings cannot be quantized").expected = "FLOAT";
     if (const TensorView* t = need(prefix + ".weight", shape)) need_float(*t);
   }
 
-  void check_norm(const std::string& prefix) {
-    const Shape shape = {static_cast<uint64_t>(folder_->config().hidden_size)};
+  void check_norm(const std::string& prefix, uint64_t size) {
+    const Shape shape = {size};
     const TensorStore& tensors = folder_->tensors();
     if (folder_->compressed_tensors()) {
       if (const TensorView* t = need(prefix + ".weight", shape)) need_float(*t);
@@ -142,43 +142,42 @@ class Checker {
   }
 
   void check_layer(int64_t layer) {
-    std::map<LinearKind, Scheme> schemes;
-    for (LinearKind kind : kLinearKinds) {
-      const std::string name = linear_name(layer, kind);
-      const auto scheme = scheme_of(name);
-      if (!scheme) continue;
-      schemes[kind] = *scheme;
-      check_linear(name, linear_shape(folder_->config(), kind), *scheme);
+    for (const PartRow& part : part_rows()) {
+      std::vector<std::pair<std::string, Scheme>> known;  // linears whose types can be told
+      for (const LayerLinear& l : layer_linears(folder_->config(), layer, part.part)) {
+        const auto scheme = scheme_of(l.full_name);
+        if (!scheme) continue;
+        known.emplace_back(l.full_name, *scheme);
+        check_linear(l.full_name, l.shape, *scheme);
+      }
+      check_part(part.words, known);
     }
-    check_group(layer, {LinearKind::kQ, LinearKind::kK, LinearKind::kV}, schemes, "q/k/v");
-    check_group(layer, {LinearKind::kGate, LinearKind::kUp}, schemes, "gate/up");
-    check_kv_cache(layer);
-    check_norm(layer_prefix(layer) + "input_layernorm");
-    check_norm(layer_prefix(layer) + "post_attention_layernorm");
+    for (const LayerLinear& l : layer_linears(folder_->config(), layer))
+      if (l.in_kv_cache) check_kv_cache(l);
+    for (const LayerNorm& norm : layer_norms(folder_->config(), layer))
+      check_norm(norm.full_name, norm.count);
   }
 
-  // Loaders fuse these into one matrix: one type, one input quantization.
-  void check_group(int64_t layer, const std::vector<LinearKind>& kinds,
-                   const std::map<LinearKind, Scheme>& schemes, const char* group) {
-    const LinearKind first = kinds[0];
-    for (LinearKind kind : kinds) {
-      if (!schemes.contains(kind) || !schemes.contains(first)) continue;
-      const std::string name = linear_name(layer, kind);
-      if (schemes.at(kind) != schemes.at(first)) {
-        Finding& f = findings_.error(name + ".weight", fmt::format("mixed types inside {}", group));
-        f.expected = scheme_name(schemes.at(first));
-        f.found = scheme_name(schemes.at(kind));
+  // Loaders fuse the linears of a part into one matrix: one type, one input quantization.
+  void check_part(const char* part, const std::vector<std::pair<std::string, Scheme>>& linears) {
+    if (linears.empty()) return;
+    const auto& [first, type] = linears[0];
+    for (const auto& [name, scheme] : linears) {
+      if (scheme != type) {
+        Finding& f = findings_.error(name + ".weight", fmt::format("mixed types inside {}", part));
+        f.expected = scheme_name(type);
+        f.found = scheme_name(scheme);
         f.remedy = "vLLM-Ascend refuses it; keep the whole group in float (--disable_names)";
         continue;
       }
       if (!folder_->ascend()) continue;
-      for (const char* part : {".input_scale", ".input_offset"}) {
-        const TensorView* a = folder_->tensors().find(linear_name(layer, first) + part);
-        const TensorView* b = folder_->tensors().find(name + part);
+      for (const char* suffix : {".input_scale", ".input_offset"}) {
+        const TensorView* a = folder_->tensors().find(first + suffix);
+        const TensorView* b = folder_->tensors().find(name + suffix);
         if (a == nullptr || b == nullptr || a->elements() != 1 || b->elements() != 1) continue;
         const float of_a = quant_values(*a)[0], of_b = quant_values(*b)[0];
         if (of_a == of_b) continue;
-        Finding& f = findings_.error(name + part, fmt::format("differs inside {}", group));
+        Finding& f = findings_.error(name + suffix, fmt::format("differs inside {}", part));
         f.expected = fmt::format("{} (of {})", of_a, a->name);
         f.found = fmt::format("{}", of_b);
         f.remedy = "vLLM-Ascend keeps one of them silently, MindIE refuses";
@@ -191,7 +190,7 @@ class Checker {
       if (const TensorView* t = need(name + ".bias", {s.n})) need_float(*t);
     }
     const TensorView* weight = need(name + ".weight", {s.n, s.k});
-    if (scheme == Scheme::kFloat) {
+    if (!is_quantized(scheme)) {
       if (weight != nullptr) need_float(*weight);
       return;
     }
@@ -199,7 +198,7 @@ class Checker {
       need_dtype(*weight, DType::kI8, "the description says it is quantized; the file does not");
     check_quant_tensors(name, quant_tensors(*folder_, scheme), s.n);
     if (scales_per_token(scheme)) per_token_.push_back(name + ".weight");
-    if (scheme == Scheme::kW8A16)
+    if (is_weight_only(scheme))
       warn_nonzero(name + ".weight_offset",
                    "vLLM-Ascend and MindIE add it with different signs; --w_sym True");
   }
@@ -245,41 +244,38 @@ class Checker {
   }
 
   // The scales of an int8 KV cache, which belong to k_proj and v_proj.
-  void check_kv_cache(int64_t layer) {
-    for (LinearKind kind : {LinearKind::kK, LinearKind::kV}) {
-      const std::string prefix = linear_name(layer, kind);
-      if (folder_->int8_kv()) {
-        check_quant_tensors(prefix, kv_cache_tensors(),
-                            static_cast<uint64_t>(folder_->config().kv_size()));
-        warn_nonzero(prefix + ".kv_cache_offset",
-                     "vLLM-Ascend adds it when it writes the cache, but not when it reads it");
-        continue;
-      }
-      for (const QuantTensor& rule : kv_cache_tensors()) {
-        const std::string name = prefix + rule.suffix;
-        known_.insert(name);
-        if (folder_->tensors().find(name) == nullptr) continue;
-        Finding& f = findings_.warning(name, "the description does not ask for an int8 KV cache");
-        f.expected = "kv_cache_type and kv_quant_type C8";
-        f.remedy = "loaders do not use it; add the keys";
-      }
+  void check_kv_cache(const LayerLinear& linear) {
+    const std::string& prefix = linear.full_name;
+    if (folder_->int8_kv()) {
+      check_quant_tensors(prefix, kv_cache_tensors(), linear.shape.n);
+      warn_nonzero(prefix + ".kv_cache_offset",
+                   "vLLM-Ascend adds it when it writes the cache, but not when it reads it");
+      return;
+    }
+    for (const QuantTensor& rule : kv_cache_tensors()) {
+      const std::string name = prefix + rule.suffix;
+      known_.insert(name);
+      if (folder_->tensors().find(name) == nullptr) continue;
+      Finding& f = findings_.warning(name, "the description does not ask for an int8 KV cache");
+      f.expected = fmt::format("kv_cache_type and kv_quant_type {}", kKvCacheWord);
+      f.remedy = "loaders do not use it; add the keys";
     }
   }
 
   void check_head(const LinearShape& shape) {
-    const bool stored = folder_->tensors().find("lm_head.weight") != nullptr;
+    const bool stored = folder_->tensors().find(kHeadWeight) != nullptr;
     const bool tied = folder_->config().tie_word_embeddings;
     if (folder_->quantized()) {
-      const auto scheme = scheme_of("lm_head");
-      if (scheme && *scheme != Scheme::kFloat) {
-        findings_.warning("lm_head.weight", "the output head is quantized").remedy =
+      const auto scheme = scheme_of(kHead);
+      if (scheme && is_quantized(*scheme)) {
+        findings_.warning(kHeadWeight, "the output head is quantized").remedy =
             "MindIE and vLLM keep heads in float only, vLLM-Ascend excepted; "
             "--disable_last_linear True";
-        return check_linear("lm_head", shape, *scheme);
+        return check_linear(kHead, shape, *scheme);
       }
     }
     if (stored || !tied) {
-      if (const TensorView* t = need("lm_head.weight", {shape.n, shape.k})) need_float(*t);
+      if (const TensorView* t = need(kHeadWeight, {shape.n, shape.k})) need_float(*t);
     }
   }
 
@@ -297,7 +293,7 @@ class Checker {
   // Tensors that no loader knows, and entries of the description without a tensor.
   void check_names() {
     for (const TensorView* t : folder_->tensors().all()) {
-      if (known_.contains(t->name) || t->name == "lm_head.weight" ||
+      if (known_.contains(t->name) || t->name == kHeadWeight ||
           t->name.ends_with("rotary_emb.inv_freq"))
         continue;
       const bool bias = t->name.ends_with(".bias");
@@ -309,7 +305,7 @@ class Checker {
     }
     if (!folder_->ascend()) return;
     for (const auto& [name, type] : folder_->description()->types)
-      if (folder_->tensors().find(name) == nullptr && name != "lm_head.weight") {
+      if (folder_->tensors().find(name) == nullptr && name != kHeadWeight) {
         Finding& f = findings_.error(name, "the description names a tensor that is not stored");
         f.file = folder_->description()->source;
         f.found = type;

@@ -136,12 +136,12 @@ QuantDescription describe_compressed_tensors(const ModelConfig& config, const Te
   d.compressed_tensors = true;
   d.raw = config.raw[kDictionary];
   const Rules rules = parse_rules(d.raw, where);
-  for (const TensorView* t : tensors.all()) d.types[t->name] = scheme_name(Scheme::kFloat);
+  for (const TensorView* t : tensors.all()) d.types[t->name] = kFloatWord;
   bool any_static = false;
-  for (const auto& [name, shape] : linears_of(config)) {
+  for (const auto& [name, shape, rows, columns] : linears_of(config)) {
     const TensorView* weight = tensors.find(name + ".weight");
     if (weight == nullptr || weight->dtype != DType::kI8 || rules.ignore.contains(name)) {
-      d.types[name + ".weight"] = scheme_name(Scheme::kFloat);
+      d.types[name + ".weight"] = kFloatWord;
       continue;
     }
     const Group& group = rules.of(name, tensors.find(name + ".input_scale") != nullptr);

@@ -62,8 +62,8 @@ ordered_json make_description(Layout layout, const std::string& type, bool int8_
     if (layout != Layout::kMindie) d["version"] = "1.0.0";
     d["model_quant_type"] = type;
     if (!int8_kv) return;
-    d["kv_cache_type"] = "C8";
-    d["kv_quant_type"] = "C8";
+    d["kv_cache_type"] = kKvCacheWord;
+    d["kv_quant_type"] = kKvCacheWord;
   };
   const bool head_last = layout == Layout::kMsmodelslimV1;
   if (!head_last) add_head();
@@ -78,6 +78,35 @@ ordered_json make_description(Layout layout, const std::string& type, bool int8_
 
 std::string description_text(Layout layout, const ordered_json& description) {
   return description.dump(layout == Layout::kMsmodelslimV1 ? 4 : 2);
+}
+
+std::string scheme_word(Scheme scheme, Layout layout) {
+  const SchemeRow& row = scheme_row(scheme);
+  return layout == Layout::kMindie ? row.mindie_word : row.word;
+}
+
+StoredTypes stored_types(Layout layout, DType model) {
+  const DType floats = stores_float32(layout) ? DType::kF32 : model;
+  return {floats, layout == Layout::kMsmodelslimV1 ? DType::kF32 : floats,
+          model == DType::kBF16 ? DType::kF32 : DType::kI64};
+}
+
+void add_quantization(ordered_json& config, Layout layout, const std::string& type,
+                      const ordered_json& description, bool int8_kv, bool mix,
+                      const ordered_json& settings) {
+  if (layout != Layout::kOctet && layout != Layout::kMindie) return;
+  config["quantize"] = type_suffix(type);  // what MindIE's ATB backend reads
+  if (layout == Layout::kOctet) {
+    config["quantization_config"] = description;
+    return;
+  }
+  const ordered_json none = nullptr;
+  ordered_json& dictionary = config["quantization_config"];
+  dictionary = {{"group_size", 0},
+                {"kv_quant_type", int8_kv ? ordered_json(kKvCacheWord) : none},
+                {"fa_quant_type", none}};
+  dictionary.update(settings);
+  if (mix) dictionary["pdmix"] = true;
 }
 
 bool stores_spare_scales(Layout layout) { return stores_float32(layout); }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "src/base/json.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
 
@@ -35,6 +36,16 @@ using TensorTypes = std::vector<std::pair<std::string, std::string>>;
 ordered_json make_description(Layout layout, const std::string& type, bool int8_kv,
                               const TensorTypes& types);
 std::string description_text(Layout layout, const ordered_json& description);
+
+// A type's word in the layout, which may not have them all.
+std::string scheme_word(Scheme scheme, Layout layout);
+// In which dtypes the numbers of a model of `model` stand.
+StoredTypes stored_types(Layout layout, DType model);
+// What config.json says of the quantization of type `type`; MindIE's older layout has `settings`
+// there, and says apart that some types are W8A8_MIX. Not of kCompressedTensors.
+void add_quantization(ordered_json& config, Layout layout, const std::string& type,
+                      const ordered_json& description, bool int8_kv, bool mix,
+                      const ordered_json& settings = ordered_json::object());
 
 // Whether static W8A8 linears have their weight_scale and weight_offset stored, which deq_scale
 // holds already.

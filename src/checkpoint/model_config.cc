@@ -58,22 +58,26 @@ std::optional<RopeScaling> rope_scaling(const json& s, const std::string& where)
   return r;
 }
 
-Family family(const json& object, const std::string& where) {
-  const auto refused = [&](const char* field, const char* expected, const std::string& found) {
+const Architecture& architecture_of(const json& object, const std::string& where) {
+  const auto refused = [&](const char* field, const std::string& expected,
+                           const std::string& found) {
+    std::string models;
+    for (const Architecture& a : architectures())
+      models += std::string(models.empty() ? "" : " and ") + a.models;
     return Error("this architecture is not supported")
         .file(where)
         .field(field)
         .expected(expected)
         .found(found.empty() ? "nothing" : found)
-        .remedy("Octet serves LLaMA 2/3/3.1/3.2 and Qwen2/2.5 checkpoints");
+        .remedy("Octet serves " + models + " checkpoints");
   };
   const std::string type = get_string_or(object, "model_type", "", where);
-  if (type != "llama" && type != "qwen2") throw refused("model_type", "llama or qwen2", type);
-  const char* name = type == "llama" ? "LlamaForCausalLM" : "Qwen2ForCausalLM";
+  const Architecture* a = find_architecture(type);
+  if (a == nullptr) throw refused("model_type", model_types(), type);
   if (const auto it = object.find("architectures"); it != object.end() && !it->is_null())
-    if (!it->is_array() || std::find(it->begin(), it->end(), name) == it->end())
-      throw refused("architectures", name, it->dump().substr(0, 80));
-  return type == "llama" ? Family::kLlama : Family::kQwen2;
+    if (!it->is_array() || std::find(it->begin(), it->end(), a->class_name) == it->end())
+      throw refused("architectures", a->class_name, it->dump().substr(0, 80));
+  return *a;
 }
 
 DType float_dtype(const json& object, const std::string& where) {
@@ -114,7 +118,8 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   const json o = raw;
   ModelConfig c;
   c.raw = raw;
-  c.family = octet::family(o, where);
+  const Architecture& a = architecture_of(o, where);
+  c.family = a.family;
   c.hidden_size = get_int(o, "hidden_size", where, 1, kMaxInputs);
   c.intermediate_size = get_int(o, "intermediate_size", where, 1, kMaxInputs);
   c.layers = get_int(o, "num_hidden_layers", where, 1, 4096);
@@ -163,10 +168,9 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
         .field("num_attention_heads")
         .expected("at most 131071 values in all heads");
   c.tie_word_embeddings = get_bool_or(o, "tie_word_embeddings", false, where);
-  const bool llama = c.family == Family::kLlama;  // Qwen2's classes have biases of q, k and v only
-  c.o_bias = llama && get_bool_or(o, "attention_bias", false, where);
-  c.qkv_bias = !llama || c.o_bias;
-  c.mlp_bias = llama && get_bool_or(o, "mlp_bias", false, where);
+  c.o_bias = a.optional_biases && get_bool_or(o, "attention_bias", false, where);
+  c.qkv_bias = a.qkv_bias || c.o_bias;
+  c.mlp_bias = a.optional_biases && get_bool_or(o, "mlp_bias", false, where);
   if (get_bool_or(o, "use_sliding_window", false, where))
     throw Error("sliding window attention is not supported")
         .file(where)

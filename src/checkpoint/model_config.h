@@ -1,4 +1,4 @@
-// config.json and generation_config.json of the LLaMA and Qwen2 families.
+// config.json and generation_config.json.
 #pragma once
 
 #include <cstdint>
@@ -8,11 +8,10 @@
 
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/checkpoint/architecture.h"
 #include "src/checkpoint/dtype.h"
 
 namespace octet {
-
-enum class Family { kLlama, kQwen2 };
 
 // rope_type "llama3" of Llama 3.1 and 3.2: frequencies are divided by `factor` where the wavelength
 // exceeds original_max_position / low_freq_factor, kept below original / high, blended between.
@@ -46,7 +45,7 @@ struct ModelConfig {
 
   int64_t q_size() const { return heads * head_dim; }
   int64_t kv_size() const { return kv_heads * head_dim; }
-  std::string model_type() const { return family == Family::kLlama ? "llama" : "qwen2"; }
+  std::string model_type() const { return architecture(family).model_type; }
 
   // Reads and checks `folder`/config.json. Throws Error naming the field; unsupported
   // architectures, activations and rope types are refused by name.

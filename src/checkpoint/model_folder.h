@@ -3,36 +3,13 @@
 
 #include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
+#include "src/checkpoint/architecture.h"
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/quant_description.h"
 #include "src/checkpoint/safetensors.h"
 
 namespace octet {
-
-// One of the seven linears of a decoder layer.
-enum class LinearKind { kQ, kK, kV, kO, kGate, kUp, kDown };
-inline constexpr LinearKind kLinearKinds[] = {LinearKind::kQ,   LinearKind::kK,    LinearKind::kV,
-                                              LinearKind::kO,   LinearKind::kGate, LinearKind::kUp,
-                                              LinearKind::kDown};
-
-// "model.layers.3.self_attn.q_proj" and "model.layers.3.input_layernorm".
-std::string linear_name(int64_t layer, LinearKind kind);
-const char* linear_short_name(LinearKind kind);              // "q_proj"
-std::string layer_prefix(int64_t layer);                     // "model.layers.3."
-std::optional<int64_t> layer_of(const std::string& tensor);  // the 3 of such a name
-
-// Outputs n and inputs k of a linear, and whether it has a float bias.
-struct LinearShape {
-  uint64_t n, k;
-  bool bias;
-};
-LinearShape linear_shape(const ModelConfig& config, LinearKind kind);
-LinearShape head_shape(const ModelConfig& config);
-// The linears with their shapes, layer by layer, then lm_head.
-std::vector<std::pair<std::string, LinearShape>> linears_of(const ModelConfig& config);
 
 class ModelFolder {
  public:

@@ -7,16 +7,6 @@
 namespace octet {
 namespace {
 
-struct SchemeName {
-  Scheme scheme;
-  const char* name;
-};
-constexpr std::array<SchemeName, 5> kSchemes = {{{Scheme::kFloat, "FLOAT"},
-                                                 {Scheme::kW8A8, "W8A8"},
-                                                 {Scheme::kW8A8Dynamic, "W8A8_DYNAMIC"},
-                                                 {Scheme::kW8A16, "W8A16"},
-                                                 {Scheme::kW8A8Mix, "W8A8_MIX"}}};
-
 // The names a description file may end in, current one first.
 constexpr std::array<const char*, 7> kSuffixes = {
     "quant_model_description.json",          "quant_model_description_w8a8.json",
@@ -30,11 +20,11 @@ bool asks_int8_kv(const ordered_json& raw, const std::string& source) {
   for (const char* key : {"kv_cache_type", "kv_quant_type"}) {
     if (!raw.contains(key) || !raw[key].is_string() || raw[key] == "")
       continue;  // null of old files
-    if (raw[key] != "C8")
+    if (raw[key] != kKvCacheWord)
       throw Error("this type of KV cache is not supported")
           .file(source)
           .field(key)
-          .expected("C8")
+          .expected(kKvCacheWord)
           .found(raw[key].get<std::string>());
     found = true;
   }
@@ -56,18 +46,6 @@ QuantDescription from_json(const ordered_json& raw, std::string source) {
 }
 
 }  // namespace
-
-std::string scheme_name(Scheme scheme) {
-  for (const auto& s : kSchemes)
-    if (s.scheme == scheme) return s.name;
-  OCTET_CHECK(false);
-}
-
-std::optional<Scheme> parse_scheme(const std::string& name) {
-  for (const auto& s : kSchemes)
-    if (name == s.name) return s.scheme;
-  return std::nullopt;
-}
 
 std::vector<fs::path> description_files(const fs::path& folder) {
   std::vector<fs::path> found;

@@ -10,23 +10,9 @@
 
 #include "src/base/file.h"
 #include "src/base/json.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
-
-// How one linear layer is stored and computed.
-enum class Scheme { kFloat, kW8A8, kW8A8Dynamic, kW8A16, kW8A8Mix };
-
-std::string scheme_name(Scheme scheme);  // as in the description: "FLOAT", "W8A8", ...
-std::optional<Scheme> parse_scheme(const std::string& name);
-
-// Whether a linear of this type has a static range of its input, learnt by calibration; and whether
-// it gives tokens (of prompts at least) a scale each.
-inline bool has_static_input(Scheme scheme) {
-  return scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Mix;
-}
-inline bool scales_per_token(Scheme scheme) {
-  return scheme == Scheme::kW8A8Dynamic || scheme == Scheme::kW8A8Mix;
-}
 
 struct QuantDescription {
   std::string source;                        // the file it came from, for messages

@@ -14,44 +14,9 @@ using Form = QuantTensor::Form;
 using Type = QuantTensor::Type;
 using Values = QuantTensor::Values;
 
-constexpr QuantTensor kInputScale = {".input_scale", Form::kOne, Type::kFloat, Values::kPositive,
-                                     true};
-constexpr QuantTensor kInputOffset = {".input_offset", Form::kOne, Type::kFloatOrInt8,
-                                      Values::kInt8, true};
-constexpr QuantTensor kQuantBias = {".quant_bias", Form::kRow, Type::kInt32, Values::kFinite, true};
-constexpr QuantTensor kDeqScale = {".deq_scale", Form::kRow, Type::kDeqScale, Values::kFinite,
-                                   true};
-constexpr QuantTensor kWeightScale = {".weight_scale", Form::kColumn, Type::kFloat,
-                                      Values::kPositive, true};
-constexpr QuantTensor kNoOffset = {".weight_offset", Form::kColumn, Type::kFloat, Values::kZero,
-                                   true};
-constexpr QuantTensor kWeightOffset = {".weight_offset", Form::kColumn, Type::kFloat,
-                                       Values::kFinite, true};
-// Static linears need no weight scale: deq_scale holds it.
-constexpr QuantTensor kSpareScale = {".weight_scale",   Form::kColumn, Type::kFloat,
-                                     Values::kPositive, false,         true};
-constexpr QuantTensor kSpareOffset = {".weight_offset", Form::kColumn, Type::kFloat,
-                                      Values::kFinite,  false,         true};
-
-constexpr QuantTensor kStatic[] = {kInputScale, kInputOffset, kQuantBias,
-                                   kDeqScale,   kSpareScale,  kSpareOffset};
-constexpr QuantTensor kDynamic[] = {kWeightScale, kNoOffset};
-constexpr QuantTensor kWeightOnly[] = {kWeightScale, kWeightOffset};
-constexpr QuantTensor kMix[] = {kInputScale, kInputOffset, kQuantBias,
-                                kDeqScale,   kWeightScale, kNoOffset};
-// compressed-tensors: no zero point for symmetric inputs.
-constexpr QuantTensor kAnyWeightScale = {".weight_scale", Form::kAnyColumn, Type::kFloat,
-                                         Values::kPositive, true};
-constexpr QuantTensor kZeroPoint = {".input_zero_point", Form::kOne, Type::kInt8OrInt32,
-                                    Values::kInt8, false};
-constexpr QuantTensor kCompressedStatic[] = {kInputScale, kZeroPoint, kAnyWeightScale};
-constexpr QuantTensor kCompressedDynamic[] = {kAnyWeightScale};
-constexpr QuantTensor kKvCache[] = {
-    {".kv_cache_scale", Form::kRow, Type::kFloat, Values::kPositive, true},
-    {".kv_cache_offset", Form::kRow, Type::kFloat, Values::kFinite, true}};
-
 bool has_type(DType dtype, Type type) {
   switch (type) {
+    case Type::kFloat32:
     case Type::kFloat:
       return is_float(dtype);
     case Type::kFloatOrInt8:
@@ -68,6 +33,7 @@ bool has_type(DType dtype, Type type) {
 
 const char* type_words(Type type) {
   switch (type) {
+    case Type::kFloat32:
     case Type::kFloat:
       return "F16, BF16 or F32";
     case Type::kFloatOrInt8:
@@ -112,48 +78,19 @@ const char* value_words(Values values) {
 
 }  // namespace
 
-Shape QuantTensor::shape(uint64_t n) const {
-  if (form == Form::kOne) return {1};
-  return form == Form::kRow ? Shape{n} : Shape{n, 1};
-}
-
-bool QuantTensor::fits(const TensorView& t, uint64_t n) const {
+bool fits(const TensorView& t, const QuantTensor& rule, uint64_t n) {
   const bool one = t.elements() == 1 && t.shape.size() <= 1;
-  if (form == Form::kAnyColumn && (one || t.shape == Shape{n})) return true;
-  return (form == Form::kOne && one) || t.shape == shape(n);
+  if (rule.form == Form::kAnyColumn && (one || t.shape == Shape{n})) return true;
+  return (rule.form == Form::kOne && one) || t.shape == rule.shape(n);
 }
-
-std::span<const QuantTensor> quant_tensors(Scheme scheme) {
-  switch (scheme) {
-    case Scheme::kFloat:
-      return {};
-    case Scheme::kW8A8:
-      return kStatic;
-    case Scheme::kW8A8Dynamic:
-      return kDynamic;
-    case Scheme::kW8A16:
-      return kWeightOnly;
-    case Scheme::kW8A8Mix:
-      return kMix;
-  }
-  OCTET_CHECK(false);
-}
-
-std::span<const QuantTensor> compressed_tensors(Scheme scheme) {
-  if (scheme == Scheme::kFloat) return {};
-  if (scheme == Scheme::kW8A8) return kCompressedStatic;
-  OCTET_CHECK(scheme == Scheme::kW8A8Dynamic);
-  return kCompressedDynamic;
-}
-
-std::span<const QuantTensor> kv_cache_tensors() { return kKvCache; }
 
 std::span<const QuantTensor> quant_tensors(const ModelFolder& folder, Scheme scheme) {
-  return folder.compressed_tensors() ? compressed_tensors(scheme) : quant_tensors(scheme);
+  const SchemeRow& row = scheme_row(scheme);
+  return folder.compressed_tensors() ? row.compressed_tensors : row.tensors;
 }
 
 std::optional<TensorProblem> problem_of(const TensorView& t, const QuantTensor& rule, uint64_t n) {
-  if (!rule.fits(t, n))
+  if (!fits(t, rule, n))
     return TensorProblem{"wrong shape", shape_string(rule.shape(n)),
                          fmt::format("{} {}", dtype_name(t.dtype), shape_string(t.shape))};
   if (!has_type(t.dtype, rule.type))
@@ -214,7 +151,7 @@ InputQuant input_quant(const ModelFolder& folder, const std::string& prefix) {
 
 std::vector<float> weight_scales(const ModelFolder& folder, const std::string& prefix, uint64_t n) {
   const TensorStore& tensors = folder.tensors();
-  if (!folder.compressed_tensors() && folder.scheme(prefix) == Scheme::kW8A8) {
+  if (!folder.compressed_tensors() && is_static(folder.scheme(prefix))) {
     std::vector<float> scales = quant_values(tensors.get(prefix + ".deq_scale"));
     const float input = input_quant(folder, prefix).scale;
     for (float& s : scales) s /= input;

@@ -11,28 +11,11 @@
 
 namespace octet {
 
-// One tensor beside the int8 weight [n, k] of a linear.
-struct QuantTensor {
-  enum class Form { kOne, kRow, kColumn, kAnyColumn };  // [1] or []; [n]; [n, 1]; any of these
-  enum class Type { kFloat, kFloatOrInt8, kInt32, kInt8OrInt32, kDeqScale };
-  enum class Values { kFinite, kPositive, kInt8, kZero };
-  const char* suffix;  // ".weight_scale"
-  Form form;
-  Type type;
-  Values values;
-  bool needed;         // else it may be absent
-  bool spare = false;  // nobody reads it
-  Shape shape(uint64_t n) const;
-  bool fits(const TensorView& t, uint64_t n) const;
-};
-
-// The tensors of a scheme (none for kFloat), in Ascend's form and in that of compressed-tensors
-// (kW8A8 and kW8A8Dynamic); and those of k_proj and of v_proj in an int8 KV cache.
-std::span<const QuantTensor> quant_tensors(Scheme scheme);
-std::span<const QuantTensor> compressed_tensors(Scheme scheme);
-std::span<const QuantTensor> kv_cache_tensors();
 // Those of the folder's form.
 std::span<const QuantTensor> quant_tensors(const ModelFolder& folder, Scheme scheme);
+
+// Whether a tensor has the form of the rule's, for a linear with `n` outputs.
+bool fits(const TensorView& t, const QuantTensor& rule, uint64_t n);
 
 struct TensorProblem {
   std::string problem, expected, found;

@@ -28,43 +28,40 @@ struct Kind {
 // All tensors of the checkpoint, in order, each with its type word in `description`.
 std::vector<TensorSpec> specs_of(const ModelConfig& c, const Kind& kind,
                                  DescriptionBuilder& description) {
-  const auto u = [](int64_t v) { return static_cast<uint64_t>(v); };
   std::vector<TensorSpec> specs;
   const auto add = [&](const std::string& name, DType dtype, Shape shape, const std::string& type) {
     specs.push_back({name, dtype, std::move(shape)});
     description.add(name, type);
   };
   const auto add_float = [&](const std::string& name, Shape shape) {
-    add(name, DType::kBF16, std::move(shape), "FLOAT");
+    add(name, DType::kBF16, std::move(shape), kFloatWord);
   };
+  const StoredTypes stored = {DType::kBF16, DType::kF32, DType::kF32};
   const auto add_parts = [&](const std::string& prefix, std::span<const QuantTensor> parts,
                              uint64_t n, const std::string& type) {
     for (const QuantTensor& part : parts)
-      if (part.needed)
-        add(prefix + part.suffix,
-            part.type == QuantTensor::Type::kInt32 ? DType::kI32 : DType::kF32, part.shape(n),
-            type);
+      if (part.needed) add(prefix + part.suffix, part.stored_as(stored), part.shape(n), type);
   };
-  add_float("model.embed_tokens.weight", {u(c.vocab_size), u(c.hidden_size)});
+  const Shape table = {axis_size(c, Axis::kVocab), axis_size(c, Axis::kHidden)};
+  add_float(kEmbeddingWeight, table);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    for (LinearKind linear : kLinearKinds) {
-      const LinearShape s = linear_shape(c, linear);
-      const std::string name = linear_name(layer, linear), type = scheme_name(kind.scheme);
-      const bool is_float = kind.scheme == Scheme::kFloat;
-      add(name + ".weight", is_float ? DType::kBF16 : DType::kI8, {s.n, s.k}, type);
-      if (s.bias) add_float(name + ".bias", {s.n});
-      add_parts(name, quant_tensors(kind.scheme), s.n, type);
-      if (kind.int8_kv && (linear == LinearKind::kK || linear == LinearKind::kV))
-        add_parts(name, kv_cache_tensors(), s.n, "C8");
+    for (const LayerLinear& l : layer_linears(c, layer)) {
+      const std::string type = scheme_name(kind.scheme);
+      add(l.full_name + ".weight", is_quantized(kind.scheme) ? DType::kI8 : DType::kBF16,
+          {l.shape.n, l.shape.k}, type);
+      if (l.shape.bias) add_float(l.full_name + ".bias", {l.shape.n});
+      add_parts(l.full_name, scheme_row(kind.scheme).tensors, l.shape.n, type);
+      if (kind.int8_kv && l.in_kv_cache)
+        add_parts(l.full_name, kv_cache_tensors(), l.shape.n, kKvCacheWord);
     }
-    add_float(layer_prefix(layer) + "input_layernorm.weight", {u(c.hidden_size)});
-    add_float(layer_prefix(layer) + "post_attention_layernorm.weight", {u(c.hidden_size)});
+    for (const LayerNorm& norm : layer_norms(c, layer))
+      add_float(norm.full_name + ".weight", {norm.count});
   }
-  add_float("model.norm.weight", {u(c.hidden_size)});
+  add_float(std::string(kFinalNorm) + ".weight", {axis_size(c, Axis::kHidden)});
   if (c.tie_word_embeddings)
-    description.add("lm_head.weight", "FLOAT");
+    description.add(kHeadWeight, kFloatWord);
   else
-    add_float("lm_head.weight", {u(c.vocab_size), u(c.hidden_size)});
+    add_float(kHeadWeight, table);
   return specs;
 }
 
@@ -114,7 +111,7 @@ void write_values(SafetensorsWriter& writer, const TensorSpec& spec, const Model
 }
 
 struct Flags {
-  std::string shape, out, type = "FLOAT";
+  std::string shape, out, type = kFloatWord;
   int64_t layers = 0;
   bool int8_kv = false, overwrite = false, quiet = false;
 };
@@ -125,7 +122,7 @@ void run(const Flags& f) {
   const Kind kind = {scheme_of_flag(f.type), f.int8_kv};
   DescriptionBuilder description(f.type);
   if (kind.int8_kv)
-    for (const char* key : {"kv_cache_type", "kv_quant_type"}) description.add(key, "C8");
+    for (const char* key : {"kv_cache_type", "kv_quant_type"}) description.add(key, kKvCacheWord);
   const std::vector<TensorSpec> specs = specs_of(parsed, kind, description);
   OutputFolder output(f.out, f.overwrite);
   SafetensorsWriter writer(output.path(), specs, {"model", uint64_t{5} << 30, true});
@@ -138,7 +135,7 @@ void run(const Flags& f) {
   }
   writer.finish();
   write_text(output.path() / "config.json", config.dump(2));
-  if (kind.scheme != Scheme::kFloat || kind.int8_kv)
+  if (is_quantized(kind.scheme) || kind.int8_kv)
     write_text(output.path() / "quant_model_description.json", description.json().dump(2));
   output.commit();
   progress.finish();
@@ -153,8 +150,7 @@ void add_bench_make_model(CLI::App& app) {
   sub->add_option("--shape", f->shape, shape_names())->required();
   sub->add_option("--out", f->out, "the folder to write")->required();
   sub->add_option("--layers", f->layers, "fewer layers than the model has");
-  sub->add_option("--type", f->type, "of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")
-      ->capture_default_str();
+  sub->add_option("--type", f->type, "of the layers: " + scheme_names())->capture_default_str();
   sub->add_flag("--int8-kv", f->int8_kv, "with scales for an int8 KV cache");
   sub->add_flag("--overwrite", f->overwrite, "replace the folder if it holds a model");
   sub->add_flag("--quiet", f->quiet, "no progress");

@@ -79,8 +79,8 @@ Rows kept_rows(const QuantizeSummary& s) {
   const auto of_role = [&](const std::string& role) {
     for (auto& [kind, linears] : roles[role]) add_rows(role, std::move(linears), rows);
   };
-  for (LinearKind kind : kLinearKinds) of_role(linear_short_name(kind));
-  of_role("lm_head");
+  for (const LinearRow& row : linear_rows()) of_role(short_name(row));
+  of_role(kHead);
   if (s.kept.empty()) rows.push_back({"nothing", "", ""});
   return rows;
 }
@@ -89,8 +89,8 @@ Rows per_token_rows(const QuantizeSummary& s) {
   std::map<std::string, Linears> roles;
   for (const std::string& name : s.per_token) add(name, roles[role_of(name)]);
   Rows rows = {{"scale per token", "layers"}};
-  for (LinearKind kind : kLinearKinds)
-    if (const auto it = roles.find(linear_short_name(kind)); it != roles.end())
+  for (const LinearRow& row : linear_rows())
+    if (const auto it = roles.find(short_name(row)); it != roles.end())
       add_rows(it->first, std::move(it->second), rows);
   return rows;
 }

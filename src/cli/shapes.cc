@@ -12,19 +12,19 @@ namespace {
 
 struct NamedShape {
   const char* name;
-  const char* family;  // config.json's model_type
+  Family family;
   int64_t hidden, intermediate, layers, heads, kv_heads, vocab;
   bool tied;
   double theta;
 };
 constexpr std::array<NamedShape, 7> kShapes = {{
-    {"qwen2.5-0.5b", "qwen2", 896, 4864, 24, 14, 2, 151936, true, 1e6},
-    {"qwen2.5-1.5b", "qwen2", 1536, 8960, 28, 12, 2, 151936, true, 1e6},
-    {"qwen2.5-7b", "qwen2", 3584, 18944, 28, 28, 4, 152064, false, 1e6},
-    {"llama-3.2-1b", "llama", 2048, 8192, 16, 32, 8, 128256, true, 5e5},
-    {"llama-2-70b", "llama", 8192, 28672, 80, 64, 8, 32000, false, 1e4},
-    {"llama-3.1-8b", "llama", 4096, 14336, 32, 32, 8, 128256, false, 5e5},
-    {"llama-3.1-70b", "llama", 8192, 28672, 80, 64, 8, 128256, false, 5e5},
+    {"qwen2.5-0.5b", Family::kQwen2, 896, 4864, 24, 14, 2, 151936, true, 1e6},
+    {"qwen2.5-1.5b", Family::kQwen2, 1536, 8960, 28, 12, 2, 151936, true, 1e6},
+    {"qwen2.5-7b", Family::kQwen2, 3584, 18944, 28, 28, 4, 152064, false, 1e6},
+    {"llama-3.2-1b", Family::kLlama, 2048, 8192, 16, 32, 8, 128256, true, 5e5},
+    {"llama-2-70b", Family::kLlama, 8192, 28672, 80, 64, 8, 32000, false, 1e4},
+    {"llama-3.1-8b", Family::kLlama, 4096, 14336, 32, 32, 8, 128256, false, 5e5},
+    {"llama-3.1-70b", Family::kLlama, 8192, 28672, 80, 64, 8, 128256, false, 5e5},
 }};
 
 const NamedShape& find_shape(const std::string& name) {
@@ -50,8 +50,9 @@ ordered_json shape_config(const std::string& name, int64_t layers) {
   if (layers < 0 || layers > s.layers)
     throw usage_error(fmt::format("--layers: expected 0 (all) to {}", s.layers));
   ordered_json c;
-  c["architectures"] = {std::string(s.family) == "qwen2" ? "Qwen2ForCausalLM" : "LlamaForCausalLM"};
-  c["model_type"] = s.family;
+  const Architecture& a = architecture(s.family);
+  c["architectures"] = {a.class_name};
+  c["model_type"] = a.model_type;
   c["hidden_size"] = s.hidden;
   c["intermediate_size"] = s.intermediate;
   c["num_hidden_layers"] = layers > 0 ? layers : s.layers;
@@ -73,7 +74,7 @@ Scheme scheme_of_flag(const std::string& type) {
   if (!scheme)
     throw Error("unknown type", ErrorKind::kUsage)
         .field("--type")
-        .expected("FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX or W8A16")
+        .expected(scheme_names())
         .found(type);
   return *scheme;
 }

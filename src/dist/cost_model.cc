@@ -16,28 +16,6 @@ constexpr double kLocalLatency = 2e-6;
 // Norms, rope, waiting: per layer and step.
 constexpr double kLayerLatency = 20e-6;
 
-double rows_of(const Shard& s, const ModelConfig& c, LinearKind kind, uint64_t n) {
-  const double hd = static_cast<double>(c.head_dim);
-  switch (kind) {
-    case LinearKind::kQ:
-      return static_cast<double>(s.heads.size()) * hd;
-    case LinearKind::kK:
-    case LinearKind::kV:
-      return static_cast<double>(s.kv_heads.size()) * hd;
-    case LinearKind::kGate:
-    case LinearKind::kUp:
-      return static_cast<double>(s.columns.size());
-    default:
-      return static_cast<double>(n);
-  }
-}
-
-double columns_of(const Shard& s, const ModelConfig& c, LinearKind kind, uint64_t k) {
-  if (kind == LinearKind::kO)
-    return static_cast<double>(s.heads.size()) * static_cast<double>(c.head_dim);
-  return kind == LinearKind::kDown ? static_cast<double>(s.columns.size()) : static_cast<double>(k);
-}
-
 }  // namespace
 
 CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const PlanOptions& options)
@@ -47,16 +25,11 @@ CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const Pl
   for (size_t rank = 0; rank < options_.ranks; ++rank) {
     const Shard shard = make_shard(config_, rank, options_.ranks);
     double int8 = 0, floats = 0;
-    for (int64_t layer = 0; layer < config_.layers; ++layer)
-      for (LinearKind kind : kLinearKinds) {
-        const LinearShape shape = linear_shape(config_, kind);
-        const double elements =
-            rows_of(shard, config_, kind, shape.n) * columns_of(shard, config_, kind, shape.k);
-        (scheme(linear_name(layer, kind)) == Scheme::kFloat ? floats : int8) += elements;
-      }
-    const double head =
-        static_cast<double>(shard.vocab.size()) * static_cast<double>(config_.hidden_size);
-    (scheme("lm_head") == Scheme::kFloat ? floats : int8) += head;
+    for (const NamedLinear& l : linears_of(config_)) {
+      (is_quantized(scheme(l.name)) ? int8 : floats) +=
+          static_cast<double>(shard.extent(l.rows, config_).size()) *
+          static_cast<double>(shard.extent(l.columns, config_).size());
+    }
     const double bytes = int8 + floats * element;
     if (bytes < static_cast<double>(weights_)) continue;
     weights_ = static_cast<uint64_t>(bytes);

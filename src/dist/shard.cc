@@ -43,6 +43,23 @@ Shard make_shard(const ModelConfig& c, size_t rank, size_t ranks) {
   return s;
 }
 
+Extent Shard::extent(Axis axis, const ModelConfig& c) const {
+  const size_t width = as_size(c.head_dim);
+  switch (axis) {
+    case Axis::kQuery:
+      return {heads.begin * width, heads.end * width};
+    case Axis::kKeyValue:
+      return {kv_heads.begin * width, kv_heads.end * width};
+    case Axis::kIntermediate:
+      return columns;
+    case Axis::kVocab:
+      return vocab;
+    case Axis::kHidden:
+      return {0, as_size(c.hidden_size)};
+  }
+  OCTET_CHECK(false);
+}
+
 RankShape::RankShape(const ModelConfig& c, const Shard& s)
     : layers(as_size(c.layers)),
       hidden(as_size(c.hidden_size)),

@@ -29,6 +29,8 @@ struct Shard {
   Extent vocab;            // rows of the head
 
   bool whole() const { return ranks == 1; }
+  // Of a side of a layer's tensors, and of the head's rows: what this rank has of it.
+  Extent extent(Axis axis, const ModelConfig& config) const;
 };
 
 // The shard of `rank` of `ranks`. Throws kUsage Error when there are more ranks than query heads.

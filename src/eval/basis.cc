@@ -14,8 +14,6 @@
 namespace octet {
 namespace {
 
-using Part = Transformer::Part;
-
 constexpr double kSame = 0.98;   // cosine above which two vectors are the same but for rounding
 constexpr size_t kSamples = 16;  // vectors that are looked at
 
@@ -69,21 +67,20 @@ Basis::Basis(const ModelFolder& reference, const ModelFolder& model) {
   states_known_ = states_agree(reference, model);
   values_known_ = states_known_ && (residual_ || values_ || values_agree(reference, model));
   for (int64_t layer = 0; layer < a.layers; ++layer) {
-    const auto pair = [&](const char* name) {
-      const Norm before = load_norm(reference, layer_prefix(layer) + name);
-      const Norm after = load_norm(model, layer_prefix(layer) + name);
-      return NormPair{before.weight, after.weight, after.bias};
+    const LayerNorms before = load_norms(reference, layer), after = load_norms(model, layer);
+    const auto pair = [&](NormKind kind) {
+      return NormPair{before[kind].weight, after[kind].weight, after[kind].bias};
     };
-    before_qkv_.push_back(pair("input_layernorm"));
-    before_gate_.push_back(pair("post_attention_layernorm"));
+    before_qkv_.push_back(pair(NormKind::kInput));
+    before_gate_.push_back(pair(NormKind::kPostAttention));
+    const std::string gate = linear_names(layer, LayerPart::kGateUp)[0] + ".weight";
     channel_of_.push_back(
-        channels_of_rows(model.tensors().get(linear_name(layer, LinearKind::kGate) + ".weight"),
-                         as_size(a.intermediate_size)));
+        channels_of_rows(model.tensors().get(gate), as_size(a.intermediate_size)));
   }
 }
 
 bool Basis::states_agree(const ModelFolder& reference, const ModelFolder& model) const {
-  const char* name = "model.embed_tokens.weight";
+  const char* name = kEmbeddingWeight;
   const TensorRows before(reference, reference.tensors().get(name));
   const TensorRows after(model, model.tensors().get(name));
   if (before.rows() != after.rows()) return false;
@@ -99,7 +96,7 @@ bool Basis::states_agree(const ModelFolder& reference, const ModelFolder& model)
 // Without rotations: whether columns of the first o_proj are those of the reference but for their
 // scales.
 bool Basis::values_agree(const ModelFolder& reference, const ModelFolder& model) const {
-  const std::string name = linear_name(0, LinearKind::kO) + ".weight";
+  const std::string name = linear_names(0, LayerPart::kO)[0] + ".weight";
   const TensorRows before(reference, reference.tensors().get(name));
   const TensorRows after(model, model.tensors().get(name));
   if (before.rows() != after.rows() || before.columns() != after.columns()) return false;
@@ -117,12 +114,12 @@ bool Basis::values_agree(const ModelFolder& reference, const ModelFolder& model)
   return sum / kSamples > kSame;
 }
 
-bool Basis::input(size_t layer, Part part, std::vector<float>& reference,
+bool Basis::input(size_t layer, LayerPart part, std::vector<float>& reference,
                   std::vector<float>& model) const {
-  if (part == Part::kO) return rotate_heads(reference);
-  if (part == Part::kDown) return fold(layer, reference.size(), false, model);
+  if (part == LayerPart::kO) return rotate_heads(reference);
+  if (part == LayerPart::kDown) return fold(layer, reference.size(), false, model);
   if (!states_known_) return false;
-  const NormPair& norm = (part == Part::kQkv ? before_qkv_ : before_gate_)[layer];
+  const NormPair& norm = (part == LayerPart::kQkv ? before_qkv_ : before_gate_)[layer];
   if (residual_) {
     for (size_t i = 0; i < reference.size(); ++i)
       if (norm.reference[i] != 0) reference[i] /= norm.reference[i];

@@ -15,21 +15,22 @@ namespace octet {
 class Basis {
  public:
   // Learns what it can from the two folders: the rotations that octet_recipe.yaml or
-  // octet_practice.yaml names, the norms' weights, repeated gate rows; and whether embeddings and o_proj agree after that.
+  // octet_practice.yaml names, the norms' weights, repeated gate rows; and whether embeddings and
+  // o_proj agree after that.
   Basis(const ModelFolder& reference, const ModelFolder& model);
 
   // Brings one row of each to common channels, in place; false when no relation is known.
   // `reference` and `model` [k]: the input of the part of a layer.
-  bool input(size_t layer, Transformer::Part part, std::vector<float>& reference,
+  bool input(size_t layer, LayerPart part, std::vector<float>& reference,
              std::vector<float>& model) const;
   // The output [n] of one linear.
   bool output(size_t layer, LinearKind kind, std::vector<float>& reference,
               std::vector<float>& model) const;
   // What may still differ between a channel of the two.
   enum class Freedom { kNone, kScale, kScaleAndMean };
-  Freedom freedom(Transformer::Part input) const {
-    if (input == Transformer::Part::kO) return of_values_;
-    return input == Transformer::Part::kDown ? Freedom::kScale : Freedom::kNone;
+  Freedom freedom(LayerPart input) const {
+    if (input == LayerPart::kO) return of_values_;
+    return input == LayerPart::kDown ? Freedom::kScale : Freedom::kNone;
   }
   Freedom freedom(LinearKind output) const {
     if (output == LinearKind::kV) return of_values_;

@@ -11,30 +11,20 @@
 namespace octet {
 namespace {
 
-using Part = Transformer::Part;
-
 struct Slice {
-  LinearKind kind;
+  LayerLinear linear;
   size_t begin, end;  // columns of the part's output
 };
 
 // The linears of a part, side by side.
-std::vector<Slice> slices(const ModelConfig& c, Part part) {
-  const size_t q = as_size(c.q_size()), kv = as_size(c.kv_size());
-  const size_t hidden = as_size(c.hidden_size), inter = as_size(c.intermediate_size);
-  switch (part) {
-    case Part::kQkv:
-      return {{LinearKind::kQ, 0, q},
-              {LinearKind::kK, q, q + kv},
-              {LinearKind::kV, q + kv, q + 2 * kv}};
-    case Part::kO:
-      return {{LinearKind::kO, 0, hidden}};
-    case Part::kGateUp:
-      return {{LinearKind::kGate, 0, inter}, {LinearKind::kUp, inter, 2 * inter}};
-    case Part::kDown:
-      return {{LinearKind::kDown, 0, hidden}};
+std::vector<Slice> slices(const ModelConfig& c, size_t layer, LayerPart part) {
+  std::vector<Slice> all;
+  size_t at = 0;
+  for (const LayerLinear& l : layer_linears(c, static_cast<int64_t>(layer), part)) {
+    all.push_back({l, at, at + l.shape.n});
+    at += l.shape.n;
   }
-  OCTET_CHECK(false);
+  return all;
 }
 
 // Sums over tokens, by channel, of a reference's values, a model's, and of their products.
@@ -86,7 +76,7 @@ struct PartSums {
 struct LayerNoise::Watched {
   const ModelFolder& folder;
   Basis basis;
-  std::vector<std::array<PartSums, 4>> sums;  // by layer and part
+  std::vector<std::array<PartSums, kLayerParts>> sums;  // by layer and part
 };
 
 LayerNoise::LayerNoise(const std::vector<Transformer*>& models)
@@ -95,13 +85,14 @@ LayerNoise::LayerNoise(const std::vector<Transformer*>& models)
     Watched* watched = nullptr;
     if (i > 0) {
       const ModelFolder& folder = models[i]->folder();
-      watched = models_
-                    .emplace_back(new Watched{
-                        folder, Basis(models[0]->folder(), folder),
-                        std::vector<std::array<PartSums, 4>>(as_size(folder.config().layers))})
-                    .get();
+      watched =
+          models_
+              .emplace_back(new Watched{
+                  folder, Basis(models[0]->folder(), folder),
+                  std::vector<std::array<PartSums, kLayerParts>>(as_size(folder.config().layers))})
+              .get();
     }
-    models[i]->wrap_linears([&](size_t layer, Part part, std::unique_ptr<Linear> linear) {
+    models[i]->wrap_linears([&](size_t layer, LayerPart part, std::unique_ptr<Linear> linear) {
       const size_t k = linear->inputs(), n = linear->outputs(), p = static_cast<size_t>(part);
       Tap input, output;
       if (watched == nullptr) {
@@ -116,10 +107,9 @@ LayerNoise::LayerNoise(const std::vector<Transformer*>& models)
         output = [=, &seen](const float* y, size_t ld, size_t m) { keep(seen.y, y, ld, m, n); };
       } else {
         PartSums& sums = watched->sums[layer][p];
-        const std::vector<Slice> of = slices(watched->folder.config(), part);
+        const std::vector<Slice> of = slices(watched->folder.config(), layer, part);
         sums.outputs.resize(of.size());
-        sums.grid =
-            input_grid(watched->folder, linear_name(static_cast<int64_t>(layer), of[0].kind));
+        sums.grid = input_grid(watched->folder, of[0].linear.full_name);
         input = [this, watched, layer, part](const float* x, size_t ld, size_t m) {
           if (watching_) compare(*watched, layer, part, x, ld, m);
         };
@@ -134,14 +124,11 @@ LayerNoise::LayerNoise(const std::vector<Transformer*>& models)
 
 LayerNoise::~LayerNoise() = default;
 
-void LayerNoise::compare(Watched& model, size_t layer, Part part, const float* x, size_t ldx,
+void LayerNoise::compare(Watched& model, size_t layer, LayerPart part, const float* x, size_t ldx,
                          size_t m) {
   PartSums& sums = model.sums[layer][static_cast<size_t>(part)];
   const std::vector<float>& seen = seen_[layer][static_cast<size_t>(part)].x;
-  const ModelConfig& c = model.folder.config();
-  const size_t k = part == Part::kO      ? as_size(c.q_size())
-                   : part == Part::kDown ? as_size(c.intermediate_size)
-                                         : as_size(c.hidden_size);
+  const size_t k = slices(model.folder.config(), layer, part)[0].linear.shape.k;
   const size_t k_seen = seen.size() / m;
   std::vector<float> rounded(k);
   for (size_t r = 0; r < m; ++r) {
@@ -157,22 +144,22 @@ void LayerNoise::compare(Watched& model, size_t layer, Part part, const float* x
   }
 }
 
-void LayerNoise::compare_output(Watched& model, size_t layer, Part part, const float* y, size_t ldy,
-                                size_t m) {
+void LayerNoise::compare_output(Watched& model, size_t layer, LayerPart part, const float* y,
+                                size_t ldy, size_t m) {
   PartSums& sums = model.sums[layer][static_cast<size_t>(part)];
   const std::vector<float>& seen = seen_[layer][static_cast<size_t>(part)].y;
-  const std::vector<Slice> of = slices(model.folder.config(), part);
+  const std::vector<Slice> of = slices(model.folder.config(), layer, part);
   const size_t n_seen = seen.size() / m;
   for (size_t s = 0; s < of.size(); ++s) {
     // The reference's columns: the same, but for gate and up with another number of channels.
-    const size_t width = part == Part::kGateUp ? n_seen / 2 : of[s].end - of[s].begin;
-    const size_t begin = part == Part::kGateUp ? s * width : of[s].begin;
+    const size_t width = part == LayerPart::kGateUp ? n_seen / 2 : of[s].end - of[s].begin;
+    const size_t begin = part == LayerPart::kGateUp ? s * width : of[s].begin;
     if (begin + width > n_seen) continue;
     for (size_t r = 0; r < m; ++r) {
       const float* from = seen.data() + r * n_seen + begin;
       std::vector<float> reference(from, from + width);
       std::vector<float> own(y + r * ldy + of[s].begin, y + r * ldy + of[s].end);
-      if (model.basis.output(layer, of[s].kind, reference, own))
+      if (model.basis.output(layer, of[s].linear.kind, reference, own))
         sums.outputs[s].add(reference, own);
     }
   }
@@ -182,14 +169,15 @@ std::vector<LinearNoise> LayerNoise::of(size_t model) const {
   const Watched& watched = *models_.at(model - 1);
   std::vector<LinearNoise> all;
   for (size_t layer = 0; layer < watched.sums.size(); ++layer)
-    for (Part part : {Part::kQkv, Part::kO, Part::kGateUp, Part::kDown}) {
+    for (const PartRow& row : part_rows()) {
+      const LayerPart part = row.part;
       const PartSums& sums = watched.sums[layer][static_cast<size_t>(part)];
-      const std::vector<Slice> of = slices(watched.folder.config(), part);
+      const std::vector<Slice> of = slices(watched.folder.config(), layer, part);
       for (size_t s = 0; s < of.size(); ++s) {
-        const std::string name = linear_name(static_cast<int64_t>(layer), of[s].kind);
+        const std::string& name = of[s].linear.full_name;
         all.push_back({name, scheme_name(watched.folder.scheme(name)), sums.rounding.ratio(),
                        sums.input.snr(watched.basis.freedom(part)),
-                       sums.outputs[s].snr(watched.basis.freedom(of[s].kind))});
+                       sums.outputs[s].snr(watched.basis.freedom(of[s].linear.kind))});
       }
     }
   return all;

@@ -23,7 +23,7 @@ TensorRows::TensorRows(const ModelFolder& folder, const TensorView& tensor)
   const Scheme scheme = folder.scheme(prefix);
   expect_quant_tensors(folder, prefix, quant_tensors(folder, scheme), rows_);
   scale_ = weight_scales(folder, prefix, rows_);
-  if (scheme == Scheme::kW8A16)
+  if (is_weight_only(scheme))
     offset_ = quant_values(folder.tensors().get(prefix + ".weight_offset"));
 }
 

@@ -24,7 +24,7 @@ void InputGrid::round(const float* x, size_t k, float* y) const {
 std::optional<InputGrid> input_grid(const ModelFolder& folder, const std::string& prefix) {
   const Scheme scheme = folder.scheme(prefix);
   if (scales_per_token(scheme)) return InputGrid{true, 1, 0};
-  if (scheme != Scheme::kW8A8) return std::nullopt;
+  if (!is_static(scheme)) return std::nullopt;
   const InputQuant input = input_quant(folder, prefix);
   return InputGrid{false, input.scale, input.offset};
 }

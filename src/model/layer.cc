@@ -101,13 +101,27 @@ StepBuffers::StepBuffers(const RankShape& c, size_t row_count)
       sin(rows * c.head_dim / 2),
       stage(rows, std::max({c.hidden, c.intermediate, c.q_size()}), LinearGroup::kMaxParts) {}
 
+std::unique_ptr<Linear>& DecoderLayer::part(LayerPart part) {
+  switch (part) {
+    case LayerPart::kQkv:
+      return qkv;
+    case LayerPart::kO:
+      return o;
+    case LayerPart::kGateUp:
+      return gate_up;
+    case LayerPart::kDown:
+      return down;
+  }
+  OCTET_CHECK(false);
+}
+
 void DecoderLayer::attention(Worker& w, const RankShape& c,
                              const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
                              StepBuffers& b) const {
   const size_t hidden = c.hidden, qkv_n = c.q_size() + 2 * c.kv_size();
   const auto [begin, end] = w.share(m);
   OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_scales.k_scale.empty());
-  input_norm.rows(b.x.data(), begin, end, b.h.data());
+  norms[NormKind::kInput].rows(b.x.data(), begin, end, b.h.data());
   qkv->stage(w, b.h.data(), hidden, m, b.stage, 0);
   w.barrier();
   qkv->compute(w, b.h.data(), hidden, m, b.qkv.data(), qkv_n, false, b.stage, 0);
@@ -129,7 +143,7 @@ void DecoderLayer::attention_output(Worker& w, const RankShape& c, size_t m, Ste
 void DecoderLayer::mlp(Worker& w, const RankShape& c, size_t m, StepBuffers& b) const {
   const size_t hidden = c.hidden, inter = c.intermediate;
   const auto [begin, end] = w.share(m);
-  post_norm.rows(b.x.data(), begin, end, b.h.data());
+  norms[NormKind::kPostAttention].rows(b.x.data(), begin, end, b.h.data());
   gate_up->stage(w, b.h.data(), hidden, m, b.stage, 0);
   w.barrier();
   gate_up->compute(w, b.h.data(), hidden, m, b.gate_up.data(), 2 * inter, false, b.stage, 0);

@@ -1,9 +1,11 @@
 // One decoder layer: norm, attention, norm, gated MLP, with residual adds.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
+#include "src/checkpoint/architecture.h"
 #include "src/dist/shard.h"
 #include "src/kernels/kernels.h"
 #include "src/machine/thread_team.h"
@@ -17,6 +19,16 @@ struct Norm {
   float eps = 1e-6f;
   // y = norm(x) for rows [begin, end): x, y [m, hidden].
   void rows(const float* x, size_t begin, size_t end, float* y) const;
+};
+
+// The norms of a layer, by NormKind.
+class LayerNorms {
+ public:
+  Norm& operator[](NormKind kind) { return norms_[static_cast<size_t>(kind)]; }
+  const Norm& operator[](NormKind kind) const { return norms_[static_cast<size_t>(kind)]; }
+
+ private:
+  std::array<Norm, kNormKinds> norms_;
 };
 
 // A run of consecutive tokens of one sequence inside a batch.
@@ -56,13 +68,14 @@ struct KvScales {
 };
 
 struct DecoderLayer {
-  Norm input_norm, post_norm;
-  std::unique_ptr<Linear> qkv;  // columns q | k | v
-  std::unique_ptr<Linear> o;
-  std::unique_ptr<Linear> gate_up;  // columns gate | up
-  std::unique_ptr<Linear> down;
+  LayerNorms norms;
+  std::unique_ptr<Linear> qkv{};  // columns q | k | v
+  std::unique_ptr<Linear> o{};
+  std::unique_ptr<Linear> gate_up{};  // columns gate | up
+  std::unique_ptr<Linear> down{};
   KvScales kv_scales{};
 
+  std::unique_ptr<Linear>& part(LayerPart part);
   uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }
   // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.
   // Starts and ends with all workers at a barrier. The four parts that follow, one after another.

@@ -103,8 +103,8 @@ Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& 
       shard_(make_shard(folder_->config(), ranks_.rank(), ranks_.size())),
       shape_(folder_->config(), shard_),
       rope_(folder_->config()),
-      embedding_(&folder_->tensors().get("model.embed_tokens.weight")),
-      final_norm_(load_norm(*folder_, "model.norm")),
+      embedding_(&folder_->tensors().get(kEmbeddingWeight)),
+      final_norm_(load_final_norm(*folder_)),
       buffers_(shape_, max_rows),
       head_stage_(buffers_.stage) {
   const ModelConfig& c = config();
@@ -128,11 +128,10 @@ uint64_t Transformer::weight_bytes() const {
 
 void Transformer::wrap_linears(const Wrap& wrap) {
   for (size_t l = 0; l < layers_.size(); ++l) {
-    DecoderLayer& layer = layers_[l];
-    layer.qkv = wrap(l, Part::kQkv, std::move(layer.qkv));
-    layer.o = wrap(l, Part::kO, std::move(layer.o));
-    layer.gate_up = wrap(l, Part::kGateUp, std::move(layer.gate_up));
-    layer.down = wrap(l, Part::kDown, std::move(layer.down));
+    for (const PartRow& row : part_rows()) {
+      std::unique_ptr<Linear>& linear = layers_[l].part(row.part);
+      linear = wrap(l, row.part, std::move(linear));
+    }
   }
 }
 

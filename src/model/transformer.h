@@ -44,9 +44,8 @@ class Transformer {
 
   // Puts wrap(layer, part, linear) in place of every linear of the layers: a TapLinear, to watch
   // what goes through it.
-  enum class Part { kQkv, kO, kGateUp, kDown };
   using Wrap =
-      std::function<std::unique_ptr<Linear>(size_t layer, Part part, std::unique_ptr<Linear>)>;
+      std::function<std::unique_ptr<Linear>(size_t layer, LayerPart part, std::unique_ptr<Linear>)>;
   void wrap_linears(const Wrap& wrap);
 
   // Runs the batch; the KV pages of its chunks are filled. The cache is of kv_type(folder()).

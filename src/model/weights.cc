@@ -152,23 +152,29 @@ void load_part(const ModelFolder& f, Part& p) {
 bool can_merge(const ModelFolder& f, const Part& a, const Part& b) {
   const auto dtype = [&](const Part& p) { return f.tensors().get(p.prefix + ".weight").dtype; };
   return a.scheme == b.scheme && a.shape.bias == b.shape.bias &&
-         (a.scheme != Scheme::kFloat || dtype(a) == dtype(b)) &&
+         (is_quantized(a.scheme) || dtype(a) == dtype(b)) &&
          a.params.input_scale == b.params.input_scale &&
          a.params.input_offset == b.params.input_offset;
 }
 
 KvScales load_kv_scales(const ModelFolder& f, int64_t layer, const Shard& shard) {
   if (!f.int8_kv()) return {};
-  const size_t hd = static_cast<size_t>(f.config().head_dim);
-  const Extent channels = {shard.kv_heads.begin * hd, shard.kv_heads.end * hd};
-  const auto values = [&](LinearKind kind, const char* suffix) {
-    const std::string prefix = linear_name(layer, kind);
-    expect_quant_tensors(f, prefix, kv_cache_tensors(),
-                         static_cast<uint64_t>(f.config().kv_size()));
-    return cut(quant_values(f.tensors().get(prefix + suffix)), channels);
-  };
-  return {values(LinearKind::kK, ".kv_cache_scale"), values(LinearKind::kK, ".kv_cache_offset"),
-          values(LinearKind::kV, ".kv_cache_scale"), values(LinearKind::kV, ".kv_cache_offset")};
+  KvScales scales;
+  auto into = {std::pair(&scales.k_scale, &scales.k_offset),
+               std::pair(&scales.v_scale, &scales.v_offset)};
+  auto to = into.begin();
+  for (const LayerLinear& l : layer_linears(f.config(), layer)) {
+    if (!l.in_kv_cache) continue;
+    expect_quant_tensors(f, l.full_name, kv_cache_tensors(), l.shape.n);
+    const Extent channels = shard.extent(l.rows, f.config());
+    const auto values = [&](const char* suffix) {
+      return cut(quant_values(f.tensors().get(l.full_name + suffix)), channels);
+    };
+    *to->first = values(".kv_cache_scale");
+    *to->second = values(".kv_cache_offset");
+    ++to;
+  }
+  return scales;
 }
 
 // The parts side by side: one matrix for neighbours that can be merged.
@@ -189,36 +195,6 @@ std::unique_ptr<Linear> load_parts(const ModelFolder& f, std::vector<Part> parts
   return std::make_unique<LinearGroup>(std::move(groups));
 }
 
-// The shard's part of a layer's linear.
-Part part_of(const ModelConfig& c, int64_t layer, LinearKind kind, const Shard& shard) {
-  const LinearShape shape = linear_shape(c, kind);
-  const size_t hd = static_cast<size_t>(c.head_dim);
-  const auto channels = [&](const Extent& heads) {
-    return Extent{heads.begin * hd, heads.end * hd};
-  };
-  Extent rows = {0, shape.n}, columns = {0, shape.k};
-  switch (kind) {
-    case LinearKind::kQ:
-      rows = channels(shard.heads);
-      break;
-    case LinearKind::kK:
-    case LinearKind::kV:
-      rows = channels(shard.kv_heads);
-      break;
-    case LinearKind::kO:
-      columns = channels(shard.heads);
-      break;
-    case LinearKind::kGate:
-    case LinearKind::kUp:
-      rows = shard.columns;
-      break;
-    case LinearKind::kDown:
-      columns = shard.columns;
-      break;
-  }
-  return {linear_name(layer, kind), shape, rows, columns};
-}
-
 }  // namespace
 
 kernels::FloatType float_type(DType dtype) {
@@ -236,19 +212,18 @@ kernels::FloatType float_type(DType dtype) {
   }
 }
 
-Norm load_norm(const ModelFolder& f, const std::string& prefix) {
-  const uint64_t hidden = static_cast<uint64_t>(f.config().hidden_size);
+Norm load_norm(const ModelFolder& f, const std::string& prefix, uint64_t size) {
   // Old msModelSlim wraps a smoothed norm as `<norm>.module`; a newer file may hold both forms.
   const TensorView* weight = f.tensors().find(prefix + ".weight");
   const TensorView* bias = f.tensors().find(prefix + ".bias");
   if (weight == nullptr) weight = f.tensors().find(prefix + ".module.weight");
   if (bias == nullptr) bias = f.tensors().find(prefix + ".module.bias");
   if (weight == nullptr) weight = &f.tensors().get(prefix + ".weight");  // throws
-  weight->expect_shape({hidden});
+  weight->expect_shape({size});
   weight->expect_finite();
   Norm n{weight->floats(), {}, static_cast<float>(f.config().rms_norm_eps)};
   if (bias != nullptr) {
-    bias->expect_shape({hidden});
+    bias->expect_shape({size});
     n.bias = bias->floats();
     bool all_zero = true;
     for (float v : n.bias) all_zero = all_zero && v == 0;
@@ -257,27 +232,35 @@ Norm load_norm(const ModelFolder& f, const std::string& prefix) {
   return n;
 }
 
+LayerNorms load_norms(const ModelFolder& f, int64_t layer) {
+  LayerNorms norms;
+  for (const LayerNorm& norm : layer_norms(f.config(), layer))
+    norms[norm.kind] = load_norm(f, norm.full_name, norm.count);
+  return norms;
+}
+
+Norm load_final_norm(const ModelFolder& f) {
+  return load_norm(f, kFinalNorm, axis_size(f.config(), Axis::kHidden));
+}
+
 DecoderLayer load_layer(const ModelFolder& f, int64_t layer, const Shard& shard, ThreadTeam& team) {
-  const auto load = [&](std::initializer_list<LinearKind> kinds) {
+  DecoderLayer loaded;
+  loaded.norms = load_norms(f, layer);
+  for (const PartRow& row : part_rows()) {
     std::vector<Part> parts;
-    for (LinearKind kind : kinds) parts.push_back(part_of(f.config(), layer, kind, shard));
-    return load_parts(f, std::move(parts), team);
-  };
-  DecoderLayer l;
-  l.input_norm = load_norm(f, layer_prefix(layer) + "input_layernorm");
-  l.post_norm = load_norm(f, layer_prefix(layer) + "post_attention_layernorm");
-  l.qkv = load({LinearKind::kQ, LinearKind::kK, LinearKind::kV});
-  l.o = load({LinearKind::kO});
-  l.gate_up = load({LinearKind::kGate, LinearKind::kUp});
-  l.down = load({LinearKind::kDown});
-  l.kv_scales = load_kv_scales(f, layer, shard);
-  return l;
+    for (const LayerLinear& l : layer_linears(f.config(), layer, row.part))
+      parts.push_back({l.full_name, l.shape, shard.extent(l.rows, f.config()),
+                       shard.extent(l.columns, f.config())});
+    loaded.part(row.part) = load_parts(f, std::move(parts), team);
+  }
+  loaded.kv_scales = load_kv_scales(f, layer, shard);
+  return loaded;
 }
 
 std::unique_ptr<Linear> load_head(const ModelFolder& f, const Shard& shard, ThreadTeam& team) {
   const LinearShape shape = head_shape(f.config());
-  if (f.scheme("lm_head") != Scheme::kFloat)
-    return load_parts(f, {{"lm_head", shape, shard.vocab, {0, shape.k}}}, team);
+  if (is_quantized(f.scheme(kHead)))
+    return load_parts(f, {{kHead, shape, shard.vocab, {0, shape.k}}}, team);
   const TensorView& t = f.head_weight();
   t.expect_shape({shape.n, shape.k});
   const std::byte* first = t.data.data() + shard.vocab.begin * shape.k * dtype_size(t.dtype);

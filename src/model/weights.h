@@ -11,7 +11,11 @@ namespace octet {
 
 kernels::FloatType float_type(DType dtype);  // F32, F16 or BF16
 
-Norm load_norm(const ModelFolder& folder, const std::string& prefix);
+// A norm `prefix` with `size` weights; those of a layer; the one before the head. Throws Error for
+// a tensor that is missing, has another shape or is not finite.
+Norm load_norm(const ModelFolder& folder, const std::string& prefix, uint64_t size);
+LayerNorms load_norms(const ModelFolder& folder, int64_t layer);
+Norm load_final_norm(const ModelFolder& folder);
 // The shard of a layer. q/k/v and gate/up are one packed matrix each where they share scheme and
 // input quantization (as in ordinary checkpoints), a group otherwise. o and down, of which every
 // rank has some columns, add up nothing by themselves.

@@ -182,7 +182,7 @@ TEST_P(Layerwise, TheWrittenRecipeMakesTheSameBytes) {
   const fs::path weights = target_ / "quant_model_weight_w8a8.safetensors";
   const auto nothing = [](QuantizeOptions&) {};
   const auto by_name = [](QuantizeOptions& o) {
-    o.disable_names = {linear_name(1, LinearKind::kDown)};
+    o.disable_names = linear_names(1, LayerPart::kDown);
     o.disable_last_linear = false;
   };
   const auto as_the_tool = [](QuantizeOptions& o) {

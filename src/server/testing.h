@@ -71,16 +71,14 @@ class RandomModel {
   void write_weights(const ModelConfig& c) {
     const auto u = [](int64_t v) { return static_cast<uint64_t>(v); };
     const uint64_t hidden = u(c.hidden_size), vocab = u(c.vocab_size);
-    std::vector<TensorSpec> specs = {{"model.embed_tokens.weight", DType::kBF16, {vocab, hidden}},
+    std::vector<TensorSpec> specs = {{kEmbeddingWeight, DType::kBF16, {vocab, hidden}},
                                      {"model.norm.weight", DType::kBF16, {hidden}},
-                                     {"lm_head.weight", DType::kBF16, {vocab, hidden}}};
-    for (int64_t l = 0; l < c.layers; ++l) {
-      for (const char* norm : {"input_layernorm.weight", "post_attention_layernorm.weight"})
-        specs.push_back({layer_prefix(l) + norm, DType::kBF16, {hidden}});
-      for (LinearKind kind : kLinearKinds) {
-        const LinearShape s = linear_shape(c, kind);
-        specs.push_back({linear_name(l, kind) + ".weight", DType::kBF16, {s.n, s.k}});
-      }
+                                     {kHeadWeight, DType::kBF16, {vocab, hidden}}};
+    for (int64_t i = 0; i < c.layers; ++i) {
+      for (const LayerNorm& norm : layer_norms(c, i))
+        specs.push_back({norm.full_name + ".weight", DType::kBF16, {norm.count}});
+      for (const LayerLinear& l : layer_linears(c, i))
+        specs.push_back({l.full_name + ".weight", DType::kBF16, {l.shape.n, l.shape.k}});
     }
     SafetensorsWriter writer(path_, specs, {});
     std::mt19937 rng(1);

@@ -14,8 +14,10 @@
 #include "src/base/float16.h"
 #include "src/base/json.h"
 #include "src/base/output_folder.h"
+#include "src/checkpoint/architecture.h"
 #include "src/checkpoint/gguf.h"
 #include "src/checkpoint/gguf_dequant.h"
+#include "src/checkpoint/model_config.h"
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/text/gguf_tokenizer.h"
 
@@ -26,7 +28,7 @@ constexpr uint64_t kMaxLayers = 1024;
 
 // The model's shape, from the metadata.
 struct ModelShape {
-  std::string arch;  // "llama" or "qwen2": also the prefix of its metadata
+  const Architecture* arch;  // model_type is also the prefix of its metadata
   uint64_t layers, hidden, intermediate, heads, kv_heads, head_size, context, vocab;
   double eps, rope_theta;
   bool tied;
@@ -81,7 +83,7 @@ ordered_json llama3_scaling(const GgufFile& gguf, const ModelShape& shape) {
 
 ordered_json rope_scaling(const GgufFile& gguf, const ModelShape& shape) {
   if (gguf.find_tensor("rope_freqs.weight") != nullptr) return llama3_scaling(gguf, shape);
-  const std::string key = shape.arch + ".rope.scaling.type";
+  const std::string key = shape.arch->model_type + std::string(".rope.scaling.type");
   if (!gguf.has(key) || gguf.get_string(key) == "none") return nullptr;
   const std::string type(gguf.get_string(key));
   throw shape_error(gguf, key, "unsupported rope scaling")
@@ -91,13 +93,14 @@ ordered_json rope_scaling(const GgufFile& gguf, const ModelShape& shape) {
 
 ModelShape read_shape(const GgufFile& gguf) {
   ModelShape s;
-  s.arch = gguf.get_string("general.architecture");
-  if (s.arch != "llama" && s.arch != "qwen2") {
+  const std::string name(gguf.get_string("general.architecture"));
+  s.arch = find_architecture(name);
+  if (s.arch == nullptr) {
     throw shape_error(gguf, "general.architecture", "unsupported architecture")
-        .expected("llama or qwen2")
-        .found(s.arch);
+        .expected(model_types())
+        .found(name);
   }
-  const std::string p = s.arch + ".";
+  const std::string p = name + ".";
   if (gguf.has(p + "expert_count") && gguf.get_uint(p + "expert_count") > 0)
     throw shape_error(gguf, p + "expert_count", "models with experts are not supported");
   s.layers = gguf.get_uint(p + "block_count");
@@ -125,37 +128,48 @@ ModelShape read_shape(const GgufFile& gguf) {
   return s;
 }
 
+// config.json's numbers, for the tables of the architecture.
+ModelConfig config_of(const ModelShape& s) {
+  ModelConfig c;
+  c.family = s.arch->family;
+  c.hidden_size = static_cast<int64_t>(s.hidden);
+  c.intermediate_size = static_cast<int64_t>(s.intermediate);
+  c.layers = static_cast<int64_t>(s.layers);
+  c.heads = static_cast<int64_t>(s.heads);
+  c.kv_heads = static_cast<int64_t>(s.kv_heads);
+  c.head_dim = static_cast<int64_t>(s.head_size);
+  c.vocab_size = static_cast<int64_t>(s.vocab);
+  c.qkv_bias = s.arch->qkv_bias;
+  return c;
+}
+
 // Every tensor that the architecture has, in the order of the forward pass.
 std::vector<Mapping> mappings(const ModelShape& s) {
-  const uint64_t q = s.heads * s.head_size, kv = s.kv_heads * s.head_size;
-  // GGUF's llama rotates neighbouring elements, so its q and k rows are stored in that order.
-  const uint64_t q_heads = s.arch == "llama" ? s.heads : 0;
-  const uint64_t k_heads = s.arch == "llama" ? s.kv_heads : 0;
+  const ModelConfig c = config_of(s);
   std::vector<Mapping> out;
-  out.push_back({"model.embed_tokens.weight", "token_embd.weight", {s.vocab, s.hidden}});
-  for (uint64_t i = 0; i < s.layers; ++i) {
-    const std::string hf = fmt::format("model.layers.{}.", i);
-    const std::string gguf = fmt::format("blk.{}.", i);
-    auto add = [&](const char* to, const char* from, Shape shape, uint64_t heads = 0) {
-      out.push_back({hf + to, gguf + from, std::move(shape), heads});
-    };
-    add("input_layernorm.weight", "attn_norm.weight", {s.hidden});
-    add("self_attn.q_proj.weight", "attn_q.weight", {q, s.hidden}, q_heads);
-    add("self_attn.k_proj.weight", "attn_k.weight", {kv, s.hidden}, k_heads);
-    add("self_attn.v_proj.weight", "attn_v.weight", {kv, s.hidden});
-    if (s.arch == "qwen2") {
-      add("self_attn.q_proj.bias", "attn_q.bias", {q});
-      add("self_attn.k_proj.bias", "attn_k.bias", {kv});
-      add("self_attn.v_proj.bias", "attn_v.bias", {kv});
+  out.push_back({kEmbeddingWeight, "token_embd.weight", {s.vocab, s.hidden}});
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    const std::string block = fmt::format("blk.{}.", layer);
+    const std::vector<LayerNorm> norms = layer_norms(c, layer);
+    for (const PartRow& row : part_rows()) {
+      for (const LayerNorm& norm : norms)
+        if (norm.kind == row.norm)
+          out.push_back({norm.full_name + ".weight", block + norm.gguf + ".weight", {norm.count}});
+      const std::vector<LayerLinear> linears = layer_linears(c, layer, row.part);
+      for (const LayerLinear& l : linears) {
+        const bool interleaved = s.arch->gguf_interleaved && l.rope;
+        out.push_back({l.full_name + ".weight",
+                       block + l.gguf + ".weight",
+                       {l.shape.n, l.shape.k},
+                       interleaved ? l.shape.n / s.head_size : 0});
+      }
+      for (const LayerLinear& l : linears)
+        if (l.shape.bias)
+          out.push_back({l.full_name + ".bias", block + l.gguf + ".bias", {l.shape.n}});
     }
-    add("self_attn.o_proj.weight", "attn_output.weight", {s.hidden, q});
-    add("post_attention_layernorm.weight", "ffn_norm.weight", {s.hidden});
-    add("mlp.gate_proj.weight", "ffn_gate.weight", {s.intermediate, s.hidden});
-    add("mlp.up_proj.weight", "ffn_up.weight", {s.intermediate, s.hidden});
-    add("mlp.down_proj.weight", "ffn_down.weight", {s.hidden, s.intermediate});
   }
-  out.push_back({"model.norm.weight", "output_norm.weight", {s.hidden}});
-  if (!s.tied) out.push_back({"lm_head.weight", "output.weight", {s.vocab, s.hidden}});
+  out.push_back({std::string(kFinalNorm) + ".weight", "output_norm.weight", {s.hidden}});
+  if (!s.tied) out.push_back({kHeadWeight, "output.weight", {s.vocab, s.hidden}});
   return out;
 }
 
@@ -191,10 +205,9 @@ ordered_json ids_json(const std::vector<int32_t>& ids) {
 }
 
 ordered_json config_json(const ModelShape& s, const GgufTokenizerFiles& tokens, DType dtype) {
-  const bool llama = s.arch == "llama";
   ordered_json config = {
-      {"architectures", ordered_json::array({llama ? "LlamaForCausalLM" : "Qwen2ForCausalLM"})},
-      {"model_type", s.arch},
+      {"architectures", ordered_json::array({s.arch->class_name})},
+      {"model_type", s.arch->model_type},
       {"attention_dropout", 0.0},
       {"bos_token_id", id_or_null(tokens.bos)},
       {"eos_token_id", ids_json(tokens.end_of_text)},
@@ -216,7 +229,7 @@ ordered_json config_json(const ModelShape& s, const GgufTokenizerFiles& tokens, 
       {"use_cache", true},
       {"vocab_size", s.vocab},
   };
-  if (llama) {
+  if (s.arch->optional_biases) {
     config["attention_bias"] = false;
     config["mlp_bias"] = false;
   } else {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -58,6 +59,20 @@ std::vector<float> deq_scale(const RoundedWeight& w, const QuantParams& input) {
   std::vector<float> d(w.scale.size());
   for (size_t j = 0; j < d.size(); ++j) d[j] = input.scale * w.scale[j];
   return d;
+}
+
+std::vector<std::byte> bytes_of(std::span<const std::byte> data) {
+  return {data.begin(), data.end()};
+}
+
+std::vector<std::byte> encode_deq_scale(std::span<const float> values, DType dtype) {
+  if (dtype != DType::kI64) return encode(values, dtype);
+  std::vector<std::byte> out(values.size() * sizeof(int64_t));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const int64_t bits = std::bit_cast<int32_t>(values[i]);
+    std::memcpy(out.data() + i * sizeof bits, &bits, sizeof bits);
+  }
+  return out;
 }
 
 std::vector<int32_t> quant_bias(const std::string& name, const RoundedWeight& w,

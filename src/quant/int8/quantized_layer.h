@@ -26,10 +26,13 @@ struct QuantizedLinear {
   std::vector<float> corrected_bias;  // [n] to compute with in place of the float bias; or empty
 };
 struct QuantizedLayer {
-  std::array<QuantizedLinear, 7> linears;  // by LinearKind
-  std::optional<KvCacheScales> kv;         // of a quantized KV cache
+  std::array<QuantizedLinear, kLinearKinds> linears;  // by LinearKind
+  std::optional<KvCacheScales> kv;                    // of a quantized KV cache
   QuantizedLinear& at(LinearKind kind) { return linears[static_cast<size_t>(kind)]; }
   const QuantizedLinear& at(LinearKind kind) const { return linears[static_cast<size_t>(kind)]; }
+  // The linears that read one input.
+  std::vector<QuantizedLinear*> of(LayerPart part);
+  std::vector<const QuantizedLinear*> of(LayerPart part) const;
 };
 
 }  // namespace octet

@@ -24,22 +24,20 @@ std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
   return s;
 }
 
-void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelConfig& config,
+void fuse(const std::vector<float>& scale, LayerPart part, const ModelConfig& config,
           FloatLayer& layer) {
   const size_t k = scale.size();
-  for (LinearKind kind : group.kinds) {
-    FloatWeight& t = layer.at(kind);
-    for (size_t j = 0; j < t.shape.n; ++j)
-      for (size_t i = 0; i < k; ++i) t.w[j * k + i] *= scale[i];
-  }
-  if (group.after_norm()) {
-    Norm& norm = layer.norm_of(group);
+  for (FloatWeight* t : layer.of(part))
+    for (size_t j = 0; j < t->shape.n; ++j)
+      for (size_t i = 0; i < k; ++i) t->w[j * k + i] *= scale[i];
+  const PartRow& row = part_row(part);
+  if (row.norm) {
+    Norm& norm = layer.norms[*row.norm];
     for (size_t i = 0; i < k; ++i) norm.weight[i] /= scale[i];
     for (size_t i = 0; i < norm.bias.size(); ++i) norm.bias[i] /= scale[i];
     return;
   }
-  FloatWeight& source =
-      layer.at(group.source == InputSource::kV ? LinearKind::kV : LinearKind::kUp);
+  FloatWeight& source = layer.at(*row.source);
   const std::vector<float> rows = source_scale(scale, source.shape.n, config);
   for (size_t j = 0; j < source.shape.n; ++j) {
     for (size_t i = 0; i < source.shape.k; ++i) source.w[j * source.shape.k + i] /= rows[j];
@@ -47,20 +45,19 @@ void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelC
   }
 }
 
-void fuse_norm(const InputGroup& group, const ModelConfig& config, FloatLayer& layer) {
-  Norm& norm = layer.norm_of(group);
+void fuse_norm(LayerPart part, const ModelConfig& config, FloatLayer& layer) {
+  Norm& norm = layer.norms[part_row(part).norm.value()];
   OCTET_CHECK(norm.bias.empty());
   const std::vector<float> scale = norm.weight;
-  fuse(scale, group, config, layer);
+  fuse(scale, part, config, layer);
   std::fill(norm.weight.begin(), norm.weight.end(), 1.0f);  // also where it was zero
 }
 
 void rotate_residual(const Rotation& r, FloatLayer& layer, ThreadTeam& team) {
-  for (LinearKind kind :
-       {LinearKind::kQ, LinearKind::kK, LinearKind::kV, LinearKind::kGate, LinearKind::kUp})
-    r.apply_rows(layer.at(kind).w.data(), layer.at(kind).shape.n, team);
-  for (LinearKind kind : {LinearKind::kO, LinearKind::kDown}) {
-    FloatWeight& w = layer.at(kind);
+  for (const LinearRow& row : linear_rows()) {
+    FloatWeight& w = layer.at(row.kind);
+    if (row.columns == Axis::kHidden) r.apply_rows(w.w.data(), w.shape.n, team);
+    if (row.rows != Axis::kHidden) continue;
     r.apply_columns(w.w.data(), w.shape.k, team);
     if (!w.bias.empty()) r.apply(w.bias.data());
   }
@@ -74,13 +71,13 @@ void scale_keys(const std::vector<float>& scale, const ModelConfig& c, FloatLaye
       if (!w.bias.empty()) w.bias[r] *= f;
     }
   };
-  OCTET_CHECK(scale.size() == layer.at(LinearKind::kK).shape.n);
-  scale_rows(layer.at(LinearKind::kK), [&](size_t r) { return 1 / scale[r]; });
-  scale_rows(layer.at(LinearKind::kQ), [&](size_t r) { return scale[kv_channel(r, c)]; });
+  OCTET_CHECK(scale.size() == layer.k().shape.n);
+  scale_rows(layer.k(), [&](size_t r) { return 1 / scale[r]; });
+  scale_rows(layer.q(), [&](size_t r) { return scale[kv_channel(r, c)]; });
 }
 
 void center_values(const std::vector<float>& center, const ModelConfig& c, FloatLayer& layer) {
-  FloatWeight &v = layer.at(LinearKind::kV), &o = layer.at(LinearKind::kO);
+  FloatWeight &v = layer.v(), &o = layer.o();
   OCTET_CHECK(center.size() == v.shape.n);
   v.bias.resize(v.shape.n, 0.0f);
   o.bias.resize(o.shape.n, 0.0f);
@@ -96,12 +93,12 @@ void center_values(const std::vector<float>& center, const ModelConfig& c, Float
 void rotate_values(const Rotation& r, const ModelConfig& c, FloatLayer& layer, ThreadTeam& team) {
   const size_t hd = static_cast<size_t>(c.head_dim);
   OCTET_CHECK(r.size() == hd);
-  FloatWeight& v = layer.at(LinearKind::kV);
+  FloatWeight& v = layer.v();
   for (size_t row = 0; row < v.shape.n; row += hd) {
     r.apply_columns(v.w.data() + row * v.shape.k, v.shape.k, team);
     if (!v.bias.empty()) r.apply(v.bias.data() + row);
   }
-  FloatWeight& o = layer.at(LinearKind::kO);
+  FloatWeight& o = layer.o();
   r.apply_rows(o.w.data(), o.w.size() / hd, team);  // every head's part of every row
 }
 
@@ -119,9 +116,9 @@ void split_channels(const ChannelSplit& split, FloatLayer& layer) {
     w.bias = std::move(bias);
     w.shape.n = n;
   };
-  take_rows(layer.at(LinearKind::kGate), false);
-  take_rows(layer.at(LinearKind::kUp), true);
-  FloatWeight& down = layer.at(LinearKind::kDown);
+  take_rows(layer.gate(), false);
+  take_rows(layer.up(), true);
+  FloatWeight& down = layer.down();
   std::vector<float> columns(down.shape.n * n);
   for (size_t j = 0; j < down.shape.n; ++j)
     for (size_t i = 0; i < n; ++i) columns[j * n + i] = down.w[j * down.shape.k + split.source[i]];

@@ -17,10 +17,10 @@ std::vector<float> source_scale(const std::vector<float>& scale, size_t rows,
 
 // The group's weight columns * s and its source / s: norm.weight and norm.bias, or the rows of the
 // linear before.
-void fuse(const std::vector<float>& scale, const InputGroup& group, const ModelConfig& config,
+void fuse(const std::vector<float>& scale, LayerPart part, const ModelConfig& config,
           FloatLayer& layer);
 // The norm's weights into the columns of the group that it feeds; the norm's become one.
-void fuse_norm(const InputGroup& group, const ModelConfig& config, FloatLayer& layer);
+void fuse_norm(LayerPart part, const ModelConfig& config, FloatLayer& layer);
 
 // The values' channels v - center [kv_size], in v's bias; o's bias takes back what they bring,
 // since the weights of attention sum to one. Both biases are there afterwards.

@@ -53,21 +53,18 @@ void convert(const std::vector<Conversion>& all, ThreadTeam& team) {
 
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam& team) {
   FloatLayer f;
-  f.input_norm = load_norm(folder, layer_prefix(layer) + "input_layernorm");
-  f.post_norm = load_norm(folder, layer_prefix(layer) + "post_attention_layernorm");
+  f.norms = load_norms(folder, layer);
   std::vector<Conversion> all;
-  for (LinearKind kind : kLinearKinds) {
-    FloatWeight& l = f.at(kind);
-    l.shape = linear_shape(folder.config(), kind);
-    const std::string name = linear_name(layer, kind);
-    const TensorView& t = folder.tensors().get(name + ".weight");
+  for (const LayerLinear& l : layer_linears(folder.config(), layer)) {
+    FloatWeight& weight = f.at(l.kind);
+    weight.shape = l.shape;
+    const TensorView& t = folder.tensors().get(l.full_name + ".weight");
     t.expect_shape({l.shape.n, l.shape.k});
-    all.push_back({&t, &l.w});
-    if (l.shape.bias) {
-      const TensorView& b = folder.tensors().get(name + ".bias");
-      b.expect_shape({l.shape.n});
-      all.push_back({&b, &l.bias});
-    }
+    all.push_back({&t, &weight.w});
+    if (!l.shape.bias) continue;
+    const TensorView& b = folder.tensors().get(l.full_name + ".bias");
+    b.expect_shape({l.shape.n});
+    all.push_back({&b, &weight.bias});
   }
   convert(all, team);
   return f;
@@ -97,30 +94,18 @@ std::vector<double> column_squares(const std::vector<const FloatWeight*>& parts,
   return sums;
 }
 
-std::vector<const FloatWeight*> FloatLayer::weights_of(const InputGroup& group) const {
-  std::vector<const FloatWeight*> weights;
-  for (LinearKind kind : group.kinds) weights.push_back(&at(kind));
+std::vector<FloatWeight*> FloatLayer::of(LayerPart part) {
+  std::vector<FloatWeight*> weights;
+  for (const LinearRow& row : linear_rows())
+    if (row.part == part) weights.push_back(&at(row.kind));
   return weights;
 }
 
-Norm& FloatLayer::norm_of(const InputGroup& group) {
-  OCTET_CHECK(group.after_norm());
-  return group.source == InputSource::kInputNorm ? input_norm : post_norm;
-}
-
-const std::vector<InputGroup>& input_groups() {
-  static const std::vector<InputGroup> groups = {
-      {{LinearKind::kQ, LinearKind::kK, LinearKind::kV}, InputSource::kInputNorm},
-      {{LinearKind::kO}, InputSource::kV},
-      {{LinearKind::kGate, LinearKind::kUp}, InputSource::kPostNorm},
-      {{LinearKind::kDown}, InputSource::kUp}};
-  return groups;
-}
-
-std::vector<std::string> linear_names(int64_t layer, const InputGroup& group) {
-  std::vector<std::string> names;
-  for (LinearKind kind : group.kinds) names.push_back(linear_name(layer, kind));
-  return names;
+std::vector<const FloatWeight*> FloatLayer::of(LayerPart part) const {
+  std::vector<const FloatWeight*> weights;
+  for (const LinearRow& row : linear_rows())
+    if (row.part == part) weights.push_back(&at(row.kind));
+  return weights;
 }
 
 }  // namespace octet

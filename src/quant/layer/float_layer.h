@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/checkpoint/architecture.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/model/layer.h"
 
@@ -18,27 +19,27 @@ struct FloatWeight {
   std::vector<float> bias;  // [n] or empty
 };
 
-// The groups of linears that read the same input, in order of execution, and what makes that input:
-// a scale can be moved from there into the group.
-enum class InputSource { kInputNorm, kPostNorm, kV, kUp };  // the last two: rows of v_proj, up_proj
-struct InputGroup {
-  std::vector<LinearKind> kinds;
-  InputSource source;
-  bool after_norm() const {
-    return source == InputSource::kInputNorm || source == InputSource::kPostNorm;
-  }
-};
-const std::vector<InputGroup>& input_groups();
-std::vector<std::string> linear_names(int64_t layer, const InputGroup& group);
-
-// Two RMS norms (weights [hidden]) and the seven linears q, k, v, o, gate, up, down.
+// The norms and the linears of a layer.
 struct FloatLayer {
-  Norm input_norm, post_norm;
-  std::array<FloatWeight, 7> linears;  // by LinearKind
+  LayerNorms norms;
+  std::array<FloatWeight, kLinearKinds> linears;  // by LinearKind
+
   FloatWeight& at(LinearKind kind) { return linears[static_cast<size_t>(kind)]; }
   const FloatWeight& at(LinearKind kind) const { return linears[static_cast<size_t>(kind)]; }
-  std::vector<const FloatWeight*> weights_of(const InputGroup& group) const;
-  Norm& norm_of(const InputGroup& group);  // the norm that feeds the group
+  FloatWeight& q() { return at(LinearKind::kQ); }
+  FloatWeight& k() { return at(LinearKind::kK); }
+  FloatWeight& v() { return at(LinearKind::kV); }
+  FloatWeight& o() { return at(LinearKind::kO); }
+  FloatWeight& gate() { return at(LinearKind::kGate); }
+  FloatWeight& up() { return at(LinearKind::kUp); }
+  FloatWeight& down() { return at(LinearKind::kDown); }
+  const FloatWeight& v() const { return at(LinearKind::kV); }
+  const FloatWeight& o() const { return at(LinearKind::kO); }
+  const FloatWeight& up() const { return at(LinearKind::kUp); }
+  const FloatWeight& down() const { return at(LinearKind::kDown); }
+  // The linears that read one input.
+  std::vector<FloatWeight*> of(LayerPart part);
+  std::vector<const FloatWeight*> of(LayerPart part) const;
 };
 
 // Throws Error with file and tensor when one is missing, has another shape than

@@ -26,10 +26,10 @@ FloatModel::FloatModel(const ModelFolder& folder, const RotationOptions& options
       team_(team),
       config_(folder.config()),
       stored_(as_size(config_.layers)),
-      final_norm_(load_norm(folder, "model.norm")) {
+      final_norm_(load_final_norm(folder)) {
   const uint64_t vocab = static_cast<uint64_t>(config_.vocab_size);
   const size_t hidden = as_size(config_.hidden_size);
-  folder.tensors().get("model.embed_tokens.weight").expect_shape({vocab, hidden});
+  folder.tensors().get(kEmbeddingWeight).expect_shape({vocab, hidden});
   folder.head_weight().expect_shape({vocab, hidden});
   for (const TensorView* t : folder.tensors().all())
     if (const auto layer = layer_of(t->name); layer && as_size(*layer) < stored_.size())
@@ -46,8 +46,8 @@ FloatLayer FloatModel::layer(int64_t layer) const {
   if (const size_t next = as_size(layer) + 1; next < stored_.size())
     for (const TensorView* t : stored_[next]) t->will_need();
   if (residual_) {
-    for (const InputGroup& group : input_groups())
-      if (group.after_norm()) fuse_norm(group, config_, l);
+    for (const PartRow& part : part_rows())
+      if (part.after_norm()) fuse_norm(part.part, config_, l);
     rotate_residual(*residual_, l, team_);
   }
   if (values_) rotate_values(*values_, config_, l, team_);
@@ -61,15 +61,15 @@ uint64_t FloatModel::layer_bytes(int64_t layer) const {
 }
 
 std::vector<float> FloatModel::embedding(size_t first, size_t count) const {
-  std::vector<float> rows = rows_of(folder_.tensors().get("model.embed_tokens.weight"),
-                                    as_size(config_.hidden_size), first, count);
+  std::vector<float> rows =
+      rows_of(folder_.tensors().get(kEmbeddingWeight), as_size(config_.hidden_size), first, count);
   if (residual_) residual_->apply_rows(rows.data(), count, team_);
   return rows;
 }
 
 std::vector<float> FloatModel::embed(const std::vector<int32_t>& ids, DType stored) const {
   const size_t hidden = as_size(config_.hidden_size);
-  const TensorView& table = folder_.tensors().get("model.embed_tokens.weight");
+  const TensorView& table = folder_.tensors().get(kEmbeddingWeight);
   std::vector<float> x;
   x.reserve(ids.size() * hidden);
   for (int32_t id : ids) {

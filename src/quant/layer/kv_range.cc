@@ -12,8 +12,8 @@ void KvRange::observe(const float* x, size_t ldx, size_t m) {
     for (size_t i = 0; i < low_.size(); ++i) observe(i, x[r * ldx + i]);
 }
 
-void KvRange::observe_turned(const float* x, size_t ldx, size_t m, const float* cos,
-                             const float* sin, size_t half) {
+void KvRange::observe_rotated(const float* x, size_t ldx, size_t m, const float* cos,
+                              const float* sin, size_t half) {
   for (size_t r = 0; r < m; ++r)
     for (size_t head = 0; head < low_.size(); head += 2 * half)
       for (size_t i = 0; i < half; ++i) {

@@ -13,13 +13,13 @@ class KvRange {
   explicit KvRange(size_t channels) : low_(channels), high_(channels) {}
   void observe(const float* x, size_t ldx, size_t m);  // x [m, channels]
   // The same after rope, head by head: cos and sin [m, half], heads of 2 * half channels.
-  void observe_turned(const float* x, size_t ldx, size_t m, const float* cos, const float* sin,
-                      size_t half);
+  void observe_rotated(const float* x, size_t ldx, size_t m, const float* cos, const float* sin,
+                       size_t half);
   // scale = max(eps, max |x| / 127) [channels], for x = (what was seen - center) / s, both
   // [channels] or empty.
   std::vector<float> scale(const std::vector<float>& s,
                            const std::vector<float>& center = {}) const;
-  // (max |x| of both channels that rope turns together) ^ power, at least 1e-5 [channels]: what
+  // (max |x| of both channels that rope rotates together) ^ power, at least 1e-5 [channels]: what
   // keys are divided by before they are cached, and queries multiplied by.
   std::vector<float> key_scale(double power, size_t half) const;
 

@@ -10,15 +10,13 @@
 namespace octet {
 namespace {
 
-GroupCost cost_of(const FloatLayer& w, int64_t layer, size_t group, const InputError& e,
+GroupCost cost_of(const FloatLayer& w, int64_t layer, LayerPart part, const InputError& e,
                   double factor) {
   GroupCost cost;
   cost.fixed = e.fixed * factor;
   cost.per_token = e.per_token * factor;
-  for (LinearKind kind : input_groups()[group].kinds) {
-    cost.linears.push_back(linear_name(layer, kind));
-    cost.bytes += w.at(kind).w.size();
-  }
+  cost.linears = linear_names(layer, part);
+  for (const FloatWeight* weight : w.of(part)) cost.bytes += weight->w.size();
   return cost;
 }
 
@@ -40,36 +38,38 @@ ExactPass::ExactPass(const FloatModel& model, const Recipe& recipe, const Calibr
       ranks_(ranks) {}
 
 DecoderLayer ExactPass::packed(const FloatLayer& w) const {
-  const auto pack = [&](size_t group) {
-    return shared(pack_float(w.weights_of(input_groups()[group]), team_), ranks_);
-  };
-  return {w.input_norm, w.post_norm, pack(0), pack(1), pack(2), pack(3), {}};
+  DecoderLayer layer{.norms = w.norms};
+  for (const PartRow& row : part_rows())
+    layer.part(row.part) = shared(pack_float(w.of(row.part), team_), ranks_);
+  return layer;
 }
 
 std::vector<GroupCost> ExactPass::measure(int64_t index) {
   const FloatLayer w = model_.layer(index);
   const DecoderLayer layer = packed(w);
   LayerStream& s = *stream_;
-  s.set_intermediate(w.at(LinearKind::kUp).shape.n);
+  s.set_intermediate(w.up().shape.n);
   std::vector<GroupCost> costs;
-  // Attention or the MLP: `run` it; then its own error at the input of o or down.
-  const auto half = [&](size_t group, const Norm& norm, const auto& run, const auto& inner_error) {
-    const InputError outer = error_behind(norm, group, w);
+  // Attention or the MLP: `compute` it; then its own error at the input of `inner`, o or down.
+  const auto block = [&](LayerPart outer_part, LayerPart inner, const auto& compute,
+                         const auto& inner_error) {
+    const Norm& norm = layer.norms[part_row(outer_part).norm.value()];
+    const InputError outer = error_behind(norm, outer_part, w);
     const std::vector<float> before(s.states(), s.states() + tokens_.size() * hidden());
-    run();
+    compute();
     const std::vector<float> weight = token_weights();
-    costs.push_back(cost_of(w, index, group, outer, change(before, weight) / outer.signal));
-    costs.push_back(cost_of(w, index, group + 1, inner_error(weight), 1 / energy(weight)));
+    costs.push_back(cost_of(w, index, outer_part, outer, change(before, weight) / outer.signal));
+    costs.push_back(cost_of(w, index, inner, inner_error(weight), 1 / energy(weight)));
   };
-  half(
-      0, layer.input_norm,
+  block(
+      LayerPart::kQkv, LayerPart::kO,
       [&] {
         s.attention(layer);
         s.attention_output(layer);
       },
       [&](const std::vector<float>& weight) { return attended_error(w, weight); });
-  half(
-      2, layer.post_norm,
+  block(
+      LayerPart::kGateUp, LayerPart::kDown,
       [&] {
         s.mlp(layer);
         s.mlp_output(layer);
@@ -84,27 +84,28 @@ PreparedLayer ExactPass::prepare(int64_t index) {
   const ModelConfig& config = model_.config();
   DecoderLayer layer = packed(w);
   LayerStream& s = *stream_;
-  s.set_intermediate(w.at(LinearKind::kUp).shape.n);
+  s.set_intermediate(w.up().shape.n);
   const size_t q = as_size(config.q_size()), kv = as_size(config.kv_size());
   KvRange keys(kv), values(kv);
   if (recipe_.find<QuantizeKvCache>())
     layer.qkv = std::make_unique<TapLinear>(
         std::move(layer.qkv), Tap(), [&](const float* y, size_t ld, size_t m) {
           const size_t half = as_size(config.head_dim / 2);
-          keys.observe_turned(y + q, ld, m, s.cos(), s.sin(), half);
+          keys.observe_rotated(y + q, ld, m, s.cos(), s.sin(), half);
           values.observe(y + q + kv, ld, m);
         });
 
-  work.qkv_input = tokens_.part_mean(s.normalized(layer.input_norm), hidden(), tokens_.ones);
+  work.qkv_input =
+      tokens_.part_mean(s.normalized(layer.norms[NormKind::kInput]), hidden(), tokens_.ones);
   s.attention(layer);
   s.attention_output(layer);
   work.o_weight = token_weights();
   work.middle = mean_state(work.o_weight);
   std::vector<float> scale, center;  // of the values
   // quant_bias of both holds the biases that centering makes.
-  const Scheme v = type(index, LinearKind::kV), o = type(index, LinearKind::kO);
-  if (const auto plan = plan_values(w, work.o_weight, o, v == Scheme::kW8A8 && o == v)) {
-    fuse(plan->scale, input_groups()[1], config, w);
+  const Scheme v = type(index, LayerPart::kQkv), o = type(index, LayerPart::kO);
+  if (const auto plan = plan_values(w, work.o_weight, o, is_static(v) && o == v)) {
+    fuse(plan->scale, LayerPart::kO, config, w);
     work.o_params = plan->params;
     scale = source_scale(plan->scale, kv, config);
     center = plan->center;
@@ -117,23 +118,25 @@ PreparedLayer ExactPass::prepare(int64_t index) {
   if (recipe_.find<QuantizeKvCache>())
     work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
 
-  work.gate_up_input = tokens_.part_mean(s.normalized(layer.post_norm), hidden(), tokens_.ones);
+  work.gate_up_input = tokens_.part_mean(s.normalized(layer.norms[NormKind::kPostAttention]),
+                                         hidden(), tokens_.ones);
   s.mlp(layer);
   s.mlp_output(layer);
   work.down_weight = token_weights();
   work.end = mean_state(work.down_weight);
-  if (const auto plan = plan_mlp(w, work.down_weight, type(index, LinearKind::kDown))) {
-    fuse(plan->scale, input_groups()[3], config, w);
+  if (const auto plan = plan_mlp(w, work.down_weight, type(index, LayerPart::kDown))) {
+    fuse(plan->scale, LayerPart::kDown, config, w);
     split_channels(plan->split, w);
     work.down_params = plan->params;
   }
-  turn(0, type(index, LinearKind::kQ), signs_of(work.qkv_input), work.qkv_input, w);
-  turn(2, type(index, LinearKind::kUp), signs_of(work.gate_up_input), work.gate_up_input, w);
+  flip(LayerPart::kQkv, type(index, LayerPart::kQkv), signs_of(work.qkv_input), work.qkv_input, w);
+  flip(LayerPart::kGateUp, type(index, LayerPart::kGateUp), signs_of(work.gate_up_input),
+       work.gate_up_input, w);
   return work;
 }
 
-// -1 for channels that are negative on average: once they are turned, one offset for all holds
-// their means.
+// -1 for channels that are negative on average: once their signs are flipped, one offset for all
+// holds their means.
 std::vector<float> ExactPass::signs_of(const std::vector<double>& mean) const {
   std::vector<float> signs(mean.size(), 1.0f);
   if (!recipe_.find<TurnNorms>()) return signs;
@@ -142,23 +145,22 @@ std::vector<float> ExactPass::signs_of(const std::vector<double>& mean) const {
   return signs;
 }
 
-// The group's input, behind its norm, times the signs; `mean` is of that input.
-void ExactPass::turn(size_t group, Scheme scheme, const std::vector<float>& signs,
+// The part's input, behind its norm, times the signs; `mean` is of that input.
+void ExactPass::flip(LayerPart part, Scheme scheme, const std::vector<float>& signs,
                      std::vector<double>& mean, FloatLayer& w) const {
-  if (scheme != Scheme::kW8A8) return;
-  fuse(signs, input_groups()[group], model_.config(), w);
+  if (!is_static(scheme)) return;
+  fuse(signs, part, model_.config(), w);
   for (size_t i = 0; i < mean.size(); ++i) mean[i] *= double{signs[i]};
 }
 
-// Of the input of a group behind its norm, turned.
-InputError ExactPass::error_behind(const Norm& norm, size_t group, const FloatLayer& w) {
+// Of the input of a part behind its norm, times the signs.
+InputError ExactPass::error_behind(const Norm& norm, LayerPart part, const FloatLayer& w) {
   const float* x = stream_->normalized(norm);
   const std::vector<float> signs = signs_of(tokens_.part_mean(x, hidden(), tokens_.ones));
-  std::vector<float> turned(tokens_.size() * hidden());
-  for (size_t i = 0; i < turned.size(); ++i) turned[i] = x[i] * signs[i % hidden()];
+  std::vector<float> flipped(tokens_.size() * hidden());
+  for (size_t i = 0; i < flipped.size(); ++i) flipped[i] = x[i] * signs[i % hidden()];
   return groups_.input_error(
-      {turned.data(), tokens_.size(), hidden(), tokens_.ones, tokens_.fold, {}},
-      w.weights_of(input_groups()[group]));
+      {flipped.data(), tokens_.size(), hidden(), tokens_.ones, tokens_.fold, {}}, w.of(part));
 }
 
 InputError ExactPass::attended_error(const FloatLayer& w, const std::vector<float>& weight) {
@@ -166,8 +168,8 @@ InputError ExactPass::attended_error(const FloatLayer& w, const std::vector<floa
     return {plan_values(w, weight, Scheme::kW8A8, true)->error,
             plan_values(w, weight, Scheme::kW8A8Dynamic, false)->error, 0};
   return groups_.input_error(
-      {stream_->attended(), tokens_.size(), w.at(LinearKind::kO).shape.k, weight, tokens_.fold, {}},
-      w.weights_of(input_groups()[1]));
+      {stream_->attended(), tokens_.size(), w.o().shape.k, weight, tokens_.fold, {}},
+      w.of(LayerPart::kO));
 }
 
 InputError ExactPass::activated_error(const FloatLayer& w, const std::vector<float>& weight) {
@@ -176,7 +178,7 @@ InputError ExactPass::activated_error(const FloatLayer& w, const std::vector<flo
             plan_mlp(w, weight, Scheme::kW8A8Dynamic)->error, 0};
   return groups_.input_error(
       {stream_->activated(), tokens_.size(), stream_->intermediate(), weight, tokens_.fold, {}},
-      w.weights_of(input_groups()[3]));
+      w.of(LayerPart::kDown));
 }
 
 // sum_t weight |state|^2
@@ -226,9 +228,9 @@ std::optional<ChannelPlan> ExactPass::plan_values(const FloatLayer& w,
                                                   const std::vector<float>& weight, Scheme scheme,
                                                   bool center) {
   const auto* step = recipe_.find<EqualizeValues>();
-  if (!step || scheme == Scheme::kFloat) return std::nullopt;
+  if (!step || !is_quantized(scheme)) return std::nullopt;
   const ModelConfig& c = model_.config();
-  const FloatWeight& o = w.at(LinearKind::kO);
+  const FloatWeight& o = w.o();
   const ChannelInputs in{
       stream_->attended(),           tokens_.size(),     o.shape.k, weight, tokens_.fold, &o,
       as_size(c.heads / c.kv_heads), as_size(c.head_dim)};
@@ -242,17 +244,16 @@ std::optional<ChannelPlan> ExactPass::plan_values(const FloatLayer& w,
 std::optional<ChannelPlan> ExactPass::plan_mlp(const FloatLayer& w,
                                                const std::vector<float>& weight, Scheme scheme) {
   const auto* step = recipe_.find<EqualizeMlp>();
-  if (!step || (copies_ == 0 && scheme == Scheme::kFloat)) return std::nullopt;
-  const ChannelInputs in{
-      stream_->activated(), tokens_.size(),          stream_->intermediate(), weight,
-      tokens_.fold,         &w.at(LinearKind::kDown)};
+  if (!step || (copies_ == 0 && !is_quantized(scheme))) return std::nullopt;
+  const ChannelInputs in{stream_->activated(), tokens_.size(), stream_->intermediate(), weight,
+                         tokens_.fold,         &w.down()};
   const double noise = recipe_.gptq_damping() ? step->weight_noise : 1;
   return plan(in, {copies_, noise, step->spread, step->margin, false}, scheme);
 }
 
 ChannelPlan ExactPass::plan(const ChannelInputs& in, const ChannelOptions& options, Scheme scheme) {
-  return scheme == Scheme::kW8A8 ? plan_static(in, options, stored_, team_, ranks_)
-                                 : plan_dynamic(in, options, team_);
+  return is_static(scheme) ? plan_static(in, options, stored_, team_, ranks_)
+                           : plan_dynamic(in, options, team_);
 }
 
 }  // namespace octet

@@ -38,19 +38,21 @@ class ExactPass {
 
   // Either takes the stream through the layer, which must be the next.
   PreparedLayer prepare(int64_t index);
-  // One a group of input_groups().
+  // One a part.
   std::vector<GroupCost> measure(int64_t index);
 
   LayerStream& stream() { return *stream_; }
 
  private:
   size_t hidden() const { return stream_->hidden(); }
-  Scheme type(int64_t layer, LinearKind kind) const { return types_.at(linear_name(layer, kind)); }
+  Scheme type(int64_t layer, LayerPart part) const {
+    return types_.at(linear_names(layer, part)[0]);
+  }
   DecoderLayer packed(const FloatLayer& w) const;
   std::vector<float> signs_of(const std::vector<double>& mean) const;
-  void turn(size_t group, Scheme scheme, const std::vector<float>& signs, std::vector<double>& mean,
-            FloatLayer& w) const;
-  InputError error_behind(const Norm& norm, size_t group, const FloatLayer& w);
+  void flip(LayerPart part, Scheme scheme, const std::vector<float>& signs,
+            std::vector<double>& mean, FloatLayer& w) const;
+  InputError error_behind(const Norm& norm, LayerPart part, const FloatLayer& w);
   InputError attended_error(const FloatLayer& w, const std::vector<float>& weight);
   InputError activated_error(const FloatLayer& w, const std::vector<float>& weight);
   double energy(const std::vector<float>& weight) const;

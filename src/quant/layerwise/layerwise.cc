@@ -9,6 +9,7 @@
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/quant/int8/encode.h"
+#include "src/quant/layer/built_linear.h"
 #include "src/quant/layerwise/exact_pass.h"
 #include "src/quant/output/export.h"
 
@@ -88,7 +89,9 @@ class Layerwise {
 
  private:
   size_t hidden() const { return as_size(model_.config().hidden_size); }
-  Scheme type(int64_t layer, LinearKind kind) const { return types_.at(linear_name(layer, kind)); }
+  Scheme type(int64_t layer, LayerPart part) const {
+    return types_.at(linear_names(layer, part)[0]);
+  }
 
   // The float pass over all layers that measures what types cost.
   std::vector<GroupCost> measure(Progress& progress) {
@@ -141,7 +144,7 @@ class Layerwise {
     if (copies == 0) return;
     bool any = false;
     for (int64_t layer = 0; layer < model_.config().layers; ++layer)
-      any = any || type(layer, LinearKind::kDown) != Scheme::kFloat;
+      any = any || is_quantized(type(layer, LayerPart::kDown));
     if (!any) return;
     const size_t now = as_size(model_.config().intermediate_size);
     const double wanted = static_cast<double>(now) * (1 + copies);
@@ -160,29 +163,31 @@ class Layerwise {
     FloatLayer& w = work.weights;
     QuantizedLayer out;
     LayerStream& s = *quant_;
-    s.set_intermediate(w.at(LinearKind::kUp).shape.n);
-    DecoderLayer layer{w.input_norm, w.post_norm, nullptr, nullptr, nullptr, nullptr, {}};
-    const size_t q = w.at(LinearKind::kO).shape.k;
+    s.set_intermediate(w.up().shape.n);
+    DecoderLayer layer{.norms = w.norms};
+    const size_t q = w.o().shape.k;
     if (work.kv) {
       const std::vector<float> zero(work.kv->k.size(), 0.0f);
       layer.kv_scales = {work.kv->k, zero, work.kv->v, zero};
       out.kv = work.kv;
     }
-    layer.qkv = quantize(index, 0, w, out, behind(layer.input_norm), &work.qkv_input, nullptr);
+    layer.qkv = quantize(index, LayerPart::kQkv, w, out, behind(layer.norms[NormKind::kInput]),
+                         &work.qkv_input, nullptr);
     s.attention(layer);
     const std::vector<float> o_weight = tokens_.of_part(work.o_weight);
     std::vector<double> target = missing(work.middle, o_weight);
     layer.o =
-        quantize(index, 1, w, out,
+        quantize(index, LayerPart::kO, w, out,
                  {s.attended(), tokens_.part.size(), q, o_weight, tokens_.part_fold, work.o_params},
                  nullptr, &target);
     s.attention_output(layer);
     layer.gate_up =
-        quantize(index, 2, w, out, behind(layer.post_norm), &work.gate_up_input, nullptr);
+        quantize(index, LayerPart::kGateUp, w, out, behind(layer.norms[NormKind::kPostAttention]),
+                 &work.gate_up_input, nullptr);
     s.mlp(layer);
     const std::vector<float> down_weight = tokens_.of_part(work.down_weight);
     target = missing(work.end, down_weight);
-    layer.down = quantize(index, 3, w, out,
+    layer.down = quantize(index, LayerPart::kDown, w, out,
                           {s.activated(), tokens_.part.size(), s.intermediate(), down_weight,
                            tokens_.part_fold, work.down_params},
                           nullptr, &target);
@@ -201,43 +206,43 @@ class Layerwise {
     return m;
   }
 
-  std::unique_ptr<Linear> quantize(int64_t layer, size_t group, FloatLayer& w, QuantizedLayer& out,
-                                   const GroupInput& in, const std::vector<double>* mean_input,
+  std::unique_ptr<Linear> quantize(int64_t layer, LayerPart part, FloatLayer& w,
+                                   QuantizedLayer& out, const GroupInput& in,
+                                   const std::vector<double>* mean_input,
                                    const std::vector<double>* mean_output) {
-    const InputGroup& g = input_groups()[group];
-    const Scheme scheme = type(layer, g.kinds[0]);
+    const Scheme scheme = type(layer, part);
+    const std::vector<const FloatWeight*> weights = std::as_const(w).of(part);
     std::vector<QuantizedLinear> linears;
-    if (scheme == Scheme::kFloat) {
-      for (LinearKind kind : g.kinds)
-        for (float& v : w.at(kind).w) v = round_to(v, stored_);  // as it will be stored
+    if (is_quantized(scheme)) {
+      linears = groups_.quantize(in, weights, scheme, mean_input, mean_output);
     } else {
-      linears =
-          groups_.quantize(in, std::as_const(w).weights_of(g), scheme, mean_input, mean_output);
+      for (FloatWeight* weight : w.of(part))
+        for (float& v : weight->w) v = round_to(v, stored_);  // as it will be stored
     }
-    const std::vector<std::string> names = linear_names(layer, g);
+    const std::vector<std::string> names = linear_names(layer, part);
     std::unique_ptr<Linear> linear =
-        build_linear(names, std::as_const(w).weights_of(g), linears, scheme, team_, run_.ranks);
-    if (report_ != nullptr)
-      tell(names, scheme, in, std::as_const(w).weights_of(g), linears, linear.get());
-    for (size_t i = 0; i < linears.size(); ++i) out.at(g.kinds[i]) = std::move(linears[i]);
+        build_linear(names, weights, linears, scheme, team_, run_.ranks);
+    if (report_ != nullptr) add_to_report(names, scheme, in, weights, linears, linear.get());
+    const std::vector<QuantizedLinear*> to = out.of(part);
+    for (size_t i = 0; i < linears.size(); ++i) *to[i] = std::move(linears[i]);
     return linear;
   }
 
-  void tell(const std::vector<std::string>& names, Scheme scheme, const GroupInput& in,
-            const std::vector<const FloatWeight*>& weights,
-            const std::vector<QuantizedLinear>& linears, Linear* linear) {
+  void add_to_report(const std::vector<std::string>& names, Scheme scheme, const GroupInput& in,
+                     const std::vector<const FloatWeight*>& weights,
+                     const std::vector<QuantizedLinear>& linears, Linear* linear) {
     InputSample seen(in.k, in.tokens);
     seen.add(in.x, in.k, in.tokens);
     report_->add(names, scheme, &seen, weights, linears, linear);
   }
 
   QuantizedLinear quantize_head() {
-    if (types_.at("lm_head") == Scheme::kFloat) return {};
+    if (!is_quantized(types_.at(kHead))) return {};
     const FloatWeight head = model_.head();
     const GroupInput in = behind(model_.final_norm());
     std::vector<QuantizedLinear> linears =
         groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr);
-    if (report_ != nullptr) tell({"lm_head"}, Scheme::kW8A8, in, {&head}, linears, nullptr);
+    if (report_ != nullptr) add_to_report({kHead}, Scheme::kW8A8, in, {&head}, linears, nullptr);
     return std::move(linears[0]);
   }
 

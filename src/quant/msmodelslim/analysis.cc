@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "src/base/error.h"
 #include "src/model/weights.h"
@@ -147,41 +148,36 @@ class Analyzer {
     return std::find(candidates_.begin(), candidates_.end(), name) != candidates_.end();
   }
 
-  bool in_scope(int64_t layer, InputSource source) const {
-    const std::string name = source == InputSource::kV ? linear_name(layer, LinearKind::kV)
-                             : source == InputSource::kUp
-                                 ? linear_name(layer, LinearKind::kUp)
-                                 : layer_prefix(layer) + (source == InputSource::kInputNorm
-                                                              ? "input_layernorm"
-                                                              : "post_attention_layernorm");
-    return !options_.smooth || options_.smooth->takes(name, source);
+  bool in_scope(int64_t layer, LayerPart part) const {
+    return !options_.smooth || options_.smooth->takes(source_name(layer, part), part);
   }
 
-  GroupProbe make_probe(int64_t layer, const InputGroup& group, size_t k) const {
+  GroupProbe make_probe(int64_t layer, LayerPart part, size_t k) const {
     GroupProbe probe;
     probe.k = k;
-    if (smooths(options_.anti_method, flex_, group, layer) && in_scope(layer, group.source)) {
+    if (smooths(options_.anti_method, flex_, part, layer) && in_scope(layer, part)) {
       const OutlierNeeds needs = outlier_needs(options_, flex_);
       probe.stats.emplace(k, plan_.smooth.size(), needs.keep, needs.deviation);
     }
-    for (LinearKind kind : group.kinds)
-      if (is_candidate(linear_name(layer, kind))) probe.quantiles.emplace();
+    for (const std::string& name : linear_names(layer, part))
+      if (is_candidate(name)) probe.quantiles.emplace();
     return probe;
   }
 
   void measure_layer(int64_t layer) {
     FloatLayer weights = model_.layer(layer);
     std::vector<GroupProbe> probes;
-    for (const InputGroup& group : input_groups())
-      probes.push_back(make_probe(layer, group, weights.at(group.kinds[0]).shape.k));
+    for (const PartRow& row : part_rows())
+      probes.push_back(make_probe(layer, row.part, weights.of(row.part)[0]->shape.k));
     const size_t q = static_cast<size_t>(config_.q_size()),
                  kv = static_cast<size_t>(config_.kv_size());
     const size_t half = static_cast<size_t>(config_.head_dim / 2);
     KvRange keys(kv), values(kv);
     size_t index = 0;
     const Batches* pass = nullptr;
-    std::vector<std::unique_ptr<Linear>> linears;
-    for (size_t g = 0; g < probes.size(); ++g) {
+    DecoderLayer decoder{.norms = weights.norms};
+    for (const PartRow& row : part_rows()) {
+      const size_t g = static_cast<size_t>(row.part);
       Tap output;
       if (!plan_.kv.empty() && g == 0)
         output = [&](const float* y, size_t ldy, size_t m) {
@@ -189,29 +185,28 @@ class Analyzer {
           if (options_.compat_msmodelslim)
             keys.observe(y + q, ldy, m);
           else
-            keys.observe_turned(y + q, ldy, m, pass->stream->cos(), pass->stream->sin(), half);
+            keys.observe_rotated(y + q, ldy, m, pass->stream->cos(), pass->stream->sin(), half);
           values.observe(y + q + kv, ldy, m);
         };
       const bool last = g + 1 == probes.size();
-      linears.push_back(std::make_unique<TapLinear>(
-          shared(pack_float(weights.weights_of(input_groups()[g]), team_), run_.ranks),
+      decoder.part(row.part) = std::make_unique<TapLinear>(
+          shared(pack_float(std::as_const(weights).of(row.part), team_), run_.ranks),
           [&, g, last](const float* x, size_t ldx, size_t m) {
             probes[g].observe(x, ldx, m, plan_, pass->numbers[index], pass->outlier, pass->samples);
             index += last;
           },
-          std::move(output)));
+          std::move(output));
     }
-    const DecoderLayer decoder{weights.input_norm,    weights.post_norm,     std::move(linears[0]),
-                               std::move(linears[1]), std::move(linears[2]), std::move(linears[3])};
     for (Batches& p : passes_) {
       pass = &p;
       index = 0;
       p.stream->run(decoder);
     }
     auto& scales = result_.smoothing.emplace_back(probes.size());
-    for (size_t g = 0; g < probes.size(); ++g) {
-      scales[g] = scale_of(input_groups()[g], weights, probes[g]);
-      report(layer, input_groups()[g], probes[g], scales[g]);
+    for (const PartRow& row : part_rows()) {
+      const size_t g = static_cast<size_t>(row.part);
+      scales[g] = scale_of(row, weights, probes[g]);
+      report(layer, row.part, probes[g], scales[g]);
       probes[g] = {};
     }
     std::vector<float> key_scale;
@@ -225,33 +220,32 @@ class Analyzer {
           {keys.scale(key_scale), values.scale(source_scale(scales[1], kv, config_))});
   }
 
-  std::vector<float> scale_of(const InputGroup& group, FloatLayer& weights,
+  std::vector<float> scale_of(const PartRow& row, const FloatLayer& weights,
                               const GroupProbe& probe) {
     if (!probe.stats) return {};
-    SmoothTarget target{*probe.stats, weights.weights_of(group)};
-    if (group.source == InputSource::kV) {
+    SmoothTarget target{*probe.stats, weights.of(row.part)};
+    if (row.part == LayerPart::kO) {
       target.heads = static_cast<size_t>(config_.heads);
       target.group_heads = static_cast<size_t>(config_.heads / config_.kv_heads);
     }
     std::vector<float> scale = smoothing_scale(target, options_, flex_, team_);
-    if (stored_ != DType::kF32 && group.after_norm())
-      make_representable(weights.norm_of(group), stored_, scale);
+    if (stored_ != DType::kF32 && row.norm)
+      make_representable(weights.norms[*row.norm], stored_, scale);
     return scale;
   }
 
-  void report(int64_t layer, const InputGroup& group, const GroupProbe& probe,
+  void report(int64_t layer, LayerPart part, const GroupProbe& probe,
               const std::vector<float>& scale) {
     const double score = !plan_.score.empty() ? probe.score(scale, options_.compat_msmodelslim) : 0;
     const double threshold = probe.quantiles ? probe.quantiles->score() : 0;
-    for (LinearKind kind : group.kinds) {
-      const std::string name = linear_name(layer, kind);
+    for (const std::string& name : linear_names(layer, part)) {
       if (!plan_.score.empty()) result_.scores.push_back({name, score});
       if (is_candidate(name)) result_.threshold_scores.push_back({name, threshold});
     }
   }
 
   void measure_head() {
-    const bool candidate = is_candidate("lm_head");
+    const bool candidate = is_candidate(kHead);
     if (plan_.score.empty() && !candidate) return;
     GroupProbe probe;
     probe.k = static_cast<size_t>(config_.hidden_size);
@@ -263,8 +257,8 @@ class Analyzer {
       });
     }
     if (!plan_.score.empty())
-      result_.scores.push_back({"lm_head", probe.score({}, options_.compat_msmodelslim)});
-    if (candidate) result_.threshold_scores.push_back({"lm_head", probe.quantiles->score()});
+      result_.scores.push_back({kHead, probe.score({}, options_.compat_msmodelslim)});
+    if (candidate) result_.threshold_scores.push_back({kHead, probe.quantiles->score()});
   }
 
   const FloatModel& model_;
@@ -302,11 +296,11 @@ void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& co
                   FloatLayer& weights) {
   const auto& scales = analysis.smoothing[static_cast<size_t>(layer)];
   for (size_t g = 0; g < scales.size(); ++g) {
-    const InputGroup& group = input_groups()[g];
+    const PartRow& row = part_rows()[g];
     if (scales[g].empty()) continue;
-    fuse(scales[g], group, config, weights);
-    if (!group.after_norm()) continue;
-    for (float& v : weights.norm_of(group).weight) v = round_to(v, stored);
+    fuse(scales[g], row.part, config, weights);
+    if (!row.norm) continue;
+    for (float& v : weights.norms[*row.norm].weight) v = round_to(v, stored);
   }
   if (analysis.keys.empty()) return;
   const std::vector<float>& keys = analysis.keys[static_cast<size_t>(layer)];

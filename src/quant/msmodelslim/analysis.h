@@ -17,7 +17,7 @@ namespace octet {
 struct RunContext;
 
 struct Analysis {
-  // Per layer and group of input_groups(): the smoothing scale [k] of the group's input; empty for
+  // Per layer and part: the smoothing scale [k] of the group's input; empty for
   // none.
   std::vector<std::vector<std::vector<float>>> smoothing;
   std::vector<LinearScore> scores;  // of every linear, in order of execution; empty if not needed

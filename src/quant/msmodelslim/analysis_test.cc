@@ -72,13 +72,12 @@ TEST_P(Smoothed, EqualsMsModelSlim) {
   for (int64_t layer = 0; layer < folder.config().layers; ++layer) {
     FloatLayer weights = load_float_layer(folder, layer, team);
     smooth_layer(result, layer, folder.config(), DType::kF32, weights);
-    for (LinearKind kind : kLinearKinds) {
-      const std::string name = linear_name(layer, kind) + ".weight";
-      expect_close(name, want.at(name), weights.at(kind).w);
+    for (const LayerLinear& l : layer_linears(folder.config(), layer)) {
+      const std::string name = l.full_name + ".weight";
+      expect_close(name, want.at(name), weights.at(l.kind).w);
     }
-    const std::string prefix = layer_prefix(layer);
-    expect_close(prefix, norm(prefix + "input_layernorm"), weights.input_norm.weight);
-    expect_close(prefix, norm(prefix + "post_attention_layernorm"), weights.post_norm.weight);
+    for (const LayerNorm& n : layer_norms(folder.config(), layer))
+      expect_close(n.full_name, norm(n.full_name), weights.norms[n.kind].weight);
   }
 }
 
@@ -149,8 +148,8 @@ TEST(Analysis, NormsStayRepresentable) {
   const Analysis result = analysis(folder, calibration(), options);
   ThreadTeam team(2);
   const FloatLayer weights = load_float_layer(folder, 0, team);
-  for (size_t i = 0; i < weights.input_norm.weight.size(); ++i) {
-    const float v = weights.input_norm.weight[i] / result.smoothing[0][0][i];
+  for (size_t i = 0; i < weights.norms[NormKind::kInput].weight.size(); ++i) {
+    const float v = weights.norms[NormKind::kInput].weight[i] / result.smoothing[0][0][i];
     EXPECT_NEAR(v, round_to(v, DType::kF16), 1e-6 * std::fabs(v)) << i;
   }
 }

@@ -47,11 +47,10 @@ OutlierNeeds outlier_needs(const QuantizeOptions& options, const FlexSmooth& fle
   OCTET_CHECK(false);
 }
 
-bool smooths(AntiMethod method, const FlexSmooth& flex, const InputGroup& group, int64_t layer) {
+bool smooths(AntiMethod method, const FlexSmooth& flex, LayerPart part, int64_t layer) {
   if (method == AntiMethod::kNone) return false;
-  if (group.after_norm()) return true;
-  if (method == AntiMethod::kM6)
-    return group.source != InputSource::kV || layer >= flex.o_kept_below;
+  if (part_row(part).after_norm()) return true;
+  if (method == AntiMethod::kM6) return part != LayerPart::kO || layer >= flex.o_kept_below;
   return method == AntiMethod::kM4;
 }
 

@@ -21,7 +21,7 @@ struct OutlierNeeds {
 OutlierNeeds outlier_needs(const QuantizeOptions& options, const FlexSmooth& flex);
 
 // Whether the method moves anything into the group of linears of `layer`.
-bool smooths(AntiMethod method, const FlexSmooth& flex, const InputGroup& group, int64_t layer);
+bool smooths(AntiMethod method, const FlexSmooth& flex, LayerPart part, int64_t layer);
 
 // A group to be smoothed.
 struct SmoothTarget {

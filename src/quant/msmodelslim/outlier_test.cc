@@ -71,11 +71,11 @@ TEST(SmoothingScale, M6ByHandWithGroupedHeads) {
 }
 
 TEST(Smooths, WhatEachMethodTouches) {
-  const std::vector<InputGroup>& groups = input_groups();  // q/k/v, o, gate/up, down
   const FlexSmooth flex{.exponents = {}, .o_kept_below = 2};
   const auto touched = [&](AntiMethod m, int64_t layer) {
     std::string s;
-    for (const InputGroup& g : groups) s += smooths(m, flex, g, layer) ? '1' : '0';
+    for (const PartRow& row : part_rows())  // q/k/v, o, gate/up, down
+      s += smooths(m, flex, row.part, layer) ? '1' : '0';
     return s;
   };
   EXPECT_EQ(touched(AntiMethod::kNone, 0), "0000");

@@ -21,9 +21,9 @@ constexpr double kHistogramBelow = 50;  // act_method 3: the score up to which i
 
 // What the tool refuses too, in one line each.
 void check_types(const ModelConfig& config, const QuantizeOptions& o) {
-  if (o.asymmetric_weights && o.scheme != Scheme::kW8A16)
+  if (o.asymmetric_weights && !is_weight_only(o.scheme))
     throw usage_error("asymmetric weights (--w_sym False) go with --a_bit 16 only");
-  if (o.scheme == Scheme::kW8A16 && o.anti_method == AntiMethod::kM6 &&
+  if (is_weight_only(o.scheme) && o.anti_method == AntiMethod::kM6 &&
       std::string(find_model_type(config, o).name) == "qwen3")
     throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
 }
@@ -121,13 +121,13 @@ class Samplewise {
     if (!analysis_.smoothing.empty())
       smooth_layer(analysis_, layer, model_.config(), stored(), weights);
     QuantizedLayer linears;
-    for (LinearKind kind : kLinearKinds) {
-      FloatWeight& w = weights.at(kind);
-      if (kept_.contains(linear_name(layer, kind))) {
+    for (const LayerLinear& l : layer_linears(model_.config(), layer)) {
+      FloatWeight& w = weights.at(l.kind);
+      if (kept_.contains(l.full_name)) {
         for (float& v : w.w) v = round_to(v, stored());  // as it will be stored
         continue;
       }
-      linears.at(kind).rounded = round(w);
+      linears.at(l.kind).rounded = round(w);
     }
     if (!analysis_.kv.empty()) linears.kv = analysis_.kv[static_cast<size_t>(layer)];
     std::vector<InputSample> seen;  // by group
@@ -140,91 +140,94 @@ class Samplewise {
   void calibrate(int64_t layer, const FloatLayer& weights, QuantizedLayer& linears,
                  std::vector<InputSample>& seen) {
     calibrating_.clear();
-    std::vector<std::unique_ptr<Linear>> groups;
     if (report_ != nullptr)
-      for (const InputGroup& group : input_groups())
-        seen.emplace_back(weights.at(group.kinds[0]).shape.k, calibration_tokens(data_));
-    for (const InputGroup& group : input_groups()) {
-      groups.push_back(build_group(layer, group, weights, linears));
-      if (report_ == nullptr) continue;
-      InputSample& sample = seen[groups.size() - 1];
-      groups.back() = std::make_unique<TapLinear>(
-          std::move(groups.back()),
-          [&sample](const float* x, size_t ld, size_t m) { sample.add(x, ld, m); }, Tap());
+      for (const PartRow& row : part_rows())
+        seen.emplace_back(weights.of(row.part)[0]->shape.k, calibration_tokens(data_));
+    DecoderLayer decoder{.norms = weights.norms};
+    for (const PartRow& row : part_rows()) {
+      std::unique_ptr<Linear> linear = build_part(layer, row.part, weights, linears);
+      if (report_ != nullptr) {
+        InputSample& sample = seen[static_cast<size_t>(row.part)];
+        linear = std::make_unique<TapLinear>(
+            std::move(linear),
+            [&sample](const float* x, size_t ld, size_t m) { sample.add(x, ld, m); }, Tap());
+      }
+      decoder.part(row.part) = std::move(linear);
     }
-    stream_->run(DecoderLayer{weights.input_norm, weights.post_norm, std::move(groups[0]),
-                              std::move(groups[1]), std::move(groups[2]), std::move(groups[3])},
-                 [&] {
-                   for (const auto& [kind, linear] : calibrating_)
-                     linears.at(kind).input = linear->params();
-                 });
+    stream_->run(decoder, [&] {
+      for (const auto& [quantized, linear] : calibrating_) quantized->input = linear->params();
+    });
   }
 
-  // Without the tool's own layout the linears of a group have one type.
+  Scheme type_of(int64_t layer, LayerPart part) const {
+    return types_.at(linear_names(layer, part)[0]);
+  }
+
+  // Without the tool's own layout the linears of a part have one type.
   void report(int64_t layer, const FloatLayer& weights, const QuantizedLayer& linears,
               const std::vector<InputSample>& seen) {
-    for (size_t g = 0; g < input_groups().size(); ++g) {
-      const InputGroup& group = input_groups()[g];
-      const std::vector<std::string> names = linear_names(layer, group);
+    for (const PartRow& row : part_rows()) {
+      const std::vector<std::string> names = linear_names(layer, row.part);
       std::vector<QuantizedLinear> quantized;
-      for (LinearKind kind : group.kinds)
-        if (linears.at(kind).rounded) quantized.push_back(linears.at(kind));
-      const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
+      for (const QuantizedLinear* q : linears.of(row.part))
+        if (q->rounded) quantized.push_back(*q);
+      const InputSample* input = seen.empty() ? nullptr : &seen[static_cast<size_t>(row.part)];
+      const Scheme scheme = type_of(layer, row.part);
       std::unique_ptr<Linear> linear;  // of W8A8_MIX the static side
-      if (!seen.empty() && has_static_input(scheme))
-        linear = build_linear(names, weights.weights_of(group), quantized, Scheme::kW8A8, team_,
-                              run_.ranks);
-      report_->add(names, scheme, seen.empty() ? nullptr : &seen[g], weights.weights_of(group),
-                   quantized, linear.get());
+      if (input != nullptr && has_static_input(scheme))
+        linear =
+            build_linear(names, weights.of(row.part), quantized, Scheme::kW8A8, team_, run_.ranks);
+      report_->add(names, scheme, input, weights.of(row.part), quantized, linear.get());
     }
   }
 
-  // The linears of a group side by side: neighbours that are all int8, or all float, as one.
-  std::unique_ptr<Linear> build_group(int64_t layer, const InputGroup& group,
-                                      const FloatLayer& weights, const QuantizedLayer& linears) {
-    const Scheme scheme = types_.at(linear_name(layer, group.kinds[0]));
-    if (scheme == Scheme::kW8A8Dynamic) {  // beside static groups; its own group is of one type
+  // The linears of a part side by side: neighbours that are all int8, or all float, as one.
+  std::unique_ptr<Linear> build_part(int64_t layer, LayerPart part, const FloatLayer& weights,
+                                     QuantizedLayer& linears) {
+    const std::vector<std::string> names = linear_names(layer, part);
+    const std::vector<const FloatWeight*> floats = weights.of(part);
+    const std::vector<QuantizedLinear*> of_part = linears.of(part);
+    const Scheme scheme = type_of(layer, part);
+    if (scales_per_token(scheme) && !has_static_input(scheme)) {
+      // Beside static parts; its own is of one type.
       std::vector<QuantizedLinear> quantized;
-      for (LinearKind kind : group.kinds) quantized.push_back(linears.at(kind));
-      return build_linear(linear_names(layer, group), weights.weights_of(group), quantized, scheme,
-                          team_, run_.ranks);
+      for (const QuantizedLinear* q : of_part) quantized.push_back(*q);
+      return build_linear(names, floats, quantized, scheme, team_, run_.ranks);
     }
-    std::vector<std::unique_ptr<Linear>> parts;
-    for (size_t i = 0; i < group.kinds.size();) {
-      const auto rounded = [&](size_t at) -> const std::optional<RoundedWeight>& {
-        return linears.at(group.kinds[at]).rounded;
-      };
+    std::vector<std::unique_ptr<Linear>> groups;
+    for (size_t i = 0; i < of_part.size();) {
       const size_t first = i;
-      while (i < group.kinds.size() && rounded(i).has_value() == rounded(first).has_value()) ++i;
-      if (!rounded(first)) {
-        std::vector<const FloatWeight*> run;
-        for (size_t at = first; at < i; ++at) run.push_back(&weights.at(group.kinds[at]));
-        parts.push_back(shared(pack_float(run, team_), run_.ranks));
+      const bool rounded = of_part[first]->rounded.has_value();
+      while (i < of_part.size() && of_part[i]->rounded.has_value() == rounded) ++i;
+      if (!rounded) {
+        const auto begin = floats.begin();
+        groups.push_back(shared(
+            pack_float({begin + static_cast<ptrdiff_t>(first), begin + static_cast<ptrdiff_t>(i)},
+                       team_),
+            run_.ranks));
         continue;
       }
       std::vector<CalibrationLinear::Part> run;
       for (size_t at = first; at < i; ++at)
-        run.push_back({&*rounded(at), &weights.at(group.kinds[at]).bias});
+        run.push_back({&*of_part[at]->rounded, &floats[at]->bias});
       auto linear = std::make_unique<CalibrationLinear>(
-          run, weights.at(group.kinds[first]).shape.k,
-          make_observer(linear_name(layer, group.kinds[first])), stored(), team_, run_.ranks);
-      for (size_t at = first; at < i; ++at)
-        calibrating_.emplace_back(group.kinds[at], linear.get());
-      parts.push_back(std::move(linear));
+          run, floats[first]->shape.k, make_observer(names[first]), stored(), team_, run_.ranks);
+      for (size_t at = first; at < i; ++at) calibrating_.emplace_back(of_part[at], linear.get());
+      groups.push_back(std::move(linear));
     }
-    if (parts.size() == 1) return std::move(parts[0]);
-    return std::make_unique<LinearGroup>(std::move(parts));
+    if (groups.size() == 1) return std::move(groups[0]);
+    return std::make_unique<LinearGroup>(std::move(groups));
   }
 
   QuantizedLinear quantize_head(const Norm& norm) {
     QuantizedLinear head;
-    if (kept_.contains("lm_head")) return head;
+    if (kept_.contains(kHead)) return head;
     const FloatWeight w = model_.head();
     head.rounded = round(w);
-    const Scheme scheme = types_.at("lm_head");
+    const Scheme scheme = types_.at(kHead);
     InputSample seen(w.shape.k, calibration_tokens(data_));
     if (has_static_input(scheme)) {
-      const std::unique_ptr<Observer> observer = make_observer("lm_head");
+      const std::unique_ptr<Observer> observer = make_observer(kHead);
       stream_->tap(norm, [&](const float* x, size_t ld, size_t m) {
         observer->observe({x, m * w.shape.k});
         seen.add(x, ld, m);
@@ -232,7 +235,7 @@ class Samplewise {
       head.input = params_of(observer->range(), stored());
     }
     if (report_ != nullptr)
-      report_->add({"lm_head"}, scheme, has_static_input(scheme) ? &seen : nullptr, {&w}, {head},
+      report_->add({kHead}, scheme, has_static_input(scheme) ? &seen : nullptr, {&w}, {head},
                    nullptr);
     return head;
   }
@@ -248,7 +251,7 @@ class Samplewise {
   KeptInFloat kept_;
   std::map<std::string, Scheme> types_;
   std::unique_ptr<CalibrationStream> stream_;  // none for types without static ranges
-  std::vector<std::pair<LinearKind, const CalibrationLinear*>> calibrating_;
+  std::vector<std::pair<QuantizedLinear*, const CalibrationLinear*>> calibrating_;
 };
 
 }  // namespace

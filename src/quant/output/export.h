@@ -17,8 +17,6 @@ namespace octet {
 struct ExportLayout {
   ModelConfig config;
   std::map<std::string, Scheme> types;
-  // The type that stands for the model: the highest of its linears'.
-  Scheme model_type() const;
 };
 
 // Rows [first, first + count) of a table [vocab, hidden].
@@ -56,7 +54,7 @@ class Exporter {
   void plan();
   void plan_tensor(const std::string& name, DType dtype, Shape shape, const std::string& type);
   void plan_float(const std::string& name, Shape shape);
-  void plan_norm(const std::string& prefix);
+  void plan_norm(const std::string& prefix, uint64_t size);
   void plan_linear(const std::string& name, const LinearShape& shape);
   void plan_kv(const std::string& name, uint64_t channels);
   void write_float(const std::string& name, std::span<const float> values);
@@ -64,13 +62,13 @@ class Exporter {
   void write_norm(const std::string& prefix, const Norm& norm);
   void write_linear(const std::string& name, const std::vector<float>& bias, bool stores_bias,
                     const QuantizedLinear& linear);
-  void write_static(const std::string& name, const std::vector<float>& bias,
-                    const QuantizedLinear& linear);
+  std::vector<std::byte> tensor_bytes(QuantTensor::Role role, const std::string& name,
+                                      const std::vector<float>& bias,
+                                      const QuantizedLinear& linear) const;
   void write_kv(const std::string& name, const std::vector<float>& scale);
   void write_config(const ordered_json& description) const;
 
-  std::string word(Scheme scheme) const;
-  bool stores_weight_scale(Scheme scheme) const;
+  bool stores(const QuantTensor& part) const;
   bool norm_bias() const;
   bool stores_head() const;
 
@@ -79,7 +77,7 @@ class Exporter {
   ExportLayout layout_;
   const QuantizeOptions& options_;
   Layout files_;
-  DType float_type_, quantized_type_, deq_type_;  // the second: floats of quantized linears
+  StoredTypes stored_;
   std::string type_;  // of the whole: the description's model_quant_type
   std::vector<TensorSpec> specs_;
   TensorTypes types_;                          // of every tensor, and of a tied head

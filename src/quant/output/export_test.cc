@@ -36,15 +36,18 @@ std::vector<float> counted(size_t n, float from) {
   return v;
 }
 
+constexpr const char* kDown = "model.layers.0.mlp.down_proj";
+constexpr const char* kK = "model.layers.0.self_attn.k_proj";
+
 // Small integers, which every float type holds.
 FloatLayer float_layer(const ModelConfig& config) {
   FloatLayer layer;
-  layer.input_norm.weight = counted(4, 1);
-  layer.post_norm.weight = counted(4, 5);
-  for (LinearKind kind : kLinearKinds) {
-    FloatWeight& w = layer.at(kind);
-    w.shape = linear_shape(config, kind);
-    w.w = counted(w.shape.n * w.shape.k, 1 + static_cast<float>(kind));
+  layer.norms[NormKind::kInput].weight = counted(4, 1);
+  layer.norms[NormKind::kPostAttention].weight = counted(4, 5);
+  for (const LayerLinear& l : layer_linears(config, 0)) {
+    FloatWeight& w = layer.at(l.kind);
+    w.shape = l.shape;
+    w.w = counted(w.shape.n * w.shape.k, 1 + static_cast<float>(l.kind));
     if (w.shape.bias) w.bias = counted(w.shape.n, 3);
   }
   return layer;
@@ -80,9 +83,10 @@ class Export : public ::testing::Test {
     floats.finish();
     const ModelFolder source(source_.path());
     ExportLayout layout{source.config(), {{"lm_head", head}}};
-    for (LinearKind kind : kLinearKinds) layout.types[linear_name(0, kind)] = Scheme::kFloat;
-    layout.types[linear_name(0, LinearKind::kDown)] = type;
-    if (options_.quantize_kv_cache) layout.types[linear_name(0, LinearKind::kK)] = type;
+    for (const LinearRow& row : linear_rows())
+      layout.types[layer_prefix(0) + row.name] = Scheme::kFloat;
+    layout.types[kDown] = type;
+    if (options_.quantize_kv_cache) layout.types[kK] = type;
     options_.scheme = type;
     Exporter exporter(target_.path(), source, layout, options_);
     const auto rows = [](size_t first, size_t count) {
@@ -270,7 +274,7 @@ TEST_F(Export, Int8KvCacheBesideAQuantizedLinear) {
 TEST_F(Export, ACorrectedBiasOfALinearThatHasOne) {
   options_.quantize_kv_cache = true;  // which quantizes k_proj
   corrected_k_ = {5, 7};
-  const std::string bias = linear_name(0, LinearKind::kK) + ".bias";
+  const std::string bias = kK + ".bias";
   write(Scheme::kW8A8Dynamic);
   EXPECT_THAT(store_->get(bias).floats(), ElementsAre(5, 7));
   write(Scheme::kW8A8);
@@ -343,18 +347,6 @@ TEST_F(Export, InParts) {
   EXPECT_EQ(specs(), in_parts);
   EXPECT_EQ(store_->get("model.embed_tokens.weight").floats(), embedding);
   EXPECT_EQ(store_->files().size(), 1u);
-}
-
-TEST(ExportLayout, TheHighestTypeStandsForTheModel) {
-  const auto type = [](std::map<std::string, Scheme> types) {
-    return ExportLayout{{}, std::move(types)}.model_type();
-  };
-  using enum Scheme;
-  EXPECT_EQ(type({{"a", kFloat}}), kFloat);
-  EXPECT_EQ(type({{"a", kW8A16}, {"b", kFloat}}), kW8A16);
-  EXPECT_EQ(type({{"a", kW8A8Dynamic}, {"b", kW8A16}}), kW8A8Dynamic);
-  EXPECT_EQ(type({{"a", kW8A8Dynamic}, {"b", kW8A8Mix}}), kW8A8Mix);
-  EXPECT_EQ(type({{"a", kFloat}, {"b", kW8A8}, {"c", kW8A8Mix}}), kW8A8);
 }
 
 }  // namespace

@@ -87,13 +87,13 @@ void ReportData::add_input(const std::vector<std::string>& names, Scheme scheme,
   input["max"] = seen.range().max;
   const bool fixed = has_static_input(scheme);
   std::optional<Range> chosen;
-  if (scheme == Scheme::kFloat) {
+  if (!is_quantized(scheme)) {
     // What one scale for all would have cost, which is why a linear stays in float.
     const QuantParams whole = params_of(seen.range(), stored_);
     put(input, "snr_if_static", round_sample(seen, {false, whole.scale, whole.offset}).snr);
     return;
   }
-  if (scheme == Scheme::kW8A16) return;
+  if (is_weight_only(scheme)) return;
   const InputGrid grid{!fixed, params.scale, params.offset};
   const Rounded rounded = round_sample(seen, grid);
   if (fixed) {
@@ -152,13 +152,12 @@ void ReportData::add(const std::vector<std::string>& names, Scheme scheme, const
                      const std::vector<const FloatWeight*>& weights,
                      const std::vector<QuantizedLinear>& quantized, Linear* linear) {
   OCTET_CHECK(names.size() == weights.size());
-  OCTET_CHECK(scheme == Scheme::kFloat || quantized.size() == names.size());
+  OCTET_CHECK(!is_quantized(scheme) || quantized.size() == names.size());
   ordered_json input = ordered_json::object();
   std::vector<std::optional<double>> outputs(names.size());
   if (seen != nullptr) {
     add_input(names, scheme, *seen, quantized.empty() ? QuantParams{} : quantized[0].input, input);
-    if (linear != nullptr && scheme != Scheme::kFloat)
-      outputs = output_snr(*seen, weights, *linear);
+    if (linear != nullptr && is_quantized(scheme)) outputs = output_snr(*seen, weights, *linear);
   }
   for (size_t i = 0; i < names.size(); ++i) {
     ordered_json& l = linears_.emplace_back(ordered_json{{"name", names[i]},
@@ -166,8 +165,7 @@ void ReportData::add(const std::vector<std::string>& names, Scheme scheme, const
                                                          {"outputs", weights[i]->shape.n},
                                                          {"inputs", weights[i]->shape.k}});
     if (!input.empty()) l["input"] = input;
-    if (scheme != Scheme::kFloat)
-      put(l, "weight_snr", weight_snr(*weights[i], *quantized[i].rounded));
+    if (is_quantized(scheme)) put(l, "weight_snr", weight_snr(*weights[i], *quantized[i].rounded));
     put(l, "output_snr", outputs[i]);
   }
 }
@@ -216,7 +214,7 @@ ordered_json ReportData::json(const KeptInFloat& kept) const {
       missing.erase(it);
     }
   for (const auto& [name, reason] : missing)
-    out["linears"].push_back({{"name", name}, {"type", "FLOAT"}, {"reason", reason}});
+    out["linears"].push_back({{"name", name}, {"type", kFloatWord}, {"reason", reason}});
   out["layers"] = layers_;
   out["histograms"] = ordered_json::array();
   for (const Histogram& h : histograms_) {

@@ -21,14 +21,14 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
     for (auto r = s.rows.begin(); r != s.rows.end(); ++r) {
       if (r->role != role) continue;
       if (r->type == type) return *r;
-      at = type == "FLOAT" || r->type != "FLOAT" ? r + 1 : r;
+      at = type == kFloatWord || r->type != kFloatWord ? r + 1 : r;
     }
     return *s.rows.insert(at, SummaryRow{role, type});
   };
   const auto type_of = [&](const std::string& tensor) {
     const std::string* type =
         after.description()->find(tensor.substr(0, tensor.rfind('.')) + ".weight");
-    return type == nullptr ? std::string("FLOAT") : *type;
+    return type == nullptr ? std::string(kFloatWord) : *type;
   };
   for (const TensorView* t : after.tensors().all()) {
     SummaryRow& r = row(role_of(t->name), type_of(t->name));
@@ -39,8 +39,10 @@ void summarize(const ModelFolder& before, const ModelFolder& after, QuantizeSumm
     row(role_of(t->name), type_of(t->name)).bytes_before += t->data.size();
   bool fixed = false;
   for (const auto& [name, type] : after.description()->types) {
-    fixed |= type == scheme_name(Scheme::kW8A8);
-    if (type == scheme_name(Scheme::kW8A8Dynamic) && name.ends_with(".weight"))
+    const std::optional<Scheme> scheme = parse_scheme(type);
+    fixed = fixed || (scheme && is_static(*scheme));
+    if (scheme && scales_per_token(*scheme) && !has_static_input(*scheme) &&
+        name.ends_with(".weight"))
       s.per_token.push_back(name.substr(0, name.rfind('.')));
   }
   if (!fixed) s.per_token.clear();

@@ -12,13 +12,9 @@ namespace {
 
 constexpr int64_t kExactLevels = int64_t{1} << 23;  // times a float32, they come back exactly
 
-// Families of linears whose biases a model class has together.
-enum class BiasGroup { kQkv, kO, kMlp, kHead };
-
 BiasGroup group_of(const std::string& name) {
-  if (name == "lm_head") return BiasGroup::kHead;
-  if (name.ends_with(".o_proj")) return BiasGroup::kO;
-  return name.find(".self_attn.") != std::string::npos ? BiasGroup::kQkv : BiasGroup::kMlp;
+  const LinearRow* row = find_linear_row(name);
+  return row == nullptr ? BiasGroup::kNone : row->bias;
 }
 
 // Where a static linear's bias comes from.
@@ -33,14 +29,13 @@ class CompressedPlan {
     refuse_types();
     choose_biases();
     plan_.stem = weights_stem(Layout::kCompressedTensors, "");
-    pass("model.embed_tokens.weight");
-    for (const auto& [name, shape] : linears_of(config_))
-      if (name != "lm_head") {
-        add_linear(name, shape);
-        if (name.ends_with("down_proj")) add_norms(name.substr(0, name.size() - 13));
-      }
-    add_norm("model.norm");
-    if (source_.find("lm_head.weight") != nullptr) pass("lm_head.weight");
+    pass(kEmbeddingWeight);
+    for (int64_t layer = 0; layer < config_.layers; ++layer) {
+      for (const LayerLinear& l : layer_linears(config_, layer)) add_linear(l.full_name, l.shape);
+      for (const LayerNorm& norm : layer_norms(config_, layer)) add_norm(norm.full_name);
+    }
+    add_norm(kFinalNorm);
+    if (source_.find(kHeadWeight) != nullptr) pass(kHeadWeight);
     build_.refuse_rest();
     plan_.config = config().dump(4);
     return std::move(plan_);
@@ -56,28 +51,22 @@ class CompressedPlan {
     if (source_.int8_kv())
       throw cannot("a static int8 KV cache (C8)").remedy("quantize without --use_kvcache_quant");
     for (const auto& [name, scheme] : source_.schemes()) {
-      if (scheme == Scheme::kW8A8Mix)
-        throw cannot("W8A8_MIX, static and dynamic in one")
-            .tensor(name + ".weight")
-            .remedy("quantize to W8A8 or W8A8_DYNAMIC");
-      if (scheme == Scheme::kW8A16)
-        throw cannot("W8A16: its int8 weights are packed there, which is not supported")
-            .tensor(name + ".weight")
-            .remedy("quantize to W8A8 or W8A8_DYNAMIC");
-      if (name == "lm_head" && scheme != Scheme::kFloat)
+      if (const char* why = scheme_row(scheme).not_in_compressed_tensors)
+        throw cannot(why).tensor(name + ".weight").remedy("quantize to W8A8 or W8A8_DYNAMIC");
+      if (name == kHead && is_quantized(scheme))
         throw cannot("a quantized head, which vLLM does not load")
-            .tensor("lm_head.weight")
+            .tensor(kHeadWeight)
             .remedy("quantize with --disable_last_linear True");
-      if (scheme == Scheme::kFloat) continue;
-      (scheme == Scheme::kW8A8 ? any_static_ : any_dynamic_) = true;
+      any_static_ = any_static_ || is_static(scheme);
+      any_dynamic_ = any_dynamic_ || scales_per_token(scheme);
     }
   }
 
   // What the bias of every static linear is, and which linears need one for it.
   void choose_biases() {
-    for (const auto& [name, shape] : linears_of(config_)) {
+    for (const auto& [name, shape, rows, columns] : linears_of(config_)) {
       const TensorView* stored = source_.find(name + ".bias");
-      if (source_.scheme(name) != Scheme::kW8A8) {
+      if (!is_static(source_.scheme(name))) {
         biases_[name] = stored == nullptr ? BiasSource::kNone : BiasSource::kStored;
         continue;
       }
@@ -93,9 +82,10 @@ class CompressedPlan {
         if (std::abs(v) >= kExactLevels && biases_[name] == BiasSource::kLevels) ++inexact_;
       if (biases_[name] == BiasSource::kLevels && !shape.bias) extra_[group_of(name)] = true;
     }
-    if (config_.family == Family::kLlama && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO]))
+    const bool switched = architecture(config_.family).optional_biases;
+    if (switched && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO]))
       extra_[BiasGroup::kQkv] = extra_[BiasGroup::kO] = true;  // one switch: attention_bias
-    if (config_.family == Family::kQwen2 && (extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
+    if (!switched && (extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
       extra_[BiasGroup::kO] = as_llama_ = true;
   }
 
@@ -120,9 +110,9 @@ class CompressedPlan {
     add_bias(name, s);
     for (const char* part : {".weight_offset", ".quant_bias", ".deq_scale", ".input_offset"})
       build_.use(name + part);  // of the other form, or zeros
-    if (scheme == Scheme::kFloat) return;
+    if (!is_quantized(scheme)) return;
     const TensorView* scale = source_.find(name + ".weight_scale");
-    if (scheme == Scheme::kW8A8Dynamic) return build_.pass(scale->name, *scale, "");
+    if (scales_per_token(scheme)) return build_.pass(scale->name, *scale, "");
     build_.use(name + ".weight_scale");
     const QuantizedSource* source = &source_;
     build_.add(name + ".weight_scale", DType::kF32, {s.n, 1}, "", [source, name, s] {
@@ -164,11 +154,6 @@ class CompressedPlan {
     }
   }
 
-  void add_norms(const std::string& layer) {
-    add_norm(layer + "input_layernorm");
-    add_norm(layer + "post_attention_layernorm");
-  }
-
   void add_norm(const std::string& prefix) {
     const TensorView* weight = source_.find(prefix + ".weight");
     if (weight == nullptr) weight = &source_.tensors().get(prefix + ".module.weight");
@@ -187,8 +172,9 @@ class CompressedPlan {
     const bool attention = extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO];
     const bool mlp = extra_[BiasGroup::kMlp];
     if (as_llama_) {
-      c["architectures"] = {"LlamaForCausalLM"};
-      c["model_type"] = "llama";
+      const Architecture& llama = architecture(Family::kLlama);
+      c["architectures"] = {llama.class_name};
+      c["model_type"] = llama.model_type;
       for (const char* key : {"use_sliding_window", "sliding_window", "max_window_layers"})
         c.erase(key);
       plan_.notes.push_back(
@@ -214,8 +200,8 @@ class CompressedPlan {
     ordered_json ignore = ordered_json::array();
     const auto add_group = [&](Scheme scheme, const ordered_json& inputs) {
       ordered_json targets = ordered_json::array();
-      for (const auto& [name, shape] : linears_of(config_))
-        if (source_.scheme(name) == scheme) targets.push_back(name);
+      for (const NamedLinear& l : linears_of(config_))
+        if (source_.scheme(l.name) == scheme) targets.push_back(l.name);
       if (!(any_static_ && any_dynamic_)) targets = {"Linear"};
       groups[fmt::format("group_{}", groups.size())] = {{"targets", targets},
                                                         {"weights", weights()},
@@ -224,8 +210,8 @@ class CompressedPlan {
     };
     if (any_static_) add_group(Scheme::kW8A8, arguments("tensor", symmetric_, false));
     if (any_dynamic_) add_group(Scheme::kW8A8Dynamic, arguments("token", true, true));
-    for (const auto& [name, shape] : linears_of(config_))
-      if (source_.scheme(name) == Scheme::kFloat) ignore.push_back(name);
+    for (const NamedLinear& l : linears_of(config_))
+      if (!is_quantized(source_.scheme(l.name))) ignore.push_back(l.name);
     return {{"quant_method", "compressed-tensors"},
             {"format", "int-quantized"},
             {"quantization_status", "compressed"},

@@ -21,10 +21,6 @@ LayoutPlan plan_layout(const QuantizedSource& source, Layout to) {
                                           : plan_ascend(source, to);
 }
 
-std::vector<std::byte> bytes_of(std::span<const std::byte> data) {
-  return {data.begin(), data.end()};
-}
-
 void PlanBuilder::add(const std::string& name, DType dtype, Shape shape, const std::string& type,
                       std::function<std::vector<std::byte>()> make) {
   plan_.tensors.push_back({{name, dtype, std::move(shape)}, type, std::move(make)});

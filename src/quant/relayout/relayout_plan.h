@@ -58,11 +58,4 @@ class PlanBuilder {
   std::set<std::string> used_;
 };
 
-// A copy of the bytes, of the values as they lie in memory.
-std::vector<std::byte> bytes_of(std::span<const std::byte> data);
-template <typename T>
-std::vector<std::byte> bytes_of(const std::vector<T>& values) {
-  return bytes_of(std::as_bytes(std::span(values)));
-}
-
 }  // namespace octet

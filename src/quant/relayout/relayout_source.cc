@@ -46,11 +46,11 @@ QuantizedSource::QuantizedSource(const fs::path& path) : folder_(path) {
   } else {
     layout_ = raw.contains("quantization_config") ? Layout::kOctet : Layout::kMsmodelslim;
   }
-  for (const auto& [name, shape] : linears_of(config())) {
+  for (const auto& [name, shape, rows, columns] : linears_of(config())) {
     Scheme scheme = folder_.scheme(name);
-    if (pdmix && scheme == Scheme::kW8A8) scheme = Scheme::kW8A8Mix;  // no word for it there
+    if (pdmix && is_static(scheme)) scheme = Scheme::kW8A8Mix;  // no word for it there
     schemes_[name] = scheme;
-    if (scheme != Scheme::kFloat) {
+    if (is_quantized(scheme)) {
       tensors().get(name + ".weight").expect(DType::kI8, {shape.n, shape.k});
       expect_quant_tensors(folder_, name, quant_tensors(folder_, scheme), shape.n);
     }

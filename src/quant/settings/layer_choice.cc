@@ -19,7 +19,7 @@ int64_t named_layers(const ModelConfig& config, const QuantizeOptions& options) 
 void add_defaults(const ModelConfig& config, const QuantizeOptions& options, KeptInFloat& kept) {
   const ModelType& type = find_model_type(config, options);
   // quant_llama.py has defaults for 8-bit activations only.
-  if (options.scheme == Scheme::kW8A16 && !type.qwen) return;
+  if (is_weight_only(options.scheme) && !type.qwen) return;
   const std::string reason = fmt::format("default of model type {}", type.name);
   if ((type.first_layers || type.first_layers_down) && config.layers < kFirstLayers)
     throw Error("this model type keeps layers 0 to 4 in float, but the model has fewer",
@@ -28,56 +28,50 @@ void add_defaults(const ModelConfig& config, const QuantizeOptions& options, Kep
         .found(fmt::format("{} layers", config.layers))
         .remedy("name the linears with --disable_names");
   for (int64_t layer = 0; layer < named_layers(config, options); ++layer)
-    for (LinearKind kind : kLinearKinds) {
+    for (const LayerLinear& l : layer_linears(config, layer)) {
       const bool first = layer < kFirstLayers;
-      const bool keep = kind == LinearKind::kDown
+      const bool keep = l.part == LayerPart::kDown
                             ? type.all_down || (first && type.first_layers_down)
                             : first && type.first_layers;
-      if (keep) kept.emplace(linear_name(layer, kind), reason);
+      if (keep) kept.emplace(l.full_name, reason);
     }
-  if (type.head) kept.emplace("lm_head", reason);
+  if (type.head) kept.emplace(kHead, reason);
 }
 
 void add_names(const ModelConfig& config, const std::vector<std::string>& names,
                KeptInFloat& kept) {
-  std::set<std::string> known = {"lm_head"};
-  for (int64_t layer = 0; layer < config.layers; ++layer)
-    for (LinearKind kind : kLinearKinds) known.insert(linear_name(layer, kind));
+  std::set<std::string> known;
+  for (const NamedLinear& l : linears_of(config)) known.insert(l.name);
   for (const std::string& name : names) {
     if (!known.contains(name))
       throw Error("this is no linear layer of the model", ErrorKind::kUsage)
           .field("--disable_names")
           .expected(fmt::format("a name like {} (layers 0 to {}), or lm_head",
-                                linear_name(0, LinearKind::kDown), config.layers - 1))
+                                linear_names(0, LayerPart::kDown)[0], config.layers - 1))
           .found(name);
     kept.emplace(name, "--disable_names");
   }
 }
 
-// The group of linears that one fused matrix of a loader holds: q/k/v, gate/up, else itself.
+// What stands for the linears that one fused matrix of a loader holds (q/k/v, gate/up): the first
+// of them, for others the linear itself.
 std::string fused_name(const std::string& name) {
-  for (const char* part : {".q_proj", ".k_proj", ".v_proj"})
-    if (name.ends_with(part)) return name.substr(0, name.size() - 7) + ".qkv_proj";
-  if (name.ends_with(".gate_proj")) return name.substr(0, name.size() - 10) + ".gate_up_proj";
-  if (name.ends_with(".up_proj")) return name.substr(0, name.size() - 8) + ".gate_up_proj";
-  return name;
+  const LinearRow* row = find_linear_row(name);
+  return row == nullptr ? name : linear_names(*layer_of(name), row->part)[0];
 }
 
-// Adds to every kept linear the others of its group.
+// Adds to every kept linear the others of its part.
 void complete_groups(const ModelConfig& config, KeptInFloat& kept) {
   std::map<std::string, std::string> groups;  // fused name -> a member that is kept
   for (const auto& [name, reason] : kept) groups.emplace(fused_name(name), name);
-  for (int64_t layer = 0; layer < config.layers; ++layer)
-    for (LinearKind kind : kLinearKinds) {
-      const std::string name = linear_name(layer, kind);
-      if (const auto it = groups.find(fused_name(name)); it != groups.end())
-        kept.emplace(name, fmt::format("same group as {}", it->second));
-    }
+  for (const NamedLinear& l : linears_of(config))
+    if (const auto it = groups.find(fused_name(l.name)); it != groups.end())
+      kept.emplace(l.name, fmt::format("same group as {}", it->second));
 }
 
 // The last linear, and without compat_msmodelslim whole groups.
 void finish(const ModelConfig& config, const QuantizeOptions& options, KeptInFloat& kept) {
-  if (options.disable_last_linear) kept.emplace("lm_head", "--disable_last_linear");
+  if (options.disable_last_linear) kept.emplace(kHead, "--disable_last_linear");
   if (!options.compat_msmodelslim) complete_groups(config, kept);
 }
 
@@ -99,7 +93,7 @@ KeptInFloat choose_by_types(const ModelConfig& config, const QuantizeOptions& op
   KeptInFloat kept;
   std::map<std::string, std::pair<std::string, Scheme>> groups;  // fused name -> a member
   for (const auto& [name, scheme] : options.types) {
-    if (scheme == Scheme::kFloat) {
+    if (!is_quantized(scheme)) {
       kept.emplace(name, "no linear_quant takes it");
       continue;
     }
@@ -123,8 +117,8 @@ std::vector<std::string> threshold_candidates(const ModelConfig& config,
     add_names(config, *options.disable_names, candidates);
   } else {
     for (int64_t layer = 0; layer < named_layers(config, options); ++layer)
-      candidates.emplace(linear_name(layer, LinearKind::kDown), "");
-    if (type.qwen) candidates.emplace("lm_head", "");
+      candidates.emplace(linear_names(layer, LayerPart::kDown)[0], "");
+    if (type.qwen) candidates.emplace(kHead, "");
   }
   std::vector<std::string> names;
   for (const auto& [name, unused] : candidates) names.push_back(name);
@@ -165,12 +159,8 @@ void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool 
 std::map<std::string, Scheme> types_of(const ModelConfig& config, const KeptInFloat& kept,
                                        Scheme scheme) {
   std::map<std::string, Scheme> types;
-  const auto add = [&](const std::string& name) {
-    types[name] = kept.contains(name) ? Scheme::kFloat : scheme;
-  };
-  for (int64_t layer = 0; layer < config.layers; ++layer)
-    for (LinearKind kind : kLinearKinds) add(linear_name(layer, kind));
-  add("lm_head");
+  for (const NamedLinear& l : linears_of(config))
+    types[l.name] = kept.contains(l.name) ? Scheme::kFloat : scheme;
   return types;
 }
 

@@ -232,14 +232,14 @@ TEST(ChooseByThreshold, CandidatesAreNamesOrDownProj) {
 
 TEST(ChooseByTypes, KeepsWholeGroupsAndRefusesMixedOnes) {
   QuantizeOptions o;
-  for (LinearKind kind : kLinearKinds) o.types[linear_name(0, kind)] = Scheme::kW8A8;
+  for (const LinearRow& row : linear_rows()) o.types[layer_prefix(0) + row.name] = Scheme::kW8A8;
   o.types["lm_head"] = Scheme::kFloat;
-  o.types[linear_name(0, LinearKind::kK)] = Scheme::kFloat;
-  o.types[linear_name(0, LinearKind::kDown)] = Scheme::kW8A8Dynamic;
+  o.types["model.layers.0.self_attn.k_proj"] = Scheme::kFloat;
+  o.types["model.layers.0.mlp.down_proj"] = Scheme::kW8A8Dynamic;
   EXPECT_EQ(names(choose_by_types(model(Family::kLlama, 1), o)),
             (std::set<std::string>{in_layer(0, "self_attn.q_proj"), in_layer(0, "self_attn.k_proj"),
                                    in_layer(0, "self_attn.v_proj"), "lm_head"}));
-  o.types[linear_name(0, LinearKind::kUp)] = Scheme::kW8A8Dynamic;
+  o.types["model.layers.0.mlp.up_proj"] = Scheme::kW8A8Dynamic;
   expect_usage_error([&] { choose_by_types(model(Family::kLlama, 1), o); }, "", "up_proj");
 }
 

@@ -26,7 +26,7 @@ constexpr std::array<ModelType, 10> kModelTypes = {{
 
 const ModelType& find_model_type(const ModelConfig& config, const QuantizeOptions& options) {
   std::string name = options.model_type;
-  if (name.empty()) name = config.family == Family::kLlama ? "llama2" : "qwen2";
+  if (name.empty()) name = architecture(config.family).tool_type;
   std::string known;
   for (const ModelType& t : kModelTypes) {
     if (name == t.name) return t;

@@ -59,9 +59,9 @@ Recipe QuantizeOptions::whole_recipe() const {
   return whole;
 }
 
-bool SmoothScope::takes(const std::string& source, InputSource kind) const {
-  const bool wanted = kind == InputSource::kV    ? from_v
-                      : kind == InputSource::kUp ? from_up
+bool SmoothScope::takes(const std::string& source, LayerPart part) const {
+  const bool wanted = part == LayerPart::kO      ? from_v
+                      : part == LayerPart::kDown ? from_up
                                                  : after_norm;
   return wanted && sources.takes(source);
 }

@@ -11,7 +11,6 @@
 #include "src/checkpoint/layout.h"
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/quant_description.h"
-#include "src/quant/layer/float_layer.h"
 #include "src/quant/layer/rotation.h"
 #include "src/quant/settings/name_filter.h"
 #include "src/quant/settings/recipe.h"
@@ -40,7 +39,8 @@ struct SmoothScope {
   bool after_norm = true, from_v = true, from_up = true;  // which sources give a scale away
   NameFilter sources;                                     // of those, which by name
   std::optional<float> alpha;  // input amplitude ^ alpha / weight amplitude ^ (1 - alpha)
-  bool takes(const std::string& source, InputSource kind) const;
+  // `source`: of the part, by its full name.
+  bool takes(const std::string& source, LayerPart part) const;
 };
 
 // Ranges of static inputs: the mean of the samples' extremes, or the extremes of all; equal on both

@@ -185,7 +185,7 @@ class Reader {
     if (!qconfig.has("weight")) throw qconfig.wrong("weight", "int8 per channel", "nothing");
     YamlMap weight = qconfig.map("weight");
     rule.asymmetric_weights = !per_channel(weight);
-    if (rule.asymmetric_weights && rule.scheme != Scheme::kW8A16)
+    if (rule.asymmetric_weights && !is_weight_only(rule.scheme))
       throw weight.wrong("symmetric", "True, but for weights only", "False");
     weight.finish();
     qconfig.finish();
@@ -241,7 +241,7 @@ class Reader {
     QuantizeOptions& o = practice_.options;
     const LinearRule* fixed = nullptr;
     for (const LinearRule& rule : rules_) {
-      if ((rule.scheme == Scheme::kW8A16) != (rules_[0].scheme == Scheme::kW8A16))
+      if (is_weight_only(rule.scheme) != is_weight_only(rules_[0].scheme))
         throw spec.wrong("process", "weights only in every linear_quant, or in none", "both");
       if (rule.asymmetric_weights != rules_[0].asymmetric_weights)
         throw spec.wrong("process", "weights of one symmetry", "both");
@@ -259,15 +259,12 @@ class Reader {
       o.range_rule = fixed->ranges;
     }
     bool any = false;
-    const auto add = [&](const std::string& name) {
+    for (const NamedLinear& l : linears_of(config_)) {
       const auto rule =
-          std::ranges::find_if(rules_, [&](const auto& r) { return r.names.takes(name); });
-      o.types[name] = rule == rules_.end() ? Scheme::kFloat : rule->scheme;
+          std::ranges::find_if(rules_, [&](const auto& r) { return r.names.takes(l.name); });
+      o.types[l.name] = rule == rules_.end() ? Scheme::kFloat : rule->scheme;
       any = any || rule != rules_.end();
-    };
-    for (int64_t layer = 0; layer < config_.layers; ++layer)
-      for (LinearKind kind : kLinearKinds) add(linear_name(layer, kind));
-    add("lm_head");
+    }
     if (!any) throw spec.wrong("process", "a linear_quant that takes a linear", "none");
   }
 

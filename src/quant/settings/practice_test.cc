@@ -80,10 +80,10 @@ TEST(Practice, Smoothing) {
           .options;
   EXPECT_EQ(iter.anti_method, AntiMethod::kM4);
   EXPECT_EQ(iter.smooth->alpha, 0.5f);
-  EXPECT_TRUE(iter.smooth->takes("model.layers.0.input_layernorm", InputSource::kInputNorm));
-  EXPECT_FALSE(iter.smooth->takes("model.layers.1.input_layernorm", InputSource::kInputNorm));
-  EXPECT_FALSE(iter.smooth->takes("model.layers.0.self_attn.v_proj", InputSource::kV));
-  EXPECT_TRUE(iter.smooth->takes("model.layers.0.mlp.up_proj", InputSource::kUp));
+  EXPECT_TRUE(iter.smooth->takes("model.layers.0.input_layernorm", LayerPart::kQkv));
+  EXPECT_FALSE(iter.smooth->takes("model.layers.1.input_layernorm", LayerPart::kQkv));
+  EXPECT_FALSE(iter.smooth->takes("model.layers.0.self_attn.v_proj", LayerPart::kO));
+  EXPECT_TRUE(iter.smooth->takes("model.layers.0.mlp.up_proj", LayerPart::kDown));
   EXPECT_EQ(parse(practice("{type: smooth_quant}, " + linear(kToken))).options.anti_method,
             AntiMethod::kM1);
   const QuantizeOptions flex =
