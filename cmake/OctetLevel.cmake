@@ -9,11 +9,12 @@ function(octet_level_files variable name pattern)
   set(${variable} ${files} PARENT_SCOPE)
 endfunction()
 
-# octet_level(<name> LINK <targets>... [FLOORS <folder>...]): the static library octet_<name> from
-# src/<name>/*.cc and src/<name>/<floor>/*.cc; floors side by side are joined by |.
+# octet_level(<name> LINK <targets>... [FLOORS <folder>...] [PCH <header>]): the static library octet_<name> from
+# src/<name>/*.cc and src/<name>/<floor>/*.cc; floors side by side are joined by |. PCH: a precompiled
+# header of its own (cmake/), where base's will not do.
 # Tests (*_test.cc) beside the code become octet_<name>_test (see OctetTests.cmake).
 function(octet_level name)
-  cmake_parse_arguments(ARG "" "" "LINK;FLOORS" ${ARGN})
+  cmake_parse_arguments(ARG "" "PCH" "LINK;FLOORS" ${ARGN})
   string(REPLACE "|" ";" floors "${ARG_FLOORS}")
   set_property(GLOBAL PROPERTY OCTET_FLOORS_${name} ${floors})
   octet_level_files(sources ${name} *.cc)
@@ -26,6 +27,11 @@ function(octet_level name)
   add_library(octet_${name} STATIC ${sources})
   target_include_directories(octet_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(octet_${name} PUBLIC ${ARG_LINK} PRIVATE octet_warnings)
+  if(ARG_PCH)
+    octet_precompile(octet_${name} ${ARG_PCH})
+  elseif(NOT name STREQUAL base)
+    octet_reuse(octet_${name} octet_base)
+  endif()
   set_property(GLOBAL APPEND PROPERTY OCTET_LEVELS ${name})
 endfunction()
 

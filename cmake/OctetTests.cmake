@@ -6,15 +6,22 @@ enable_testing()
 find_package(GTest REQUIRED)
 include(GoogleTest)
 
+# What the tests' precompiled header is compiled with. Tests need to be built, not to be fast.
+add_library(octet_test_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/precompiled_test.cc)
+target_link_libraries(octet_test_pch PUBLIC octet_base octet_warnings GTest::gtest_main GTest::gmock)
+target_compile_definitions(octet_test_pch PUBLIC OCTET_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+if(NOT CMAKE_BUILD_TYPE STREQUAL Debug)
+  target_compile_options(octet_test_pch PUBLIC -O1)
+endif()
+octet_precompile(octet_test_pch precompiled_test.h)
+
 get_property(levels GLOBAL PROPERTY OCTET_LEVELS)
 foreach(level ${levels})
   octet_level_files(tests ${level} *_test.cc)
   if(tests)
     add_executable(octet_${level}_test ${tests})
-    target_link_libraries(octet_${level}_test PRIVATE octet_${level} octet_warnings GTest::gtest_main
-                          GTest::gmock)
-    target_compile_definitions(octet_${level}_test PRIVATE
-                               OCTET_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    target_link_libraries(octet_${level}_test PRIVATE octet_${level} octet_test_pch)
+    octet_reuse(octet_${level}_test octet_test_pch)
     gtest_discover_tests(octet_${level}_test PROPERTIES LABELS fast DISCOVERY_TIMEOUT 60)
   endif()
 endforeach()

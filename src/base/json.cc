@@ -7,6 +7,9 @@
 
 #include "src/base/error.h"
 
+template class nlohmann::basic_json<>;
+template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace octet {
 namespace {
 

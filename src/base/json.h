@@ -11,6 +11,13 @@ namespace octet {
 
 using json = nlohmann::json;
 using ordered_json = nlohmann::ordered_json;
+}  // namespace octet
+
+// Instantiated once, in json.cc: otherwise every file that handles JSON compiles it anew.
+extern template class nlohmann::basic_json<>;
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;
+
+namespace octet {
 
 // Parses one JSON document. `where` (a file name, "request body", ...) goes into the Error. Rejects
 // nesting deeper than `max_depth` and, with `unique_keys`, a key that occurs twice in an object.
