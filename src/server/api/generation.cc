@@ -9,6 +9,7 @@
 
 #include "src/server/api/answer_chat.h"
 #include "src/server/api/answer_completions.h"
+#include "src/server/api/refusals.h"
 #include "src/server/http/errors.h"
 
 namespace octet::server {
@@ -121,6 +122,9 @@ void Generation::submit() {
       if (!id) throw http_error(503, "Request queue full.");
       ids_.push_back(*id);
     }
+  } catch (const RequestError& e) {
+    undo();
+    throw error_of(e.why());
   } catch (...) {
     undo();
     throw;
