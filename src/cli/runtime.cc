@@ -7,7 +7,9 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/engine/refusal.h"
 #include "src/machine/topology.h"
+#include "src/server/api/refusals.h"
 
 namespace octet::cli {
 namespace {
@@ -156,7 +158,11 @@ SamplingParams sampling_of(const SamplingFlags& f, const GenerationConfig& d) {
 std::string print_answer(Engine& engine, std::vector<int32_t> prompt,
                          const SamplingParams& params) {
   const auto queue = std::make_shared<OutputQueue>();
-  if (!engine.submit({std::move(prompt), params, queue})) throw Error("the engine is busy");
+  try {
+    if (!engine.submit({std::move(prompt), params, queue})) throw Error("the engine is busy");
+  } catch (const RequestError& e) {
+    throw server::error_of(e.why());
+  }
   std::string text;
   for (;;) {
     const RequestOutput output = queue->next();

@@ -18,7 +18,7 @@
 #include "src/dist/restarts.h"
 #include "src/machine/cpu.h"
 #include "src/machine/topology.h"
-#include "src/server/listener.h"
+#include "src/server/http/listener.h"
 #include "src/server/unavailable.h"
 
 namespace octet::cli {
@@ -126,7 +126,7 @@ void serve(ServeFlags& f, MpiJob* job) {
   server::Metrics metrics(f.server.served_model_names[0], engine_options);
   const auto engine = runtime.start(&metrics);
   unavailable.reset();
-  server::Server server(*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics, f.server,
+  server::Server server({*engine, runtime.tokenizer(), chat ? &*chat : nullptr, metrics}, f.server,
                         listener);
   std::optional<ServeEnding::Serving> serving;
   if (ending) serving.emplace(*ending, server);

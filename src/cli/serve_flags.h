@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "src/cli/runtime.h"
-#include "src/server/server.h"
+#include "src/server/api/options.h"
 
 namespace octet::cli {
 

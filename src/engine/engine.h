@@ -1,10 +1,10 @@
 // The serving engine: one thread that owns scheduler, KV pages and model.
 //
 // Callers hand it requests through a bounded queue and get outputs through their sink, called on
-// the engine's thread. Every step it mixes the running sequences' next tokens with chunks of
-// prompts (continuous batching, chunked prefill) within a budget of tokens, so a long prompt never
-// stalls the others. When pages run out the latest arrival is preempted: its pages are dropped and
-// it is computed again later, with the same result.
+// the engine's thread. Every step it computes what the scheduler decides: the running sequences'
+// next tokens mixed with chunks of prompts (continuous batching, chunked prefill) within a budget
+// of tokens, so a long prompt never stalls the others. A preempted sequence is computed again
+// later, with the same result.
 #pragma once
 
 #include <atomic>
@@ -19,6 +19,8 @@
 #include <vector>
 
 #include "src/engine/request.h"
+#include "src/engine/scheduler.h"
+#include "src/model/kv_cache.h"
 #include "src/model/transformer.h"
 #include "src/text/tokenizer.h"
 
@@ -63,7 +65,7 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Queues a request. Throws kUsage Error for what can never run (empty prompt, ids outside the
+  // Queues a request. Throws RequestError for what can never run (empty prompt, ids outside the
   // vocabulary, too long); returns nothing when the queue is full. Any thread.
   std::optional<RequestId> submit(Request request);
   // Ends a request with kAbort at the next step; unknown ids (already finished) are ignored.
@@ -80,20 +82,18 @@ class Engine {
   void drain(double seconds);
 
  private:
-  struct Sequence;
-  struct Step;
+  struct WantedRow;
 
   void loop();
-  void lose(const std::string& why);
   void take_commands(std::unique_lock<std::mutex>& lock);
-  void schedule(Step& step);
-  bool make_room(Sequence& sequence, size_t tokens);
-  void run(Step& step);
-  void accept(Sequence& sequence, int32_t token, TokenLogprob logprob);
+  void take_submitted();  // under the lock
+  Batch batch_of(const Step& step, std::vector<WantedRow>& wanted) const;
+  void compute(const Step& step);
+  void deliver(Sequence& sequence, int32_t token, TokenLogprob logprob);
   void finish(Sequence& sequence, FinishReason reason, const std::string& error = "");
-  void remove_finished();
-  void publish();
-  void validate(const Request& request) const;
+  void finish_all(FinishReason reason, const std::string& error = "");
+  void publish_stats();
+  void stop_without_ranks(const std::string& why);
 
   Transformer& model_;
   const text::Tokenizer* tokenizer_;
@@ -102,9 +102,8 @@ class Engine {
   KvCache cache_;
 
   // Owned by the engine's thread.
-  std::vector<std::unique_ptr<Sequence>> running_;  // in order of arrival
-  std::deque<std::unique_ptr<Sequence>> waiting_;   // admitted to the engine, no pages yet
-  uint64_t prompt_tokens_ = 0, generation_tokens_ = 0, preemptions_ = 0;
+  Scheduler scheduler_;
+  uint64_t prompt_tokens_ = 0, generation_tokens_ = 0;
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable wake_, idle_;

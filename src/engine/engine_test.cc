@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "src/engine/refusal.h"
 #include "src/engine/sampler.h"
 #include "src/engine/testing.h"
 
@@ -283,45 +284,46 @@ TEST_F(EngineTest, DrainAbortsWhatIsLeft) {
 
 TEST_F(EngineTest, RefusesWhatCanNeverRun) {
   start();
-  const auto field = [&](std::vector<int32_t> prompt, SamplingParams p) {
+  using Part = Refusal::Part;
+  const auto part = [&](std::vector<int32_t> prompt, SamplingParams p) {
     try {
       submit(std::move(prompt), std::move(p));
-    } catch (const Error& e) {
+    } catch (const RequestError& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kUsage);
-      return e.field_name();
+      return std::optional(e.why().part);
     }
-    return std::string("accepted");
+    return std::optional<Part>();
   };
-  EXPECT_EQ(field({}, greedy(1)), "prompt");
-  EXPECT_EQ(field({160}, greedy(1)), "prompt");
-  EXPECT_EQ(field({-1}, greedy(1)), "prompt");
-  EXPECT_EQ(field({1}, greedy(128)), "input_tokens");
-  EXPECT_EQ(field({1}, greedy(0)), "max_tokens");
+  EXPECT_EQ(part({}, greedy(1)), Part::kPrompt);
+  EXPECT_EQ(part({160}, greedy(1)), Part::kPrompt);
+  EXPECT_EQ(part({-1}, greedy(1)), Part::kPrompt);
+  EXPECT_EQ(part({1}, greedy(128)), Part::kLength);
+  EXPECT_EQ(part({1}, greedy(0)), Part::kMaxTokens);
   SamplingParams p = greedy(1);
   p.stop_token_ids = {160};
-  EXPECT_EQ(field({1}, p), "stop_token_ids");
+  EXPECT_EQ(part({1}, p), Part::kStopTokens);
   p = greedy(1);
   p.logit_bias = {{1000, 1.0f}};
-  EXPECT_EQ(field({1}, p), "logit_bias");
+  EXPECT_EQ(part({1}, p), Part::kLogitBias);
   p = greedy(1);
   p.bad_words = {{}};
-  EXPECT_EQ(field({1}, p), "bad_words");
+  EXPECT_EQ(part({1}, p), Part::kBadWords);
   p = greedy(1);
   p.stop = {""};
-  EXPECT_EQ(field({1}, p), "stop");
+  EXPECT_EQ(part({1}, p), Part::kStop);
   const auto range = [&](double SamplingParams::*member, double value) {
     SamplingParams wrong = greedy(1);
     wrong.*member = value;
-    return field({1}, wrong);
+    return part({1}, wrong);
   };
   for (const double value : {-1.0, double{NAN}, double{INFINITY}}) {
-    EXPECT_EQ(range(&SamplingParams::temperature, value), "temperature");
-    EXPECT_EQ(range(&SamplingParams::top_p, value), "top_p");
-    EXPECT_EQ(range(&SamplingParams::min_p, value), "min_p");
-    EXPECT_EQ(range(&SamplingParams::repetition_penalty, value), "repetition_penalty");
+    EXPECT_EQ(range(&SamplingParams::temperature, value), Part::kTemperature);
+    EXPECT_EQ(range(&SamplingParams::top_p, value), Part::kTopP);
+    EXPECT_EQ(range(&SamplingParams::min_p, value), Part::kMinP);
+    EXPECT_EQ(range(&SamplingParams::repetition_penalty, value), Part::kRepetitionPenalty);
   }
-  EXPECT_EQ(range(&SamplingParams::top_p, 0), "top_p");
-  EXPECT_EQ(range(&SamplingParams::repetition_penalty, 1e-300), "repetition_penalty");
+  EXPECT_EQ(range(&SamplingParams::top_p, 0), Part::kTopP);
+  EXPECT_EQ(range(&SamplingParams::repetition_penalty, 1e-300), Part::kRepetitionPenalty);
 }
 
 }  // namespace

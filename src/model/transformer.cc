@@ -151,7 +151,7 @@ void Transformer::embed(Worker& w, const Batch& batch) {
                    buffers_.sin.data() + r * half);
 }
 
-std::span<const float> Transformer::forward(const Batch& batch, KvCache& cache) {
+std::span<float> Transformer::forward(const Batch& batch, KvCache& cache) {
   const size_t m = batch.tokens.size(), outputs = batch.logit_rows.size();
   OCTET_CHECK(m > 0 && m <= buffers_.rows && outputs <= m);
   for (int32_t t : batch.tokens) OCTET_CHECK(t >= 0 && t < config().vocab_size);
@@ -212,7 +212,7 @@ void Transformer::gather_logits(size_t rows) {
   }
 }
 
-std::span<const float> Transformer::compute(const Batch& batch, KvCache& cache) {
+std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
   const size_t m = batch.tokens.size(), outputs = batch.logit_rows.size();
   const size_t hidden = shape_.hidden, vocab = as_size(config().vocab_size);
   const size_t own_vocab = shard_.vocab.size();

@@ -49,9 +49,9 @@ class Transformer {
   void wrap_linears(const Wrap& wrap);
 
   // Runs the batch; the KV pages of its chunks are filled. The cache is of kv_type(folder()).
-  // Returns logits [logit_rows.size(), vocab], valid until the next call. With several ranks it is
-  // called on rank 0, and throws RankError when another does not answer.
-  std::span<const float> forward(const Batch& batch, KvCache& cache);
+  // Returns logits [logit_rows.size(), vocab], the caller's until the next call. With several ranks
+  // it is called on rank 0, and throws RankError when another does not answer.
+  std::span<float> forward(const Batch& batch, KvCache& cache);
   // On the other ranks: takes part in every forward() of rank 0 until that says release(), of any
   // of these models, numbered in this order. Throws RankError.
   struct Followed {
@@ -66,7 +66,7 @@ class Transformer {
 
  private:
   void embed(Worker& w, const Batch& batch);
-  std::span<const float> compute(const Batch& batch, KvCache& cache);
+  std::span<float> compute(const Batch& batch, KvCache& cache);
   void gather_logits(size_t rows);
 
   std::shared_ptr<const ModelFolder> folder_;

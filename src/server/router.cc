@@ -8,7 +8,11 @@
 #include <boost/beast/core/string.hpp>
 #include <chrono>
 
-#include "src/server/errors.h"
+#include "src/server/api/endpoints.h"
+#include "src/server/api/generation.h"
+#include "src/server/api/protocol.h"
+#include "src/server/http/body.h"
+#include "src/server/http/errors.h"
 
 namespace octet::server {
 namespace {
@@ -56,60 +60,48 @@ ordered_json parse_request(const Exchange& exchange) {
 
 }  // namespace
 
-void respond_json(Exchange& exchange, const ordered_json& body, unsigned status) {
-  exchange.respond({status, "application/json", dump(body), {}});
-}
-
-void respond_error(Exchange& exchange, const std::exception& e) {
-  const ApiError error = to_api_error(e);
-  HttpResponse response{error.status(), "application/json", dump(error.json()), {}};
-  if (error.status() == 503) response.headers.emplace_back("Retry-After", "1");
-  exchange.respond(std::move(response));
-}
-
 Router::Router(Context& context) : context_(context), keys_(context.options.api_keys) {
   const auto post = [this](const char* path, bool guarded, Handler handler) {
-    add("POST", path, guarded, std::move(handler));
+    add_route("POST", path, guarded, std::move(handler));
   };
   post("/v1/completions", true, [this](ExchangePtr x) { generate(x, false); });
   post("/v1/chat/completions", true, [this](ExchangePtr x) { generate(x, true); });
   post("/invocations", true, [this](ExchangePtr x) { generate(x, std::nullopt); });
   post("/tokenize", false, [this](ExchangePtr x) { answer_json(x, tokenize); });
   post("/detokenize", false, [this](ExchangePtr x) { answer_json(x, detokenize); });
-  add("GET", "/v1/models", true, [this](ExchangePtr x) { respond_json(*x, model_list(context_)); });
+  add_route("GET", "/v1/models", true,
+            [this](ExchangePtr x) { respond_json(*x, model_list(context_)); });
   for (const char* path : {"/health", "/ping"})
-    add("GET", path, false, [this](ExchangePtr x) { health(*x); });
+    add_route("GET", path, false, [this](ExchangePtr x) { health(*x); });
   post("/ping", false, [this](ExchangePtr x) { health(*x); });
-  add("GET", "/version", false, [this](ExchangePtr x) {
+  add_route("GET", "/version", false, [this](ExchangePtr x) {
     respond_json(*x, {{"version", context_.options.version}});
   });
-  add("GET", "/load", false, [this](ExchangePtr x) {
+  add_route("GET", "/load", false, [this](ExchangePtr x) {
     respond_json(*x, {{"server_load", context_.load.load(std::memory_order_relaxed)}});
   });
-  add("GET", "/metrics", false, [this](ExchangePtr x) {
+  add_route("GET", "/metrics", false, [this](ExchangePtr x) {
     x->respond({200,
                 "text/plain; version=0.0.4; charset=utf-8",
                 context_.metrics.text(context_.engine.stats()),
                 {}});
   });
   // The one route with a name in its path.
-  add("GET", std::string(kModelPrefix), true, [this](ExchangePtr x) {
-    respond_json(
-        *x,
-        model_card(context_,
-                   percent_decode(find(x->request().target()).path.substr(kModelPrefix.size()))));
+  add_route("GET", std::string(kModelPrefix), true, [this](ExchangePtr x) {
+    respond_json(*x, model_card(context_, percent_decode(find_route(x->request().target())
+                                                             .path.substr(kModelPrefix.size()))));
   });
 }
 
-void Router::add(const std::string& method, const std::string& path, bool guarded,
-                 Handler handler) {
+void Router::add_route(const std::string& method, const std::string& path, bool guarded,
+                       Handler handler) {
   Route& route = routes_[path];
   route.guarded = guarded;
   if (method == "GET") route.methods["HEAD"] = handler;
   route.methods[method] = std::move(handler);
 }
 
-Router::Target Router::find(std::string_view target) const {
+Router::Target Router::find_route(std::string_view target) const {
   if (const size_t scheme = target.find("://"); scheme != target.npos && target[0] != '/') {
     const size_t path = target.find('/', scheme + 3);
     target = path == target.npos ? "/" : target.substr(path);
@@ -183,7 +175,7 @@ void Router::preflight(Exchange& exchange, const Target& target) const {
 }
 
 // Counts and logs the request when it is done.
-void Router::watch(Exchange& exchange, const Target& target) {
+void Router::record_when_done(Exchange& exchange, const Target& target) {
   const auto begin = std::chrono::steady_clock::now();
   const HttpRequest& request = exchange.request();
   const std::string_view verb = request.method_string();
@@ -202,8 +194,8 @@ void Router::watch(Exchange& exchange, const Target& target) {
 }
 
 void Router::handle(ExchangePtr exchange) {
-  const Target target = find(exchange->request().target());
-  watch(*exchange, target);
+  const Target target = find_route(exchange->request().target());
+  record_when_done(*exchange, target);
   add_common_headers(*exchange);
   try {
     if (exchange->request().method() == http::verb::options) return preflight(*exchange, target);

@@ -8,9 +8,9 @@
 #include <string>
 #include <string_view>
 
-#include "src/server/auth.h"
-#include "src/server/exchange.h"
-#include "src/server/generation.h"
+#include "src/server/api/context.h"
+#include "src/server/http/auth.h"
+#include "src/server/http/exchange.h"
 
 namespace octet::server {
 
@@ -38,9 +38,9 @@ class Router {
     std::string_view name = "none";  // of the route, for metrics
   };
 
-  void add(const std::string& method, const std::string& path, bool guarded, Handler handler);
-  Target find(std::string_view target) const;
-  void watch(Exchange& exchange, const Target& target);
+  void add_route(const std::string& method, const std::string& path, bool guarded, Handler handler);
+  Target find_route(std::string_view target) const;
+  void record_when_done(Exchange& exchange, const Target& target);
   bool admitted(const Exchange& exchange, const Target& target) const;
   void add_common_headers(Exchange& exchange) const;
   void preflight(Exchange& exchange, const Target& target) const;
@@ -56,15 +56,5 @@ class Router {
   std::map<std::string, Route, std::less<>> routes_;
   bool closed_ = false;
 };
-
-// The handlers that need nothing but the context.
-ordered_json tokenize(const Context& context, const ordered_json& body);
-ordered_json detokenize(const Context& context, const ordered_json& body);
-ordered_json model_list(const Context& context);
-// ApiError 404 for an unknown name.
-ordered_json model_card(const Context& context, const std::string& name);
-
-void respond_json(Exchange& exchange, const ordered_json& body, unsigned status = 200);
-void respond_error(Exchange& exchange, const std::exception& error);
 
 }  // namespace octet::server

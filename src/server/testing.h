@@ -23,7 +23,6 @@
 #include "src/base/error.h"
 #include "src/base/float16.h"
 #include "src/checkpoint/safetensors_writer.h"
-#include "src/server/listener.h"
 #include "src/server/server.h"
 
 namespace octet::server::testing {
@@ -205,8 +204,8 @@ class ServerTest : public ::testing::Test {
     Listener listener(options_);
     metrics_ = std::make_unique<Metrics>("tiny", engine_options_);
     engine_ = std::make_unique<Engine>(model_, &tokenizer_, engine_options_, metrics_.get());
-    server_ = std::make_unique<Server>(*engine_, tokenizer_, has_template_ ? &*template_ : nullptr,
-                                       *metrics_, options_, listener);
+    const Backend backend{*engine_, tokenizer_, has_template_ ? &*template_ : nullptr, *metrics_};
+    server_ = std::make_unique<Server>(backend, options_, listener);
     thread_ = std::thread([this] { server_->run(); });
   }
   void stop() {

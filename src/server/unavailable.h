@@ -4,14 +4,15 @@
 #include <memory>
 #include <string>
 
-#include "src/server/server.h"
+#include "src/server/http/listener.h"
+#include "src/server/http/options.h"
 
 namespace octet::server {
 
 class Unavailable {
  public:
   // From now on, on a thread of its own. The listener keeps its socket and must outlive this.
-  Unavailable(Listener& listener, const ServerOptions& options, std::string message);
+  Unavailable(Listener& listener, const HttpOptions& options, std::string message);
   ~Unavailable();  // clients that come from now on wait for who listens next
   Unavailable(const Unavailable&) = delete;
   Unavailable& operator=(const Unavailable&) = delete;

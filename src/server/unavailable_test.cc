@@ -16,7 +16,7 @@ class UnavailableTest : public ::testing::Test {
     options_.access_log = false;
     listener_ = std::make_unique<Listener>(options_);
     asio::io_context io;
-    port_ = listener_->lend_acceptor(io).local_endpoint().port();
+    port_ = listener_->lend(io).acceptor.local_endpoint().port();
     unavailable_ = std::make_unique<Unavailable>(*listener_, options_, kMessage);
   }
   Client connect() const { return Client(port_); }

@@ -1,0 +1,78 @@
+#include "src/engine/refusal.h"
+
+#include <limits>
+#include <span>
+
+namespace octet {
+namespace {
+
+// Bounds within which the sampler's arithmetic stays finite.
+constexpr double kMaxBias = 1e6, kMaxNumber = std::numeric_limits<double>::max();
+constexpr double kMinTopP = std::numeric_limits<double>::min();  // above 0
+
+using Part = Refusal::Part;
+using Reason = Refusal::Reason;
+
+// Keeps the first refusal.
+class Checks {
+ public:
+  explicit Checks(int64_t vocab) : vocab_(vocab) {}
+
+  void refuse(const Refusal& why) {
+    if (!first_) first_ = why;
+  }
+  void ids(std::span<const int32_t> ids, Part part) {
+    const double last = static_cast<double>(vocab_ - 1);
+    for (int32_t id : ids)
+      if (id < 0 || id >= vocab_)
+        refuse({Reason::kUnknownToken, part, static_cast<double>(id), 0, last});
+  }
+  void range(double value, double least, double most, Part part) {
+    if (value >= least && value <= most) return;  // not NaN
+    refuse({Reason::kOutOfRange, part, value, least, most});
+  }
+  const std::optional<Refusal>& first() const { return first_; }
+
+ private:
+  int64_t vocab_;
+  std::optional<Refusal> first_;
+};
+
+}  // namespace
+
+std::optional<Refusal> refusal_of(const Request& r, const RequestLimits& limits) {
+  const SamplingParams& p = r.sampling;
+  Checks check(limits.vocab);
+  if (r.prompt.empty()) check.refuse({Reason::kEmpty, Part::kPrompt});
+  check.ids(r.prompt, Part::kPrompt);
+  check.ids(p.stop_token_ids, Part::kStopTokens);
+  check.ids(p.allowed_token_ids, Part::kAllowedTokens);
+  for (const auto& word : p.bad_words) {
+    if (word.empty()) check.refuse({Reason::kEmpty, Part::kBadWords});
+    check.ids(word, Part::kBadWords);
+  }
+  for (const auto& [id, bias] : p.logit_bias) {
+    check.ids({&id, 1}, Part::kLogitBias);
+    check.range(bias, -kMaxBias, kMaxBias, Part::kLogitBias);
+  }
+  check.range(p.temperature, 0, kMaxNumber, Part::kTemperature);
+  check.range(p.top_p, kMinTopP, 1, Part::kTopP);
+  check.range(p.min_p, 0, 1, Part::kMinP);
+  check.range(p.repetition_penalty, kMinRepetitionPenalty, kMaxRepetitionPenalty,
+              Part::kRepetitionPenalty);
+  check.range(p.frequency_penalty, -kMaxBias, kMaxBias, Part::kFrequencyPenalty);
+  check.range(p.presence_penalty, -kMaxBias, kMaxBias, Part::kPresencePenalty);
+  for (const std::string& stop : p.stop)
+    if (stop.empty()) check.refuse({Reason::kEmpty, Part::kStop});
+  if (p.max_tokens < 1) check.refuse({Reason::kNoOutput, Part::kMaxTokens});
+  if (r.prompt.size() + p.max_tokens > limits.max_tokens)
+    check.refuse({.reason = Reason::kTooLong,
+                  .part = Part::kLength,
+                  .prompt_tokens = r.prompt.size(),
+                  .output_tokens = p.max_tokens,
+                  .max_tokens = limits.max_tokens});
+  if (!limits.has_tokenizer && !p.stop.empty()) check.refuse({Reason::kNoTokenizer, Part::kStop});
+  return check.first();
+}
+
+}  // namespace octet

@@ -1,0 +1,53 @@
+#include "src/server/api/answer_completions.h"
+
+namespace octet::server {
+
+// {index, text, logprobs, finish_reason, stop_reason}. With echo the prompt leads the first one.
+ordered_json CompletionAnswer::next_piece(Choice& c) const {
+  std::string text = std::move(c.text);
+  std::vector<int32_t> tokens = c.tokens;
+  Logprobs scores = std::move(c.logprobs);
+  if (request_.echo && !c.begun) {
+    text.insert(0, c.prompt->text);
+    tokens.insert(tokens.begin(), c.prompt->tokens.begin(), c.prompt->tokens.end());
+    scores.insert(scores.begin(), c.prompt_logprobs.begin(), c.prompt_logprobs.end());
+  }
+  ordered_json piece = {{"index", c.index}, {"text", std::move(text)}};
+  piece["logprobs"] = request_.sampling.logprobs < 0
+                          ? ordered_json()
+                          : completion_logprobs(tokens, scores, names_, c.offset);
+  piece["finish_reason"] = finish_reason(c);
+  piece["stop_reason"] = stop_reason(c);
+  return piece;
+}
+
+std::vector<ordered_json> CompletionAnswer::pieces(Choice& c) const {
+  ordered_json piece = next_piece(c);
+  if (request_.return_token_ids) {
+    if (!c.begun) piece["prompt_token_ids"] = c.prompt->tokens;
+    piece["token_ids"] = c.tokens;
+  }
+  c.mark_sent();
+  return {std::move(piece)};
+}
+
+ordered_json CompletionAnswer::whole(std::vector<Choice>& choices) const {
+  ordered_json answer = head("text_completion");
+  ordered_json& list = answer["choices"] = ordered_json::array();
+  for (Choice& c : choices) {
+    ordered_json piece = next_piece(c);
+    const bool ids = request_.return_token_ids;
+    piece["token_ids"] = ids ? ordered_json(c.tokens) : ordered_json();
+    piece["prompt_logprobs"] =
+        request_.prompt_logprobs ? prompt_logprobs(c.prompt_logprobs, names_) : ordered_json();
+    piece["prompt_token_ids"] = ids ? ordered_json(c.prompt->tokens) : ordered_json();
+    list.push_back(std::move(piece));
+  }
+  answer["service_tier"] = nullptr;
+  answer["system_fingerprint"] = nullptr;
+  answer["usage"] = usage(choices, true);
+  answer["kv_transfer_params"] = nullptr;
+  return answer;
+}
+
+}  // namespace octet::server

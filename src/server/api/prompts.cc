@@ -1,0 +1,104 @@
+#include "src/server/api/prompts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/server/http/errors.h"
+
+namespace octet::server {
+namespace {
+
+// Clients recognize the overflow by how the message begins.
+ApiError context_error(size_t limit, const std::string& excess) {
+  return bad_request(
+      fmt::format("This model's maximum context length is {} tokens. However, {} Reduce the prompt "
+                  "or the number of output tokens. (parameter=input_tokens)",
+                  limit, excess),
+      "input_tokens");
+}
+
+std::string_view strip_left(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+  return text;
+}
+
+}  // namespace
+
+std::string PromptMaker::render(const ChatInput& chat) const {
+  if (template_ == nullptr)
+    throw bad_request(
+        "the model has no chat template: start the server with --chat-template, or use "
+        "/v1/completions",
+        "messages");
+  return template_->render(chat.messages, chat.render);
+}
+
+std::vector<int32_t> PromptMaker::encode(std::string_view text, bool add_special_tokens) const {
+  const size_t least = text.size() / std::max<size_t>(tokenizer_.longest_token_bytes(), 1);
+  if (least > max_model_len_)
+    throw context_error(max_model_len_,
+                        fmt::format("your prompt contains at least {} input tokens.", least));
+  return tokenizer_.encode(text, add_special_tokens);
+}
+
+Prompt PromptMaker::make_prompt(const GenerationRequest& r, std::vector<int32_t> tokens) const {
+  const auto wanted = static_cast<size_t>(std::max<int64_t>(r.max_tokens.value_or(1), 1));
+  if (r.truncate) {
+    const auto asked = static_cast<size_t>(*r.truncate);
+    if (*r.truncate > 0 && asked > max_model_len_)
+      throw bad_value("truncate_prompt_tokens", fmt::format("at most {}", max_model_len_),
+                      *r.truncate);
+    const size_t room = max_model_len_ - std::min(wanted, max_model_len_);
+    const size_t keep = std::min(*r.truncate < 0 ? room : asked, tokens.size());
+    if (r.truncate_head)
+      tokens.erase(tokens.begin(), tokens.end() - static_cast<ptrdiff_t>(keep));
+    else
+      tokens.resize(keep);
+  }
+  if (tokens.empty()) throw bad_request("prompt must not be empty", "prompt");
+  if (wanted > max_model_len_ || tokens.size() > max_model_len_ - wanted)
+    throw context_error(
+        max_model_len_,
+        fmt::format("you requested {} output tokens and your prompt contains {} input tokens.",
+                    wanted, tokens.size()));
+  Prompt prompt;
+  prompt.max_tokens = r.max_tokens ? wanted : max_model_len_ - tokens.size();
+  prompt.tokens = std::move(tokens);
+  return prompt;
+}
+
+std::vector<Prompt> PromptMaker::make(const GenerationRequest& r) const {
+  std::vector<Prompt> prompts;
+  if (const auto* chat = std::get_if<ChatInput>(&r.input)) {
+    prompts.push_back(make_prompt(r, encode(render(*chat), r.add_special_tokens)));
+    return prompts;
+  }
+  for (const PromptInput& input : std::get<std::vector<PromptInput>>(r.input)) {
+    const auto* text = std::get_if<std::string>(&input);
+    Prompt prompt = make_prompt(r, text != nullptr ? encode(*text, r.add_special_tokens)
+                                                   : std::get<std::vector<int32_t>>(input));
+    if (r.echo)
+      prompt.text = text != nullptr && !r.truncate
+                        ? *text
+                        : tokenizer_.decode(prompt.tokens, r.sampling.skip_special_tokens);
+    prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
+
+std::vector<std::vector<int32_t>> PromptMaker::bad_words(
+    const std::vector<std::string>& words) const {
+  std::vector<std::vector<int32_t>> out;
+  for (const std::string& word : words) {
+    const std::string bare(strip_left(word));
+    const auto start = encode(bare, false), inside = encode(" " + bare, false);
+    if (start.empty()) throw bad_request("bad_words must not hold a blank string", "bad_words");
+    out.push_back(start);
+    // Where the space is a token of its own, the word after it is the one that is listed already.
+    if (inside.size() == start.size() && inside[0] != start[0]) out.push_back(inside);
+  }
+  return out;
+}
+
+}  // namespace octet::server

@@ -1,0 +1,47 @@
+// From what a request says to the tokens that the engine continues.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/server/api/protocol.h"
+#include "src/text/chat_template.h"
+#include "src/text/tokenizer.h"
+
+namespace octet::server {
+
+struct Prompt {
+  std::string text;  // kept for echo only
+  std::vector<int32_t> tokens;
+  size_t max_tokens = 0;  // of each answer
+};
+
+// Turns conversations and texts into tokens.
+class PromptMaker {
+ public:
+  // `chat_template` may be null. Everything must outlive the maker.
+  PromptMaker(const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
+              size_t max_model_len)
+      : tokenizer_(tokenizer), template_(chat_template), max_model_len_(max_model_len) {}
+
+  // Throws ApiError 400: no template, the template's own refusal, a prompt that leaves no room for
+  // its answer within the context.
+  std::vector<Prompt> make(const GenerationRequest& request) const;
+  // The token sequences of words that must not appear, at the start of a text and inside it.
+  std::vector<std::vector<int32_t>> bad_words(const std::vector<std::string>& words) const;
+
+  std::string render(const ChatInput& chat) const;
+  // Text that cannot fit into the context is refused before it is tokenized.
+  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
+
+ private:
+  Prompt make_prompt(const GenerationRequest& request, std::vector<int32_t> tokens) const;
+
+  const text::Tokenizer& tokenizer_;
+  const text::ChatTemplate* template_;
+  size_t max_model_len_;
+};
+
+}  // namespace octet::server

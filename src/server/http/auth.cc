@@ -1,0 +1,31 @@
+#include "src/server/http/auth.h"
+
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+#include <boost/beast/core/string.hpp>
+
+namespace octet::server {
+
+KeyRing::KeyRing(const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) digests_.push_back(digest(key));
+}
+
+KeyRing::Digest KeyRing::digest(std::string_view key) {
+  Digest d;
+  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), d.data());
+  return d;
+}
+
+bool KeyRing::admits(std::string_view authorization) const {
+  const size_t space = authorization.find(' ');
+  if (space == std::string_view::npos) return false;
+  if (!boost::beast::iequals(authorization.substr(0, space), "bearer")) return false;
+  const Digest given = digest(authorization.substr(space + 1));
+  bool found = false;
+  for (const Digest& d : digests_)
+    found |= CRYPTO_memcmp(given.data(), d.data(), given.size()) == 0;
+  return found;
+}
+
+}  // namespace octet::server

@@ -1,0 +1,171 @@
+#include "src/server/http/body.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "src/base/error.h"
+#include "src/server/http/errors.h"
+
+namespace octet::server {
+namespace {
+
+constexpr int kMaxDepth = 64;
+// ordered_json looks through all members of an object for each new one. This many comparisons take
+// about a tenth of a second; an object of 10 000 members still passes.
+constexpr uint64_t kMaxComparisons = 50'000'000;
+
+// Runs over the text before anything is built.
+class Guard : public nlohmann::json_sax<ordered_json> {
+ public:
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool start_array(size_t) override { return open(); }
+  bool end_array() override { return close(); }
+  bool key(string_t&) override {
+    comparisons_ += members_.back()++;
+    if (comparisons_ > kMaxComparisons) throw bad_request("JSON object has too many members");
+    return true;
+  }
+  // What is no JSON is left to the parser, which words it.
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return false;
+  }
+
+ private:
+  bool open() {
+    if (members_.size() >= kMaxDepth)
+      throw bad_request(fmt::format("JSON is nested deeper than {} levels", kMaxDepth));
+    members_.push_back(0);
+    return true;
+  }
+  bool close() {
+    members_.pop_back();
+    return true;
+  }
+
+  std::vector<uint64_t> members_;  // of the open objects
+  uint64_t comparisons_ = 0;
+};
+
+// Python's clients send 5.0 where 5 is meant, and the original accepts it.
+std::optional<int64_t> exact_integer(const ordered_json& v) {
+  if (v.is_number_unsigned()) {
+    const auto u = v.get<uint64_t>();
+    if (u > uint64_t{std::numeric_limits<int64_t>::max()}) return std::nullopt;
+    return static_cast<int64_t>(u);
+  }
+  if (v.is_number_integer()) return v.get<int64_t>();
+  if (!v.is_number_float()) return std::nullopt;
+  const double d = v.get<double>();
+  if (d != std::floor(d) || std::fabs(d) > 0x1p53) return std::nullopt;
+  return static_cast<int64_t>(d);
+}
+
+}  // namespace
+
+ordered_json parse_body(std::string_view text) {
+  Guard guard;
+  ordered_json::sax_parse(text.begin(), text.end(), &guard);
+  try {
+    ordered_json body = parse_ordered_json(text, "request body", kMaxDepth);
+    if (!body.is_object())
+      throw ApiError(400, "Bad Request", "the request body must be a JSON object", "body");
+    return body;
+  } catch (const Error& e) {
+    throw ApiError(400, "Bad Request", e.what(), "body");
+  }
+}
+
+const ordered_json* Fields::find(const char* name) const {
+  const auto it = object_.find(name);
+  return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::optional<int64_t> Fields::integer(const char* name, int64_t lo, int64_t hi) const {
+  const ordered_json* v = find(name);
+  if (v == nullptr) return std::nullopt;
+  const auto value = exact_integer(*v);
+  if (!value) throw bad_shape(name, "a 64-bit integer", v);
+  if (*value < lo || *value > hi)
+    throw bad_value(name,
+                    hi == std::numeric_limits<int64_t>::max()
+                        ? fmt::format("an integer of at least {}", lo)
+                        : fmt::format("an integer from {} to {}", lo, hi),
+                    *v);
+  return value;
+}
+
+std::optional<double> Fields::number(const char* name) const {
+  const ordered_json* v = find(name);
+  if (v == nullptr) return std::nullopt;
+  if (!v->is_number()) throw bad_shape(name, "a number", v);
+  return v->get<double>();
+}
+
+bool Fields::boolean(const char* name, bool fallback) const {
+  const ordered_json* v = find(name);
+  if (v == nullptr) return fallback;
+  if (!v->is_boolean()) throw bad_shape(name, "true or false", v);
+  return v->get<bool>();
+}
+
+std::optional<std::string> Fields::string(const char* name) const {
+  const ordered_json* v = find(name);
+  if (v == nullptr) return std::nullopt;
+  if (!v->is_string()) throw bad_shape(name, "a string", v);
+  return v->get<std::string>();
+}
+
+const ordered_json* Fields::object(const char* name) const {
+  const ordered_json* v = find(name);
+  if (v != nullptr && !v->is_object()) throw bad_shape(name, "an object", v);
+  return v;
+}
+
+const ordered_json* Fields::array(const char* name) const {
+  const ordered_json* v = find(name);
+  if (v != nullptr && !v->is_array()) throw bad_shape(name, "an array", v);
+  return v;
+}
+
+std::vector<std::string> Fields::strings(const char* name) const {
+  const ordered_json* v = find(name);
+  if (v == nullptr) return {};
+  if (v->is_string()) return {v->get<std::string>()};
+  if (!v->is_array()) throw bad_shape(name, "a string or an array of strings", v);
+  std::vector<std::string> out;
+  for (const ordered_json& item : *v) {
+    if (!item.is_string()) throw bad_shape(name, "a string or an array of strings", v);
+    out.push_back(item.get<std::string>());
+  }
+  return out;
+}
+
+std::vector<int32_t> Fields::token_ids(const char* name) const {
+  const ordered_json* v = array(name);
+  return v == nullptr ? std::vector<int32_t>() : server::token_ids(*v, name);
+}
+
+std::vector<int32_t> token_ids(const ordered_json& array, const char* name) {
+  std::vector<int32_t> ids;
+  ids.reserve(array.size());
+  for (const ordered_json& item : array) {
+    if (!item.is_number_integer()) throw bad_shape(name, "an array of token ids", &item);
+    const auto id = exact_integer(item);
+    if (!id || *id < 0 || *id > std::numeric_limits<int32_t>::max())
+      throw bad_request(fmt::format("token id {} in {} is out of vocabulary", dump(item), name),
+                        name);
+    ids.push_back(static_cast<int32_t>(*id));
+  }
+  return ids;
+}
+
+}  // namespace octet::server

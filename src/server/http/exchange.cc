@@ -1,0 +1,22 @@
+#include "src/server/http/exchange.h"
+
+#include "src/server/http/errors.h"
+
+namespace octet::server {
+
+HttpResponse error_response(const std::exception& e) {
+  const ApiError error = to_api_error(e);
+  HttpResponse response{error.status(), "application/json", dump(error.json()), {}};
+  if (error.status() == 503) response.headers.emplace_back("Retry-After", "1");
+  return response;
+}
+
+void respond_error(Exchange& exchange, const std::exception& error) {
+  exchange.respond(error_response(error));
+}
+
+void respond_json(Exchange& exchange, const ordered_json& body) {
+  exchange.respond({200, "application/json", dump(body), {}});
+}
+
+}  // namespace octet::server

@@ -1,0 +1,69 @@
+// One HTTP request and the answer to it, as the router and its handlers see them.
+#pragma once
+
+#include <boost/beast/http/message.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "src/base/json.h"
+
+namespace octet::server {
+
+namespace http = boost::beast::http;
+using HttpRequest = http::request<http::string_body>;
+
+struct HttpResponse {
+  unsigned status = 200;
+  std::string type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;
+};
+
+// All members are for the I/O thread, except that one other thread at a time may read request()
+// until the answer is given. Each request is answered once: by respond(), or by begin_stream(),
+// any number of write() and end_stream().
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+
+  virtual const HttpRequest& request() const = 0;
+  virtual std::string peer() const = 0;  // "127.0.0.1:40000"
+  virtual void respond(HttpResponse response) = 0;
+  virtual void begin_stream(std::string_view content_type) = 0;
+  virtual void write(std::string_view data) = 0;
+  // So much is unsent that the writer should wait for on_writable(). Nothing forces it to: what is
+  // written meanwhile is kept.
+  virtual bool congested() const = 0;
+  virtual void end_stream() = 0;
+  // The client is gone, or so slow that the connection was given up: answers go nowhere.
+  virtual bool gone() const = 0;
+
+  // Headers that any answer gets.
+  void add_header(std::string name, std::string value) {
+    headers_.emplace_back(std::move(name), std::move(value));
+  }
+  // Called when the client goes before the answer is complete.
+  void on_gone(std::function<void()> callback) { on_gone_ = std::move(callback); }
+  // Called once, when a congested stream can take more; not when the client goes.
+  void on_writable(std::function<void()> callback) { on_writable_ = std::move(callback); }
+  // Called once with the status: when the answer was handed over, or 499 when the client went.
+  void on_done(std::function<void(unsigned)> callback) { on_done_ = std::move(callback); }
+
+ protected:
+  std::vector<std::pair<std::string, std::string>> headers_;
+  std::function<void()> on_gone_, on_writable_;
+  std::function<void(unsigned)> on_done_;
+};
+
+// {"error": ...} with the error's status.
+HttpResponse error_response(const std::exception& error);
+void respond_error(Exchange& exchange, const std::exception& error);
+void respond_json(Exchange& exchange, const ordered_json& body);
+
+}  // namespace octet::server

@@ -1,0 +1,95 @@
+#include "src/server/http/http_server.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <utility>
+
+namespace octet::server {
+namespace {
+
+using boost::system::error_code;
+
+constexpr auto kAcceptRetry = std::chrono::milliseconds(100);  // when out of file descriptors
+
+}  // namespace
+
+HttpServer::HttpServer(asio::io_context& io, const HttpOptions& options, Listener::Socket socket,
+                       Handler handler)
+    : io_(io),
+      options_(options),
+      handler_(std::move(handler)),
+      socket_(std::move(socket)),
+      grace_(io),
+      retry_(io) {}
+
+void HttpServer::accept() {
+  if (accepting_ || closing_ || connections_.size() >= options_.max_connections) return;
+  accepting_ = true;
+  socket_.acceptor.async_accept([this](error_code ec, tcp::socket socket) {
+    accepting_ = false;
+    if (closing_) return;
+    if (ec) {
+      retry_.expires_after(kAcceptRetry);
+      retry_.async_wait([this](error_code canceled) {
+        if (!canceled) accept();
+      });
+      return;
+    }
+    const auto connection = make_connection(std::move(socket), socket_.tls.get(), options_, *this);
+    connections_.emplace(connection.get(), connection);
+    connection->start();
+    accept();
+  });
+}
+
+void HttpServer::closed(Connection* connection) {
+  connections_.erase(connection);
+  if (closing_ && connections_.empty()) return io_.stop();
+  accept();
+}
+
+bool HttpServer::reserve(size_t bytes) {
+  if (bytes > options_.max_bodies_bytes - bodies_) return false;
+  bodies_ += bytes;
+  return true;
+}
+
+void HttpServer::close() {
+  if (std::exchange(closing_, true)) return abort();
+  error_code ignored;
+  socket_.acceptor.close(ignored);
+  spdlog::info("stopping: waiting up to {} s for {} connections", options_.shutdown_grace_seconds,
+               connections_.size());
+  for (const auto& connection : connections()) connection->close_when_idle();
+  if (connections_.empty()) return io_.stop();
+  grace_.expires_after(
+      std::chrono::milliseconds(static_cast<int64_t>(options_.shutdown_grace_seconds * 1000)));
+  grace_.async_wait([this](error_code ec) {
+    if (!ec) abort();
+  });
+}
+
+void HttpServer::abort() {
+  for (const auto& connection : connections()) connection->abort();
+  io_.stop();
+}
+
+std::vector<std::shared_ptr<Connection>> HttpServer::connections() const {
+  std::vector<std::shared_ptr<Connection>> all;
+  for (const auto& [key, weak] : connections_)
+    if (auto connection = weak.lock()) all.push_back(std::move(connection));
+  return all;
+}
+
+std::string HttpServer::url() const {
+  const auto endpoint = socket_.acceptor.local_endpoint();
+  const std::string host = endpoint.address().is_unspecified()
+                               ? (endpoint.address().is_v6() ? "::1" : "127.0.0.1")
+                               : endpoint.address().to_string();
+  return fmt::format("{}://{}", socket_.tls ? "https" : "http",
+                     join_address(host, endpoint.port()));
+}
+
+}  // namespace octet::server

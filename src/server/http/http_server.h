@@ -1,0 +1,57 @@
+// Accepts connections within limits and hands their requests to one handler: what the server and
+// its stand-in share.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "src/server/http/connection.h"
+#include "src/server/http/exchange.h"
+#include "src/server/http/listener.h"
+#include "src/server/http/options.h"
+
+namespace octet::server {
+
+// For the thread that runs `io`.
+class HttpServer final : private ConnectionOwner {
+ public:
+  using Handler = std::function<void(std::shared_ptr<Exchange>)>;
+
+  // Connections are served once accept() is called. `options` must outlive `io`.
+  HttpServer(asio::io_context& io, const HttpOptions& options, Listener::Socket socket,
+             Handler handler);
+
+  void accept();
+  // Stops listening, lets requests finish within the grace time, ends the rest and stops `io`.
+  // A second call ends them at once.
+  void close();
+
+  std::string url() const;  // http://127.0.0.1:8000
+  uint16_t port() const { return socket_.acceptor.local_endpoint().port(); }
+
+ private:
+  void handle(std::shared_ptr<Exchange> exchange) override { handler_(std::move(exchange)); }
+  void closed(Connection* connection) override;
+  bool reserve(size_t bytes) override;
+  void release(size_t bytes) override { bodies_ -= bytes; }
+  void abort();
+  std::vector<std::shared_ptr<Connection>> connections() const;
+
+  asio::io_context& io_;
+  const HttpOptions& options_;
+  const Handler handler_;
+  std::unordered_map<Connection*, std::weak_ptr<Connection>> connections_;
+  size_t bodies_ = 0;  // bytes reserved
+  bool accepting_ = false, closing_ = false;
+  Listener::Socket socket_;
+  asio::steady_timer grace_, retry_;
+};
+
+}  // namespace octet::server
