@@ -9,6 +9,7 @@
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/quant/int8/encode.h"
+#include "src/quant/layer/built_linear.h"
 #include "src/quant/layerwise/exact_pass.h"
 #include "src/quant/output/export.h"
 
