@@ -8,9 +8,11 @@
 #include <random>
 
 #include "src/base/error.h"
+#include "src/base/float16.h"
 #include "src/cli/bench.h"
 #include "src/machine/cpu.h"
-#include "src/model/linear.h"
+#include "src/model/float_linear.h"
+#include "src/model/int8_linear.h"
 
 namespace octet::cli {
 namespace {
@@ -90,9 +92,10 @@ class Bench {
   template <typename L>
   double time_linear(L& linear, size_t m) {
     return timed_run([&](Worker& w) {
-      linear.stage(w, x_.data(), f_.k, m, stage_, 0);
+      const Rows in = {x_.data(), f_.k, m};
+      linear.stage(w, in, stage_, 0);
       w.barrier();
-      linear.compute(w, x_.data(), f_.k, m, y_.data(), f_.n, false, stage_, 0);
+      linear.compute(w, in, {y_.data(), f_.n}, stage_, 0);
     });
   }
 

@@ -14,7 +14,7 @@
 #include "src/machine/memory.h"
 #include "src/machine/thread_team.h"
 #include "src/machine/topology.h"
-#include "src/model/linear.h"
+#include "src/model/int8_linear.h"
 
 namespace octet::cli {
 namespace {
@@ -60,9 +60,10 @@ double weight_speed(ThreadTeam& team) {
     const double seconds = seconds_of([&] {
       for (const auto& linear : linears)
         team.run([&](Worker& worker) {
-          linear->stage(worker, x.data(), kK, 1, stage, 0);
+          const Rows in = {x.data(), kK, 1};
+          linear->stage(worker, in, stage, 0);
           worker.barrier();
-          linear->compute(worker, x.data(), kK, 1, y.data(), kN, false, stage, 0);
+          linear->compute(worker, in, {y.data(), kN}, stage, 0);
         });
     });
     best = std::max(best, static_cast<double>(kCopies * linears[0]->bytes()) / seconds);

@@ -10,9 +10,12 @@ namespace {
 
 const KernelTable& table_of(Isa isa) {
   switch (isa) {
-    case Isa::kRef: return ref::table();
-    case Isa::kAvx2: return avx2::table();
-    case Isa::kAvx512Vnni: return avx512::table();
+    case Isa::kRef:
+      return ref::table();
+    case Isa::kAvx2:
+      return avx2::table();
+    case Isa::kAvx512Vnni:
+      return avx512::table();
   }
   OCTET_CHECK(false);
 }
@@ -37,18 +40,19 @@ const KernelTable* table_named(const char* name) {
 size_t padded_k(const KernelTable& t, size_t k) {
   return (k + t.int8_k_align - 1) / t.int8_k_align * t.int8_k_align;
 }
-size_t int8_panels(const KernelTable& t, size_t n) {
-  return (n + t.int8_panel - 1) / t.int8_panel;
-}
+size_t int8_panels(const KernelTable& t, size_t n) { return (n + t.int8_panel - 1) / t.int8_panel; }
 size_t float_panels(const KernelTable& t, size_t n) {
   return (n + t.float_panel - 1) / t.float_panel;
 }
 size_t float_type_size(FloatType type) {
   switch (type) {
-    case FloatType::kF32: return 4;
+    case FloatType::kF32:
+      return 4;
     case FloatType::kF16:
-    case FloatType::kBF16: return 2;
-    case FloatType::kI8: return 1;
+    case FloatType::kBF16:
+      return 2;
+    case FloatType::kI8:
+      return 1;
   }
   OCTET_CHECK(false);
 }

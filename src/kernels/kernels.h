@@ -4,9 +4,9 @@
 // This header holds declarations only: it is included by files that are compiled with the flags of
 // one instruction set, and an inline function emitted there could end up in the whole program.
 //
-// Conventions: m rows (tokens), n outputs, k inputs. Strides `ld…` count elements. All functions are
-// noexcept and take checked arguments. Every output element is summed in the same order whatever m
-// is, so a row's result does not depend on the batch it runs in.
+// Conventions: m rows (tokens), n outputs, k inputs. Strides `ld…` count elements. The functions of
+// a table are noexcept and take checked arguments. Every output element is summed in the same order
+// whatever m is, so a row's result does not depend on the batch it runs in.
 //
 // W8A8 arithmetic (design: docs/kernels.md). Activations are quantized as
 //     xq = sat8(rne(x / scale) + offset)
@@ -29,18 +29,18 @@ namespace octet::kernels {
 enum class FloatType : uint8_t { kF32, kF16, kBF16, kI8 };
 
 struct Int8GemmArgs {
-  const void* a;         // [m, lda] quantized activations (act_bytes each)
-  size_t lda;            // elements, >= padded k
+  const void* a;  // [m, lda] quantized activations (act_bytes each)
+  size_t lda;     // elements, >= padded k
   size_t m;
-  const int8_t* packed;  // panels of int8_panel channels, from int8_pack
-  size_t k;              // unpadded inputs
-  size_t n;              // outputs
+  const int8_t* packed;           // panels of int8_panel channels, from int8_pack
+  size_t k;                       // unpadded inputs
+  size_t n;                       // outputs
   size_t panel_begin, panel_end;  // the panels to compute
-  const int32_t* bias;   // [panels * int8_panel] bias', zero-padded
-  const float* scale;    // [panels * int8_panel] deq_scale, zero-padded
-  float* y;              // [m, ldy]
+  const int32_t* bias;            // [panels * int8_panel] bias', zero-padded
+  const float* scale;             // [panels * int8_panel] deq_scale, zero-padded
+  float* y;                       // [m, ldy]
   size_t ldy;
-  bool accumulate;       // y += instead of y =
+  bool accumulate;                    // y += instead of y =
   const float* row_scale = nullptr;   // [m] multiplies the rows after `scale`; or none
   const float* float_bias = nullptr;  // [panels * int8_panel] added after the scales; or none
   // [m, ldy] or nullptr: takes sum_k a w + bias' as they are, and y is left alone.
@@ -48,15 +48,15 @@ struct Int8GemmArgs {
 };
 
 struct FloatGemmArgs {
-  const float* a;        // [m, lda]
+  const float* a;  // [m, lda]
   size_t lda;
   size_t m;
-  const void* packed;    // panels of float_panel channels, from float_pack
-  FloatType type;        // of the weights
+  const void* packed;  // panels of float_panel channels, from float_pack
+  FloatType type;      // of the weights
   size_t k, n;
   size_t panel_begin, panel_end;
-  const float* bias;     // [panels * float_panel] or nullptr
-  float* y;              // [m, ldy]
+  const float* bias;  // [panels * float_panel] or nullptr
+  float* y;           // [m, ldy]
   size_t ldy;
   bool accumulate;
   // [panels * float_panel] or nullptr: y = scale[j] * sum_k a[k] * (w[j,k] - offset[j]) + bias[j].
@@ -73,18 +73,18 @@ inline constexpr size_t kMaxHeadDim = 512;
 // Causal attention of `tokens` query tokens at positions position, position + 1, ... of one
 // sequence, for the `group` query heads that share KV head `kv_head`.
 struct AttentionArgs {
-  const float* q;          // [tokens, ldq]: query head h of a token at + h * head_dim
+  const float* q;  // [tokens, ldq]: query head h of a token at + h * head_dim
   size_t ldq;
-  float* out;              // [tokens, ldo], same head layout
+  float* out;  // [tokens, ldo], same head layout
   size_t ldo;
   size_t tokens, position;
   size_t group, kv_head, head_dim;
-  const void* k_pool;      // layer's K pages
-  const void* v_pool;      // layer's V pages
-  size_t page_elements;    // kv_heads * head_dim * kBlockTokens
-  const int32_t* blocks;   // page numbers of the sequence, in order
-  FloatType type;          // of the pages
-  float scale;             // multiplies the scores: 1 / sqrt(head_dim)
+  const void* k_pool;     // layer's K pages
+  const void* v_pool;     // layer's V pages
+  size_t page_elements;   // kv_heads * head_dim * kBlockTokens
+  const int32_t* blocks;  // page numbers of the sequence, in order
+  FloatType type;         // of the pages
+  float scale;            // multiplies the scores: 1 / sqrt(head_dim)
 };
 
 struct KernelTable {
@@ -96,38 +96,41 @@ struct KernelTable {
   size_t act_bytes;
   int32_t act_shift;
   // w [n, k] row-major -> panels [begin, end) of packed; a panel takes int8_panel * padded k bytes.
-  void (*int8_pack)(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed);
+  void (*int8_pack)(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
+                    int8_t* packed) noexcept;
   // One row x [k] -> xq [padded k].
-  void (*quantize)(const float* x, size_t k, float scale, float offset, void* xq);
+  void (*quantize)(const float* x, size_t k, float scale, float offset, void* xq) noexcept;
   // The same with the row's own scale, max|x| / 127, which it returns (1 when that is zero).
-  float (*quantize_token)(const float* x, size_t k, void* xq);
-  void (*int8_gemm)(const Int8GemmArgs& args);
+  float (*quantize_token)(const float* x, size_t k, void* xq) noexcept;
+  void (*int8_gemm)(const Int8GemmArgs& args) noexcept;
 
   // float -----------------------------------------------------------------------------------------
   size_t float_panel;
   // w [n, k] row-major -> panels [begin, end); a panel takes float_panel * k elements.
   void (*float_pack)(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
-                     void* packed);
-  void (*float_gemm)(const FloatGemmArgs& args);
+                     void* packed) noexcept;
+  void (*float_gemm)(const FloatGemmArgs& args) noexcept;
 
   // y = x / sqrt(mean(x^2) + eps) * w (+ b): x, w, y [n]; b [n] or nullptr.
-  void (*rms_norm)(const float* x, const float* w, const float* b, size_t n, float eps, float* y);
-  // Rotates head_dim values in place, halves paired (x[i], x[i + head_dim/2]); cos, sin [head_dim/2].
-  void (*rope)(float* x, const float* cos, const float* sin, size_t head_dim);
+  void (*rms_norm)(const float* x, const float* w, const float* b, size_t n, float eps,
+                   float* y) noexcept;
+  // Rotates head_dim values in place, halves paired (x[i], x[i + head_dim/2]); cos, sin
+  // [head_dim/2].
+  void (*rope)(float* x, const float* cos, const float* sin, size_t head_dim) noexcept;
   // out = gate * sigmoid(gate) * up, all [n]; out may be gate or up.
-  void (*silu_mul)(const float* gate, const float* up, size_t n, float* out);
-  // Appends one token's K and V rows [head_dim] at place `slot` (< kBlockTokens) of a page's KV head
-  // (k_page, v_page point to that head's part). kI8: sat8(rne(value)).
+  void (*silu_mul)(const float* gate, const float* up, size_t n, float* out) noexcept;
+  // Appends one token's K and V rows [head_dim] at place `slot` (< kBlockTokens) of a page's KV
+  // head (k_page, v_page point to that head's part). kI8: sat8(rne(value)).
   void (*kv_store)(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
-                   void* k_page, void* v_page);
-  void (*attention)(const AttentionArgs& args);
+                   void* k_page, void* v_page) noexcept;
+  void (*attention)(const AttentionArgs& args) noexcept;
 
-  // Limits of the machine, for bench/: runs `steps` rounds of the multiply instruction of this set on
-  // registers and returns the operations done (a multiply-add counts two).
-  double (*int8_peak)(size_t steps);
-  double (*float_peak)(size_t steps);
+  // Limits of the machine, for bench/: runs `steps` rounds of the multiply instruction of this set
+  // on registers and returns the operations done (a multiply-add counts two).
+  double (*int8_peak)(size_t steps) noexcept;
+  double (*float_peak)(size_t steps) noexcept;
   // Reads `count` floats (a multiple of 64) with wide loads and returns their sum.
-  float (*read_memory)(const float* data, size_t count);
+  float (*read_memory)(const float* data, size_t count) noexcept;
 };
 
 // The table of the set that selected_isa() (src/machine/cpu.h) chose.

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "src/base/checked.h"
+#include "src/base/error.h"
+#include "src/model/linear_group.h"
 
 namespace octet {
 namespace {
@@ -118,13 +120,13 @@ std::unique_ptr<Linear>& DecoderLayer::part(LayerPart part) {
 void DecoderLayer::attention(Worker& w, const RankShape& c,
                              const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
                              StepBuffers& b) const {
-  const size_t hidden = c.hidden, qkv_n = c.q_size() + 2 * c.kv_size();
   const auto [begin, end] = w.share(m);
   OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_scales.k_scale.empty());
   norms[NormKind::kInput].rows(b.x.data(), begin, end, b.h.data());
-  qkv->stage(w, b.h.data(), hidden, m, b.stage, 0);
+  const Rows in = {b.h.data(), c.hidden, m};
+  qkv->stage(w, in, b.stage, 0);
   w.barrier();
-  qkv->compute(w, b.h.data(), hidden, m, b.qkv.data(), qkv_n, false, b.stage, 0);
+  qkv->compute(w, in, {b.qkv.data(), c.q_size() + 2 * c.kv_size()}, b.stage, 0);
   w.barrier();
   rotate_and_store(c, chunks, begin, end, kv, kv_scales, b);
   w.barrier();
@@ -133,20 +135,21 @@ void DecoderLayer::attention(Worker& w, const RankShape& c,
 }
 
 void DecoderLayer::attention_output(Worker& w, const RankShape& c, size_t m, StepBuffers& b) const {
-  const size_t q = c.q_size();
-  o->stage(w, b.attn.data(), q, m, b.stage, 0);
+  const Rows in = {b.attn.data(), c.q_size(), m};
+  o->stage(w, in, b.stage, 0);
   w.barrier();
-  o->compute(w, b.attn.data(), q, m, b.x.data(), c.hidden, true, b.stage, 0);
+  o->compute(w, in, {b.x.data(), c.hidden, true}, b.stage, 0);
   w.barrier();
 }
 
 void DecoderLayer::mlp(Worker& w, const RankShape& c, size_t m, StepBuffers& b) const {
-  const size_t hidden = c.hidden, inter = c.intermediate;
+  const size_t inter = c.intermediate;
   const auto [begin, end] = w.share(m);
   norms[NormKind::kPostAttention].rows(b.x.data(), begin, end, b.h.data());
-  gate_up->stage(w, b.h.data(), hidden, m, b.stage, 0);
+  const Rows in = {b.h.data(), c.hidden, m};
+  gate_up->stage(w, in, b.stage, 0);
   w.barrier();
-  gate_up->compute(w, b.h.data(), hidden, m, b.gate_up.data(), 2 * inter, false, b.stage, 0);
+  gate_up->compute(w, in, {b.gate_up.data(), 2 * inter}, b.stage, 0);
   w.barrier();
   for (size_t r = begin; r < end; ++r) {
     float* gate = b.gate_up.data() + r * 2 * inter;
@@ -155,10 +158,10 @@ void DecoderLayer::mlp(Worker& w, const RankShape& c, size_t m, StepBuffers& b) 
 }
 
 void DecoderLayer::mlp_output(Worker& w, const RankShape& c, size_t m, StepBuffers& b) const {
-  const size_t inter = c.intermediate;
-  down->stage(w, b.gate_up.data(), 2 * inter, m, b.stage, 0);
+  const Rows in = {b.gate_up.data(), 2 * c.intermediate, m};
+  down->stage(w, in, b.stage, 0);
   w.barrier();
-  down->compute(w, b.gate_up.data(), 2 * inter, m, b.x.data(), c.hidden, true, b.stage, 0);
+  down->compute(w, in, {b.x.data(), c.hidden, true}, b.stage, 0);
   w.barrier();
 }
 

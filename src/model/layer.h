@@ -8,6 +8,7 @@
 #include "src/checkpoint/architecture.h"
 #include "src/dist/shard.h"
 #include "src/kernels/kernels.h"
+#include "src/machine/memory.h"
 #include "src/machine/thread_team.h"
 #include "src/model/linear.h"
 

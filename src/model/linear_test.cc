@@ -7,6 +7,10 @@
 #include <cmath>
 #include <random>
 
+#include "src/model/float_linear.h"
+#include "src/model/int8_linear.h"
+#include "src/model/mix_linear.h"
+
 namespace octet {
 namespace {
 
@@ -36,9 +40,10 @@ class LinearTest : public ::testing::TestWithParam<size_t> {
     const size_t n = l.outputs(), ld = n + 1;
     std::vector<float> wide(m * ld, 1), y;
     team_.run([&](Worker& w) {
-      l.stage(w, x.data(), l.inputs(), m, buffer, 0);
+      const Rows in = {x.data(), l.inputs(), m};
+      l.stage(w, in, buffer, 0);
       w.barrier();
-      l.compute(w, x.data(), l.inputs(), m, wide.data() + 1, ld, true, buffer, 0);
+      l.compute(w, in, {wide.data() + 1, ld, true}, buffer, 0);
     });
     for (size_t r = 0; r < m; ++r) {
       EXPECT_EQ(wide[r * ld], 1);

@@ -6,9 +6,13 @@
 // rank's by rounding.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "src/dist/communicator.h"
+#include "src/machine/memory.h"
+#include "src/machine/thread_team.h"
 #include "src/model/linear.h"
 
 namespace octet {
@@ -28,14 +32,13 @@ class ReducedLinear final : public Linear {
   size_t outputs() const override { return part_->outputs(); }
   size_t inputs() const override { return part_->inputs(); }  // of the part
   uint64_t bytes() const override { return part_->bytes(); }
-  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& buffer,
-             size_t slot) override;
-  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-               bool accumulate, StageBuffer& buffer, size_t slot) override;
+  void stage(Worker& w, const Rows& in, StageBuffer& buffer, size_t slot) override;
+  void compute(Worker& w, const Rows& in, const Output& out, StageBuffer& buffer,
+               size_t slot) override;
 
  private:
   std::unique_ptr<Linear> part_;
-  Int8Linear* int8_;  // part_, where it is one
+  IntegerSums* sums_;  // of part_, where it has such
   Communicator& ranks_;
   ReduceBuffer& shared_;
 };

@@ -21,12 +21,10 @@ class TapLinear final : public Linear {
   size_t outputs() const override { return inner_->outputs(); }
   size_t inputs() const override { return inner_->inputs(); }
   uint64_t bytes() const override { return inner_->bytes(); }
-  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& b,
-             size_t slot) override {
-    inner_->stage(w, x, ldx, m, b, slot);
+  void stage(Worker& w, const Rows& in, StageBuffer& b, size_t slot) override {
+    inner_->stage(w, in, b, slot);
   }
-  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-               bool accumulate, StageBuffer& b, size_t slot) override;
+  void compute(Worker& w, const Rows& in, const Output& out, StageBuffer& b, size_t slot) override;
 
  private:
   std::unique_ptr<Linear> inner_;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "src/model/float_linear.h"
+
 namespace octet {
 namespace {
 
@@ -24,9 +26,10 @@ TEST(TapLinear, ShowsInputAndOwnOutput) {
     seen_y.clear();
     std::vector<float> y(4, 1.0f);
     team.run([&](Worker& worker) {
-      tap.stage(worker, x.data(), 3, 2, buffer, 0);
+      const Rows in = {x.data(), 3, 2};
+      tap.stage(worker, in, buffer, 0);
       worker.barrier();
-      tap.compute(worker, x.data(), 3, 2, y.data(), 2, accumulate, buffer, 0);
+      tap.compute(worker, in, {y.data(), 2, accumulate}, buffer, 0);
     });
     const float one = accumulate ? 1 : 0;
     EXPECT_EQ(y, (std::vector<float>{one - 2, one - 2, one + 4, one + 13}));

@@ -233,10 +233,10 @@ std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
     float* h = buffers_.h.data();
     for (size_t i = begin; i < end; ++i)
       final_norm_.rows(buffers_.x.data() + batch.logit_rows[i] * hidden, 0, 1, h + i * hidden);
-    head_->stage(w, h, hidden, outputs, head_stage_, 0);
+    const Rows in = {h, hidden, outputs};
+    head_->stage(w, in, head_stage_, 0);
     w.barrier();
-    if (outputs > 0)
-      head_->compute(w, h, hidden, outputs, own.data(), own_vocab, false, head_stage_, 0);
+    if (outputs > 0) head_->compute(w, in, {own.data(), own_vocab}, head_stage_, 0);
   });
   if (!shard_.whole() && outputs > 0) gather_logits(outputs);
   ranks_.check();

@@ -4,6 +4,9 @@
 
 #include "src/base/error.h"
 #include "src/checkpoint/quant_tensors.h"
+#include "src/model/float_linear.h"
+#include "src/model/linear_group.h"
+#include "src/model/make_linear.h"
 
 namespace octet {
 namespace {
@@ -80,37 +83,28 @@ W8A8Params joined_params(const std::vector<Part>& parts) {
 // quantization.
 std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& parts,
                               ThreadTeam& team) {
-  size_t n = 0;
-  for (const Part& p : parts) n += p.rows.size();
-  const size_t k = parts[0].columns.size();
   const Scheme scheme = parts[0].scheme;
-  const auto bias = [&] {
-    return joined(parts, [&](const Part& p) { return bias_of(f, p.prefix, p.shape); });
-  };
-  const auto added_bias = [&] { return parts[0].adds() ? bias() : std::vector<float>(); };
-  if (scheme == Scheme::kFloat) {
-    const DType dtype = f.tensors().get(parts[0].prefix + ".weight").dtype;
-    const kernels::FloatType type = float_type(dtype);
-    return std::make_unique<FloatLinear>(joined_weights(f, parts, dtype).data(), type, n, k,
-                                         added_bias(), team);
-  }
-  const std::vector<std::byte> bytes = joined_weights(f, parts, DType::kI8);
-  const int8_t* w = reinterpret_cast<const int8_t*>(bytes.data());
-  const auto scales = [&] {
-    return joined(parts, [&](const Part& p) { return weight_scales(f, p.prefix, p.shape.n); });
-  };
-  if (scheme == Scheme::kW8A16) {
-    std::vector<float> offset = joined(parts, [&](const Part& p) {
+  const DType dtype =
+      scheme == Scheme::kFloat ? f.tensors().get(parts[0].prefix + ".weight").dtype : DType::kI8;
+  LinearParams all{nullptr, scheme == Scheme::kFloat ? float_type(dtype) : kernels::FloatType::kI8,
+                   0, parts[0].columns.size()};
+  for (const Part& p : parts) all.n += p.rows.size();
+  const std::vector<std::byte> weights = joined_weights(f, parts, dtype);
+  all.weights = weights.data();
+  if (has_static_input(scheme)) all.fixed = joined_params(parts);
+  if (scales_per_token(scheme) || scheme == Scheme::kW8A16)
+    all.weight_scale =
+        joined(parts, [&](const Part& p) { return weight_scales(f, p.prefix, p.shape.n); });
+  if (scheme == Scheme::kW8A16)
+    all.weight_offset = joined(parts, [&](const Part& p) {
       return quant_values(f.tensors().get(p.prefix + ".weight_offset"));
     });
-    if (std::all_of(offset.begin(), offset.end(), [](float v) { return v == 0; })) offset.clear();
-    return std::make_unique<W8A16Linear>(w, n, k, scales(), offset, added_bias(), team);
-  }
-  const auto weights = std::make_shared<const Int8Weights>(w, n, k, team);
-  if (scheme == Scheme::kW8A8) return std::make_unique<W8A8Linear>(weights, joined_params(parts));
-  const DynamicParams dynamic = {scales(), bias()};
-  if (scheme == Scheme::kW8A8Dynamic) return std::make_unique<DynamicLinear>(weights, dynamic);
-  return std::make_unique<MixLinear>(weights, joined_params(parts), dynamic);
+  if (std::ranges::all_of(all.weight_offset, [](float v) { return v == 0; }))
+    all.weight_offset.clear();
+  // What is added before the ranks' sum is the first one's; with scales a token it comes after.
+  if (scales_per_token(scheme) || (scheme != Scheme::kW8A8 && parts[0].adds()))
+    all.bias = joined(parts, [&](const Part& p) { return bias_of(f, p.prefix, p.shape); });
+  return make_linear(scheme, all, team);
 }
 
 // compressed-tensors: y = (sum_k (xq - zero point) w) * input_scale * weight_scale + bias.

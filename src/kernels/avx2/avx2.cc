@@ -1,6 +1,6 @@
-// AVX2. int8: activations widened to int16 by the quantizer, weights widened in registers, vpmaddwd:
-// exact for every input. (vpmaddubsw would saturate pair sums at 32767; kernels.md says by how much
-// that costs others.) Panels are [k/2][16][2]: 32 bytes hold 2 inputs of 16 channels.
+// AVX2. int8: activations widened to int16 by the quantizer, weights widened in registers,
+// vpmaddwd: exact for every input. (vpmaddubsw would saturate pair sums at 32767; kernels.md says
+// by how much that costs others.) Panels are [k/2][16][2]: 32 bytes hold 2 inputs of 16 channels.
 #include "src/kernels/avx2/vec.h"
 #include "src/kernels/kernels.h"
 
@@ -12,12 +12,15 @@ constexpr size_t kAttentionRows = 2;
 constexpr size_t kFloatRows = 6;  // 6 x 2 accumulators + 2 weights + 1 broadcast of 16 registers
 constexpr size_t kFloatVecs = 2;
 
+// Needed by the others.
 #include "src/kernels/simd/ops.inl"
+
 #include "src/kernels/simd/attention.inl"
 #include "src/kernels/simd/float_gemm.inl"
 #include "src/kernels/simd/int8.inl"
 
-void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
+void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
+               int8_t* packed) noexcept {
   const size_t kp = (k + 1) / 2 * 2;
   for (size_t p = begin; p < end; ++p) {
     int8_t* out = packed + p * kPanel * kp;
@@ -48,11 +51,11 @@ void quantize_row(const float* x, size_t k, float scale, float offset, float low
   if (k % 2 != 0) out[k] = 0;
 }
 
-void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) noexcept {
   quantize_row(x, k, scale, offset, -128.0f, xq);
 }
 
-float quantize_token(const float* x, size_t k, void* xq) {
+float quantize_token(const float* x, size_t k, void* xq) noexcept {
   const float scale = token_scale(x, k);
   quantize_row(x, k, scale, 0, -127.0f, xq);
   return scale;
@@ -69,8 +72,7 @@ void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, si
   const int16_t* a = static_cast<const int16_t*>(g.a) + row * g.lda;
   for (size_t i = 0; i < steps; ++i, b += 32) {
     if constexpr (kRows == 1) __builtin_prefetch(b + 2048);
-    const __m256i w0 =
-        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
+    const __m256i w0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
     const __m256i w1 =
         _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b + 16)));
 #pragma GCC unroll 8
@@ -100,7 +102,7 @@ size_t int8_step(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, 
   return kRows;
 }
 
-void int8_gemm(const Int8GemmArgs& g) {
+void int8_gemm(const Int8GemmArgs& g) noexcept {
   const size_t steps = (g.k + 1) / 2;
   for (size_t p = g.panel_begin; p < g.panel_end; ++p) {
     const int8_t* b = g.packed + p * steps * 32;
@@ -108,7 +110,7 @@ void int8_gemm(const Int8GemmArgs& g) {
   }
 }
 
-double int8_peak(size_t steps) {
+double int8_peak(size_t steps) noexcept {
   __m256i c[12];
 #pragma GCC unroll 12
   for (auto& v : c) v = _mm256_setzero_si256();
@@ -131,11 +133,28 @@ double int8_peak(size_t steps) {
 }  // namespace
 
 const KernelTable& table() noexcept {
-  static constexpr KernelTable t = {"avx2",     kPanel,     2,         2,         0,
-                                    int8_pack,  quantize,   quantize_token,       int8_gemm,
-                                    kFloatPanel, float_pack, float_gemm, rms_norm, rope,
-                                    silu_mul,   kv_store,   attention, int8_peak, float_peak,
-                                    read_memory};
+  static constexpr KernelTable t = {
+      .name = "avx2",
+      .int8_panel = kPanel,
+      .int8_k_align = 2,
+      .act_bytes = 2,
+      .act_shift = 0,
+      .int8_pack = int8_pack,
+      .quantize = quantize,
+      .quantize_token = quantize_token,
+      .int8_gemm = int8_gemm,
+      .float_panel = kFloatPanel,
+      .float_pack = float_pack,
+      .float_gemm = float_gemm,
+      .rms_norm = rms_norm,
+      .rope = rope,
+      .silu_mul = silu_mul,
+      .kv_store = kv_store,
+      .attention = attention,
+      .int8_peak = int8_peak,
+      .float_peak = float_peak,
+      .read_memory = read_memory,
+  };
   return t;
 }
 

@@ -12,12 +12,15 @@ constexpr size_t kAttentionRows = 6;
 constexpr size_t kFloatRows = 8;  // 8 x 3 accumulators + 3 weights + 1 broadcast of 32 registers
 constexpr size_t kFloatVecs = 3;
 
+// Needed by the others.
 #include "src/kernels/simd/ops.inl"
+
 #include "src/kernels/simd/attention.inl"
 #include "src/kernels/simd/float_gemm.inl"
 #include "src/kernels/simd/int8.inl"
 
-void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
+void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
+               int8_t* packed) noexcept {
   const size_t kp = (k + 3) / 4 * 4;
   for (size_t p = begin; p < end; ++p) {
     int8_t* out = packed + p * kPanel * kp;
@@ -42,11 +45,11 @@ void quantize_row(const float* x, size_t k, float scale, float offset, float low
   for (size_t i = k; i % 4 != 0; ++i) out[i] = 0;
 }
 
-void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) noexcept {
   quantize_row(x, k, scale, offset, -128.0f, xq);
 }
 
-float quantize_token(const float* x, size_t k, void* xq) {
+float quantize_token(const float* x, size_t k, void* xq) noexcept {
   const float scale = token_scale(x, k);
   quantize_row(x, k, scale, 0, -127.0f, xq);
   return scale;
@@ -91,7 +94,7 @@ size_t int8_step(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j0, 
   return kRows;
 }
 
-void int8_gemm(const Int8GemmArgs& g) {
+void int8_gemm(const Int8GemmArgs& g) noexcept {
   const size_t steps = (g.k + 3) / 4;
   for (size_t p = g.panel_begin; p < g.panel_end; ++p) {
     const int8_t* b = g.packed + p * steps * 256;
@@ -99,7 +102,7 @@ void int8_gemm(const Int8GemmArgs& g) {
   }
 }
 
-double int8_peak(size_t steps) {
+double int8_peak(size_t steps) noexcept {
   __m512i c[12];
 #pragma GCC unroll 12
   for (auto& v : c) v = _mm512_setzero_si512();
@@ -121,11 +124,28 @@ double int8_peak(size_t steps) {
 }  // namespace
 
 const KernelTable& table() noexcept {
-  static constexpr KernelTable t = {"avx512vnni", kPanel,     4,         1,         128,
-                                    int8_pack,    quantize,   quantize_token,       int8_gemm,
-                                    kFloatPanel,  float_pack, float_gemm, rms_norm, rope,
-                                    silu_mul,     kv_store,   attention, int8_peak, float_peak,
-                                    read_memory};
+  static constexpr KernelTable t = {
+      .name = "avx512vnni",
+      .int8_panel = kPanel,
+      .int8_k_align = 4,
+      .act_bytes = 1,
+      .act_shift = 128,
+      .int8_pack = int8_pack,
+      .quantize = quantize,
+      .quantize_token = quantize_token,
+      .int8_gemm = int8_gemm,
+      .float_panel = kFloatPanel,
+      .float_pack = float_pack,
+      .float_gemm = float_gemm,
+      .rms_norm = rms_norm,
+      .rope = rope,
+      .silu_mul = silu_mul,
+      .kv_store = kv_store,
+      .attention = attention,
+      .int8_peak = int8_peak,
+      .float_peak = float_peak,
+      .read_memory = read_memory,
+  };
   return t;
 }
 

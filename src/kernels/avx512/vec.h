@@ -33,6 +33,9 @@ static inline V from_bf16(const uint16_t* p) {
 static inline V from_f16(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+static inline uint16_t to_f16(float v) {
+  return static_cast<uint16_t>(_cvtss_sh(v, _MM_FROUND_TO_NEAREST_INT));
+}
 static inline V from_i8(const int8_t* p) {
   return _mm512_cvtepi32_ps(
       _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
@@ -49,7 +52,8 @@ static inline V round(V a) {
 }
 // a * 2^n for integral n in [-126, 127].
 static inline V scale_by_pow2(V a, V n) {
-  const __m512i e = _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
+  const __m512i e =
+      _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
   return _mm512_mul_ps(a, _mm512_castsi512_ps(e));
 }
 static inline float first_lane(V v) { return _mm512_cvtss_f32(v); }

@@ -1,5 +1,5 @@
-// The reference kernels: scalar, in the plainest form of each formula. They are the oracle for every
-// other set and run where there is nothing better.
+// The reference kernels: scalar, in the plainest form of each formula. They are the oracle for
+// every other set and run where there is nothing better.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -15,10 +15,14 @@ constexpr size_t kPanel = 4;
 
 float load(const void* p, FloatType type, size_t i) {
   switch (type) {
-    case FloatType::kF32: return static_cast<const float*>(p)[i];
-    case FloatType::kF16: return to_float(static_cast<const f16*>(p)[i]);
-    case FloatType::kBF16: return to_float(static_cast<const bf16*>(p)[i]);
-    case FloatType::kI8: return static_cast<const int8_t*>(p)[i];
+    case FloatType::kF32:
+      return static_cast<const float*>(p)[i];
+    case FloatType::kF16:
+      return to_float(static_cast<const f16*>(p)[i]);
+    case FloatType::kBF16:
+      return to_float(static_cast<const bf16*>(p)[i]);
+    case FloatType::kI8:
+      return static_cast<const int8_t*>(p)[i];
   }
   return 0;
 }
@@ -30,25 +34,34 @@ int8_t saturate(float q, float lowest = -128.0f) {
 
 void store(void* p, FloatType type, size_t i, float v) {
   switch (type) {
-    case FloatType::kF32: static_cast<float*>(p)[i] = v; return;
-    case FloatType::kF16: static_cast<f16*>(p)[i] = to_f16(v); return;
-    case FloatType::kBF16: static_cast<bf16*>(p)[i] = to_bf16(v); return;
-    case FloatType::kI8: static_cast<int8_t*>(p)[i] = saturate(std::nearbyint(v)); return;
+    case FloatType::kF32:
+      static_cast<float*>(p)[i] = v;
+      return;
+    case FloatType::kF16:
+      static_cast<f16*>(p)[i] = to_f16(v);
+      return;
+    case FloatType::kBF16:
+      static_cast<bf16*>(p)[i] = to_bf16(v);
+      return;
+    case FloatType::kI8:
+      static_cast<int8_t*>(p)[i] = saturate(std::nearbyint(v));
+      return;
   }
 }
 
 // Packed like the file: [n][k], rows beyond n zero.
-void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end, int8_t* packed) {
+void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
+               int8_t* packed) noexcept {
   for (size_t j = begin * kPanel; j < end * kPanel; ++j)
     for (size_t i = 0; i < k; ++i) packed[j * k + i] = j < n ? w[j * k + i] : int8_t{0};
 }
 
-void quantize(const float* x, size_t k, float scale, float offset, void* xq) {
+void quantize(const float* x, size_t k, float scale, float offset, void* xq) noexcept {
   for (size_t i = 0; i < k; ++i)
     static_cast<int8_t*>(xq)[i] = saturate(std::nearbyint(x[i] / scale) + offset);
 }
 
-float quantize_token(const float* x, size_t k, void* xq) {
+float quantize_token(const float* x, size_t k, void* xq) noexcept {
   float top = 0;
   for (size_t i = 0; i < k; ++i)
     if (std::fabs(x[i]) > top) top = std::fabs(x[i]);
@@ -58,7 +71,7 @@ float quantize_token(const float* x, size_t k, void* xq) {
   return scale;
 }
 
-void int8_gemm(const Int8GemmArgs& g) {
+void int8_gemm(const Int8GemmArgs& g) noexcept {
   const size_t n_end = std::min(g.n, g.panel_end * kPanel);
   for (size_t r = 0; r < g.m; ++r) {
     const int8_t* a = static_cast<const int8_t*>(g.a) + r * g.lda;
@@ -81,13 +94,13 @@ void int8_gemm(const Int8GemmArgs& g) {
 }
 
 void float_pack(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
-                void* packed) {
+                void* packed) noexcept {
   for (size_t j = begin * kPanel; j < end * kPanel; ++j)
     for (size_t i = 0; i < k; ++i)
       store(packed, type, j * k + i, j < n ? load(w, type, j * k + i) : 0.0f);
 }
 
-void float_gemm(const FloatGemmArgs& g) {
+void float_gemm(const FloatGemmArgs& g) noexcept {
   const size_t n_end = std::min(g.n, g.panel_end * kPanel);
   for (size_t r = 0; r < g.m; ++r) {
     const float* a = g.a + r * g.lda;
@@ -104,14 +117,15 @@ void float_gemm(const FloatGemmArgs& g) {
   }
 }
 
-void rms_norm(const float* x, const float* w, const float* b, size_t n, float eps, float* y) {
+void rms_norm(const float* x, const float* w, const float* b, size_t n, float eps,
+              float* y) noexcept {
   float sum = 0;
   for (size_t i = 0; i < n; ++i) sum += x[i] * x[i];
   const float r = 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
   for (size_t i = 0; i < n; ++i) y[i] = x[i] * r * w[i] + (b != nullptr ? b[i] : 0.0f);
 }
 
-void rope(float* x, const float* cos, const float* sin, size_t head_dim) {
+void rope(float* x, const float* cos, const float* sin, size_t head_dim) noexcept {
   const size_t half = head_dim / 2;
   for (size_t i = 0; i < half; ++i) {
     const float a = x[i], b = x[i + half];
@@ -120,19 +134,19 @@ void rope(float* x, const float* cos, const float* sin, size_t head_dim) {
   }
 }
 
-void silu_mul(const float* gate, const float* up, size_t n, float* out) {
+void silu_mul(const float* gate, const float* up, size_t n, float* out) noexcept {
   for (size_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
 }
 
 void kv_store(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
-              void* k_page, void* v_page) {
+              void* k_page, void* v_page) noexcept {
   for (size_t d = 0; d < head_dim; ++d) {
     store(k_page, type, d * kBlockTokens + slot, k[d]);
     store(v_page, type, slot * head_dim + d, v[d]);
   }
 }
 
-void attention(const AttentionArgs& g) {
+void attention(const AttentionArgs& g) noexcept {
   std::vector<float> p(g.position + g.tokens);
   for (size_t t = 0; t < g.tokens; ++t) {
     const size_t length = g.position + t + 1;
@@ -162,13 +176,13 @@ void attention(const AttentionArgs& g) {
   }
 }
 
-float read_memory(const float* data, size_t count) {
+float read_memory(const float* data, size_t count) noexcept {
   float sum = 0;
   for (size_t i = 0; i < count; ++i) sum += data[i];
   return sum;
 }
 
-double int8_peak(size_t steps) {
+double int8_peak(size_t steps) noexcept {
   volatile int32_t seed = 3;
   int32_t acc = 0;
   const int32_t v = seed;
@@ -177,7 +191,7 @@ double int8_peak(size_t steps) {
   return 2.0 * static_cast<double>(steps);
 }
 
-double float_peak(size_t steps) {
+double float_peak(size_t steps) noexcept {
   volatile float seed = 0.5f;
   float acc = 0;
   const float v = seed;
@@ -189,10 +203,28 @@ double float_peak(size_t steps) {
 }  // namespace
 
 const KernelTable& table() noexcept {
-  static const KernelTable t = {"ref",       kPanel,    1,          1,         0,
-                                int8_pack,   quantize,  quantize_token,        int8_gemm, kPanel,
-                                float_pack,  float_gemm, rms_norm,  rope,      silu_mul,
-                                kv_store,    attention, int8_peak,  float_peak, read_memory};
+  static constexpr KernelTable t = {
+      .name = "ref",
+      .int8_panel = kPanel,
+      .int8_k_align = 1,
+      .act_bytes = 1,
+      .act_shift = 0,
+      .int8_pack = int8_pack,
+      .quantize = quantize,
+      .quantize_token = quantize_token,
+      .int8_gemm = int8_gemm,
+      .float_panel = kPanel,
+      .float_pack = float_pack,
+      .float_gemm = float_gemm,
+      .rms_norm = rms_norm,
+      .rope = rope,
+      .silu_mul = silu_mul,
+      .kv_store = kv_store,
+      .attention = attention,
+      .int8_peak = int8_peak,
+      .float_peak = float_peak,
+      .read_memory = read_memory,
+  };
   return t;
 }
 

@@ -1,6 +1,6 @@
-// Float GEMM over packed panels [k][kPanel] with weights of 32, 16 or 8 bits, converted in registers.
-// Included like ops.inl, after it; the set defines kFloatRows (rows of the register tile) and
-// kFloatVecs (vectors of a panel: kPanel = kFloatVecs * kLanes).
+// Float GEMM over packed panels [k][kPanel] with weights of 32, 16 or 8 bits, converted in
+// registers. Included like ops.inl, after it; the set defines kFloatRows (rows of the register
+// tile) and kFloatVecs (vectors of a panel: kPanel = kFloatVecs * kLanes).
 
 inline constexpr size_t kFloatPanel = kFloatVecs * kLanes;
 
@@ -19,11 +19,12 @@ static void pack_float_panels(const T* w, size_t n, size_t k, size_t begin, size
 }
 
 static void float_pack(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
-                       void* packed) {
+                       void* packed) noexcept {
   if (type == FloatType::kF32)
     pack_float_panels(static_cast<const float*>(w), n, k, begin, end, static_cast<float*>(packed));
   else if (type == FloatType::kI8)
-    pack_float_panels(static_cast<const int8_t*>(w), n, k, begin, end, static_cast<int8_t*>(packed));
+    pack_float_panels(static_cast<const int8_t*>(w), n, k, begin, end,
+                      static_cast<int8_t*>(packed));
   else
     pack_float_panels(static_cast<const uint16_t*>(w), n, k, begin, end,
                       static_cast<uint16_t*>(packed));
@@ -97,18 +98,24 @@ static void float_gemm_typed(const FloatGemmArgs& g) {
   }
 }
 
-static void float_gemm(const FloatGemmArgs& g) {
+static void float_gemm(const FloatGemmArgs& g) noexcept {
   switch (g.type) {
-    case FloatType::kF32: float_gemm_typed<LoadF32>(g); return;
-    case FloatType::kF16: float_gemm_typed<LoadF16>(g); return;
-    case FloatType::kBF16: float_gemm_typed<LoadBF16>(g); return;
+    case FloatType::kF32:
+      float_gemm_typed<LoadF32>(g);
+      return;
+    case FloatType::kF16:
+      float_gemm_typed<LoadF16>(g);
+      return;
+    case FloatType::kBF16:
+      float_gemm_typed<LoadBF16>(g);
+      return;
     case FloatType::kI8:
       if (g.offset != nullptr) return float_gemm_typed<LoadI8, true>(g);
       return float_gemm_typed<LoadI8>(g);
   }
 }
 
-static float read_memory(const float* data, size_t count) {
+static float read_memory(const float* data, size_t count) noexcept {
   V c[4];
 #pragma GCC unroll 4
   for (V& v : c) v = zero();
@@ -121,7 +128,7 @@ static float read_memory(const float* data, size_t count) {
   return sum(add(add(c[0], c[1]), add(c[2], c[3])));
 }
 
-static double float_peak(size_t steps) {
+static double float_peak(size_t steps) noexcept {
   V c[12];
 #pragma GCC unroll 12
   for (V& v : c) v = set1(0.5f);

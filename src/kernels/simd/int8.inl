@@ -1,5 +1,5 @@
-// What the int8 kernels of the x86 sets share: the scale of a token, the end of a GEMM. Included
-// like ops.inl, after it.
+// What the int8 kernels of the sets share: the scale of a token, the end of a GEMM. Included like
+// ops.inl, after it.
 
 // max|x| / 127, or 1 where that is zero, so that nothing divides by zero. NaN does not count.
 static float token_scale(const float* x, size_t k) {

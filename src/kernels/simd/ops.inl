@@ -1,5 +1,6 @@
-// Vector algorithms shared by the x86 sets. Included inside `namespace octet::kernels::<set> {
-// namespace {` after the set's vec.h; everything here gets internal linkage in that namespace.
+// Algorithms over the vector V of a set and the functions of its vec.h, and no intrinsics: the text
+// is every set's that has such a file. Included inside `namespace octet::kernels::<set> { namespace
+// {` after vec.h; everything here gets internal linkage in that namespace.
 
 // e^x with about 2 ulp; x is clamped to [-87, 88]. Range reduction by ln 2 in two parts
 // (Cody and Waite), then a degree-6 Taylor-like polynomial on [-ln2/2, ln2/2].
@@ -18,7 +19,8 @@ static inline V exp_v(V x) {
   return scale_by_pow2(p, n);
 }
 
-static void rms_norm(const float* x, const float* w, const float* b, size_t n, float eps, float* y) {
+static void rms_norm(const float* x, const float* w, const float* b, size_t n, float eps,
+                     float* y) noexcept {
   V acc0 = zero(), acc1 = zero();
   size_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
@@ -45,7 +47,7 @@ static void rms_norm(const float* x, const float* w, const float* b, size_t n, f
   }
 }
 
-static void rope(float* x, const float* cos, const float* sin, size_t head_dim) {
+static void rope(float* x, const float* cos, const float* sin, size_t head_dim) noexcept {
   const size_t half = head_dim / 2;
   for (size_t i = 0; i < half; i += kLanes) {
     const size_t n = half - i < kLanes ? half - i : kLanes;
@@ -56,7 +58,7 @@ static void rope(float* x, const float* cos, const float* sin, size_t head_dim) 
   }
 }
 
-static void silu_mul(const float* gate, const float* up, size_t n, float* out) {
+static void silu_mul(const float* gate, const float* up, size_t n, float* out) noexcept {
   const V one = set1(1.0f);
   for (size_t i = 0; i < n; i += kLanes) {
     const size_t k = n - i < kLanes ? n - i : kLanes;
@@ -84,16 +86,11 @@ struct LoadI8 {
   static V vec(const T* p) { return from_i8(p); }
 };
 
-template <FloatType type>
-static inline uint16_t to_bits16(float v) {
-  if constexpr (type == FloatType::kF16) {
-    return static_cast<uint16_t>(_cvtss_sh(v, _MM_FROUND_TO_NEAREST_INT));
-  } else {
-    uint32_t u;
-    __builtin_memcpy(&u, &v, 4);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 0x40u);
-    return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
-  }
+static inline uint16_t to_bf16(float v) {
+  uint32_t u;
+  __builtin_memcpy(&u, &v, 4);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 0x40u);
+  return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
 static inline int8_t to_int8(float v) {  // NaN gives -128
@@ -102,7 +99,7 @@ static inline int8_t to_int8(float v) {  // NaN gives -128
 }
 
 static void kv_store(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
-                     void* k_page, void* v_page) {
+                     void* k_page, void* v_page) noexcept {
   const auto fill = [&](auto* kp, auto* vp, auto convert) {
     for (size_t d = 0; d < head_dim; ++d) {
       kp[d * kBlockTokens + slot] = convert(k[d]);
@@ -112,9 +109,9 @@ static void kv_store(const float* k, const float* v, size_t head_dim, size_t slo
   if (type == FloatType::kF32)
     fill(static_cast<float*>(k_page), static_cast<float*>(v_page), [](float f) { return f; });
   else if (type == FloatType::kF16)
-    fill(static_cast<uint16_t*>(k_page), static_cast<uint16_t*>(v_page), to_bits16<FloatType::kF16>);
+    fill(static_cast<uint16_t*>(k_page), static_cast<uint16_t*>(v_page), to_f16);
   else if (type == FloatType::kBF16)
-    fill(static_cast<uint16_t*>(k_page), static_cast<uint16_t*>(v_page), to_bits16<FloatType::kBF16>);
+    fill(static_cast<uint16_t*>(k_page), static_cast<uint16_t*>(v_page), to_bf16);
   else
     fill(static_cast<int8_t*>(k_page), static_cast<int8_t*>(v_page), to_int8);
 }

@@ -1,5 +1,6 @@
 #include "src/quant/layer/built_linear.h"
 
+#include "src/model/make_linear.h"
 #include "src/quant/int8/encode.h"
 #include "src/quant/layer/shared_linear.h"
 
@@ -10,32 +11,29 @@ std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
                                      const std::vector<QuantizedLinear>& quantized, Scheme scheme,
                                      ThreadTeam& team, Communicator& ranks) {
   if (scheme == Scheme::kFloat) return shared(pack_float(weights, team), ranks);
-  std::vector<int8_t> all;
-  W8A8Params fixed{quantized[0].input.scale, quantized[0].input.offset, {}, {}};
-  DynamicParams dynamic;
-  size_t n = 0;
+  std::vector<int8_t> w;
+  LinearParams all{nullptr, kernels::FloatType::kI8, 0, weights[0]->shape.k};
+  all.fixed.input_scale = quantized[0].input.scale;
+  all.fixed.input_offset = quantized[0].input.offset;
+  const auto append = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
   for (size_t i = 0; i < weights.size(); ++i) {
     const QuantizedLinear& q = quantized[i];
     const std::vector<float>& bias = q.corrected_bias.empty() ? weights[i]->bias : q.corrected_bias;
-    const auto append = [](auto& to, const auto& from) {
-      to.insert(to.end(), from.begin(), from.end());
-    };
-    append(all, q.rounded->q);
-    if (scheme == Scheme::kW8A8) {
-      append(fixed.deq_scale, deq_scale(*q.rounded, q.input));
-      append(fixed.quant_bias, quant_bias(names[i], *q.rounded, q.input, bias, false));
-    } else {
-      append(dynamic.weight_scale, q.rounded->scale);
-      append(dynamic.bias, bias);
+    append(w, q.rounded->q);
+    if (has_static_input(scheme)) {
+      append(all.fixed.deq_scale, deq_scale(*q.rounded, q.input));
+      append(all.fixed.quant_bias, quant_bias(names[i], *q.rounded, q.input, bias, false));
     }
-    n += weights[i]->shape.n;
+    if (scales_per_token(scheme)) {
+      append(all.weight_scale, q.rounded->scale);
+      append(all.bias, bias);
+    }
+    all.n += weights[i]->shape.n;
   }
-  const size_t k = weights[0]->shape.k;
-  if (scheme == Scheme::kW8A8)
-    return shared(std::make_unique<W8A8Linear>(all.data(), n, k, fixed, team), ranks);
-  return shared(std::make_unique<DynamicLinear>(
-                    std::make_shared<Int8Weights>(all.data(), n, k, team), dynamic),
-                ranks);
+  all.weights = w.data();
+  return shared(make_linear(scheme, all, team), ranks);
 }
 
 }  // namespace octet

@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "src/base/error.h"
+#include "src/model/float_linear.h"
 #include "src/model/weights.h"
 
 namespace octet {
@@ -77,8 +78,7 @@ std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts,
     bias.insert(bias.end(), p->bias.begin(), p->bias.end());
   }
   const size_t k = parts[0]->shape.k, n = w.size() / k;
-  return std::make_unique<FloatLinear>(w.data(), kernels::FloatType::kF32, n, k, std::move(bias),
-                                       team);
+  return std::make_unique<FloatLinear>(w.data(), kernels::FloatType::kF32, n, k, bias, team);
 }
 
 std::vector<double> column_squares(const std::vector<const FloatWeight*>& parts, ThreadTeam& team) {

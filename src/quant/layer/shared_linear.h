@@ -17,11 +17,10 @@ class SharedLinear final : public Linear {
   size_t outputs() const override { return linear_->outputs(); }
   size_t inputs() const override { return linear_->inputs(); }
   uint64_t bytes() const override { return linear_->bytes(); }
-  // All rows of x, and of y before, must be the same on all ranks.
-  void stage(Worker& w, const float* x, size_t ldx, size_t m, StageBuffer& buffer,
-             size_t slot) override;
-  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-               bool accumulate, StageBuffer& buffer, size_t slot) override;
+  // All rows of the input, and of the output before, must be the same on all ranks.
+  void stage(Worker& w, const Rows& in, StageBuffer& buffer, size_t slot) override;
+  void compute(Worker& w, const Rows& in, const Output& out, StageBuffer& buffer,
+               size_t slot) override;
 
  private:
   std::unique_ptr<Linear> linear_;

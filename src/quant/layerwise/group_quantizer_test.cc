@@ -5,6 +5,8 @@
 #include <cmath>
 #include <random>
 
+#include "src/quant/layer/built_linear.h"
+
 namespace octet {
 namespace {
 
@@ -30,9 +32,10 @@ class Group : public ::testing::Test {
     std::vector<float> y(kTokens * linear.outputs());
     StageBuffer buffer(kTokens, kInputs, 1);
     team_.run([&](Worker& w) {
-      linear.stage(w, x_.data(), kInputs, kTokens, buffer, 0);
+      const Rows in = {x_.data(), kInputs, kTokens};
+      linear.stage(w, in, buffer, 0);
       w.barrier();
-      linear.compute(w, x_.data(), kInputs, kTokens, y.data(), linear.outputs(), false, buffer, 0);
+      linear.compute(w, in, {y.data(), linear.outputs()}, buffer, 0);
     });
     return y;
   }

@@ -26,14 +26,15 @@ CalibrationLinear::CalibrationLinear(const std::vector<Part>& parts, size_t k,
   inner_ = shared(std::move(int8), ranks);
 }
 
-void CalibrationLinear::update(const float* x, size_t ldx, size_t m) {
-  const size_t k = inputs(), n = outputs();
-  if (ldx == k) {
-    observer_->observe({x, m * k});
+void CalibrationLinear::update(const Rows& sample) {
+  const size_t k = inputs(), n = outputs(), m = sample.m;
+  if (sample.ld == k) {
+    observer_->observe({sample.x, m * k});
   } else {
     std::vector<float> dense;
     dense.reserve(m * k);
-    for (size_t r = 0; r < m; ++r) dense.insert(dense.end(), x + r * ldx, x + r * ldx + k);
+    for (const float* row = sample.x; row != sample.x + m * sample.ld; row += sample.ld)
+      dense.insert(dense.end(), row, row + k);
     observer_->observe(dense);
   }
   now_ = params();
@@ -46,27 +47,28 @@ void CalibrationLinear::update(const float* x, size_t ldx, size_t m) {
   levels_.resize(m * k);
 }
 
-void CalibrationLinear::compute(Worker& w, const float* x, size_t ldx, size_t m, float* y,
-                                size_t ldy, bool accumulate, StageBuffer& buffer, size_t slot) {
-  if (w.id() == 0) update(x, ldx, m);
+void CalibrationLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuffer& buffer,
+                                size_t slot) {
+  if (w.id() == 0) update(in);
   w.barrier();
   // The grid levels by the tool's own formula, sat8(rne(x / scale + offset)) - offset, which the
   // inner linear then takes as they are (its scale is one).
   const size_t k = inputs();
-  const auto [first, last] = w.share(m);
+  const auto [first, last] = w.share(in.m);
   for (size_t r = first; r < last; ++r)
     for (size_t i = 0; i < k; ++i)
       levels_[r * k + i] =
-          std::min(std::max(round_even(x[r * ldx + i] / now_.scale + now_.offset), -128.0f),
+          std::min(std::max(round_even(in.x[r * in.ld + i] / now_.scale + now_.offset), -128.0f),
                    127.0f) -
           now_.offset;
-  inner_->stage(w, levels_.data(), k, m, buffer, slot);
+  const Rows levels = {levels_.data(), k, in.m};
+  inner_->stage(w, levels, buffer, slot);
   w.barrier();
-  inner_->compute(w, x, ldx, m, y, ldy, accumulate, buffer, slot);
+  inner_->compute(w, levels, out, buffer, slot);
   if (bias_.empty()) return;
   w.barrier();
   for (size_t r = first; r < last; ++r)
-    for (size_t j = 0; j < bias_.size(); ++j) y[r * ldy + j] += bias_[j];
+    for (size_t j = 0; j < bias_.size(); ++j) out.y[r * out.ld + j] += bias_[j];
 }
 
 }  // namespace octet

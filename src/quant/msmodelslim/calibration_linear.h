@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/dist/communicator.h"
+#include "src/model/int8_linear.h"
 #include "src/model/linear.h"
 #include "src/quant/int8/weight_rounding.h"
 #include "src/quant/msmodelslim/observer.h"
@@ -26,15 +27,15 @@ class CalibrationLinear final : public Linear {
   size_t outputs() const override { return weight_scale_.size(); }
   size_t inputs() const override { return inner_->inputs(); }
   uint64_t bytes() const override { return inner_->bytes(); }
-  void stage(Worker&, const float*, size_t, size_t, StageBuffer&, size_t) override {}
-  // x holds one whole sample.
-  void compute(Worker& w, const float* x, size_t ldx, size_t m, float* y, size_t ldy,
-               bool accumulate, StageBuffer& buffer, size_t slot) override;
+  void stage(Worker&, const Rows&, StageBuffer&, size_t) override {}
+  // The input is one whole sample.
+  void compute(Worker& w, const Rows& in, const Output& out, StageBuffer& buffer,
+               size_t slot) override;
 
   QuantParams params() const { return params_of(observer_->range(), stored_); }
 
  private:
-  void update(const float* x, size_t ldx, size_t m);
+  void update(const Rows& sample);
 
   std::unique_ptr<Observer> observer_;
   DType stored_;

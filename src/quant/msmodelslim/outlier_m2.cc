@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/model/float_linear.h"
 #include "src/quant/int8/weight_rounding.h"
 #include "src/quant/msmodelslim/observer.h"
 #include "src/quant/msmodelslim/outlier_methods.h"
@@ -19,7 +20,7 @@ void multiply(Linear& linear, const std::vector<float>& x, std::vector<float>& y
   y.resize(m * linear.outputs());
   StageBuffer none(0, 0, 0);
   team.run([&](Worker& w) {
-    linear.compute(w, x.data(), linear.inputs(), m, y.data(), linear.outputs(), false, none, 0);
+    linear.compute(w, {x.data(), linear.inputs(), m}, {y.data(), linear.outputs()}, none, 0);
   });
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/model/float_linear.h"
+#include "src/model/int8_linear.h"
 #include "src/quant/int8/weight_rounding.h"
 #include "src/quant/msmodelslim/observer.h"
 #include "src/quant/msmodelslim/outlier_methods.h"
@@ -29,7 +31,7 @@ class ScaledError {
     want_.resize(rows_ * n_);
     FloatLinear linear(weights_.data(), kernels::FloatType::kF32, n_, k_, {}, team);
     team.run([&](Worker& w) {
-      linear.compute(w, stats_.inputs().data(), k_, rows_, want_.data(), n_, false, buffer_, 0);
+      linear.compute(w, {stats_.inputs().data(), k_, rows_}, {want_.data(), n_}, buffer_, 0);
     });
     for (float v : want_) want_squares_ += double{v} * v;
   }
@@ -70,9 +72,10 @@ class ScaledError {
             levels[r * k_ + i] =
                 round_even(levels[r * k_ + i] / scale + input.offset) - input.offset;
         }
-        linear.stage(w, levels.data(), k_, m, buffer_, 0);
+        const Rows in = {levels.data(), k_, m};
+        linear.stage(w, in, buffer_, 0);
         w.barrier();
-        linear.compute(w, levels.data(), k_, m, got.data(), n_, false, buffer_, 0);
+        linear.compute(w, in, {got.data(), n_}, buffer_, 0);
         w.barrier();
         for (size_t r = begin; r < end; ++r) {
           const float* want = want_.data() + (first + r) * n_;

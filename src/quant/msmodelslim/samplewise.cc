@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/model/linear_group.h"
 #include "src/model/weights.h"
 #include "src/quant/int8/encode.h"
 #include "src/quant/layer/built_linear.h"

@@ -6,6 +6,7 @@
 #include "src/base/decibels.h"
 #include "src/base/error.h"
 #include "src/model/input_grid.h"
+#include "src/model/linear_group.h"
 
 namespace octet {
 namespace {
@@ -19,9 +20,10 @@ std::vector<float> outputs_of(Linear& linear, const InputSample& seen, ThreadTea
   StageBuffer buffer(m, k, LinearGroup::kMaxParts);
   buffer.set_runs({{0, m, false}});
   team.run([&](Worker& w) {
-    linear.stage(w, seen.values().data(), k, m, buffer, 0);
+    const Rows in = {seen.values().data(), k, m};
+    linear.stage(w, in, buffer, 0);
     w.barrier();
-    linear.compute(w, seen.values().data(), k, m, y.data(), n, false, buffer, 0);
+    linear.compute(w, in, {y.data(), n}, buffer, 0);
   });
   return y;
 }
