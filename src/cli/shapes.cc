@@ -5,6 +5,7 @@
 #include <array>
 
 #include "src/base/error.h"
+#include "src/checkpoint/architecture.h"
 #include "src/cli/cli.h"
 
 namespace octet::cli {

@@ -73,8 +73,8 @@ class Layer : public ::testing::TestWithParam<size_t> {
         o_(matrix(kHidden, kQ)),
         gate_up_(matrix(2 * kInter, kHidden)),
         down_(matrix(kHidden, kInter)) {
-    layer_.input_norm = {random(kHidden, 0.5f, 1.5f), random(kHidden, -0.5f, 0.5f), 1e-5f};
-    layer_.post_norm = {random(kHidden, 0.5f, 1.5f), {}, 1e-5f};
+    layer_.norms[NormKind::kInput] = {random(kHidden, 0.5f, 1.5f), random(kHidden, -0.5f, 0.5f), 1e-5f};
+    layer_.norms[NormKind::kPostAttention] = {random(kHidden, 0.5f, 1.5f), {}, 1e-5f};
     layer_.qkv = linear(qkv_);
     layer_.o = linear(o_);
     layer_.gate_up = linear(gate_up_);
@@ -110,7 +110,7 @@ class Layer : public ::testing::TestWithParam<size_t> {
 
   // q [kQ] after rope of the token; its k and v are appended to the sequence's.
   Row attention_input(Sequence& s, size_t position) const {
-    Row row = qkv_(normalized(layer_.input_norm, s.x[position]));
+    Row row = qkv_(normalized(layer_.norms[NormKind::kInput], s.x[position]));
     for (size_t h = 0; h < kHeads + kKvHeads; ++h) rotate(&row[h * kHeadDim], position);
     const auto k = row.begin() + kQ, v = k + kKv;
     s.k.emplace_back(k, v);
@@ -140,7 +140,7 @@ class Layer : public ::testing::TestWithParam<size_t> {
   void finish(Row& x, const Row& attention) const {
     const Row o = o_(attention);
     for (size_t i = 0; i < kHidden; ++i) x[i] += o[i];
-    const Row gate_up = gate_up_(normalized(layer_.post_norm, x));
+    const Row gate_up = gate_up_(normalized(layer_.norms[NormKind::kPostAttention], x));
     Row act(kInter);
     for (size_t i = 0; i < kInter; ++i)
       act[i] = gate_up[i] / (1 + std::exp(-gate_up[i])) * gate_up[kInter + i];

@@ -311,20 +311,20 @@ TEST_F(Weights, KvScalesAreThoseOfTheShardsHeads) {
 }
 
 TEST_F(Weights, NormMayBeWrapped) {
-  EXPECT_EQ(layer().input_norm.weight, std::vector<float>(kHidden, 1.5f));
-  EXPECT_TRUE(layer().input_norm.bias.empty());
+  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kHidden, 1.5f));
+  EXPECT_TRUE(layer().norms[NormKind::kInput].bias.empty());
   tensors_.erase(kInputNorm + ".weight");
   set(kInputNorm + ".module.weight", {kHidden}, std::vector<float>(kHidden, 2));
   set(kInputNorm + ".module.bias", {kHidden}, std::vector<float>(kHidden, 0));
-  EXPECT_EQ(layer().input_norm.weight, std::vector<float>(kHidden, 2));
-  EXPECT_TRUE(layer().input_norm.bias.empty());  // nothing but zeros
+  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kHidden, 2));
+  EXPECT_TRUE(layer().norms[NormKind::kInput].bias.empty());  // nothing but zeros
   set(kInputNorm + ".module.bias", {kHidden}, std::vector<float>(kHidden, 0.5f));
-  EXPECT_EQ(layer().input_norm.bias, std::vector<float>(kHidden, 0.5f));
+  EXPECT_EQ(layer().norms[NormKind::kInput].bias, std::vector<float>(kHidden, 0.5f));
   // A newer file that holds both forms: the plain one counts.
   set(kInputNorm + ".weight", {kHidden}, std::vector<float>(kHidden, 3));
   set(kInputNorm + ".bias", {kHidden}, std::vector<float>(kHidden, 0.25f));
-  EXPECT_EQ(layer().input_norm.weight, std::vector<float>(kHidden, 3));
-  EXPECT_EQ(layer().input_norm.bias, std::vector<float>(kHidden, 0.25f));
+  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kHidden, 3));
+  EXPECT_EQ(layer().norms[NormKind::kInput].bias, std::vector<float>(kHidden, 0.25f));
 }
 
 TEST_F(Weights, ErrorsNameTheTensor) {

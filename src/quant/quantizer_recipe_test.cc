@@ -145,20 +145,20 @@ TEST_P(Layerwise, EachChangeByItselfLeavesTheLogits) {
   }
 }
 
-TEST_P(Layerwise, ChannelsBehindNormsAreTurned) {
+TEST_P(Layerwise, ChannelsBehindNormsChangeSigns) {
   run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 0; });
   const ModelFolder folder(target_);
-  size_t turned = 0;
-  for (const char* name : {"input_layernorm", "post_attention_layernorm"}) {
-    const std::vector<float> w = load_norm(folder, layer_prefix(1) + name).weight;
-    for (float v : w) {
+  size_t negative = 0;
+  const LayerNorms norms = load_norms(folder, 1);
+  for (const NormKind kind : {NormKind::kInput, NormKind::kPostAttention}) {
+    for (float v : norms[kind].weight) {
       EXPECT_EQ(std::fabs(v), 1.0f);
-      turned += v < 0;
+      negative += v < 0;
     }
   }
   const size_t channels = 2 * static_cast<size_t>(folder.config().hidden_size);
-  EXPECT_GT(turned, channels / 4);
-  EXPECT_LT(turned, channels * 3 / 4);
+  EXPECT_GT(negative, channels / 4);
+  EXPECT_LT(negative, channels * 3 / 4);
 }
 
 TEST_P(Layerwise, KeysAndValuesInInt8) {

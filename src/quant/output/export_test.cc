@@ -145,8 +145,6 @@ class Export : public ::testing::Test {
   std::unique_ptr<TensorStore> store_;
 };
 
-constexpr const char* kDown = "model.layers.0.mlp.down_proj";
-
 TEST_F(Export, AllTensorsInTheOrderOfTheModules) {
   write(Scheme::kW8A8);
   EXPECT_THAT(specs(), ElementsAre("model.embed_tokens.weight BF16 [5, 4]",
@@ -274,7 +272,7 @@ TEST_F(Export, Int8KvCacheBesideAQuantizedLinear) {
 TEST_F(Export, ACorrectedBiasOfALinearThatHasOne) {
   options_.quantize_kv_cache = true;  // which quantizes k_proj
   corrected_k_ = {5, 7};
-  const std::string bias = kK + ".bias";
+  const std::string bias = std::string(kK) + ".bias";
   write(Scheme::kW8A8Dynamic);
   EXPECT_THAT(store_->get(bias).floats(), ElementsAre(5, 7));
   write(Scheme::kW8A8);
