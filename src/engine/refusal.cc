@@ -65,12 +65,12 @@ std::optional<Refusal> refusal_of(const Request& r, const RequestLimits& limits)
   for (const std::string& stop : p.stop)
     if (stop.empty()) check.refuse({Reason::kEmpty, Part::kStop});
   if (p.max_tokens < 1) check.refuse({Reason::kNoOutput, Part::kMaxTokens});
-  if (r.prompt.size() + p.max_tokens > limits.max_tokens)
+  if (r.prompt.size() + p.max_tokens > limits.max_model_len)
     check.refuse({.reason = Reason::kTooLong,
                   .part = Part::kLength,
                   .prompt_tokens = r.prompt.size(),
                   .output_tokens = p.max_tokens,
-                  .max_tokens = limits.max_tokens});
+                  .max_model_len = limits.max_model_len});
   if (!limits.has_tokenizer && !p.stop.empty()) check.refuse({Reason::kNoTokenizer, Part::kStop});
   return check.first();
 }

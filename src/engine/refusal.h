@@ -39,14 +39,14 @@ struct Refusal {
 
   Reason reason;
   Part part;
-  double found = 0, least = 0, most = 0;                        // kUnknownToken, kOutOfRange
-  size_t prompt_tokens = 0, output_tokens = 0, max_tokens = 0;  // kTooLong
+  double found = 0, least = 0, most = 0;                           // kUnknownToken, kOutOfRange
+  size_t prompt_tokens = 0, output_tokens = 0, max_model_len = 0;  // kTooLong
 };
 
 // What requests have to fit.
 struct RequestLimits {
   int64_t vocab;
-  size_t max_tokens;  // prompt and output
+  size_t max_model_len;  // prompt and output tokens
   bool has_tokenizer;
 };
 

@@ -18,7 +18,7 @@ Request good() {
 }
 
 std::optional<Refusal> check(const Request& request, bool has_tokenizer = true) {
-  return refusal_of(request, {/*vocab=*/100, /*max_tokens=*/40, has_tokenizer});
+  return refusal_of(request, {/*vocab=*/100, /*max_model_len=*/40, has_tokenizer});
 }
 
 TEST(Refusal, NothingIsWrong) {
@@ -74,7 +74,7 @@ TEST(Refusal, Lengths) {
   EXPECT_EQ(why->reason, Reason::kTooLong);
   EXPECT_EQ(why->prompt_tokens, 3u);
   EXPECT_EQ(why->output_tokens, 38u);
-  EXPECT_EQ(why->max_tokens, 40u);
+  EXPECT_EQ(why->max_model_len, 40u);
   r.sampling.max_tokens = 0;
   EXPECT_EQ(check(r)->reason, Reason::kNoOutput);
   r = good();

@@ -72,7 +72,7 @@ Error message_of(const Refusal& why) {
           "This model's maximum context length is {} tokens. However, you requested {} output "
           "tokens and your prompt contains {} input tokens, {} in all. Reduce the prompt or the "
           "number of output tokens.",
-          why.max_tokens, why.output_tokens, why.prompt_tokens,
+          why.max_model_len, why.output_tokens, why.prompt_tokens,
           why.prompt_tokens + why.output_tokens));
     case Reason::kNoTokenizer:
       return usage_error("stop strings need a tokenizer");

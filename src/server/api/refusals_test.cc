@@ -25,7 +25,7 @@ TEST(Refusals, Words) {
   Refusal too_long{Reason::kTooLong, Part::kLength};
   too_long.prompt_tokens = 100;
   too_long.output_tokens = 29;
-  too_long.max_tokens = 128;
+  too_long.max_model_len = 128;
   const std::vector<Case> cases = {
       {{Reason::kEmpty, Part::kPrompt}, "prompt", "the prompt is empty; field prompt"},
       {{Reason::kEmpty, Part::kBadWords}, "bad_words", "a bad word is empty; field bad_words"},

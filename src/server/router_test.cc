@@ -1,0 +1,214 @@
+// Which handler answers what, and what comes before any handler.
+#include "src/server/router.h"
+
+#include "src/server/api/generation_testing.h"
+
+namespace octet::server::testing {
+namespace {
+
+using Headers = RecordedExchange::Headers;
+
+const Headers kJson = {{"Content-Type", "application/json"}};
+
+class RouterTest : public ApiTest {
+ protected:
+  void start_router() {
+    start_context();
+    router_ = std::make_unique<Router>(*context_);
+  }
+  std::shared_ptr<RecordedExchange> ask(std::string_view method, std::string_view target,
+                                        std::string body = "", const Headers& headers = kJson) {
+    auto exchange = std::make_shared<RecordedExchange>(method, target, std::move(body), headers);
+    router_->handle(exchange);
+    wait_for_answer(*exchange);
+    return exchange;
+  }
+  unsigned status(std::string_view method, std::string_view target, std::string body = "",
+                  const Headers& headers = kJson) {
+    return ask(method, target, std::move(body), headers)->response()->status;
+  }
+
+  std::unique_ptr<Router> router_;
+};
+
+struct Case {
+  const char* method;
+  const char* target;
+  unsigned status;
+};
+
+TEST_F(RouterTest, PathsAndMethods) {
+  start_router();
+  for (const auto& [method, target, expected] : std::vector<Case>{
+           {"GET", "/health", 200},
+           {"HEAD", "/health", 200},
+           {"POST", "/health", 405},
+           {"GET", "/ping", 200},
+           {"POST", "/ping", 200},
+           {"GET", "/version", 200},
+           {"DELETE", "/version", 405},
+           {"MADEUP", "/version", 405},
+           {"GET", "/load", 200},
+           {"GET", "/metrics", 200},
+           {"GET", "/v1/models", 200},
+           {"POST", "/v1/models", 405},
+           {"GET", "/v1/models/alias", 200},
+           {"GET", "/v1/models/%61lias", 200},
+           {"GET", "/v1/models/%2Fmodels%2Ftiny", 200},
+           {"GET", "/v1/models/%zz", 404},
+           {"GET", "/v1/models/other", 404},
+           {"GET", "/v1/models/", 404},
+           {"GET", "/v1/completions", 405},
+           {"GET", "/v1/chat/completions", 405},
+           {"GET", "/invocations", 405},
+           {"GET", "/tokenize", 405},
+           {"GET", "/detokenize", 405},
+           {"GET", "/", 404},
+           {"GET", "", 404},
+           {"GET", "/healthy", 404},
+           {"GET", "/health/", 404},
+           {"POST", "/v1/embeddings", 404},
+           {"GET", "/version?verbose=1", 200},
+           {"GET", "/version#part", 200},
+           {"GET", "http://elsewhere/version", 200},
+           {"GET", "http://elsewhere", 404},
+           {"GET", "/x://y/version", 404},
+       })
+    EXPECT_EQ(status(method, target), expected) << method << " " << target;
+}
+
+TEST_F(RouterTest, Errors) {
+  start_router();
+  const auto missing = ask("GET", "/nothing");
+  EXPECT_EQ(missing->response()->body,
+            R"({"error":{"message":"Not Found","type":"Not Found","param":null,"code":404}})");
+  const auto wrong = ask("PUT", "/version");
+  EXPECT_EQ(wrong->response()->body, R"({"error":{"message":"Method Not Allowed","type":)"
+                                     R"("Method Not Allowed","param":null,"code":405}})");
+}
+
+TEST_F(RouterTest, HandlersAnswer) {
+  start_router();
+  EXPECT_EQ(ask("GET", "/version")->json(), ordered_json({{"version", "1.2.3"}}));
+  EXPECT_EQ(ask("GET", "/load")->json(), ordered_json({{"server_load", 0}}));
+  EXPECT_EQ(ask("GET", "/v1/models/alias")->json()["id"], "alias");
+  EXPECT_EQ(ask("GET", "/metrics")->response()->type, "text/plain; version=0.0.4; charset=utf-8");
+  const auto tokens = ask("POST", "/tokenize", R"({"prompt": "Hi", "add_special_tokens": false})");
+  EXPECT_EQ(tokens->json()["count"], 2);
+  const auto text = ask("POST", "/v1/completions", R"({"prompt": [72, 105], "max_tokens": 3})",
+                        {{"Content-Type", "application/json"}, {"X-Request-Id", "mine"}});
+  EXPECT_EQ(text->response()->status, 200u);
+  EXPECT_EQ(text->json()["id"], "cmpl-mine");
+  EXPECT_EQ(
+      ask("POST", "/invocations", R"({"prompt": [72, 105], "max_tokens": 1})")->json()["object"],
+      "text_completion");
+  // A conversation, by its member; this model has no template.
+  EXPECT_EQ(ask("POST", "/invocations", R"({"messages": [{"role": "user", "content": "Hi"}]})")
+                ->json()["error"]["param"],
+            "messages");
+}
+
+TEST_F(RouterTest, BodiesAreJsonAndSaySo) {
+  start_router();
+  const std::string body =
+      R"({"prompt": "Hi", "max_tokens": 1, "add_special_tokens": false})";  // this model has no
+                                                                            // <|bos|>
+  for (const char* path : {"/v1/completions", "/tokenize"}) {
+    EXPECT_EQ(status("POST", path, body, {{"Content-Type", "text/plain"}}), 400u);
+    EXPECT_EQ(status("POST", path, body, {}), 400u);
+    EXPECT_EQ(status("POST", path, body, {{"Content-Type", "Application/JSON; charset=utf-8"}}),
+              200u);
+    EXPECT_EQ(status("POST", path, "{"), 400u);
+  }
+}
+
+TEST_F(RouterTest, Keys) {
+  options_.api_keys = {"first", "second"};
+  start_router();
+  const auto with = [&](const char* method, const char* target, const std::string& authorization) {
+    return status(method, target, "", {{"Authorization", authorization}});
+  };
+  for (const char* target : {"/v1/models", "/v1/models/tiny", "/v1/models?x=1", "/v1/nothing",
+                             "/v1", "http://elsewhere/v1/models"}) {
+    EXPECT_EQ(status("GET", target), 401u) << target;
+    EXPECT_EQ(with("GET", target, "Bearer third"), 401u) << target;
+    EXPECT_EQ(with("GET", target, "first"), 401u) << target;
+    EXPECT_NE(with("GET", target, "bearer second"), 401u) << target;
+  }
+  // Without a key it does not show which methods there are either.
+  for (const char* target : {"/v1/completions", "/v1/chat/completions", "/invocations"}) {
+    EXPECT_EQ(status("POST", target), 401u) << target;
+    EXPECT_EQ(status("GET", target), 401u) << target;
+    EXPECT_EQ(with("GET", target, "Bearer first"), 405u) << target;
+  }
+  for (const char* target : {"/health", "/ping", "/version", "/load", "/metrics"})
+    EXPECT_EQ(status("GET", target), 200u) << target;
+  EXPECT_EQ(status("POST", "/tokenize", R"({"prompt": "Hi"})"), 200u);
+  EXPECT_EQ(status("GET", "/nothing"), 404u);
+  EXPECT_EQ(status("OPTIONS", "/v1/models"), 200u);
+  const auto refused = ask("GET", "/v1/models");
+  EXPECT_EQ(refused->response()->body, R"({"error":"Unauthorized"})");
+  EXPECT_EQ(refused->header("WWW-Authenticate"), "Bearer");
+}
+
+TEST_F(RouterTest, RootPath) {
+  options_.root_path = "/llm/";
+  options_.api_keys = {"k"};
+  start_router();
+  for (const auto& [target, expected] :
+       std::vector<std::pair<const char*, unsigned>>{{"/llm/version", 200},
+                                                     {"/version", 200},
+                                                     {"/llmversion", 404},
+                                                     {"/llm", 404},
+                                                     {"/llm/v1/models", 401},
+                                                     {"/llm/llm/version", 404}})
+    EXPECT_EQ(status("GET", target), expected) << target;
+}
+
+TEST_F(RouterTest, OptionsNameTheMethods) {
+  start_router();
+  EXPECT_EQ(ask("OPTIONS", "/ping")->header("Allow"), "OPTIONS, GET, HEAD, POST");
+  EXPECT_EQ(ask("OPTIONS", "/nothing")->header("Allow"), "OPTIONS");
+}
+
+TEST_F(RouterTest, OriginsThatAreAllowed) {
+  options_.cors.origins = {"http://a"};
+  options_.cors.credentials = true;
+  start_router();
+  const auto allowed = ask("GET", "/version", "", {{"Origin", "http://a"}});
+  EXPECT_EQ(allowed->header("Access-Control-Allow-Origin"), "http://a");
+  EXPECT_EQ(allowed->header("Vary"), "Origin");
+  EXPECT_EQ(allowed->header("Access-Control-Allow-Credentials"), "true");
+  EXPECT_EQ(
+      ask("GET", "/version", "", {{"Origin", "http://b"}})->header("Access-Control-Allow-Origin"),
+      "");
+}
+
+TEST_F(RouterTest, OnceClosedItGeneratesNoMore) {
+  start_router();
+  router_->close();
+  const auto refused = ask("POST", "/v1/completions", R"({"prompt": "Hi"})");
+  EXPECT_EQ(refused->response()->status, 503u);
+  EXPECT_EQ(refused->json()["error"]["message"], "The server is shutting down.");
+  EXPECT_EQ(refused->header("Retry-After"), "1");
+  EXPECT_EQ(status("GET", "/health"), 503u);
+  EXPECT_EQ(status("GET", "/version"), 200u);
+}
+
+TEST_F(RouterTest, FiguresHaveRoutesNotPaths) {
+  start_router();
+  for (const char* target : {"/v1/models/tiny", "/v1/models/alias", "/one", "/two"})
+    ask("GET", target);
+  ask("MADEUP", "/version");
+  const std::string text = metrics_->text({});
+  for (const char* line :
+       {"http_requests_total{handler=\"/v1/models/\",method=\"GET\",status=\"200\"} 2\n",
+        "http_requests_total{handler=\"none\",method=\"other\",status=\"404\"} 2\n",
+        "http_requests_total{handler=\"/version\",method=\"other\",status=\"405\"} 1\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+  for (const char* made_up : {"/one", "tiny\",method", "MADEUP"})
+    EXPECT_EQ(text.find(made_up), std::string::npos) << made_up;
+}
+
+}  // namespace
+}  // namespace octet::server::testing
