@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "src/base/round.h"
+#include "src/base/int8_grid.h"
 #include "src/checkpoint/quant_tensors.h"
 
 namespace octet {
@@ -16,9 +16,8 @@ void InputGrid::round(const float* x, size_t k, float* y) const {
     step = std::max(top / 127.0f, 1e-30f);
     zero = 0;
   }
-  const float least = -128 - zero, most = 127 - zero;
-  for (size_t i = 0; i < k; ++i)
-    y[i] = std::min(std::max(round_even(x[i] / step), least), most) * step;
+  const Int8Grid<GridRule{}> grid(step, zero);
+  for (size_t i = 0; i < k; ++i) y[i] = grid.value(x[i]);
 }
 
 std::optional<InputGrid> input_grid(const ModelFolder& folder, const std::string& prefix) {

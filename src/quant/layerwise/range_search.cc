@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/base/int8_grid.h"
 #include "src/quant/int8/weight_rounding.h"
 
 namespace octet {
@@ -80,13 +81,11 @@ Range quantiles(const RangeProblem& p, Part part, double q, ThreadTeam& team) {
 double loss(const RangeProblem& p, QuantParams params, Part part, ThreadTeam& team) {
   // By token, and added up in their order: the same bits for any number of threads.
   std::vector<double> parts((p.m + p.stride - 1) / p.stride, 0.0);
-  const float lo = -128.0f - params.offset, hi = 127.0f - params.offset;
-  const float inverse = 1.0f / params.scale;
+  const Int8Grid<GridRule{.by_inverse = true}> grid(params.scale, params.offset);
   visit_tokens(p, part, p.stride, team, [&](size_t, const float* x, size_t t) {
     float row = 0;
     for (size_t i = 0; i < p.k; ++i) {
-      const float level = std::min(std::max(round_even(x[i] * inverse), lo), hi);
-      const float e = level * params.scale - x[i];
+      const float e = grid.value(x[i]) - x[i];
       row += p.channel_weight[i] * e * e;
     }
     parts[t / p.stride] = double{p.token_weight[t]} * double{row};

@@ -46,9 +46,8 @@ struct Plan {
   std::set<size_t> smooth, threshold;  // of the outlier batches
   std::set<size_t> score, kv;          // of the samples
 
-  Plan(const QuantizeOptions& o, const FlexSmooth& flex, size_t outlier, size_t samples) {
-    if (o.anti_method != AntiMethod::kNone)
-      smooth = spread(outlier, outlier_needs(o, flex).batches);
+  Plan(const QuantizeOptions& o, const OutlierMethod* method, size_t outlier, size_t samples) {
+    if (method != nullptr) smooth = spread(outlier, method->stats().batches);
     if (o.disable_threshold > 0) threshold = spread(outlier, outlier);
     if (o.quantize_kv_cache || o.key_smooth) kv = spread(samples, samples);
     if (!needs_scores(o)) return;
@@ -91,8 +90,9 @@ class Analyzer {
         run_(run),
         team_(run.team),
         stored_(stored_dtype(config_, options)),
-        flex_(flex_smooth(config_, options)),
-        plan_(options, flex_, data.outlier.empty() ? data.samples.size() : data.outlier.size(),
+        method_(make_outlier_method(options, flex_smooth(config_, options))),
+        plan_(options, method_.get(),
+              data.outlier.empty() ? data.samples.size() : data.outlier.size(),
               data.samples.size()) {
     if (options.disable_threshold > 0) candidates_ = threshold_candidates(config_, options);
     std::set<size_t> outlier = plan_.smooth, samples = plan_.score;
@@ -155,8 +155,8 @@ class Analyzer {
   GroupProbe make_probe(int64_t layer, LayerPart part, size_t k) const {
     GroupProbe probe;
     probe.k = k;
-    if (smooths(options_.anti_method, flex_, part, layer) && in_scope(layer, part)) {
-      const OutlierNeeds needs = outlier_needs(options_, flex_);
+    if (method_ && method_->applies(part, layer) && in_scope(layer, part)) {
+      const OutlierNeeds needs = method_->stats();
       probe.stats.emplace(k, plan_.smooth.size(), needs.keep, needs.deviation);
     }
     for (const std::string& name : linear_names(layer, part))
@@ -228,7 +228,7 @@ class Analyzer {
       target.heads = static_cast<size_t>(config_.heads);
       target.group_heads = static_cast<size_t>(config_.heads / config_.kv_heads);
     }
-    std::vector<float> scale = smoothing_scale(target, options_, flex_, team_);
+    std::vector<float> scale = method_->scale(target, team_);
     if (stored_ != DType::kF32 && row.norm)
       make_representable(weights.norms[*row.norm], stored_, scale);
     return scale;
@@ -267,7 +267,7 @@ class Analyzer {
   const RunContext& run_;
   ThreadTeam& team_;
   DType stored_;
-  FlexSmooth flex_;
+  std::unique_ptr<OutlierMethod> method_;
   Plan plan_;
   std::vector<std::string> candidates_;
   std::vector<Batches> passes_;

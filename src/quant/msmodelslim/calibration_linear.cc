@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/base/int8_grid.h"
 #include "src/quant/layer/shared_linear.h"
 
 namespace octet {
@@ -54,13 +55,10 @@ void CalibrationLinear::compute(Worker& w, const Rows& in, const Output& out, St
   // The grid levels by the tool's own formula, sat8(rne(x / scale + offset)) - offset, which the
   // inner linear then takes as they are (its scale is one).
   const size_t k = inputs();
+  const Int8Grid<GridRule{.offset_is_rounded = true}> grid(now_.scale, now_.offset);
   const auto [first, last] = w.share(in.m);
   for (size_t r = first; r < last; ++r)
-    for (size_t i = 0; i < k; ++i)
-      levels_[r * k + i] =
-          std::min(std::max(round_even(in.x[r * in.ld + i] / now_.scale + now_.offset), -128.0f),
-                   127.0f) -
-          now_.offset;
+    for (size_t i = 0; i < k; ++i) levels_[r * k + i] = grid.level(in.x[r * in.ld + i]);
   const Rows levels = {levels_.data(), k, in.m};
   inner_->stage(w, levels, buffer, slot);
   w.barrier();

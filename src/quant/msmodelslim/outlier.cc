@@ -9,10 +9,6 @@
 namespace octet {
 namespace {
 
-// Enough for scales that do not hang on one text; all of fifty cost 60 % more time for the whole
-// run.
-constexpr size_t kM3Batches = 8;
-
 // Every value of `heads` in a group replaced by combine(values of the group) / divisor.
 template <typename Combine>
 void combine_heads(const SmoothTarget& t, std::vector<float>& values, float divisor,
@@ -29,29 +25,28 @@ void combine_heads(const SmoothTarget& t, std::vector<float>& values, float divi
 
 }  // namespace
 
-OutlierNeeds outlier_needs(const QuantizeOptions& options, const FlexSmooth& flex) {
-  switch (options.anti_method) {
+bool OutlierMethod::applies(LayerPart part, int64_t) const { return part_row(part).after_norm(); }
+
+std::unique_ptr<OutlierMethod> make_outlier_method(const QuantizeOptions& o,
+                                                   const FlexSmooth& flex) {
+  const auto alpha = [&](float own) { return o.smooth ? o.smooth->alpha.value_or(own) : own; };
+  switch (o.anti_method) {
     case AntiMethod::kNone:
+      return nullptr;
     case AntiMethod::kM1:
-    case AntiMethod::kM4:
-    case AntiMethod::kM5:
-      return {};
+      return make_m1(alpha(0.5f));
     case AntiMethod::kM2:
-      return {.keep = KeepInputs::kFirstBatch, .deviation = true};
+      return make_m2();
     case AntiMethod::kM3:
-      if (options.compat_msmodelslim) return {.batches = 1, .keep = KeepInputs::kFirstBatch};
-      return {.batches = kM3Batches, .keep = KeepInputs::kSpread};
+      return make_m3(o.asymmetric_weights, o.compat_msmodelslim);
+    case AntiMethod::kM4:
+      return make_m4(alpha(0.9f));
+    case AntiMethod::kM5:
+      return make_m5();
     case AntiMethod::kM6:
-      return {.keep = flex.exponents ? KeepInputs::kNone : KeepInputs::kAll};
+      return make_m6(flex);
   }
   OCTET_CHECK(false);
-}
-
-bool smooths(AntiMethod method, const FlexSmooth& flex, LayerPart part, int64_t layer) {
-  if (method == AntiMethod::kNone) return false;
-  if (part_row(part).after_norm()) return true;
-  if (method == AntiMethod::kM6) return part != LayerPart::kO || layer >= flex.o_kept_below;
-  return method == AntiMethod::kM4;
 }
 
 std::vector<float> weight_amplitude(const SmoothTarget& target) {
@@ -78,36 +73,6 @@ void average_heads(const SmoothTarget& target, std::vector<float>& values) {
 
 void maximize_heads(const SmoothTarget& target, std::vector<float>& values) {
   combine_heads(target, values, 1, [](float a, float b) { return std::max(a, b); });
-}
-
-std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOptions& options,
-                                   const FlexSmooth& flex, ThreadTeam& team) {
-  const auto alpha = [&](float own) {
-    return options.smooth && options.smooth->alpha ? *options.smooth->alpha : own;
-  };
-  const auto by_power = [&](float a) {
-    return power_scale(target.stats.amplitude(), weight_amplitude(target), a, 1 - a);
-  };
-  switch (options.anti_method) {
-    case AntiMethod::kM1:
-      return by_power(alpha(0.5f));
-    case AntiMethod::kM2:
-      return scale_m2(target, team);
-    case AntiMethod::kM3:
-      return scale_m3(target, options.asymmetric_weights, team);
-    case AntiMethod::kM4: {
-      std::vector<float> s = by_power(alpha(0.9f));
-      average_heads(target, s);
-      return s;
-    }
-    case AntiMethod::kM5:
-      return scale_m5(target.stats);
-    case AntiMethod::kM6:
-      return scale_m6(target, flex, team);
-    case AntiMethod::kNone:
-      break;
-  }
-  OCTET_CHECK(false);
 }
 
 }  // namespace octet

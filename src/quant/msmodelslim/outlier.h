@@ -3,6 +3,7 @@
 // docs/quantization.md).
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "src/machine/thread_team.h"
@@ -18,11 +19,6 @@ struct OutlierNeeds {
   KeepInputs keep = KeepInputs::kNone;
   bool deviation = false;
 };
-OutlierNeeds outlier_needs(const QuantizeOptions& options, const FlexSmooth& flex);
-
-// Whether the method moves anything into the group of linears of `layer`.
-bool smooths(AntiMethod method, const FlexSmooth& flex, LayerPart part, int64_t layer);
-
 // A group to be smoothed.
 struct SmoothTarget {
   const OutlierStats& stats;
@@ -31,8 +27,19 @@ struct SmoothTarget {
   // one scale. 1 for groups fed by a norm or by up_proj.
   size_t heads = 1, group_heads = 1;
 };
-// The scale [k] of the group's input: inputs are divided by it, weight columns multiplied.
-std::vector<float> smoothing_scale(const SmoothTarget& target, const QuantizeOptions& options,
-                                   const FlexSmooth& flex, ThreadTeam& team);
+
+class OutlierMethod {
+ public:
+  virtual ~OutlierMethod() = default;
+  virtual OutlierNeeds stats() const { return {}; }
+  // Whether it moves anything into the linears of the part; parts behind a norm, unless said
+  // otherwise.
+  virtual bool applies(LayerPart part, int64_t layer) const;
+  // The scale [k] of the group's input: inputs are divided by it, weight columns multiplied.
+  virtual std::vector<float> scale(const SmoothTarget& target, ThreadTeam& team) const = 0;
+};
+// The method of the options; null for none.
+std::unique_ptr<OutlierMethod> make_outlier_method(const QuantizeOptions& options,
+                                                   const FlexSmooth& flex);
 
 }  // namespace octet

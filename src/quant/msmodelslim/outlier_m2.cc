@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/base/int8_grid.h"
 #include "src/model/float_linear.h"
+#include "src/quant/int8/quant_params.h"
 #include "src/quant/int8/weight_rounding.h"
-#include "src/quant/msmodelslim/observer.h"
 #include "src/quant/msmodelslim/outlier_methods.h"
 
 namespace octet {
@@ -112,11 +113,11 @@ void round_input(const std::vector<float>& x, const std::vector<float>& shift,
       range.max = std::max(range.max, other.max);
     }
     const QuantParams p = params_of(range, DType::kF32);
+    const Int8Grid<GridRule{.offset_is_rounded = true}> grid(p.scale, p.offset);
     for (size_t r = begin; r < end; ++r)
       for (size_t i = 0; i < k; ++i) {
         float& v = out[r * k + i];
-        const float level = std::min(std::max(round_even(v / p.scale + p.offset), -128.0f), 127.0f);
-        v = (level - p.offset) * p.scale * s[i] + shift[i];
+        v = grid.value(v) * s[i] + shift[i];
       }
   });
 }
@@ -127,38 +128,46 @@ double mean_squared_difference(const std::vector<float>& a, const std::vector<fl
   return sum / static_cast<double>(a.size());
 }
 
+class M2 final : public OutlierMethod {
+ public:
+  OutlierNeeds stats() const override {
+    return {.keep = KeepInputs::kFirstBatch, .deviation = true};
+  }
+  std::vector<float> scale(const SmoothTarget& target, ThreadTeam& team) const override {
+    const OutlierStats& stats = target.stats;
+    const size_t k = stats.channels();
+    const std::vector<float> w = weight_amplitude(target);
+    const std::vector<float>& highest = stats.shifted_highest();
+    const float deviation = stats.deviation();
+    const float top = *std::max_element(highest.begin(), highest.end());
+    if (3 * deviation >= top) return power_scale(stats.amplitude(), w, 0.5f, 0.5f);
+    const std::vector<float> shift = stats.shift();
+    GroupOutput output(target, team);
+    const std::vector<float> want = output.compute(stats.inputs());
+    std::vector<float> rounded, best;
+    double best_loss = INFINITY;
+    for (int i = 0; i < kSteps; ++i) {
+      const float t = (top - deviation) * static_cast<float>(i) / (kSteps - 1) + deviation;
+      std::vector<float> s(k);
+      for (size_t c = 0; c < k; ++c) {
+        const float above = std::max(1.0f, highest[c] / t);
+        s[c] = above <= 1 ? 1
+                          : std::max(kMinScale,
+                                     std::sqrt(above * t) / std::sqrt(std::max(kMinScale, w[c])));
+      }
+      round_input(stats.inputs(), shift, s, rounded, team);
+      const double loss = mean_squared_difference(output.compute(rounded), want);
+      if (loss < best_loss) {
+        best_loss = loss;
+        best = std::move(s);
+      }
+    }
+    return best;
+  }
+};
+
 }  // namespace
 
-std::vector<float> scale_m2(const SmoothTarget& target, ThreadTeam& team) {
-  const OutlierStats& stats = target.stats;
-  const size_t k = stats.channels();
-  const std::vector<float> w = weight_amplitude(target);
-  const std::vector<float>& highest = stats.shifted_highest();
-  const float deviation = stats.deviation();
-  const float top = *std::max_element(highest.begin(), highest.end());
-  if (3 * deviation >= top) return power_scale(stats.amplitude(), w, 0.5f, 0.5f);
-  const std::vector<float> shift = stats.shift();
-  GroupOutput output(target, team);
-  const std::vector<float> want = output.compute(stats.inputs());
-  std::vector<float> rounded, best;
-  double best_loss = INFINITY;
-  for (int i = 0; i < kSteps; ++i) {
-    const float t = (top - deviation) * static_cast<float>(i) / (kSteps - 1) + deviation;
-    std::vector<float> s(k);
-    for (size_t c = 0; c < k; ++c) {
-      const float above = std::max(1.0f, highest[c] / t);
-      s[c] = above <= 1
-                 ? 1
-                 : std::max(kMinScale, std::sqrt(above * t) / std::sqrt(std::max(kMinScale, w[c])));
-    }
-    round_input(stats.inputs(), shift, s, rounded, team);
-    const double loss = mean_squared_difference(output.compute(rounded), want);
-    if (loss < best_loss) {
-      best_loss = loss;
-      best = std::move(s);
-    }
-  }
-  return best;
-}
+std::unique_ptr<OutlierMethod> make_m2() { return std::make_unique<M2>(); }
 
 }  // namespace octet

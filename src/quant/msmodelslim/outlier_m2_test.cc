@@ -141,7 +141,7 @@ void expect_search(const std::vector<size_t>& rows) {
   ThreadTeam team(2);
   SmoothTarget target{stats, {}};
   for (const FloatWeight& w : weights) target.weights.push_back(&w);
-  const std::vector<float> s = scale_m2(target, team);
+  const std::vector<float> s = make_m2()->scale(target, team);
   ASSERT_EQ(s.size(), kChannels);
   EXPECT_LE(search.loss({s.begin(), s.end()}), 1.001 * least);
   double nearest = INFINITY;
@@ -165,7 +165,7 @@ TEST(ScaleM2, IsM1WithoutOutliers) {
   stats.observe(x.data(), 2, 2);
   const FloatWeight w = testing::weight(1, 2, {4, 1});
   ThreadTeam team(1);
-  EXPECT_EQ(scale_m2({stats, {&w}}, team), (std::vector<float>{0.5f, 2}));
+  EXPECT_EQ(make_m2()->scale({stats, {&w}}, team), (std::vector<float>{0.5f, 2}));
 }
 
 }  // namespace

@@ -64,7 +64,8 @@ TEST(ScaleM3, EqualsTheSearchInDouble) {
     ASSERT_GT(want.second, 1.001 * want.least);  // the winner is clear of rounding in float
     for (size_t threads : {1, 2}) {
       ThreadTeam team(threads);
-      const std::vector<float> s = scale_m3({stats, {&weights[0], &weights[1]}}, asymmetric, team);
+      const std::vector<float> s =
+          make_m3(asymmetric, false)->scale({stats, {&weights[0], &weights[1]}}, team);
       ASSERT_EQ(s.size(), k);
       // A power (its exponent below one), a root and a division in float.
       for (size_t i = 0; i < k; ++i)

@@ -49,24 +49,30 @@ float outlier_bound(const std::vector<float>& v, bool minima) {
   return refined;
 }
 
+class M5 final : public OutlierMethod {
+ public:
+  std::vector<float> scale(const SmoothTarget& target, ThreadTeam&) const override {
+    const OutlierStats& stats = target.stats;
+    const std::vector<float>&high = stats.highest(), &low = stats.lowest();
+    const float upper = outlier_bound(high, false), lower = outlier_bound(low, true);
+    float top = -INFINITY, bottom = INFINITY;  // of the channels that are no outliers
+    for (size_t i = 0; i < high.size(); ++i) {
+      if (high[i] <= upper) top = std::max(top, high[i]);
+      if (low[i] >= lower) bottom = std::min(bottom, low[i]);
+    }
+    std::vector<float> s(high.size());
+    for (size_t i = 0; i < s.size(); ++i) {
+      const float above = high[i] > upper ? std::pow(high[i] / top, kPower) : 1.0f;
+      const float below = low[i] < lower && bottom != 0 ? std::pow(low[i] / bottom, kPower) : 1.0f;
+      s[i] = std::max(above, below);
+      if (s[i] == 0) s[i] = 1;
+    }
+    return s;
+  }
+};
+
 }  // namespace
 
-std::vector<float> scale_m5(const OutlierStats& stats) {
-  const std::vector<float>&high = stats.highest(), &low = stats.lowest();
-  const float upper = outlier_bound(high, false), lower = outlier_bound(low, true);
-  float top = -INFINITY, bottom = INFINITY;  // of the channels that are no outliers
-  for (size_t i = 0; i < high.size(); ++i) {
-    if (high[i] <= upper) top = std::max(top, high[i]);
-    if (low[i] >= lower) bottom = std::min(bottom, low[i]);
-  }
-  std::vector<float> s(high.size());
-  for (size_t i = 0; i < s.size(); ++i) {
-    const float above = high[i] > upper ? std::pow(high[i] / top, kPower) : 1.0f;
-    const float below = low[i] < lower && bottom != 0 ? std::pow(low[i] / bottom, kPower) : 1.0f;
-    s[i] = std::max(above, below);
-    if (s[i] == 0) s[i] = 1;
-  }
-  return s;
-}
+std::unique_ptr<OutlierMethod> make_m5() { return std::make_unique<M5>(); }
 
 }  // namespace octet

@@ -12,7 +12,8 @@ std::vector<float> scale_of(std::vector<float> high, const std::vector<float>& l
   OutlierStats stats(high.size(), 1, KeepInputs::kNone, false);
   high.insert(high.end(), low.begin(), low.end());
   stats.observe(high.data(), low.size(), 2);
-  return scale_m5(stats);
+  ThreadTeam team(1);
+  return make_m5()->scale({stats, {}}, team);
 }
 
 // Maxima 1 1 1 1 2 2: quantiles 1 and 2, so the bound is 3.5; minima -1: bound -1.

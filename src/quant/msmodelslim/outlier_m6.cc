@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/base/int8_grid.h"
 #include "src/model/float_linear.h"
 #include "src/model/int8_linear.h"
+#include "src/quant/int8/quant_params.h"
 #include "src/quant/int8/weight_rounding.h"
-#include "src/quant/msmodelslim/observer.h"
 #include "src/quant/msmodelslim/outlier_methods.h"
 
 namespace octet {
@@ -68,9 +69,10 @@ class ScaledError {
           }
           const float scale = per_token_ ? std::max(top / 127, kMinQuantScale) : input.scale;
           token_scale[r] = per_token_ ? scale : 1;
-          for (size_t i = 0; i < k_; ++i)
-            levels[r * k_ + i] =
-                round_even(levels[r * k_ + i] / scale + input.offset) - input.offset;
+          // Not cut off, as in the tool's search: the range is that of these very numbers.
+          const Int8Grid<GridRule{.offset_is_rounded = true, .saturates = false}> grid(
+              scale, input.offset);
+          for (size_t i = 0; i < k_; ++i) levels[r * k_ + i] = grid.level(levels[r * k_ + i]);
         }
         const Rows in = {levels.data(), k_, m};
         linear.stage(w, in, buffer_, 0);
@@ -141,21 +143,38 @@ std::pair<float, float> search(const SmoothTarget& target, const std::vector<flo
   return best;
 }
 
+class M6 final : public OutlierMethod {
+ public:
+  explicit M6(const FlexSmooth& flex) : flex_(flex) {}
+  OutlierNeeds stats() const override {
+    return {.keep = flex_.exponents ? KeepInputs::kNone : KeepInputs::kAll};
+  }
+  bool applies(LayerPart part, int64_t layer) const override {
+    return part != LayerPart::kO || layer >= flex_.o_kept_below;
+  }
+  std::vector<float> scale(const SmoothTarget& target, ThreadTeam& team) const override {
+    std::vector<float> a = target.stats.amplitude(), w = weight_amplitude(target);
+    // The search scales every head by itself, as the tool's does.
+    const auto [alpha, beta] =
+        flex_.exponents ? *flex_.exponents : search(target, a, w, flex_.as_v1, team);
+    if (flex_.as_v1) {
+      std::vector<float> s = power_scale(a, w, alpha, beta);
+      average_heads(target, s);
+      return s;
+    }
+    maximize_heads(target, a);
+    maximize_heads(target, w);
+    return power_scale(a, w, alpha, beta);
+  }
+
+ private:
+  FlexSmooth flex_;
+};
+
 }  // namespace
 
-std::vector<float> scale_m6(const SmoothTarget& target, const FlexSmooth& flex, ThreadTeam& team) {
-  std::vector<float> a = target.stats.amplitude(), w = weight_amplitude(target);
-  // The search scales every head by itself, as the tool's does.
-  const auto [alpha, beta] =
-      flex.exponents ? *flex.exponents : search(target, a, w, flex.as_v1, team);
-  if (flex.as_v1) {
-    std::vector<float> s = power_scale(a, w, alpha, beta);
-    average_heads(target, s);
-    return s;
-  }
-  maximize_heads(target, a);
-  maximize_heads(target, w);
-  return power_scale(a, w, alpha, beta);
+std::unique_ptr<OutlierMethod> make_m6(const FlexSmooth& flex) {
+  return std::make_unique<M6>(flex);
 }
 
 }  // namespace octet

@@ -100,7 +100,7 @@ TEST(ScaleM6, EqualsTheSearchInDouble) {
       ThreadTeam team(threads);
       FlexSmooth flex;
       flex.as_v1 = as_v1;
-      const std::vector<float> s = scale_m6({stats, {&weights[0], &weights[1]}}, flex, team);
+      const std::vector<float> s = make_m6(flex)->scale({stats, {&weights[0], &weights[1]}}, team);
       ASSERT_EQ(s.size(), kChannels);
       for (size_t i = 0; i < kChannels; ++i)
         EXPECT_NEAR(s[i], want[i], 16 * FLT_EPSILON * want[i]) << i;

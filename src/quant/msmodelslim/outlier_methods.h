@@ -1,6 +1,7 @@
-// The scales of the single methods; smoothing_scale() in outlier.h chooses.
+// The single methods, and what they share; make_outlier_method() chooses.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "src/quant/msmodelslim/outlier.h"
@@ -15,12 +16,16 @@ std::vector<float> weight_amplitude(const SmoothTarget& target);
 std::vector<float> power_scale(const std::vector<float>& a, const std::vector<float>& w,
                                float alpha, float beta);
 
-// The scales [k] of a group's input by m2, m3 and so on (docs/quantization.md has their formulas).
-// `asymmetric`: as its weights will be rounded.
-std::vector<float> scale_m2(const SmoothTarget& target, ThreadTeam& team);
-std::vector<float> scale_m3(const SmoothTarget& target, bool asymmetric, ThreadTeam& team);
-std::vector<float> scale_m5(const OutlierStats& stats);
-std::vector<float> scale_m6(const SmoothTarget& target, const FlexSmooth& flex, ThreadTeam& team);
+// The methods (docs/quantization.md has their formulas). m1 and m4 scale by input amplitude ^ alpha
+// / weight amplitude ^ (1 - alpha).
+std::unique_ptr<OutlierMethod> make_m1(float alpha);
+std::unique_ptr<OutlierMethod> make_m2();
+// `asymmetric`: as the weights will be rounded. `one_batch`: from the first batch only, as the
+// tool.
+std::unique_ptr<OutlierMethod> make_m3(bool asymmetric, bool one_batch);
+std::unique_ptr<OutlierMethod> make_m4(float alpha);
+std::unique_ptr<OutlierMethod> make_m5();
+std::unique_ptr<OutlierMethod> make_m6(const FlexSmooth& flex);
 
 // Replaces values [heads, k / heads] of the heads of one group by their mean (or maximum).
 void average_heads(const SmoothTarget& target, std::vector<float>& values);

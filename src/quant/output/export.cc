@@ -35,8 +35,7 @@ bool Exporter::stores(const QuantTensor& part) const {
 
 // msModelSlim leaves a zero bias on every norm that it has wrapped; m6 wraps none.
 bool Exporter::norm_bias() const {
-  return options_.compat_msmodelslim && options_.anti_method != AntiMethod::kNone &&
-         options_.anti_method != AntiMethod::kM6;
+  return options_.compat_msmodelslim && anti_method_row(options_.anti_method).wraps_norms;
 }
 
 // A tied head is stored by itself only where it differs from the embedding, or as the tool does.

@@ -3,22 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "src/base/checked.h"
 #include "src/base/error.h"
 
 namespace octet {
 namespace {
-
-constexpr std::array<std::pair<AntiMethod, const char*>, 7> kAntiMethods = {
-    {{AntiMethod::kNone, ""},
-     {AntiMethod::kM1, "m1"},
-     {AntiMethod::kM2, "m2"},
-     {AntiMethod::kM3, "m3"},
-     {AntiMethod::kM4, "m4"},
-     {AntiMethod::kM5, "m5"},
-     {AntiMethod::kM6, "m6"}}};
 
 // Whether linears may get types that scale tokens one by one, which a float16 model's should not.
 bool may_scale_per_token(const QuantizeOptions& o) {
@@ -79,25 +69,6 @@ void settle(QuantizeOptions& o, DType model) {
     o.notes.push_back(
         "W8A8_DYNAMIC and W8A8_MIX in a float16 model: MindIE takes them, vLLM-Ascend does not, "
         "which takes them in bfloat16 models only");
-}
-
-std::string anti_method_name(AntiMethod method) {
-  for (const auto& [value, name] : kAntiMethods)
-    if (value == method) return name;
-  OCTET_CHECK(false);
-}
-
-std::optional<AntiMethod> parse_anti_method(const std::string& name) {
-  for (const auto& [value, known] : kAntiMethods)
-    if (name == known) return value;
-  return std::nullopt;
-}
-
-bool has_static_ranges(const QuantizeOptions& o) {
-  if (o.layerwise()) return true;
-  if (o.types.empty()) return has_static_input(o.scheme);
-  return std::any_of(o.types.begin(), o.types.end(),
-                     [](const auto& type) { return has_static_input(type.second); });
 }
 
 std::string disable_level_name(size_t level) { return fmt::format("L{}", level); }

@@ -12,6 +12,7 @@
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/quant_description.h"
 #include "src/quant/layer/rotation.h"
+#include "src/quant/settings/anti_method.h"
 #include "src/quant/settings/name_filter.h"
 #include "src/quant/settings/recipe.h"
 
@@ -20,10 +21,6 @@ namespace octet {
 // How ranges of static inputs are learnt (--act_method): from extremes, a histogram, or by what
 // either loses. docs/quantization.md, "Observers".
 enum class ActMethod { kMinMax = 1, kHistogram = 2, kAuto = 3 };
-// Outlier suppression (--anti_method): m1 SmoothQuant, m2 that with a search, m3 AWQ, m4 iterative
-// smooth, m5 CBQ, m6 flex smooth. docs/quantization.md, "Outlier suppression".
-enum class AntiMethod { kNone, kM1, kM2, kM3, kM4, kM5, kM6 };
-
 // m6: scale = input amplitude ^ alpha / weight amplitude ^ beta.
 struct FlexSmooth {
   std::optional<std::pair<float, float>> exponents;  // alpha, beta; nothing = searched per group
@@ -108,9 +105,7 @@ struct QuantizeOptions {
 // becomes a note.
 void settle(QuantizeOptions& options, DType model);
 
-// The values as the flags spell them: "m1" ("" for none), "L5".
-std::string anti_method_name(AntiMethod method);
-std::optional<AntiMethod> parse_anti_method(const std::string& name);
+// As the flag spells it: "L5".
 std::string disable_level_name(size_t level);
 
 // Whether any linear may get a static range of its input, learnt by calibration.
