@@ -35,8 +35,10 @@ constexpr LinearRow kLinearRows[] = {
 static_assert(std::size(kLinearRows) == kLinearKinds);
 
 constexpr NormRow kNormRows[] = {
-    {Norm::kInput, "input_layernorm", kHidden, "attn_norm"},
-    {Norm::kPostAttention, "post_attention_layernorm", kHidden, "ffn_norm"}};
+    {Norm::kInput, "input_layernorm", kHidden, "attn_norm", false},
+    {Norm::kPostAttention, "post_attention_layernorm", kHidden, "ffn_norm", false},
+    {Norm::kQuery, "self_attn.q_norm", kHeadDim, "attn_q_norm", true},
+    {Norm::kKey, "self_attn.k_norm", kHeadDim, "attn_k_norm", true}};
 static_assert(std::size(kNormRows) == kNormKinds);
 
 constexpr PartRow kPartRows[] = {{LayerPart::kQkv, "q/k/v", Norm::kInput, {}},
@@ -45,22 +47,47 @@ constexpr PartRow kPartRows[] = {{LayerPart::kQkv, "q/k/v", Norm::kInput, {}},
                                  {LayerPart::kDown, "down", {}, Linear::kUp}};
 static_assert(std::size(kPartRows) == kLayerParts);
 
-constexpr Architecture kArchitectures[] = {{.family = Family::kLlama,
-                                            .model_type = "llama",
-                                            .class_name = "LlamaForCausalLM",
-                                            .models = "LLaMA 2/3/3.1/3.2",
-                                            .qkv_bias = false,
-                                            .optional_biases = true,
-                                            .gguf_interleaved = true,
-                                            .tool_type = "llama2"},
-                                           {.family = Family::kQwen2,
-                                            .model_type = "qwen2",
-                                            .class_name = "Qwen2ForCausalLM",
-                                            .models = "Qwen2/2.5",
-                                            .qkv_bias = true,
-                                            .optional_biases = false,
-                                            .gguf_interleaved = false,
-                                            .tool_type = "qwen2"}};
+constexpr Architecture kArchitectures[] = {
+    {
+        .family = Family::kLlama,
+        .model_type = "llama",
+        .class_name = "LlamaForCausalLM",
+        .models = "LLaMA 2/3/3.1/3.2",
+        .qkv_bias = false,
+        .attention_bias = true,
+        .mlp_bias = true,
+        .qk_norm = false,
+        .head_dim = 0,
+        .gguf_interleaved = true,
+        .tool_type = "llama2",
+    },
+    {
+        .family = Family::kQwen2,
+        .model_type = "qwen2",
+        .class_name = "Qwen2ForCausalLM",
+        .models = "Qwen2/2.5",
+        .qkv_bias = true,
+        .attention_bias = false,
+        .mlp_bias = false,
+        .qk_norm = false,
+        .head_dim = 0,
+        .gguf_interleaved = false,
+        .tool_type = "qwen2",
+    },
+    {
+        .family = Family::kQwen3,
+        .model_type = "qwen3",
+        .class_name = "Qwen3ForCausalLM",
+        .models = "Qwen3",
+        .qkv_bias = false,
+        .attention_bias = true,
+        .mlp_bias = false,
+        .qk_norm = true,
+        .head_dim = 128,
+        .gguf_interleaved = false,
+        .tool_type = "qwen3",
+    },
+};
 
 uint64_t unsigned_of(int64_t v) { return static_cast<uint64_t>(v); }
 
@@ -115,6 +142,8 @@ uint64_t axis_size(const ModelConfig& c, Axis axis) {
       return unsigned_of(c.intermediate_size);
     case kVocab:
       return unsigned_of(c.vocab_size);
+    case kHeadDim:
+      return unsigned_of(c.head_dim);
   }
   OCTET_CHECK(false);
 }
@@ -160,8 +189,10 @@ std::vector<std::string> linear_names(int64_t layer, LayerPart part) {
 
 std::vector<LayerNorm> layer_norms(const ModelConfig& config, int64_t layer) {
   std::vector<LayerNorm> all;
+  const bool qk_norm = architecture(config.family).qk_norm;
   for (const NormRow& row : kNormRows)
-    all.push_back({row, layer_prefix(layer) + row.name, axis_size(config, row.size)});
+    if (qk_norm || !row.of_heads)
+      all.push_back({row, layer_prefix(layer) + row.name, axis_size(config, row.size)});
   return all;
 }
 

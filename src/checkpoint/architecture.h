@@ -14,12 +14,12 @@ namespace octet {
 
 struct ModelConfig;
 
-enum class Family { kLlama, kQwen2 };
+enum class Family { kLlama, kQwen2, kQwen3 };
 
 enum class LinearKind { kQ, kK, kV, kO, kGate, kUp, kDown };
 inline constexpr size_t kLinearKinds = 7;
-enum class NormKind { kInput, kPostAttention };
-inline constexpr size_t kNormKinds = 2;
+enum class NormKind { kInput, kPostAttention, kQuery, kKey };
+inline constexpr size_t kNormKinds = 4;
 
 // The linears of a layer that read one input, in order of execution: loaders fuse them into one
 // matrix, so they have one type and share the input's quantization.
@@ -27,7 +27,7 @@ enum class LayerPart { kQkv, kO, kGateUp, kDown };
 inline constexpr size_t kLayerParts = 4;
 
 // What the sides of tensors are: sizes of a model.
-enum class Axis { kHidden, kQuery, kKeyValue, kIntermediate, kVocab };
+enum class Axis { kHidden, kQuery, kKeyValue, kIntermediate, kVocab, kHeadDim };
 uint64_t axis_size(const ModelConfig& config, Axis axis);
 
 // Which biases a family's linears have together, and config.json switches together.
@@ -53,6 +53,7 @@ struct NormRow {
   const char* name;  // "input_layernorm"
   Axis size;
   const char* gguf;
+  bool of_heads;  // of every head's queries or keys before rope, in families with qk_norm
 };
 std::span<const NormRow> norm_rows();
 
@@ -76,7 +77,10 @@ struct Architecture {
   const char* class_name;  // in config.json's `architectures`
   const char* models;      // for people
   bool qkv_bias;           // always; else as config.json's attention_bias says
-  bool optional_biases;    // attention_bias (of q, k, v and o) and mlp_bias of config.json count
+  bool attention_bias;     // config.json's attention_bias counts: of q, k, v and o
+  bool mlp_bias;           // config.json's mlp_bias counts
+  bool qk_norm;            // queries and keys are normalized head by head
+  int64_t head_dim;        // where config.json names none; 0 = hidden_size / heads
   bool gguf_interleaved;   // GGUF stores q and k with neighbours of rope's halves side by side
   const char* tool_type;   // --model_type of msModelSlim's scripts, where none is given
 };

@@ -49,6 +49,18 @@ TEST(Architecture, NormsOfALayer) {
             "model.layers.0.post_attention_layernorm 8\n");
 }
 
+// Qwen3 normalizes queries and keys head by head.
+TEST(Architecture, NormsOfHeads) {
+  std::string all;
+  for (const LayerNorm& n : layer_norms(config(Family::kQwen3), 1))
+    all += n.full_name + " " + std::to_string(n.count) + "\n";
+  EXPECT_EQ(all,
+            "model.layers.1.input_layernorm 8\n"
+            "model.layers.1.post_attention_layernorm 8\n"
+            "model.layers.1.self_attn.q_norm 3\n"
+            "model.layers.1.self_attn.k_norm 3\n");
+}
+
 TEST(Architecture, LinearsOfAModelEndWithTheHead) {
   const std::vector<NamedLinear> all = linears_of(config(Family::kLlama));
   ASSERT_EQ(all.size(), 15u);

@@ -197,6 +197,41 @@ GgufValue read_value(Cursor& cursor, const std::string& file, std::string_view k
   return v;
 }
 
+// A tensor's description. Its offset counts from where all tensors' data begins, which is known
+// only once all descriptions are read.
+GgufTensor read_tensor(Cursor& cursor, const std::string& file) {
+  GgufTensor t;
+  t.name = cursor.string("tensor name", kMaxNameBytes);
+  const auto error = [&](const char* what) {
+    return Error(what).file(file).tensor(std::string(t.name));
+  };
+  const auto dim_count = cursor.number<uint32_t>("number of dimensions");
+  if (dim_count == 0 || dim_count > kMaxDims) {
+    throw error("bad number of dimensions").expected("1 to 4").found(std::to_string(dim_count));
+  }
+  for (uint32_t d = 0; d < dim_count; ++d) t.dims.push_back(cursor.number<uint64_t>("dimension"));
+  const auto type = cursor.number<uint32_t>("tensor type");
+  t.type = static_cast<GgufType>(type);
+  t.offset = cursor.number<uint64_t>("tensor offset");
+  const std::optional<GgufBlock> block = gguf_block(t.type);
+  if (!block) {
+    throw error("unsupported tensor type")
+        .expected("F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K")
+        .found(fmt::format("type {}", type));
+  }
+  t.elements =
+      for_tensor(file, t.name, [&] { return checked_product(t.dims, "number of elements"); });
+  if (t.elements == 0 || t.dims[0] % block->elements != 0) {
+    throw error("bad shape")
+        .expected(fmt::format("rows of a multiple of {} elements", block->elements))
+        .found(fmt::format("{}", t.dims[0]));
+  }
+  t.bytes = for_tensor(file, t.name, [&] {
+    return checked_mul(t.elements / block->elements, block->bytes, "size of a tensor");
+  });
+  return t;
+}
+
 }  // namespace
 
 GgufFile::GgufFile(const std::filesystem::path& path)
@@ -229,58 +264,28 @@ void GgufFile::parse() {
   if (key_count > kMaxKeys) throw error("too many metadata keys").found(std::to_string(key_count));
   if (tensor_count > kMaxTensors)
     throw error("too many tensors").found(std::to_string(tensor_count));
-
   for (uint64_t i = 0; i < key_count; ++i) {
     const std::string_view key = cursor.string("metadata key", kMaxNameBytes);
     if (!values_.emplace(key, read_value(cursor, name_, key)).second)
       throw error("a metadata key occurs twice", key);
   }
-
-  // Where a tensor's data starts is known only once all descriptions are read.
   for (uint64_t i = 0; i < tensor_count; ++i) {
-    GgufTensor t;
-    t.name = cursor.string("tensor name", kMaxNameBytes);
-    const auto dim_count = cursor.number<uint32_t>("number of dimensions");
-    if (dim_count == 0 || dim_count > kMaxDims) {
-      throw error("bad number of dimensions")
-          .tensor(std::string(t.name))
-          .expected("1 to 4")
-          .found(std::to_string(dim_count));
-    }
-    for (uint32_t d = 0; d < dim_count; ++d) t.dims.push_back(cursor.number<uint64_t>("dimension"));
-    const auto type = cursor.number<uint32_t>("tensor type");
-    t.type = static_cast<GgufType>(type);
-    t.offset = cursor.number<uint64_t>("tensor offset");
-    const std::optional<GgufBlock> block = gguf_block(t.type);
-    if (!block) {
-      throw error("unsupported tensor type")
-          .tensor(std::string(t.name))
-          .expected("F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K")
-          .found(fmt::format("type {}", type));
-    }
-    t.elements =
-        for_tensor(name_, t.name, [&] { return checked_product(t.dims, "number of elements"); });
-    if (t.elements == 0 || t.dims[0] % block->elements != 0) {
-      throw error("bad shape")
-          .tensor(std::string(t.name))
-          .expected(fmt::format("rows of a multiple of {} elements", block->elements))
-          .found(fmt::format("{}", t.dims[0]));
-    }
-    t.bytes = for_tensor(name_, t.name, [&] {
-      return checked_mul(t.elements / block->elements, block->bytes, "size of a tensor");
-    });
+    GgufTensor t = read_tensor(cursor, name_);
     if (!tensor_index_.emplace(t.name, tensors_.size()).second)
       throw error("a tensor name occurs twice").tensor(std::string(t.name));
     tensors_.push_back(std::move(t));
   }
+  place_tensors(cursor.at());
+}
 
+void GgufFile::place_tensors(uint64_t end_of_descriptions) {
   const uint64_t alignment = has("general.alignment") ? get_uint("general.alignment") : 32;
   if (!std::has_single_bit(alignment) || alignment > kMaxAlignment) {
     throw error("bad alignment", "general.alignment")
         .expected(fmt::format("a power of two up to {}", kMaxAlignment))
         .found(std::to_string(alignment));
   }
-  const uint64_t data = (cursor.at() + alignment - 1) / alignment * alignment;
+  const uint64_t data = (end_of_descriptions + alignment - 1) / alignment * alignment;
   for (GgufTensor& t : tensors_) {
     const uint64_t start =
         for_tensor(name_, t.name, [&] { return checked_add(data, t.offset, "tensor offset"); });

@@ -84,6 +84,8 @@ class GgufFile {
 
  private:
   void parse();
+  // From where the descriptions end on; sets the offsets from the start of the file.
+  void place_tensors(uint64_t end_of_descriptions);
   const GgufValue& value(std::string_view key) const;
   Error error(std::string what, std::string_view field = {}) const;
 

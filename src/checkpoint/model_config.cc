@@ -1,5 +1,7 @@
 #include "src/checkpoint/model_config.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "src/base/error.h"
@@ -62,8 +64,10 @@ const Architecture& architecture_of(const json& object, const std::string& where
   const auto refused = [&](const char* field, const std::string& expected,
                            const std::string& found) {
     std::string models;
-    for (const Architecture& a : architectures())
-      models += std::string(models.empty() ? "" : " and ") + a.models;
+    for (const Architecture& a : architectures()) {
+      const bool last = &a == &architectures().back();
+      models += fmt::format("{}{}", models.empty() ? "" : last ? " and " : ", ", a.models);
+    }
     return Error("this architecture is not supported")
         .file(where)
         .field(field)
@@ -130,7 +134,7 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
         .file(where)
         .field("num_key_value_heads")
         .found(std::to_string(c.kv_heads) + " of " + std::to_string(c.heads));
-  c.head_dim = get_int_or(o, "head_dim", 0, where, 0, 4096);
+  c.head_dim = get_int_or(o, "head_dim", a.head_dim, where, 0, 4096);
   if (c.head_dim == 0) {
     if (c.hidden_size % c.heads != 0)
       throw Error("num_attention_heads does not divide hidden_size")
@@ -168,9 +172,9 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
         .field("num_attention_heads")
         .expected("at most 131071 values in all heads");
   c.tie_word_embeddings = get_bool_or(o, "tie_word_embeddings", false, where);
-  c.o_bias = a.optional_biases && get_bool_or(o, "attention_bias", false, where);
+  c.o_bias = a.attention_bias && get_bool_or(o, "attention_bias", false, where);
   c.qkv_bias = a.qkv_bias || c.o_bias;
-  c.mlp_bias = a.optional_biases && get_bool_or(o, "mlp_bias", false, where);
+  c.mlp_bias = a.mlp_bias && get_bool_or(o, "mlp_bias", false, where);
   if (get_bool_or(o, "use_sliding_window", false, where))
     throw Error("sliding window attention is not supported")
         .file(where)

@@ -52,6 +52,24 @@ TEST(ModelConfig, ReadsQwen2WithBiases) {
   EXPECT_EQ(c.dtype, DType::kBF16);
 }
 
+// Its class has a head_dim of 128 where config.json names none, and biases of attention only.
+TEST(ModelConfig, ReadsQwen3) {
+  ordered_json j = llama();
+  j["architectures"] = {"Qwen3ForCausalLM"};
+  j["model_type"] = "qwen3";
+  j.erase("head_dim");
+  j["mlp_bias"] = true;
+  const ModelConfig c = ModelConfig::parse(j, "config.json");
+  EXPECT_EQ(c.family, Family::kQwen3);
+  EXPECT_EQ(c.head_dim, 128);
+  EXPECT_FALSE(c.qkv_bias || c.o_bias || c.mlp_bias);
+  j["attention_bias"] = true;
+  j["head_dim"] = 16;
+  const ModelConfig biased = ModelConfig::parse(j, "config.json");
+  EXPECT_EQ(biased.head_dim, 16);
+  EXPECT_TRUE(biased.qkv_bias && biased.o_bias);
+}
+
 TEST(ModelConfig, BiasesThatTheClassesHave) {
   ordered_json j = llama();
   j["attention_bias"] = true;

@@ -17,8 +17,15 @@ struct NamedShape {
   int64_t hidden, intermediate, layers, heads, kv_heads, vocab;
   bool tied;
   double theta;
+  int64_t head_dim = 0;  // 0 = hidden / heads
 };
-constexpr std::array<NamedShape, 7> kShapes = {{
+constexpr std::array<NamedShape, 13> kShapes = {{
+    {"qwen3-0.6b", Family::kQwen3, 1024, 3072, 28, 16, 8, 151936, true, 1e6, 128},
+    {"qwen3-1.7b", Family::kQwen3, 2048, 6144, 28, 16, 8, 151936, true, 1e6, 128},
+    {"qwen3-4b", Family::kQwen3, 2560, 9728, 36, 32, 8, 151936, true, 1e6, 128},
+    {"qwen3-8b", Family::kQwen3, 4096, 12288, 36, 32, 8, 151936, false, 1e6, 128},
+    {"qwen3-14b", Family::kQwen3, 5120, 17408, 40, 40, 8, 151936, false, 1e6, 128},
+    {"qwen3-32b", Family::kQwen3, 5120, 25600, 64, 64, 8, 151936, false, 1e6, 128},
     {"qwen2.5-0.5b", Family::kQwen2, 896, 4864, 24, 14, 2, 151936, true, 1e6},
     {"qwen2.5-1.5b", Family::kQwen2, 1536, 8960, 28, 12, 2, 151936, true, 1e6},
     {"qwen2.5-7b", Family::kQwen2, 3584, 18944, 28, 28, 4, 152064, false, 1e6},
@@ -59,6 +66,7 @@ ordered_json shape_config(const std::string& name, int64_t layers) {
   c["num_hidden_layers"] = layers > 0 ? layers : s.layers;
   c["num_attention_heads"] = s.heads;
   c["num_key_value_heads"] = s.kv_heads;
+  if (s.head_dim > 0) c["head_dim"] = s.head_dim;
   c["vocab_size"] = s.vocab;
   c["max_position_embeddings"] = 32768;
   c["rms_norm_eps"] = 1e-6;

@@ -55,7 +55,8 @@ Extent Shard::extent(Axis axis, const ModelConfig& c) const {
     case Axis::kVocab:
       return vocab;
     case Axis::kHidden:
-      return {0, as_size(c.hidden_size)};
+    case Axis::kHeadDim:
+      return {0, axis_size(c, axis)};
   }
   OCTET_CHECK(false);
 }

@@ -26,9 +26,11 @@ void scale_for_cache(const RankShape& c, const KvScales& s, float* row) {
       for (size_t d = 0; d < hd; ++d) row[h * hd + d] *= s.k_scale[j * hd + d];
 }
 
-// Rotates q and k of rows [begin, end) and appends k and v to their pages.
+// Normalizes (where the family does) and rotates q and k of rows [begin, end), and appends k and v
+// to their pages.
 void rotate_and_store(const RankShape& c, const std::vector<SequenceChunk>& chunks, size_t begin,
-                      size_t end, const KvView& kv, const KvScales& scales, StepBuffers& b) {
+                      size_t end, const KvView& kv, const LayerNorms& norms, const KvScales& scales,
+                      StepBuffers& b) {
   const auto& t = kernels::table();
   const size_t hd = c.head_dim, ld = c.q_size() + 2 * c.kv_size();
   const size_t element = kernels::float_type_size(kv.type);
@@ -38,6 +40,8 @@ void rotate_and_store(const RankShape& c, const std::vector<SequenceChunk>& chun
       float* row = b.qkv.data() + r * ld;
       const float* cos = b.cos.data() + r * hd / 2;
       const float* sin = b.sin.data() + r * hd / 2;
+      norms[NormKind::kQuery].heads(row, c.heads);
+      norms[NormKind::kKey].heads(row + c.q_size(), c.kv_heads);
       for (size_t h = 0; h < c.heads + c.kv_heads; ++h) t.rope(row + h * hd, cos, sin, hd);
       if (kv.type == kernels::FloatType::kI8) scale_for_cache(c, scales, row);
       const size_t position = s.position + (r - s.first_row);
@@ -92,6 +96,13 @@ void Norm::rows(const float* x, size_t begin, size_t end, float* y) const {
                               eps, y + r * n);
 }
 
+void Norm::heads(float* x, size_t count) const {
+  const size_t n = weight.size();
+  for (size_t h = 0; n > 0 && h < count; ++h)
+    kernels::table().rms_norm(x + h * n, weight.data(), bias.empty() ? nullptr : bias.data(), n,
+                              eps, x + h * n);
+}
+
 StepBuffers::StepBuffers(const RankShape& c, size_t row_count)
     : rows(row_count),
       x(rows * c.hidden),
@@ -128,7 +139,7 @@ void DecoderLayer::attention(Worker& w, const RankShape& c,
   w.barrier();
   qkv->compute(w, in, {b.qkv.data(), c.q_size() + 2 * c.kv_size()}, b.stage, 0);
   w.barrier();
-  rotate_and_store(c, chunks, begin, end, kv, kv_scales, b);
+  rotate_and_store(c, chunks, begin, end, kv, norms, kv_scales, b);
   w.barrier();
   attend(w, c, chunks, kv, kv_scales, b);
   w.barrier();

@@ -20,9 +20,11 @@ struct Norm {
   float eps = 1e-6f;
   // y = norm(x) for rows [begin, end): x, y [m, hidden].
   void rows(const float* x, size_t begin, size_t end, float* y) const;
+  // x [heads, weight.size()], in place; nothing for a norm that the family does not have.
+  void heads(float* x, size_t heads) const;
 };
 
-// The norms of a layer, by NormKind.
+// The norms of a layer, by NormKind; those that the family does not have are without weights.
 class LayerNorms {
  public:
   Norm& operator[](NormKind kind) { return norms_[static_cast<size_t>(kind)]; }

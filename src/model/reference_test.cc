@@ -55,12 +55,12 @@ class TinyModel : public ::testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Models, TinyModel,
                          ::testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16"));
 
-// Float32 sums in another order: errors of a few 1e-6 of the largest logit after six layers.
-TEST_P(TinyModel, LogitsEqualTransformers) {
-  Model model(folder_);
-  const SafetensorsFile golden(folder_ / "golden/logits.safetensors");
+// What transformers computes (tensors promptN.ids and promptN.logits of `golden`). Float32 sums in
+// another order: errors of a few 1e-6 of the largest logit after six layers.
+void expect_golden(Model& model, const fs::path& golden) {
+  const SafetensorsFile file(golden);
   std::map<std::string, const TensorView*> by_name;
-  for (const TensorView& t : golden.tensors()) by_name[t.name] = &t;
+  for (const TensorView& t : file.tensors()) by_name[t.name] = &t;
   for (const std::string prompt : {"prompt0", "prompt1"}) {
     const std::vector<float> want = by_name.at(prompt + ".logits")->floats();
     const std::vector<float> got = model.logits(int32s(*by_name.at(prompt + ".ids")));
@@ -70,6 +70,17 @@ TEST_P(TinyModel, LogitsEqualTransformers) {
     for (size_t i = 0; i < want.size(); ++i)
       ASSERT_NEAR(want[i], got[i], 2e-5f * largest) << prompt << " " << i;
   }
+}
+
+TEST_P(TinyModel, LogitsEqualTransformers) {
+  Model model(folder_);
+  expect_golden(model, folder_ / "golden/logits.safetensors");
+}
+
+// tools/qwen3_golden.py: norms of queries and keys far from one, heads wider than hidden / heads.
+TEST(Qwen3, LogitsEqualTransformers) {
+  Model model(kRoot / "tests/golden/qwen3_bf16/model");
+  expect_golden(model, kRoot / "tests/data/qwen3_logits.safetensors");
 }
 
 // The likeliest token, 32 times, for ten prompts. The smallest gap between the two likeliest along

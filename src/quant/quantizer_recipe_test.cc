@@ -203,7 +203,8 @@ TEST_P(Layerwise, TheWrittenRecipeMakesTheSameBytes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Layerwise, ::testing::Values("llama_fp16", "qwen2_bf16"));
+INSTANTIATE_TEST_SUITE_P(Models, Layerwise,
+                         ::testing::Values("llama_fp16", "qwen2_bf16", "qwen3_bf16"));
 
 }  // namespace
 }  // namespace octet

@@ -167,6 +167,9 @@ std::vector<Mapping> mappings(const ModelShape& s) {
         if (l.shape.bias)
           out.push_back({l.full_name + ".bias", block + l.gguf + ".bias", {l.shape.n}});
     }
+    for (const LayerNorm& norm : norms)
+      if (norm.of_heads)
+        out.push_back({norm.full_name + ".weight", block + norm.gguf + ".weight", {norm.count}});
   }
   out.push_back({std::string(kFinalNorm) + ".weight", "output_norm.weight", {s.hidden}});
   if (!s.tied) out.push_back({kHeadWeight, "output.weight", {s.vocab, s.hidden}});
@@ -229,12 +232,9 @@ ordered_json config_json(const ModelShape& s, const GgufTokenizerFiles& tokens, 
       {"use_cache", true},
       {"vocab_size", s.vocab},
   };
-  if (s.arch->optional_biases) {
-    config["attention_bias"] = false;
-    config["mlp_bias"] = false;
-  } else {
-    config["use_sliding_window"] = false;
-  }
+  if (s.arch->attention_bias) config["attention_bias"] = false;
+  if (s.arch->mlp_bias) config["mlp_bias"] = false;
+  if (!s.arch->mlp_bias) config["use_sliding_window"] = false;  // Qwen's classes have the field
   return config;
 }
 

@@ -106,6 +106,16 @@ TEST_F(GgufConvert, WritesAQwen2Folder) {
   EXPECT_EQ(store.get("model.layers.0.self_attn.q_proj.weight").floats()[32], 32.0f);
 }
 
+TEST_F(GgufConvert, WritesAQwen3Folder) {
+  convert({.arch = "qwen3", .pre = "qwen2", .tied = false});
+  EXPECT_EQ(config()["architectures"][0], "Qwen3ForCausalLM");
+  EXPECT_EQ(config()["head_dim"], 8);
+  const TensorStore store(dir_ / "out");
+  EXPECT_EQ(store.get("model.layers.1.self_attn.k_norm.weight").shape, Shape{8});
+  EXPECT_EQ(store.find("model.layers.1.self_attn.k_proj.bias"), nullptr);
+  EXPECT_EQ(store.get("model.layers.0.self_attn.q_proj.weight").floats()[32], 32.0f);
+}
+
 TEST_F(GgufConvert, RefusesWhatDoesNotFitTheArchitecture) {
   EXPECT_THAT(refusal({.arch = "mamba"}), HasSubstr("general.architecture"));
   EXPECT_THAT(refusal({.drop = "blk.1.ffn_up.weight"}), HasSubstr("blk.1.ffn_up.weight"));

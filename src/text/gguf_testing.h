@@ -40,6 +40,9 @@ struct TinyGguf {
       tensors.push_back({p + "ffn_gate.weight", {32, 64}});
       tensors.push_back({p + "ffn_up.weight", {32, 64}});
       tensors.push_back({p + "ffn_down.weight", {64, 32}});
+      if (arch == "qwen3")
+        for (const char* name : {"attn_q_norm.weight", "attn_k_norm.weight"})
+          tensors.push_back({p + name, {8}});
       if (arch == "qwen2") {
         tensors.push_back({p + "attn_q.bias", {32}});
         tensors.push_back({p + "attn_k.bias", {16}});

@@ -64,6 +64,19 @@ void rotate_residual(const Rotation& r, FloatLayer& layer, ThreadTeam& team) {
 }
 
 void scale_keys(const std::vector<float>& scale, const ModelConfig& c, FloatLayer& layer) {
+  OCTET_CHECK(scale.size() == layer.k().shape.n);
+  Norm &of_queries = layer.norms[NormKind::kQuery], &of_keys = layer.norms[NormKind::kKey];
+  if (!of_keys.weight.empty()) {
+    // A norm of every head stands between the linears and the cache, and takes any scale of theirs
+    // off again: it takes the scale itself, one for all heads.
+    const size_t width = of_keys.weight.size();
+    for (size_t i = 0; i < scale.size(); ++i) OCTET_CHECK(scale[i] == scale[i % width]);
+    for (size_t i = 0; i < width; ++i) {
+      of_keys.weight[i] /= scale[i];
+      of_queries.weight[i] *= scale[i];
+    }
+    return;
+  }
   const auto scale_rows = [](FloatWeight& w, const auto& factor) {
     for (size_t r = 0; r < w.shape.n; ++r) {
       const float f = factor(r);
@@ -71,7 +84,6 @@ void scale_keys(const std::vector<float>& scale, const ModelConfig& c, FloatLaye
       if (!w.bias.empty()) w.bias[r] *= f;
     }
   };
-  OCTET_CHECK(scale.size() == layer.k().shape.n);
   scale_rows(layer.k(), [&](size_t r) { return 1 / scale[r]; });
   scale_rows(layer.q(), [&](size_t r) { return scale[kv_channel(r, c)]; });
 }

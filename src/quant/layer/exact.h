@@ -27,7 +27,8 @@ void fuse_norm(LayerPart part, const ModelConfig& config, FloatLayer& layer);
 void center_values(const std::vector<float>& center, const ModelConfig& config, FloatLayer& layer);
 
 // Keys (rows of k) / scale [kv_size], queries of the heads that read them * scale. Both channels
-// that rope turns together have equal scales.
+// that rope rotates together have equal scales. Where keys are normalized head by head, their norm
+// and that of the queries take the scale, which must be the same for all heads.
 void scale_keys(const std::vector<float>& scale, const ModelConfig& config, FloatLayer& layer);
 
 // R1: the residual stream x becomes x R. Norm weights must be fused before.

@@ -142,6 +142,29 @@ TEST_F(Exact, ScaledKeys) {
   expect_same(want, run(l, states_));
 }
 
+// Qwen3: norms of every head's queries and keys stand between the linears and rope, and take the
+// scale, one for all heads.
+TEST_F(Exact, ScaleKeysThroughTheirNorm) {
+  std::mt19937 engine(9);
+  std::uniform_real_distribution<float> around(0.5f, 2);
+  for (const NormKind kind : {NormKind::kQuery, NormKind::kKey}) {
+    Norm& norm = layer_.norms[kind];
+    norm.eps = 1e-5f;
+    for (size_t i = 0; i < 12; ++i) norm.weight.push_back(around(engine));
+  }
+  const std::vector<float> want = run(layer_, states_);
+  std::vector<float> s(24);
+  for (size_t i = 0; i < 6; ++i) {
+    s[i] = around(engine);
+    s[i + 6] = s[i + 12] = s[i + 18] = s[i];  // both channels of rope, both heads
+  }
+  FloatLayer l = layer_;
+  scale_keys(s, config(), l);
+  EXPECT_FLOAT_EQ(l.norms[NormKind::kKey].weight[3], layer_.norms[NormKind::kKey].weight[3] / s[3]);
+  EXPECT_EQ(l.k().w, layer_.k().w);
+  expect_same(want, run(l, states_));
+}
+
 TEST_F(Exact, SplitChannels) {
   const std::vector<float> want = run(layer_, states_);
   FloatLayer l = layer_;

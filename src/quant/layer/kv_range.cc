@@ -12,24 +12,36 @@ void KvRange::observe(const float* x, size_t ldx, size_t m) {
     for (size_t i = 0; i < low_.size(); ++i) observe(i, x[r * ldx + i]);
 }
 
-void KvRange::observe_rotated(const float* x, size_t ldx, size_t m, const float* cos,
-                              const float* sin, size_t half) {
-  for (size_t r = 0; r < m; ++r)
+void KvRange::observe_rotated(const float* x, size_t ldx, size_t m, const Norm& norm,
+                              const float* cos, const float* sin, size_t half) {
+  std::vector<float> row(low_.size());
+  for (size_t r = 0; r < m; ++r) {
+    std::copy_n(x + r * ldx, row.size(), row.data());
+    norm.heads(row.data(), row.size() / (2 * half));
     for (size_t head = 0; head < low_.size(); head += 2 * half)
       for (size_t i = 0; i < half; ++i) {
-        const float a = x[r * ldx + head + i], b = x[r * ldx + head + half + i];
+        const float a = row[head + i], b = row[head + half + i];
         const float c = cos[r * half + i], s = sin[r * half + i];
         observe(head + i, a * c - b * s);
         observe(head + half + i, b * c + a * s);
       }
+  }
 }
 
-std::vector<float> KvRange::key_scale(double power, size_t half) const {
-  std::vector<float> s(low_.size());
-  for (size_t head = 0; head < s.size(); head += 2 * half)
+std::vector<float> KvRange::key_scale(double power, size_t half, bool shared) const {
+  const size_t width = 2 * half;
+  std::vector<float> largest(low_.size());
+  for (size_t head = 0; head < largest.size(); head += width)
     for (size_t i = head; i < head + half; ++i)
-      s[i] = s[i + half] =
-          static_cast<float>(std::pow(std::max(1e-5f, std::max(top(i), top(i + half))), power));
+      largest[i] = largest[i + half] = std::max(top(i), top(i + half));
+  if (shared) {
+    for (size_t i = width; i < largest.size(); ++i)
+      largest[i % width] = std::max(largest[i % width], largest[i]);
+    for (size_t i = width; i < largest.size(); ++i) largest[i] = largest[i % width];
+  }
+  std::vector<float> s(largest.size());
+  for (size_t i = 0; i < s.size(); ++i)
+    s[i] = static_cast<float>(std::pow(std::max(1e-5f, largest[i]), power));
   return s;
 }
 

@@ -6,22 +6,26 @@
 #include <cstddef>
 #include <vector>
 
+#include "src/model/layer.h"
+
 namespace octet {
 
 class KvRange {
  public:
   explicit KvRange(size_t channels) : low_(channels), high_(channels) {}
   void observe(const float* x, size_t ldx, size_t m);  // x [m, channels]
-  // The same after rope, head by head: cos and sin [m, half], heads of 2 * half channels.
-  void observe_rotated(const float* x, size_t ldx, size_t m, const float* cos, const float* sin,
-                       size_t half);
+  // The same after the norm of every head (if it has weights) and rope: cos and sin [m, half],
+  // heads of 2 * half channels.
+  void observe_rotated(const float* x, size_t ldx, size_t m, const Norm& norm, const float* cos,
+                       const float* sin, size_t half);
   // scale = max(eps, max |x| / 127) [channels], for x = (what was seen - center) / s, both
   // [channels] or empty.
   std::vector<float> scale(const std::vector<float>& s,
                            const std::vector<float>& center = {}) const;
   // (max |x| of both channels that rope rotates together) ^ power, at least 1e-5 [channels]: what
-  // keys are divided by before they are cached, and queries multiplied by.
-  std::vector<float> key_scale(double power, size_t half) const;
+  // keys are divided by before they are cached, and queries multiplied by. `shared`: one for all
+  // heads, of the largest.
+  std::vector<float> key_scale(double power, size_t half, bool shared) const;
 
  private:
   void observe(size_t channel, float x) {

@@ -91,7 +91,7 @@ PreparedLayer ExactPass::prepare(int64_t index) {
     layer.qkv = std::make_unique<TapLinear>(
         std::move(layer.qkv), Tap(), [&](const float* y, size_t ld, size_t m) {
           const size_t half = as_size(config.head_dim / 2);
-          keys.observe_rotated(y + q, ld, m, s.cos(), s.sin(), half);
+          keys.observe_rotated(y + q, ld, m, w.norms[NormKind::kKey], s.cos(), s.sin(), half);
           values.observe(y + q + kv, ld, m);
         });
 

@@ -185,7 +185,8 @@ class Analyzer {
           if (options_.compat_msmodelslim)
             keys.observe(y + q, ldy, m);
           else
-            keys.observe_rotated(y + q, ldy, m, pass->stream->cos(), pass->stream->sin(), half);
+            keys.observe_rotated(y + q, ldy, m, weights.norms[NormKind::kKey], pass->stream->cos(),
+                                 pass->stream->sin(), half);
           values.observe(y + q + kv, ldy, m);
         };
       const bool last = g + 1 == probes.size();
@@ -212,7 +213,8 @@ class Analyzer {
     std::vector<float> key_scale;
     if (options_.key_smooth) {
       if (options_.key_smooth->attention.takes(layer_prefix(layer) + "self_attn"))
-        key_scale = keys.key_scale(options_.key_smooth->power, half);
+        key_scale =
+            keys.key_scale(options_.key_smooth->power, half, architecture(config_.family).qk_norm);
       result_.keys.push_back(key_scale);
     }
     if (options_.quantize_kv_cache)

@@ -82,11 +82,18 @@ class CompressedPlan {
         if (std::abs(v) >= kExactLevels && biases_[name] == BiasSource::kLevels) ++inexact_;
       if (biases_[name] == BiasSource::kLevels && !shape.bias) extra_[group_of(name)] = true;
     }
-    const bool switched = architecture(config_.family).optional_biases;
-    if (switched && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO]))
+    const Architecture& a = architecture(config_.family);
+    if (a.attention_bias && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO]))
       extra_[BiasGroup::kQkv] = extra_[BiasGroup::kO] = true;  // one switch: attention_bias
-    if (!switched && (extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
-      extra_[BiasGroup::kO] = as_llama_ = true;
+    const bool lacks_o = !a.attention_bias && extra_[BiasGroup::kO];
+    const bool lacks_mlp = !a.mlp_bias && extra_[BiasGroup::kMlp];
+    if (!lacks_o && !lacks_mlp) return;
+    if (a.qk_norm)
+      throw cannot(
+          "biases of MLP linears, which Qwen3's model classes do not have: quant_bias holds "
+          "corrections there")
+          .remedy("quantize without a step correct_bias, or to W8A8_DYNAMIC");
+    extra_[BiasGroup::kO] = as_llama_ = true;
   }
 
   // Whether rounding the float bias gives quant_bias: in double, or in float32 as the tool does.

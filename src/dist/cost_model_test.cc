@@ -1,0 +1,78 @@
+#include "src/dist/cost_model.h"
+
+#include <gtest/gtest.h>
+
+namespace octet {
+namespace {
+
+// A layer has 64 (64 + 2 * 32) + 64 * 64 weights of attention and 3 * 64 * 96 of the MLP: 30720.
+ModelConfig config() {
+  ModelConfig c;
+  c.hidden_size = 64;
+  c.intermediate_size = 96;
+  c.layers = 2;
+  c.heads = 4;
+  c.kv_heads = 2;
+  c.head_dim = 16;
+  c.vocab_size = 1000;
+  c.dtype = DType::kBF16;
+  return c;
+}
+constexpr uint64_t kLayer = 30720, kHead = 64 * 1000;
+
+PlanOptions options() {
+  PlanOptions o;
+  o.host = {1e9, 1e12, 1e11, uint64_t{1} << 30};
+  o.context = 100;
+  o.chunk = 10;
+  return o;
+}
+
+Scheme all_static(const std::string& name) {
+  return name == "lm_head" ? Scheme::kFloat : Scheme::kW8A8;
+}
+Scheme all_float(const std::string&) { return Scheme::kFloat; }
+
+double term(const std::vector<PlanTerm>& terms, const std::string& name) {
+  for (const PlanTerm& t : terms)
+    if (t.name == name) return t.seconds;
+  ADD_FAILURE() << name;
+  return 0;
+}
+
+TEST(CostModel, BytesByType) {
+  EXPECT_EQ(CostModel(config(), all_float, options()).weight_bytes(), 2 * (2 * kLayer + kHead));
+  EXPECT_EQ(CostModel(config(), all_static, options()).weight_bytes(), 2 * kLayer + 2 * kHead);
+}
+
+// Keys and values of two layers: 2 * 2 * 32 values of two bytes a token.
+TEST(CostModel, BytesOfASequence) {
+  EXPECT_EQ(CostModel(config(), all_static, options()).sequence_bytes(), 2u * 2 * 32 * 100 * 2);
+}
+
+// The ranks' shares of the weights are the whole: two ranks have half of what can be cut in halves.
+TEST(CostModel, RanksShareTheWeights) {
+  PlanOptions o = options();
+  o.ranks = 2;
+  const uint64_t vocab = 8 * 64;  // 16 units of 64 rows
+  EXPECT_EQ(CostModel(config(), all_static, o).weight_bytes(), kLayer + 2 * vocab * 64 - 0);
+}
+
+// One token reads all weights: memory is the limit here, 188440 bytes at 1e9 a second.
+TEST(CostModel, DecodeReadsTheWeights) {
+  const CostModel model(config(), all_static, options());
+  EXPECT_DOUBLE_EQ(term(model.decode(1), "weights"),
+                   static_cast<double>(2 * kLayer + 2 * kHead) / 1e9);
+  EXPECT_EQ(model.all_reduce(1e6), 0);
+}
+
+TEST(CostModel, TheLargestBatchFillsNineTenths) {
+  const CostModel model(config(), all_static, options());
+  const double room = 0.9 * static_cast<double>(uint64_t{1} << 30) -
+                      static_cast<double>(model.weight_bytes() + model.buffer_bytes());
+  EXPECT_EQ(model.largest_batch(),
+            static_cast<size_t>(room / static_cast<double>(model.sequence_bytes())));
+}
+
+}  // namespace
+}  // namespace octet
