@@ -27,7 +27,7 @@ void fuse_norm(LayerPart part, const ModelConfig& config, FloatLayer& layer);
 void center_values(const std::vector<float>& center, const ModelConfig& config, FloatLayer& layer);
 
 // Keys (rows of k) / scale [kv_size], queries of the heads that read them * scale. Both channels
-// that rope turns together have equal scales.
+// that rope rotates together have equal scales.
 void scale_keys(const std::vector<float>& scale, const ModelConfig& config, FloatLayer& layer);
 
 // R1: the residual stream x becomes x R. Norm weights must be fused before.

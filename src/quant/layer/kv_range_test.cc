@@ -19,10 +19,10 @@ TEST(KvRange, LargestOfAllSamplesOver127) {
 }
 
 TEST(KvRange, KeysAfterRope) {
-  KvRange r(4);  // two heads of one pair; rows turned by 90 and 0 degrees
+  KvRange r(4);  // two heads of one pair; rows rotated by 90 and 0 degrees
   const std::vector<float> x = {1, 2, -3, 4, 0.5f, -8, 0, 1}, cos = {0, 1}, sin = {1, 0};
   r.observe_rotated(x.data(), 4, 2, cos.data(), sin.data(), 1);
-  // Turned, the first row is -2 1 -4 -3.
+  // Rotated, the first row is -2 1 -4 -3.
   const std::vector<float> top = {2, 8, 4, 3};
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(r.scale({})[i], top[i] / 127.0f);
   EXPECT_EQ(r.key_scale(1, 1), (std::vector<float>{8, 8, 4, 4}));
