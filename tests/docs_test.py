@@ -195,6 +195,25 @@ def lengths() -> list[str]:
     return wrong
 
 
+def comments() -> list[str]:
+    """Sections that comments send a reader to: docs/x.md, "Section", or the other way round."""
+    wrong = []
+    for path in sorted((ROOT / "src").rglob("*")):
+        if path.suffix not in {".cc", ".h", ".inl"}:
+            continue
+        text = re.sub(r"\n\s*//", "", path.read_text())
+        for document in re.findall(r"docs/\w+\.md", text):
+            if not (ROOT / document).exists():
+                wrong.append(f"{path.relative_to(ROOT)}: there is no {document}")
+        found = re.findall(r'(docs/\w+\.md), "([^"]+)"', text)
+        found += [(d, s) for s, d in re.findall(r'"([^"\n]+)" (?:in|of) (docs/\w+\.md)', text)]
+        for document, section in found:
+            there = (ROOT / document).read_text()
+            if not re.search(rf"^#+ {re.escape(section)}|\*\*{re.escape(section)}", there, re.M):
+                wrong.append(f'{path.relative_to(ROOT)}: {document} has no section "{section}"')
+    return wrong
+
+
 def count_of(pattern: str, document: str) -> list[int]:
     text = " ".join((ROOT / document).read_text().split())
     return [int(n) for n in re.findall(pattern, text)]
@@ -234,7 +253,7 @@ def order() -> list[str]:
 
 def main() -> int:
     wrong = [w for document in documents() for w in names(document)]
-    wrong += tests() + lengths() + counts() + order()
+    wrong += comments() + tests() + lengths() + counts() + order()
     print("\n".join(wrong) or "the documents are right")
     return 1 if wrong else 0
 

@@ -1,4 +1,4 @@
-// How much memory a quantization takes (docs/quantize.md, "Memory"), and so how much is left for
+// How much memory a quantization takes (docs/quantize.md, "Memory and disk"), and so how much is left for
 // activations.
 #pragma once
 
