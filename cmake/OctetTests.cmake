@@ -39,7 +39,17 @@ endforeach()
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/levels_test.py)
-set_tests_properties(levels PROPERTIES LABELS fast)
+add_test(NAME docs COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/docs_test.py)
+set_tests_properties(levels docs PROPERTIES LABELS fast)
+
+# Skipped where clang-format or clang-tidy is missing. clang-tidy takes up to minutes a file.
+set(lint ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/scripts/lint --build ${CMAKE_BINARY_DIR})
+add_test(NAME format COMMAND ${lint} format)
+set_tests_properties(format PROPERTIES LABELS fast SKIP_RETURN_CODE 77)
+add_test(NAME tidy COMMAND ${lint} tidy)
+set_tests_properties(tidy PROPERTIES LABELS slow TIMEOUT 7200 SKIP_RETURN_CODE 77)
+add_test(NAME tidy_all COMMAND ${lint} tidy --all)
+set_tests_properties(tidy_all PROPERTIES LABELS slow TIMEOUT 36000 SKIP_RETURN_CODE 77)
 
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
 foreach(name cli completion quantize_calibration quantize_flags quantize_quant report)

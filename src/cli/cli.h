@@ -1,4 +1,5 @@
-// The command line: one file per verb, each adding its subcommand to the program.
+// The command line. Every verb has a file <verb>.cc that adds its subcommand to the program; quantize,
+// serve and bench have further files.
 #pragma once
 
 #include <CLI/CLI.hpp>

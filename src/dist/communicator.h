@@ -45,14 +45,14 @@ class Communicator {
   virtual void gather(std::span<const float> mine, std::span<const size_t> counts,
                       std::span<float> all) = 0;
   // Part r of `all` is its bytes [cuts[r], cuts[r + 1]), cuts [size() + 1]: every rank brings its
-  // own part and gets the others'.
+  // own share and gets the others'.
   virtual void all_gather(std::span<std::byte> all, std::span<const size_t> cuts) = 0;
   // Until all ranks are here, however long that takes, as loading may; only one that ends is lost.
   virtual void meet() = 0;
   // Every rank gets rank 0's message, for which ranks wait as long as for any other collective.
   virtual void broadcast(std::vector<int32_t>& message) = 0;
 
-  // This rank's part of n items, cut at multiples of `grain`; empty where there are too few.
+  // This rank's share of n items, cut at multiples of `grain`; empty where there are too few.
   std::pair<size_t, size_t> share(size_t n, size_t grain = 1) const {
     return {cut(n, grain, rank()), cut(n, grain, rank() + 1)};
   }

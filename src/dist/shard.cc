@@ -10,7 +10,7 @@
 namespace octet {
 namespace {
 
-// The rank's part of n in whole units, the parts as equal as they can be.
+// The rank's share of n in whole units, the shares as equal as they can be.
 Extent part(size_t n, size_t unit, size_t rank, size_t ranks) {
   const size_t units = (n + unit - 1) / unit;
   const auto cut = [&](size_t r) { return std::min(n, units * r / ranks * unit); };

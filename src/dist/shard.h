@@ -1,7 +1,7 @@
-// Which part of a model a rank computes (tensor parallelism).
+// Which share of a model a rank computes (tensor parallelism).
 //
 // q/k/v, gate and up are cut by output rows, o and down by input columns, the head by rows of the
-// vocabulary. The unit of attention is one query head, so the ranks may have unequal parts and any
+// vocabulary. The unit of attention is one query head, so the ranks may have unequal shares and any
 // number of ranks up to the number of query heads works; a KV head is on every rank that has one of
 // its query heads. The unit of the MLP is kColumnUnit columns.
 #pragma once
@@ -37,7 +37,7 @@ struct Shard {
 Shard make_shard(const ModelConfig& config, size_t rank, size_t ranks);
 inline Shard whole_model(const ModelConfig& config) { return make_shard(config, 0, 1); }
 
-// The sizes of one rank's part: what forward steps, buffers and KV pages are made for.
+// The sizes of one rank's share: what forward steps, buffers and KV pages are made for.
 struct RankShape {
   RankShape(const ModelConfig& config, const Shard& shard);
   RankShape(const ModelConfig& config);  // NOLINT: the whole model

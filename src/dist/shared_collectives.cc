@@ -120,7 +120,7 @@ bool SharedCollectives::reduce(std::span<T> values, Add add) {
       add_up(0, piece.size(), piece.data());
       continue;
     }
-    // The part of a rank, in cache lines, is added up in its slot, where nobody else reads it.
+    // The share of a rank, in cache lines, is added up in its slot, where nobody else reads it.
     const auto cut = [&](size_t r) {
       constexpr size_t kUnit = kLine / sizeof(T);
       return std::min(piece.size(), (piece.size() + kUnit - 1) / kUnit * r / ranks_ * kUnit);

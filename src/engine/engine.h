@@ -45,7 +45,7 @@ struct EngineStats {
   uint64_t prompt_tokens = 0, generation_tokens = 0, preemptions = 0;
 };
 
-// Hears what happens, on the engine's thread, for the metrics.
+// Called on what happens, on the engine's thread, for the metrics.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
@@ -75,7 +75,7 @@ class Engine {
   const EngineOptions& options() const { return options_; }
   // Whether it can still work: not after another rank is lost.
   bool alive() const { return !lost_.load(); }
-  // Seconds since the engine's loop last turned: large only when a step hangs.
+  // Seconds since the engine's loop last went round: large only when a step hangs.
   double seconds_since_heartbeat() const;
   // Waits until nothing runs or waits, at most `seconds`; then aborts the rest and waits for that.
   // Not from a sink.

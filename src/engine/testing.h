@@ -1,4 +1,4 @@
-// For tests of the engine: what a request's sink hears, and an engine on a tiny model.
+// For tests of the engine: what a request's sink receives, and an engine on a tiny model.
 #pragma once
 
 #include <gtest/gtest.h>

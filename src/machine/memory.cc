@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kPage = 4096;
-// Between these sizes blocks share huge pages: a small model's matrix, or a rank's part of one.
+// Between these sizes blocks share huge pages: a small model's matrix, or a rank's share of one.
 // From the second on a block has huge pages of its own, of which the last need not be full.
 constexpr size_t kSharedFrom = size_t{64} << 10, kHugeFrom = kHugePage / 2;
 

@@ -25,7 +25,7 @@ class Worker {
   size_t id() const { return id_; }
   size_t count() const { return count_; }
   void barrier();  // all workers of the run must call it
-  // This worker's part of [0, n), cut at multiples of `grain`; empty when there are too few.
+  // This worker's share of [0, n), cut at multiples of `grain`; empty when there are too few.
   std::pair<size_t, size_t> share(size_t n, size_t grain = 1) const;
 
  private:

@@ -65,7 +65,7 @@ class IntegerSums {
  public:
   // Whether rows have a scale each. They are then staged by stage_within(), not by stage().
   virtual bool needs_row_maximum() const = 0;
-  // SPMD. stage() by the largest magnitudes maximum [m] that the ranks' parts of the rows hold.
+  // SPMD. stage() by the largest magnitudes maximum [m] that the ranks' shares of the rows hold.
   virtual void stage_within(Worker& w, const Rows& in, const float* maximum, StageBuffer& buffer,
                             size_t slot) = 0;
   // SPMD. sums [m, n] of the staged rows.

@@ -28,7 +28,7 @@ struct Batch {
 
 class Transformer {
  public:
-  // Loads and packs every weight, or this rank's part of every weight. `max_rows` is the most
+  // Loads and packs every weight, or this rank's share of every weight. `max_rows` is the most
   // tokens of one step. `ranks` (null: the only one) must outlive it; `number` tells the models
   // that they share apart. Throws Error for tensors that are missing or wrong.
   Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows,
@@ -36,7 +36,7 @@ class Transformer {
 
   const ModelFolder& folder() const { return *folder_; }
   const ModelConfig& config() const { return folder_->config(); }
-  const RankShape& shape() const { return shape_; }  // of this rank's part
+  const RankShape& shape() const { return shape_; }  // of this rank's share
   size_t ranks() const { return ranks_.size(); }
   ThreadTeam& team() { return team_; }
   size_t max_rows() const { return buffers_.rows; }

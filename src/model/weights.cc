@@ -19,7 +19,7 @@ struct Part {
   Scheme scheme{};
   W8A8Params params{};  // W8A8 and W8A8_MIX
 
-  // What is added to the sums of all columns is the part's that has the first.
+  // What is added to the sums of all columns is added by the part that has the first column.
   bool adds() const { return columns.begin == 0; }
 };
 

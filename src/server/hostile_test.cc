@@ -201,7 +201,7 @@ TEST_F(LargeStreamTest, AClientThatReadsNothingIsDropped) {
   }
   wait_until([&] { return get("/load").json()["server_load"] == 3; });
   wait_until([&] { return get("/load").json()["server_load"] == 0; });
-  // The engine frees the pages at its next turn.
+  // The engine frees the pages in its next round.
   wait_until([&] { return metric("vllm:kv_cache_usage_perc") == 0; });
   alive();
 }

@@ -1,5 +1,5 @@
 // Changes of a decoder layer's weights that leave its function as it is: what they move, and where
-// from and to, decides how well the layer can be quantized (docs/quantization.md, "exact changes").
+// from and to, decides how well the layer can be quantized (docs/recipes.md).
 #pragma once
 
 #include <vector>

@@ -135,7 +135,7 @@ TEST_F(Exact, CenteredValues) {
 TEST_F(Exact, ScaledKeys) {
   const std::vector<float> want = run(layer_, states_);
   FloatLayer l = layer_;
-  std::vector<float> s(24);  // two KV heads of 12; channels i and i + 6 turn together
+  std::vector<float> s(24);  // two KV heads of 12; channels i and i + 6 are rotated together
   for (size_t i = 0; i < s.size(); ++i) s[i] = 0.5f + 0.3f * static_cast<float>(i / 12 * 6 + i % 6);
   scale_keys(s, config(), l);
   EXPECT_FLOAT_EQ(l.k().bias[3], layer_.k().bias[3] / s[3]);

@@ -19,7 +19,7 @@ TEST(KvRange, LargestOfAllSamplesOver127) {
 }
 
 TEST(KvRange, KeysAfterRope) {
-  KvRange r(4);  // two heads of one pair; rows turned by 90 and 0 degrees
+  KvRange r(4);  // two heads of one pair; rows rotated by 90 and 0 degrees
   const std::vector<float> x = {1, 2, -3, 4, 0.5f, -8, 0, 1}, cos = {0, 1}, sin = {1, 0};
   r.observe_rotated(x.data(), 4, 2, Norm(), cos.data(), sin.data(), 1);
   // Rotated, the first row is -2 1 -4 -3.

@@ -102,11 +102,11 @@ double step_of(const ChannelHistogram& h, int eighths) {
 StepChoice best_step(const ChannelHistogram& h, Levels levels, double copies, double tail) {
   StepChoice best;
   best.error = INFINITY;
-  const Levels turned{levels.negative, levels.positive};
+  const Levels mirrored{levels.negative, levels.positive};
   for (int i = -16; i <= 40; ++i) {  // eighths of an octave
     const double step = step_of(h, i);
     for (const bool flip : {false, true}) {
-      const double error = h.error(step, flip ? turned : levels, copies, tail);
+      const double error = h.error(step, flip ? mirrored : levels, copies, tail);
       if (error < best.error) best = {step, error, flip};
     }
   }

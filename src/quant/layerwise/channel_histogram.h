@@ -49,7 +49,7 @@ class ChannelHistogram {
 // How one channel is to be rounded.
 struct StepChoice {
   double step = 0, error = 0;
-  bool flipped = false;  // the channel's sign is turned, so that its longer tail has more levels
+  bool flipped = false;  // the channel's sign is flipped, so that its longer tail has more levels
 };
 // The step, and the sign, of least error(); `copies` and `tail` as there.
 StepChoice best_step(const ChannelHistogram& h, Levels levels, double copies, double tail);

@@ -1,4 +1,4 @@
-// The float stream of a recipe: what it sees in a layer decides the layer's exact changes, or tells
+// The float stream of a recipe: what it sees in a layer decides the layer's exact changes, or measures
 // what each type would cost there.
 #pragma once
 

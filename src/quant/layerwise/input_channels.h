@@ -1,4 +1,4 @@
-// How the channels of the inputs of o and down are scaled, turned and split so that int8 holds them
+// How the channels of the inputs of o and down are scaled, flipped and split so that int8 holds them
 // all: a few channels, and in them a few tokens, stand far above the rest.
 #pragma once
 
@@ -46,7 +46,7 @@ struct ChannelInputs {
 };
 
 struct ChannelPlan {
-  std::vector<float> scale;   // [columns] for fuse() into the linear; negative where a sign turns
+  std::vector<float> scale;   // [columns] for fuse() into the linear; negative where a sign flips
   std::vector<float> center;  // [channels] what is taken from each before it is scaled; or empty
   ChannelSplit split;         // of the scaled channels, for split_channels(); repeat 1 only
   std::optional<QuantParams> params;  // of the input after both; none per token

@@ -9,7 +9,7 @@
 
 namespace octet {
 
-// Writes the checkpoint into run.output, from where run.journal stands. options.recipe must be
+// Writes the checkpoint into run.files, from where run.journal stands. options.recipe must be
 // there. Returns what stayed in float.
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
                                const QuantizeOptions& options, RunContext run);

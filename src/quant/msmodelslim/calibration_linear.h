@@ -1,6 +1,6 @@
 // A linear that is quantized while it calibrates: every sample updates the range of its input and
 // is then computed with the parameters of the range so far, so that later layers see the errors of
-// earlier ones (docs/quantization.md, "calibration").
+// earlier ones (docs/quantization.md, "Calibration").
 #pragma once
 
 #include <memory>

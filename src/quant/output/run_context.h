@@ -13,7 +13,7 @@ struct RunContext {
   fs::path files;    // where the checkpoint goes; empty on all ranks but the first
   Journal& journal;  // both passes go on where it says
   ActivationMemory& memory;
-  ReportData* report;  // is told of every linear; null for none
+  ReportData* report;  // gets every linear; null: no report is made
   ThreadTeam& team;
   // All take the same steps on the same data and share the long ones; the first writes.
   Communicator& ranks;

@@ -27,7 +27,7 @@ struct RelayoutResult {
 };
 
 // Writes `folder` in the layout options.to into the folder `out`, which appears whole or not at
-// all. `progress` is told (tensors done, all, name). Throws Error.
+// all. `progress` gets (tensors done, all, name). Throws Error.
 RelayoutResult relayout(
     const fs::path& folder, const fs::path& out, const RelayoutOptions& options,
     const std::function<void(int64_t, int64_t, const std::string&)>& progress = {});

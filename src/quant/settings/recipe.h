@@ -18,7 +18,7 @@ enum class Rounding { kNearest, kGptq };
 enum class BiasTarget { kFloat, kOwn };
 
 // Every step has its name in a recipe, its parameters with their defaults, and `fields`, which
-// tells each of them to a reader or writer with the values that it may have. What a step does:
+// passes each of them to a reader or writer with the values that it may have. What a step does:
 // docs/recipes.md.
 
 struct RotateResidual {

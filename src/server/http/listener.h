@@ -1,5 +1,5 @@
 // The listening socket and the TLS files, made before a model is loaded: what is wrong with them is
-// told at once instead of minutes later.
+// reported at once instead of minutes later.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
