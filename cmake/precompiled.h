@@ -1,5 +1,5 @@
-// What nearly every file includes, parsed once (OctetOptions.cmake). Files include what they use all
-// the same: OCTET_PCH=OFF builds without this.
+// What nearly every file includes, parsed once (OctetOptions.cmake). Files include what they use
+// all the same: OCTET_PCH=OFF builds without this.
 #include <fmt/format.h>
 
 #include <algorithm>

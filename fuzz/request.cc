@@ -1,6 +1,6 @@
 #include "src/base/error.h"
-#include "src/server/http/errors.h"
 #include "src/server/api/protocol.h"
+#include "src/server/http/errors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);

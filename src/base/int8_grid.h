@@ -1,6 +1,6 @@
-// The int8 grid of a static range: which of its 256 values stands for a number. One formula, written
-// by msModelSlim and its loaders in several ways that round differently in the last bit; each caller
-// names the one that it has to reproduce.
+// The int8 grid of a static range: which of its 256 values stands for a number. One formula,
+// written by msModelSlim and its loaders in several ways that round differently in the last bit;
+// each caller names the one that it has to reproduce.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@ struct GridRule {
   // q = rne(x / scale + offset), as the tool and its loaders have it; else q = rne(x / scale) +
   // offset, which is exact for offsets of any size.
   bool offset_is_rounded = false;
-  bool saturates = true;     // q is kept within [-128, 127]
-  bool by_inverse = false;   // x * (1 / scale) in place of x / scale
+  bool saturates = true;    // q is kept within [-128, 127]
+  bool by_inverse = false;  // x * (1 / scale) in place of x / scale
 };
 
 template <GridRule rule>

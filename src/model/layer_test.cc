@@ -73,7 +73,8 @@ class Layer : public ::testing::TestWithParam<size_t> {
         o_(matrix(kHidden, kQ)),
         gate_up_(matrix(2 * kInter, kHidden)),
         down_(matrix(kHidden, kInter)) {
-    layer_.norms[NormKind::kInput] = {random(kHidden, 0.5f, 1.5f), random(kHidden, -0.5f, 0.5f), 1e-5f};
+    layer_.norms[NormKind::kInput] = {random(kHidden, 0.5f, 1.5f), random(kHidden, -0.5f, 0.5f),
+                                      1e-5f};
     layer_.norms[NormKind::kPostAttention] = {random(kHidden, 0.5f, 1.5f), {}, 1e-5f};
     layer_.qkv = linear(qkv_);
     layer_.o = linear(o_);

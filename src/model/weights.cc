@@ -86,8 +86,8 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& par
   const Scheme scheme = parts[0].scheme;
   const DType dtype =
       !is_quantized(scheme) ? f.tensors().get(parts[0].prefix + ".weight").dtype : DType::kI8;
-  LinearParams all{nullptr, !is_quantized(scheme) ? float_type(dtype) : kernels::FloatType::kI8,
-                   0, parts[0].columns.size()};
+  LinearParams all{nullptr, !is_quantized(scheme) ? float_type(dtype) : kernels::FloatType::kI8, 0,
+                   parts[0].columns.size()};
   for (const Part& p : parts) all.n += p.rows.size();
   const std::vector<std::byte> weights = joined_weights(f, parts, dtype);
   all.weights = weights.data();

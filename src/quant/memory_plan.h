@@ -1,5 +1,5 @@
-// How much memory a quantization takes (docs/quantize.md, "Memory and disk"), and so how much is left for
-// activations.
+// How much memory a quantization takes (docs/quantize.md, "Memory and disk"), and so how much is
+// left for activations.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace octet {
 // and the layer before on its way to disk; without pages of the model's mapped files.
 uint64_t layer_memory(const ModelConfig& config, const QuantizeOptions& options, size_t tokens);
 
-// What options.memory_limit, or else a rank's share of 90 % of what the machine has left, leaves for
-// activations.
+// What options.memory_limit, or else a rank's share of 90 % of what the machine has left, leaves
+// for activations.
 uint64_t activation_budget(const ModelConfig& config, const QuantizeOptions& options, size_t tokens,
                            size_t ranks_on_host);
 

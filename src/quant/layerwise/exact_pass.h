@@ -1,5 +1,5 @@
-// The float stream of a recipe: what it sees in a layer decides the layer's exact changes, or measures
-// what each type would cost there.
+// The float stream of a recipe: what it sees in a layer decides the layer's exact changes, or
+// measures what each type would cost there.
 #pragma once
 
 #include <map>

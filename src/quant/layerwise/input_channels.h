@@ -1,5 +1,5 @@
-// How the channels of the inputs of o and down are scaled, flipped and split so that int8 holds them
-// all: a few channels, and in them a few tokens, stand far above the rest.
+// How the channels of the inputs of o and down are scaled, flipped and split so that int8 holds
+// them all: a few channels, and in them a few tokens, stand far above the rest.
 #pragma once
 
 #include <cstdint>

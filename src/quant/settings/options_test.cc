@@ -13,8 +13,7 @@ using ::testing::IsEmpty;
 TEST(FlagSpelling, OfMethodsAndLevels) {
   EXPECT_EQ(anti_method_name(AntiMethod::kNone), "");
   EXPECT_EQ(anti_method_name(AntiMethod::kM3), "m3");
-  for (const AntiMethodRow& row : anti_method_rows())
-    EXPECT_EQ(&anti_method_row(row.method), &row);
+  for (const AntiMethodRow& row : anti_method_rows()) EXPECT_EQ(&anti_method_row(row.method), &row);
   for (const char* name : {"", "m1", "m2", "m3", "m4", "m5", "m6"})
     EXPECT_EQ(anti_method_name(parse_anti_method(name).value()), name);
   EXPECT_FALSE(parse_anti_method("m7"));
