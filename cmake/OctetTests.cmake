@@ -42,7 +42,7 @@ add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/lev
 set_tests_properties(levels PROPERTIES LABELS fast)
 
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
-foreach(name cli completion quantize_calibration quantize_flags quantize_quant report)
+foreach(name cli completion docs quantize_calibration quantize_flags quantize_quant report)
   add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/${name}_test.py
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
