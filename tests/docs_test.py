@@ -20,11 +20,13 @@ TESTED_BY = {
     # The verbs: from outside. Of cli.cc and spelling.cc the whole program is the test.
     "tests/cli/cli_test.py": [
         "src/cli/bench.cc", "src/cli/bench_kernels.cc", "src/cli/bench_make_model.cc",
-        "src/cli/chat.cc", "src/cli/check.cc", "src/cli/cli.cc", "src/cli/generate.cc",
+        "src/cli/chat.cc", "src/cli/check.cc", "src/cli/generate.cc",
         "src/cli/inspect.cc", "src/cli/main.cc", "src/cli/plan.cc", "src/cli/runtime.cc",
-        "src/cli/serve.cc", "src/cli/serve_flags.cc", "src/cli/shapes.cc", "src/cli/spelling.cc"],
+        "src/cli/serve.cc", "src/cli/serve_flags.cc", "src/cli/shapes.cc",
+        "src/cli/serve_known_flags.cc", "src/cli/serve_resolve.cc"],
     "tests/cli/completion_test.py": ["src/cli/completion.cc"],
-    "tests/cli/quantize_flags_test.py": ["src/cli/quantize.cc", "src/cli/quantize_run.cc",
+    "tests/cli/quantize_flags_test.py": ["src/cli/quantize.cc", "src/cli/quantize_flags.cc",
+        "src/cli/quantize_options.cc", "src/cli/quantize_outside.cc", "src/cli/quantize_run.cc",
                                          "src/cli/quantize_summary.cc"],
     "tests/cli/quantize_calibration_test.py": ["src/cli/quantize_calibration.cc",
                                                "src/quant/settings/calibration.cc"],

@@ -97,28 +97,28 @@ double seconds_of(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-void add_bench_offline(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("offline", "prefill and decode speed of a model");
+void add_bench_offline(Verb program) {
+  const Verb verb = program.verb("offline", "prefill and decode speed of a model");
   auto f = std::make_shared<OfflineFlags>();
-  sub->add_option("model,--model", f->model, "the model folder")->required();
-  sub->add_option("--prompt", f->prompt, "tokens of each prompt")->capture_default_str();
-  sub->add_option("--output", f->output, "tokens to generate")->capture_default_str();
-  sub->add_option("--batch", f->batch, "sequences at once")->capture_default_str();
-  sub->add_option("--repeat", f->repeat, "the best of so many runs")->capture_default_str();
-  add_ranks_flag(sub, f->ranks);
-  sub->callback([f] {
+  verb.text("model,--model", f->model, "the model folder").required();
+  verb.integer("--prompt", f->prompt, "tokens of each prompt").show_default();
+  verb.integer("--output", f->output, "tokens to generate").show_default();
+  verb.integer("--batch", f->batch, "sequences at once").show_default();
+  verb.integer("--repeat", f->repeat, "the best of so many runs").show_default();
+  add_ranks_flag(verb, f->ranks);
+  verb.run([f] {
     check(*f);
     on_ranks(f->ranks, [&](Communicator& ranks) { run_offline(*f, ranks); });
   });
 }
 
-void add_bench(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("bench", "speed of kernels and models");
-  sub->require_subcommand(1);
-  add_bench_kernels(*sub);
-  add_bench_offline(*sub);
-  add_bench_sums(*sub);
-  add_bench_make_model(*sub);
+void add_bench(Verb program) {
+  const Verb verb = program.verb("bench", "speed of kernels and models");
+  verb.needs_verb();
+  add_bench_kernels(verb);
+  add_bench_offline(verb);
+  add_bench_sums(verb);
+  add_bench_make_model(verb);
 }
 
 }  // namespace octet::cli

@@ -11,9 +11,9 @@ namespace octet::cli {
 double seconds_of(const std::function<void()>& work);
 
 // Each adds its part below `bench`.
-void add_bench_kernels(CLI::App& app);
-void add_bench_offline(CLI::App& app);
-void add_bench_sums(CLI::App& app);
-void add_bench_make_model(CLI::App& app);
+void add_bench_kernels(Verb program);
+void add_bench_offline(Verb program);
+void add_bench_sums(Verb program);
+void add_bench_make_model(Verb program);
 
 }  // namespace octet::cli

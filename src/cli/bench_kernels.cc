@@ -10,6 +10,7 @@
 #include "src/base/error.h"
 #include "src/base/float16.h"
 #include "src/cli/bench.h"
+#include "src/cli/flags.h"
 #include "src/machine/cpu.h"
 #include "src/model/float_linear.h"
 #include "src/model/int8_linear.h"
@@ -164,14 +165,14 @@ class Bench {
 
 }  // namespace
 
-void add_bench_kernels(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("kernels", "GEMM and GEMV against the machine's limits");
+void add_bench_kernels(Verb program) {
+  const Verb verb = program.verb("kernels", "GEMM and GEMV against the machine's limits");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--tokens", f->tokens, "rows of the GEMM")->capture_default_str();
-  sub->add_option("-n", f->n, "outputs")->capture_default_str();
-  sub->add_option("-k", f->k, "inputs")->capture_default_str();
-  sub->add_option("--rounds", f->rounds, "measurements; the best counts")->capture_default_str();
-  sub->callback([f] {
+  verb.integer("--tokens", f->tokens, "rows of the GEMM").show_default();
+  verb.integer("-n", f->n, "outputs").show_default();
+  verb.integer("-k", f->k, "inputs").show_default();
+  verb.integer("--rounds", f->rounds, "measurements; the best counts").show_default();
+  verb.run([f] {
     if (f->tokens == 0 || f->n == 0 || f->k == 0 || f->rounds == 0)
       throw usage_error("octet bench kernels: sizes must be at least 1");
     Bench(*f).run();

@@ -14,6 +14,7 @@
 #include "src/checkpoint/quant_tensors.h"
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/cli/bench.h"
+#include "src/cli/flags.h"
 #include "src/cli/shapes.h"
 
 namespace octet::cli {
@@ -144,17 +145,17 @@ void run(const Flags& f) {
 
 }  // namespace
 
-void add_bench_make_model(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("make-model", "random weights in a known model's shape");
+void add_bench_make_model(Verb program) {
+  const Verb verb = program.verb("make-model", "random weights in a known model's shape");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--shape", f->shape, shape_names())->required();
-  sub->add_option("--out", f->out, "the folder to write")->required();
-  sub->add_option("--layers", f->layers, "fewer layers than the model has");
-  sub->add_option("--type", f->type, "of the layers: " + scheme_names())->capture_default_str();
-  sub->add_flag("--int8-kv", f->int8_kv, "with scales for an int8 KV cache");
-  sub->add_flag("--overwrite", f->overwrite, "replace the folder if it holds a model");
-  sub->add_flag("--quiet", f->quiet, "no progress");
-  sub->callback([f] { run(*f); });
+  verb.text("--shape", f->shape, shape_names()).required();
+  verb.text("--out", f->out, "the folder to write").required();
+  verb.integer("--layers", f->layers, "fewer layers than the model has");
+  verb.text("--type", f->type, "of the layers: " + scheme_names()).show_default();
+  verb.toggle("--int8-kv", f->int8_kv, "with scales for an int8 KV cache");
+  verb.toggle("--overwrite", f->overwrite, "replace the folder if it holds a model");
+  verb.toggle("--quiet", f->quiet, "no progress");
+  verb.run([f] { run(*f); });
 }
 
 }  // namespace octet::cli

@@ -103,17 +103,17 @@ class Bench {
 
 }  // namespace
 
-void add_bench_sums(CLI::App& app) {
-  CLI::App* sub =
-      app.add_subcommand("sums", "sums over ranks of one host against MPI's, and against copying");
+void add_bench_sums(Verb program) {
+  const Verb verb =
+      program.verb("sums", "sums over ranks of one host against MPI's, and against copying");
   auto f = std::make_shared<Flags>();
-  add_ranks_flag(sub, f->ranks);
-  sub->add_option("--rounds", f->rounds, "measurements; the best counts")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  sub->callback([f, sub] {
+  add_ranks_flag(verb, f->ranks);
+  verb.integer("--rounds", f->rounds, "measurements; the best counts")
+      .range(1, 1000)
+      .show_default();
+  verb.run([f, verb] {
     if (f->ranks < 2 && !MpiJob::joined()) throw usage_error("--tp: a sum takes two ranks or more");
-    const bool given = sub->count("--tp") > 0;  // else a launcher knows
+    const bool given = verb.given("--tp");  // else a launcher knows
     on_job(MpiJob::joined() && !given ? 1 : f->ranks, [&](MpiJob& job) { Bench(*f, job).run(); });
   });
 }

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "src/base/error.h"
+#include "src/cli/cli.h"
 #include "src/cli/runtime.h"
 
 namespace octet::cli {
@@ -73,15 +74,15 @@ void run(const Flags& f) {
 
 }  // namespace
 
-void add_chat(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("chat", "a conversation in the terminal");
+void add_chat(Verb program) {
+  const Verb verb = program.verb("chat", "a conversation in the terminal");
   auto f = std::make_shared<Flags>();
   f->runtime.max_sequences = 1;
-  sub->add_option("model,--model", f->runtime.model, "the model folder")->required();
-  sub->add_option("--system", f->system, "the system message");
-  sub->add_option("--max-model-len", f->runtime.max_model_len, "the longest conversation, tokens");
-  add_sampling(sub, f->sampling);
-  sub->callback([f] { run(*f); });
+  verb.text("model,--model", f->runtime.model, "the model folder").required();
+  verb.text("--system", f->system, "the system message");
+  verb.integer("--max-model-len", f->runtime.max_model_len, "the longest conversation, tokens");
+  add_sampling(verb, f->sampling);
+  verb.run([f] { run(*f); });
 }
 
 }  // namespace octet::cli

@@ -7,6 +7,7 @@
 
 #include "src/base/json.h"
 #include "src/cli/cli.h"
+#include "src/cli/flags.h"
 
 namespace octet::cli {
 namespace {
@@ -49,14 +50,14 @@ void run(const std::string& folder, bool as_json) {
 
 }  // namespace
 
-void add_check(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("check", "says what is wrong with a checkpoint");
+void add_check(Verb program) {
+  const Verb verb = program.verb("check", "says what is wrong with a checkpoint");
   auto folder = std::make_shared<std::string>();
   auto as_json = std::make_shared<bool>(false);
-  sub->add_option("folder", *folder, "the model folder")->required();
-  sub->add_flag("--json", *as_json, "machine-readable");
-  sub->footer("Exit code 0: loads everywhere (warnings aside); 1: it does not.");
-  sub->callback([=] { run(*folder, *as_json); });
+  verb.text("folder", *folder, "the model folder").required();
+  verb.toggle("--json", *as_json, "machine-readable");
+  verb.footer("Exit code 0: loads everywhere (warnings aside); 1: it does not.");
+  verb.run([=] { run(*folder, *as_json); });
 }
 
 }  // namespace octet::cli

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +11,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/cli/flags.h"
 #include "src/cli/spelling.h"
 
 namespace octet::cli {
@@ -37,31 +37,6 @@ int explain_exception(const std::string& who) {
   return 1;
 }
 
-std::vector<std::string> fold_names(int argc, const char* const* argv) {
-  std::vector<std::string> args;
-  bool literal = false;
-  for (int i = 1; i < argc; ++i) {
-    std::string word = argv[i];
-    // vLLM's two-letter short names, which are long ones here: -tp 2, -tp=2, -tp2.
-    for (const char* name : {"-tp", "-pp", "-dp"})
-      if (const std::string value = word.size() < 3 ? "" : word.substr(3);
-          !literal && word.starts_with(name) &&
-          value.find_first_not_of(value.starts_with("=") ? "=0123456789" : "0123456789") ==
-              std::string::npos) {
-        word = "-" + word.substr(0, 3);
-        if (!value.empty()) word += (value[0] == '=' ? "" : "=") + value;
-        break;
-      }
-    if (!literal && word.starts_with("--")) {
-      literal = word == "--";
-      const size_t end = std::min(word.find('='), word.size());
-      std::replace(word.begin() + 2, word.begin() + static_cast<ptrdiff_t>(end), '_', '-');
-    }
-    args.push_back(std::move(word));
-  }
-  return args;
-}
-
 size_t parse_human_number(const std::string& text, const char* flag) {
   char* end = nullptr;
   const double v = std::strtod(text.c_str(), &end);
@@ -84,7 +59,7 @@ size_t parse_human_number(const std::string& text, const char* flag) {
 
 uint64_t parse_bytes(const std::string& text, const char* flag) {
   const size_t digits = std::min(text.find_last_of("0123456789.") + 1, text.size());
-  const std::string unit = CLI::detail::to_lower(text.substr(digits));
+  const std::string unit = to_lower(text.substr(digits));
   const size_t power = std::string_view("kmgt").find(unit.empty() ? '?' : unit[0]);
   double factor = 0;
   if (unit == "b") factor = 1;
@@ -94,9 +69,10 @@ uint64_t parse_bytes(const std::string& text, const char* flag) {
     factor = std::pow(1024.0, static_cast<double>(power + 1));
   try {
     if (factor == 0) return parse_human_number(text, flag);
-    double value = 0;
-    if (CLI::detail::lexical_cast(text.substr(0, digits), value) && value * factor >= 1 &&
-        value * factor <= 1e15)
+    const std::string number = text.substr(0, digits);
+    char* end = nullptr;
+    const double value = static_cast<double>(std::strtold(number.c_str(), &end));
+    if (*end == 0 && value * factor >= 1 && value * factor <= 1e15)
       return static_cast<uint64_t>(value * factor);
   } catch (const Error&) {  // says less about units
   }
@@ -148,49 +124,6 @@ std::string format_table(const std::vector<std::vector<std::string>>& rows,
     out += line + "\n";
   }
   return out;
-}
-
-void expect_numbers(CLI::App& app) {
-  for (CLI::Option* option : app.get_options()) {
-    const std::string types = option->get_type_name(), type = types.substr(0, types.find(':'));
-    const char* expected = type == "FLOAT"  ? "a number"
-                           : type == "INT"  ? "a whole number"
-                           : type == "UINT" ? "a whole number from 0 on"
-                                            : nullptr;
-    // A set says itself what is in it.
-    if (expected == nullptr || types.ends_with("}")) continue;
-    // transform() puts it before the option's own checks.
-    option->transform(CLI::Validator(
-        [type, expected](std::string& word) {
-          double real = 0;
-          int64_t whole = 0;
-          uint64_t from_zero = 0;
-          const bool good = type == "FLOAT" ? CLI::detail::lexical_cast(word, real)
-                            : type == "INT" ? CLI::detail::lexical_cast(word, whole)
-                                            : !word.starts_with("-") &&
-                                                  CLI::detail::lexical_cast(word, from_zero);
-          return good ? std::string() : fmt::format("expected {}, found {}", expected, word);
-        },
-        ""));
-  }
-  for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
-    expect_numbers(*sub);
-}
-
-CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
-                      const std::string& description) {
-  return app->add_option(name, value, description)
-      ->type_name("True|False")
-      ->transform(CLI::Validator(
-          [](std::string& word) {
-            const std::string given = word;
-            for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-            return word == "true" || word == "false"
-                       ? std::string()
-                       : fmt::format("expected True or False, found {}", given);
-          },
-          ""))
-      ->default_str(value ? "True" : "False");
 }
 
 }  // namespace octet::cli

@@ -1,14 +1,15 @@
-// The command line. Every verb has a file <verb>.cc that adds its subcommand to the program; quantize,
-// serve and bench have further files.
+// The command line: every verb has a file <verb>.cc that adds it to the program (quantize, serve
+// and bench have further files); and what verbs share.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
 #include "src/base/json.h"
 
 namespace octet::cli {
+
+class Verb;  // flags.h
 
 // The program's version, as `octet --version` and the server's /version show it.
 inline constexpr const char* kVersion = OCTET_VERSION;
@@ -25,26 +26,19 @@ inline constexpr int kInterrupted = 130;
 int explain_exception(const std::string& who = "");
 
 // Each adds its verb to the program.
-void add_quantize(CLI::App& app);
-void add_serve(CLI::App& app);
-void add_chat(CLI::App& app);
-void add_generate(CLI::App& app);
-void add_eval(CLI::App& app);
-void add_report(CLI::App& app);
-void add_compare(CLI::App& app);
-void add_inspect(CLI::App& app);
-void add_check(CLI::App& app);
-void add_convert(CLI::App& app);
-void add_bench(CLI::App& app);
-void add_plan(CLI::App& app);
-void add_completion(CLI::App& app);
-
-// Arguments with `_` in the names of long options turned into `-`: `--model_path=a_b` becomes
-// `--model-path=a_b`; `-tp 2` becomes `--tp 2`. Words after `--` are left alone.
-std::vector<std::string> fold_names(int argc, const char* const* argv);
-// vLLM's other spellings of serve's options, written out in `args` (already folded): beginnings
-// that fit one option only, and -asc. kUsage Error naming the candidates when several fit.
-void expand_serve_names(const CLI::App& app, std::vector<std::string>& args);
+void add_quantize(Verb program);
+void add_serve(Verb program);
+void add_chat(Verb program);
+void add_generate(Verb program);
+void add_eval(Verb program);
+void add_report(Verb program);
+void add_compare(Verb program);
+void add_inspect(Verb program);
+void add_check(Verb program);
+void add_convert(Verb program);
+void add_bench(Verb program);
+void add_plan(Verb program);
+void add_completion(Verb program);
 
 // Lengths and sizes, as vLLM writes them: 4096, 25.6k (thousands), 32K (1024), 2M, 1G.
 size_t parse_human_number(const std::string& text, const char* flag);
@@ -64,13 +58,5 @@ void warning(const std::string& text);
 // A table for people: columns padded to the widest cell; `right` says which are right-aligned.
 std::string format_table(const std::vector<std::vector<std::string>>& rows,
                          const std::vector<bool>& right);
-
-// From now on every option that takes a number says so when it is given something else (of an
-// unsigned one CLI11 itself would make a huge number of -1). To be called when all are added.
-void expect_numbers(CLI::App& app);
-
-// Adds an option that takes the words True or False (msModelSlim's way), in any case.
-CLI::Option* add_bool(CLI::App* app, const std::string& name, bool& value,
-                      const std::string& description);
 
 }  // namespace octet::cli

@@ -9,6 +9,7 @@
 
 #include "src/base/error.h"
 #include "src/cli/cli.h"
+#include "src/cli/flags.h"
 #include "src/quant/settings/recipe.h"
 
 namespace octet::cli {
@@ -88,15 +89,15 @@ void run(const Flags& f) {
 
 }  // namespace
 
-void add_compare(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("compare", "where two checkpoints differ");
+void add_compare(Verb program) {
+  const Verb verb = program.verb("compare", "where two checkpoints differ");
   auto f = std::make_shared<Flags>();
-  sub->add_option("A", f->a, "a model folder")->required();
-  sub->add_option("B", f->b, "another one")->required();
-  sub->add_flag("--json", f->as_json, "machine-readable, every tensor");
-  sub->add_flag("--all", f->all, "every tensor, also those that are the same");
-  sub->footer("Exit code 0: the same; 1: different; 2: one of them cannot be read.");
-  sub->callback([f] {
+  verb.text("A", f->a, "a model folder").required();
+  verb.text("B", f->b, "another one").required();
+  verb.toggle("--json", f->as_json, "machine-readable, every tensor");
+  verb.toggle("--all", f->all, "every tensor, also those that are the same");
+  verb.footer("Exit code 0: the same; 1: different; 2: one of them cannot be read.");
+  verb.run([f] {
     try {
       run(*f);
     } catch (const Error& e) {  // 1 means different here, as with cmp and diff

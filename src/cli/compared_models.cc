@@ -26,24 +26,22 @@ void check(const TextFlags& f) {
 
 }  // namespace
 
-void add_text_flags(CLI::App* app, TextFlags& f) {
-  app->add_option("--text", f.file,
-                  "passages for perplexity, KL and agreement: .jsonl with `inputs_pretokenized` or "
-                  "`text`, or a .txt file")
-      ->type_name("FILE");
-  app->add_option("--passages", f.passages, "use only the first ones; 0 = all");
-  app->add_option("--max-tokens", f.max_tokens,
-                  "cut passages to this length; questions must fit in it")
-      ->capture_default_str();
-  app->add_option("--window", f.window,
-                  "do not cut: predict every token of a passage, in windows of so many tokens");
-  app->add_option("--stride", f.stride,
-                  "tokens from one window to the next, half a window by itself");
-}
-
-void refuse_text_flags(const CLI::App* app, const std::vector<const char*>& names) {
-  for (const char* name : names)
-    if (app->count(name) > 0) throw usage_error(fmt::format("{} goes with --text", name));
+void add_text_flags(const Verb& verb, TextFlags& f, bool questions) {
+  const char* text = "--text";
+  verb.text(text, f.file,
+            "passages for perplexity, KL and agreement: .jsonl with `inputs_pretokenized` or "
+            "`text`, or a .txt file")
+      .metavar("FILE");
+  verb.integer("--passages", f.passages, "use only the first ones; 0 = all").only_with(text);
+  const Flag longest = verb.integer("--max-tokens", f.max_tokens,
+                                    "cut passages to this length; questions must fit in it")
+                           .show_default();
+  if (!questions) longest.only_with(text);
+  verb.integer("--window", f.window,
+               "do not cut: predict every token of a passage, in windows of so many tokens")
+      .only_with(text);
+  verb.integer("--stride", f.stride, "tokens from one window to the next, half a window by itself")
+      .only_with(text);
 }
 
 std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, const TextFlags& f,

@@ -1,12 +1,12 @@
 // Models side by side on texts: what `octet eval` and `octet report` share.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "src/base/json.h"
+#include "src/cli/flags.h"
 #include "src/eval/eval.h"
 #include "src/text/tokenizer.h"
 
@@ -21,10 +21,9 @@ struct TextFlags {
   size_t size() const { return window > 0 ? window : max_tokens; }  // most tokens at once
   size_t step() const { return stride > 0 ? stride : window > 0 ? (window + 1) / 2 : max_tokens; }
 };
-// The flags --text, --passages, --max-tokens, --window and --stride.
-void add_text_flags(CLI::App* app, TextFlags& flags);
-// Without a --text: throws kUsage Error for the first of `names` that was given, which concern it.
-void refuse_text_flags(const CLI::App* app, const std::vector<const char*>& names);
+// Adds --text and what goes with it: --passages, --window, --stride, and --max-tokens unless the
+// verb has `questions`, too, which that flag concerns.
+void add_text_flags(const Verb& verb, TextFlags& flags, bool questions);
 
 // A model that is ready to be scored.
 struct ComparedModel {

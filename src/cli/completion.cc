@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cctype>
 #include <memory>
+#include <sstream>
 
 #include "src/cli/cli.h"
+#include "src/cli/flags.h"
 
 namespace octet::cli {
 namespace {
@@ -18,12 +20,12 @@ struct Values {
   bool files = true;
 };
 
-Values values_of(const CLI::Option& option) {
-  const std::string type = option.get_type_name();
+Values values_of(const std::string& type) {
   Values v;
   const auto take = [&](const std::string& list, char between) {
     v.files = false;
-    for (const std::string& word : CLI::detail::split(list, between))
+    std::istringstream words(list);
+    for (std::string word; std::getline(words, word, between);)
       if (std::any_of(word.begin(), word.end(), [](unsigned char c) { return std::islower(c); }) ||
           std::isdigit(static_cast<unsigned char>(word[0])))
         v.words.push_back(word);
@@ -46,20 +48,20 @@ struct Cases {
   std::string verbs, options, values;
 };
 
-void add_cases(const CLI::App& app, const std::string& path, Cases& cases) {
+void add_cases(const Verb& verb, const std::string& path, Cases& cases) {
   std::string next, dashes, underscores;
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
-    next += sub->get_name() + " ";
-    const std::string below = path + " " + sub->get_name();
+  for (const Verb& under : verb.verbs()) {
+    next += under.name() + " ";
+    const std::string below = path + " " + under.name();
     cases.verbs += fmt::format("{}\"{}\"", cases.verbs.empty() ? "" : "|", below);
-    add_cases(*sub, below, cases);
+    add_cases(under, below, cases);
   }
-  for (const CLI::Option* option : app.get_options()) {
-    const Values values = values_of(*option);
-    if (option->get_positional() && option->get_lnames().empty())
+  for (const FlagNames& flag : verb.flags()) {
+    const Values values = values_of(flag.type);
+    if (flag.positional && flag.long_names.empty())
       next += fmt::format("{} ", fmt::join(values.words, " "));
     std::string names;
-    for (const std::string& name : option->get_lnames()) {
+    for (const std::string& name : flag.long_names) {
       dashes += "--" + name + " ";
       names += fmt::format("{}\"{} --{}\"", names.empty() ? "" : "|", path, name);
       std::string other = name;
@@ -114,9 +116,9 @@ constexpr const char* kScript = R"(_octet() {
 complete -o filenames -F _octet octet
 )";
 
-std::string bash_script(const CLI::App& app) {
+std::string bash_script(const Verb& program) {
   Cases cases;
-  add_cases(app, "", cases);
+  add_cases(program, "", cases);
   std::string script = kScript;
   for (const auto& [mark, text] :
        {std::pair("@VERBS@", cases.verbs), std::pair("@OPTIONS@", cases.options),
@@ -127,16 +129,14 @@ std::string bash_script(const CLI::App& app) {
 
 }  // namespace
 
-void add_completion(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("completion", "prints a completion script for a shell");
+void add_completion(Verb program) {
+  const Verb verb = program.verb("completion", "prints a completion script for a shell");
   auto shell = std::make_shared<std::string>();
-  sub->add_option("shell", *shell, "bash or zsh")
-      ->required()
-      ->check(CLI::IsMember({"bash", "zsh"}));
-  sub->footer("bash: source <(octet completion bash)    zsh: source <(octet completion zsh)");
-  sub->callback([&app, shell] {
+  verb.text("shell", *shell, "bash or zsh").required().one_of({"bash", "zsh"});
+  verb.footer("bash: source <(octet completion bash)    zsh: source <(octet completion zsh)");
+  verb.run([program, shell] {
     if (*shell == "zsh") fmt::print("autoload -U +X bashcompinit && bashcompinit\n");
-    fmt::print("{}", bash_script(app));
+    fmt::print("{}", bash_script(program));
   });
 }
 

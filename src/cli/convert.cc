@@ -10,6 +10,7 @@
 #include "src/base/output_folder.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
+#include "src/cli/flags.h"
 #include "src/quant/relayout/relayout.h"
 #include "src/text/gguf_convert.h"
 
@@ -85,22 +86,22 @@ void run(Flags& f) {
 
 }  // namespace
 
-void add_convert(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand(
-      "convert", "GGUF -> float checkpoint; quantized checkpoint -> another layout");
+void add_convert(Verb program) {
+  const Verb verb =
+      program.verb("convert", "GGUF -> float checkpoint; quantized checkpoint -> another layout");
   auto f = std::make_shared<Flags>();
-  sub->add_option("FOLDER", f->folder, "a quantized checkpoint, in any of the layouts of --to");
-  sub->add_option("OUT", f->out_folder, "the folder to write");
-  sub->add_option("--to", f->to, "the layout wanted")->check(CLI::IsMember(layout_names()));
-  sub->add_option("--from-gguf", f->from_gguf, "the file to read")->type_name("FILE");
-  sub->add_option("--out", f->out, "OUT by another name")->type_name("DIR");
-  sub->add_option("--dtype", f->dtype, "of the tensors of a GGUF file; bfloat16 if absent")
-      ->check(CLI::IsMember({"bfloat16", "float16"}));
-  sub->add_option("--part-file-size", f->part_file_size, "largest weight file in GB; 0 = one file")
-      ->capture_default_str();
-  sub->add_flag("--overwrite", f->overwrite, "replace the folder if it holds a model");
-  sub->add_flag("--quiet", f->quiet, "no progress");
-  sub->callback([f] { run(*f); });
+  verb.text("FOLDER", f->folder, "a quantized checkpoint, in any of the layouts of --to");
+  verb.text("OUT", f->out_folder, "the folder to write");
+  verb.text("--to", f->to, "the layout wanted").one_of(layout_names());
+  verb.text("--from-gguf", f->from_gguf, "the file to read").metavar("FILE");
+  verb.text("--out", f->out, "OUT by another name").metavar("DIR");
+  verb.text("--dtype", f->dtype, "of the tensors of a GGUF file; bfloat16 if absent")
+      .one_of({"bfloat16", "float16"});
+  verb.number("--part-file-size", f->part_file_size, "largest weight file in GB; 0 = one file")
+      .show_default();
+  verb.toggle("--overwrite", f->overwrite, "replace the folder if it holds a model");
+  verb.toggle("--quiet", f->quiet, "no progress");
+  verb.run([f] { run(*f); });
 }
 
 }  // namespace octet::cli

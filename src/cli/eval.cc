@@ -280,31 +280,28 @@ void run(const Flags& f, Communicator& ranks) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("eval", "what quantization costs: float beside quantized");
+void add_eval(Verb program) {
+  const Verb verb = program.verb("eval", "what quantization costs: float beside quantized");
   auto f = std::make_shared<Flags>();
-  sub->add_option("models", f->models, "model folders; the first is the reference")
-      ->required()
-      ->expected(1, -1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  add_text_flags(sub, f->text);
-  sub->add_flag("--layers", f->layers,
-                "also the signal-to-noise at the input and output of every linear, on --text");
-  sub->add_option(
-         "--yes-no", f->yes_no,
-         "questions: .jsonl with `inputs_pretokenized` (or `passage` and `question`) and `answer` "
-         "(yes, no, true or false), as BoolQ has them")
-      ->type_name("FILE");
-  sub->add_option("--choices", f->choices,
-                  "multiple choice: .jsonl with a question, its answers and the right one, as "
-                  "lm-eval's tasks have them")
-      ->type_name("FILE");
-  sub->add_flag("--json", f->as_json, "machine-readable");
-  sub->add_flag("--quiet", f->quiet, "no progress");
-  add_ranks_flag(sub, f->ranks);
-  sub->callback([f, sub] {
+  verb.list("models", f->models, "model folders; the first is the reference").required();
+  add_text_flags(verb, f->text, /*questions=*/true);
+  verb.toggle("--layers", f->layers,
+              "also the signal-to-noise at the input and output of every linear, on --text");
+  verb.text(
+          "--yes-no", f->yes_no,
+          "questions: .jsonl with `inputs_pretokenized` (or `passage` and `question`) and `answer` "
+          "(yes, no, true or false), as BoolQ has them")
+      .metavar("FILE");
+  verb.text("--choices", f->choices,
+            "multiple choice: .jsonl with a question, its answers and the right one, as "
+            "lm-eval's tasks have them")
+      .metavar("FILE");
+  verb.toggle("--json", f->as_json, "machine-readable");
+  verb.toggle("--quiet", f->quiet, "no progress");
+  add_ranks_flag(verb, f->ranks);
+  verb.run([f, verb] {
     check(*f);
-    if (f->text.file.empty()) refuse_text_flags(sub, {"--passages", "--window", "--stride"});
+    verb.expect_companions();
     on_ranks(f->ranks, [&](Communicator& ranks) { run(*f, ranks); });
   });
 }

@@ -40,18 +40,17 @@ void run(Flags& f) {
 
 }  // namespace
 
-void add_generate(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("generate", "continues one prompt");
+void add_generate(Verb program) {
+  const Verb verb = program.verb("generate", "continues one prompt");
   auto f = std::make_shared<Flags>();
   f->sampling.max_tokens = 128;
   f->runtime.max_sequences = 1;
-  sub->add_option("model,--model", f->runtime.model, "the model folder")->required();
-  sub->add_option("--prompt,-p", f->prompt, "the text to continue; - reads it from stdin")
-      ->required();
-  sub->add_flag("--chat", f->chat, "put the prompt into the model's chat template");
-  sub->add_option("--max-model-len", f->runtime.max_model_len, "prompt and output together");
-  add_sampling(sub, f->sampling);
-  sub->callback([f] { run(*f); });
+  verb.text("model,--model", f->runtime.model, "the model folder").required();
+  verb.text("--prompt,-p", f->prompt, "the text to continue; - reads it from stdin").required();
+  verb.toggle("--chat", f->chat, "put the prompt into the model's chat template");
+  verb.integer("--max-model-len", f->runtime.max_model_len, "prompt and output together");
+  add_sampling(verb, f->sampling);
+  verb.run([f] { run(*f); });
 }
 
 }  // namespace octet::cli

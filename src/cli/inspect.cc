@@ -8,6 +8,7 @@
 #include "src/base/progress.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/cli/cli.h"
+#include "src/cli/flags.h"
 
 namespace octet::cli {
 namespace {
@@ -96,17 +97,17 @@ void print_summary(const ModelFolder& folder) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("inspect", "what a checkpoint holds");
+void add_inspect(Verb program) {
+  const Verb verb = program.verb("inspect", "what a checkpoint holds");
   struct Flags {
     std::string folder;
     bool as_json = false, all = false;
   };
   auto f = std::make_shared<Flags>();
-  sub->add_option("folder", f->folder, "the model folder")->required();
-  sub->add_flag("--json", f->as_json, "machine-readable, every tensor");
-  sub->add_flag("--all", f->all, "every tensor, not layers summed up");
-  sub->callback([f] {
+  verb.text("folder", f->folder, "the model folder").required();
+  verb.toggle("--json", f->as_json, "machine-readable, every tensor");
+  verb.toggle("--all", f->all, "every tensor, not layers summed up");
+  verb.run([f] {
     const ModelFolder folder(f->folder);
     if (f->as_json) return print_json(folder);
     print_header(folder);

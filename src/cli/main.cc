@@ -2,7 +2,6 @@
 // code (2 for usage, 1 for failure).
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -11,6 +10,7 @@
 #include "src/base/error.h"
 #include "src/base/progress.h"
 #include "src/cli/cli.h"
+#include "src/cli/flags.h"
 #include "src/cli/ranks.h"
 #include "src/cli/spelling.h"
 #include "src/dist/launch.h"
@@ -20,51 +20,39 @@ namespace {
 
 int run(int argc, char** argv) {
   using namespace octet;
-  CLI::App app{"Octet quantizes LLaMA and Qwen checkpoints to W8A8 and serves them."};
-  app.name("octet");
-  app.set_version_flag("--version,-V", fmt::format("octet {}", cli::kVersion));
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app.require_subcommand(1);
-  app.footer("`octet VERB --help` explains a verb. Names of options may be spelled with _ or -.");
+  cli::Program program("octet",
+                       "Octet quantizes LLaMA and Qwen checkpoints to W8A8 and serves them.",
+                       fmt::format("octet {}", cli::kVersion));
+  const cli::Verb top = program.top();
+  top.needs_verb();
+  top.footer("`octet VERB --help` explains a verb. Names of options may be spelled with _ or -.");
   if (in_job() || MpiJob::started_as() > 0) cli::silence_notices();  // another process gives them
-  cli::add_quantize(app);
-  cli::add_serve(app);
-  cli::add_chat(app);
-  cli::add_generate(app);
-  cli::add_eval(app);
-  cli::add_report(app);
-  cli::add_compare(app);
-  cli::add_inspect(app);
-  cli::add_check(app);
-  cli::add_convert(app);
-  cli::add_bench(app);
-  cli::add_plan(app);
-  cli::add_completion(app);
+  cli::add_quantize(top);
+  cli::add_serve(top);
+  cli::add_chat(top);
+  cli::add_generate(top);
+  cli::add_eval(top);
+  cli::add_report(top);
+  cli::add_compare(top);
+  cli::add_inspect(top);
+  cli::add_check(top);
+  cli::add_convert(top);
+  cli::add_bench(top);
+  cli::add_plan(top);
+  cli::add_completion(top);
   if (argc == 1) {
-    fmt::print("{}", app.help());
+    fmt::print("{}", program.help());
     return 2;
   }
   std::vector<std::string> args = cli::fold_names(argc, argv);
-  const auto verbs = app.get_subcommands([](const CLI::App*) { return true; });
-  if (!args[0].starts_with("-") &&
-      std::none_of(verbs.begin(), verbs.end(),
-                   [&](const CLI::App* verb) { return verb->get_name() == args[0]; }))
+  if (!args[0].starts_with("-") && cli::find_verb(top, args).words.empty())
     throw usage_error(fmt::format("unknown verb {} (octet --help lists them)", args[0]));
-  cli::expect_numbers(app);
-  const std::string verb = cli::verb_words(app, args);
-  try {
-    const std::vector<std::string> raw(argv + 1, argv + argc);
-    cli::remember_spelling(app, raw, args);  // for what expanding may say
-    cli::expand_serve_names(app, args);
-    cli::remember_spelling(app, raw, args);
-    std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
-    app.parse(args);
-    return 0;
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);  // help
-    throw usage_error(
-        fmt::format("{} (octet {} --help explains)", e.what(), verb.empty() ? "VERB" : verb));
-  }
+  const std::vector<std::string> raw(argv + 1, argv + argc);
+  cli::remember_spelling(top, raw, args);  // for what expanding may say
+  cli::expand_serve_names(top, args);
+  cli::remember_spelling(top, raw, args);
+  program.parse(std::move(args));
+  return 0;
 }
 
 }  // namespace

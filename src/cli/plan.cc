@@ -8,6 +8,7 @@
 #include "src/base/progress.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/cli/bench.h"
+#include "src/cli/flags.h"
 #include "src/cli/shapes.h"
 #include "src/dist/cost_model.h"
 #include "src/kernels/kernels.h"
@@ -190,40 +191,33 @@ void run(const Flags& f) {
 
 }  // namespace
 
-void add_plan(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("plan", "predicts speed and memory on many hosts");
+void add_plan(Verb program) {
+  const Verb verb = program.verb("plan", "predicts speed and memory on many hosts");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--model,MODEL", f->model, "folder of the checkpoint");
-  sub->add_option("--shape", f->shape, "in place of a checkpoint: " + shape_names());
-  sub->add_option("--type", f->type,
-                  "with --shape, of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")
-      ->capture_default_str();
-  sub->add_option("--hosts", f->hosts, "hosts")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  sub->add_option("--tensor-parallel-size,--tp", f->ranks, "ranks, over all hosts")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  sub->add_option("--network", f->network,
-                  "between hosts: GB/s of a host, us of a message; default 1.25,50 (10 Gbit/s)");
-  sub->add_option(
-      "--host", f->host,
-      "a host's limits: GB/s of memory, int8 Gop/s, float Gop/s, GB of memory; default: "
-      "measured here");
-  sub->add_option("--context", f->context, "tokens of a sequence")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
-  sub->add_option("--batch", f->batch, "sequences that generate at once")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  sub->add_option("--chunk", f->chunk, "prompt tokens of one step")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  sub->add_flag("--int8-kv", f->int8_kv, "an int8 KV cache, whatever the checkpoint says");
-  sub->add_flag("--json", f->as_json, "the figures as JSON");
-  sub->callback([f, sub] {
-    if (f->shape.empty() && sub->count("--type") > 0)
-      throw usage_error("--type goes with --shape: a checkpoint says its own");
+  verb.text("--model,MODEL", f->model, "folder of the checkpoint");
+  verb.text("--shape", f->shape, "in place of a checkpoint: " + shape_names());
+  verb.text("--type", f->type,
+            "with --shape, of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")
+      .only_with("--shape", ": a checkpoint says its own")
+      .show_default();
+  verb.integer("--hosts", f->hosts, "hosts").range(1, 1 << 16).show_default();
+  verb.integer("--tensor-parallel-size,--tp", f->ranks, "ranks, over all hosts")
+      .range(1, 1 << 16)
+      .show_default();
+  verb.text("--network", f->network,
+            "between hosts: GB/s of a host, us of a message; default 1.25,50 (10 Gbit/s)");
+  verb.text("--host", f->host,
+            "a host's limits: GB/s of memory, int8 Gop/s, float Gop/s, GB of memory; default: "
+            "measured here");
+  verb.integer("--context", f->context, "tokens of a sequence").range(1, 1 << 24).show_default();
+  verb.integer("--batch", f->batch, "sequences that generate at once")
+      .range(1, 1 << 20)
+      .show_default();
+  verb.integer("--chunk", f->chunk, "prompt tokens of one step").range(1, 1 << 20).show_default();
+  verb.toggle("--int8-kv", f->int8_kv, "an int8 KV cache, whatever the checkpoint says");
+  verb.toggle("--json", f->as_json, "the figures as JSON");
+  verb.run([f, verb] {
+    verb.expect_companions();
     run(*f);
   });
 }

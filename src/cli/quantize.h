@@ -5,13 +5,14 @@
 #include <vector>
 
 #include "src/cli/cli.h"
+#include "src/cli/flags.h"
 #include "src/quant/quantizer.h"
 #include "src/text/tokenizer.h"
 
 namespace octet::cli {
 
 // `octet quantize quant`: the command of msModelSlim v1, below `quantize`.
-void add_quantize_quant(CLI::App* quantize);
+void add_quantize_quant(const Verb& quantize);
 
 // Throws for every device but the CPU; `flag` is its option's name.
 void check_device(const char* flag, const std::string& device);
@@ -35,7 +36,7 @@ struct RunFlags {
   std::string memory_limit;
   size_t ranks = 1;
 
-  void add_to(CLI::App* app);
+  void add_to(const Verb& verb);
   void apply(QuantizeOptions& options) const;  // throws kUsage Error
   // Quantizes, on as many ranks as there are to be, and prints the table.
   void quantize(const std::string& model, const std::string& target, const CalibrationData& data,

@@ -123,30 +123,29 @@ void run(const Flags& f) {
 
 }  // namespace
 
-void add_quantize_quant(CLI::App* quantize) {
-  CLI::App* sub = quantize->add_subcommand("quant", "by msModelSlim v1's command line");
+void add_quantize_quant(const Verb& quantize) {
+  const Verb verb = quantize.verb("quant", "by msModelSlim v1's command line");
   auto f = std::make_shared<Flags>();
-  sub->add_option("--model-type", f->model_type, "accepted; config.json says what it is");
-  sub->add_option("--model-path", f->model_path, "folder of the float checkpoint")->required();
-  sub->add_option("--save-path", f->save_path, "folder to write")->required();
-  sub->add_option("--device", f->device, "cpu")->capture_default_str();
-  sub->add_option("--config-path,--config", f->config_path,
-                  "a practice: YAML of apiversion modelslim_v1")
-      ->type_name("FILE");
-  sub->add_option("--quant-type", f->quant_type,
-                  "the default practice of w8a8, w8a16 or w8a8c8; w8a8 without --config_path")
-      ->type_name("w8a8|w8a16|w8a8c8");
-  add_bool(sub, "--trust-remote-code", f->trust_remote_code,
-           "accepted; no code of a model folder is ever run");
-  sub->add_flag("--debug", f->debug, "accepted; has no meaning here");
-  sub->add_option("--tag", f->tag, "accepted; has no meaning here")->expected(0, -1);
-  sub->add_option("--calib-file", f->calib_file,
-                  "calibration text, in place of spec.dataset; `none` = no calibration")
-      ->type_name("FILE");
-  sub->add_option("--compat", f->compat, "msmodelslim_v1: files named and laid out as the tool's")
-      ->check(CLI::IsMember({"msmodelslim_v1"}));
-  f->run.add_to(sub);
-  sub->callback([f] { run(*f); });
+  verb.text("--model-type", f->model_type, "accepted; config.json says what it is");
+  verb.text("--model-path", f->model_path, "folder of the float checkpoint").required();
+  verb.text("--save-path", f->save_path, "folder to write").required();
+  verb.text("--device", f->device, "cpu").show_default();
+  verb.text("--config-path,--config", f->config_path, "a practice: YAML of apiversion modelslim_v1")
+      .metavar("FILE");
+  verb.text("--quant-type", f->quant_type,
+            "the default practice of w8a8, w8a16 or w8a8c8; w8a8 without --config_path")
+      .metavar("w8a8|w8a16|w8a8c8");
+  verb.boolean("--trust-remote-code", f->trust_remote_code,
+               "accepted; no code of a model folder is ever run");
+  verb.toggle("--debug", f->debug, "accepted; has no meaning here");
+  verb.list("--tag", f->tag, "accepted; has no meaning here").or_nothing();
+  verb.text("--calib-file", f->calib_file,
+            "calibration text, in place of spec.dataset; `none` = no calibration")
+      .metavar("FILE");
+  verb.text("--compat", f->compat, "msmodelslim_v1: files named and laid out as the tool's")
+      .one_of({"msmodelslim_v1"});
+  f->run.add_to(verb);
+  verb.run([f] { run(*f); });
 }
 
 }  // namespace octet::cli

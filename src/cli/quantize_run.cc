@@ -1,21 +1,27 @@
 // How `octet quantize` runs, whichever command line it was given.
+#include <fmt/format.h>
+
+#include "src/base/error.h"
+#include "src/checkpoint/model_folder.h"
 #include "src/cli/quantize.h"
 #include "src/cli/ranks.h"
+#include "src/eval/report_page.h"
+#include "src/quant/output/report_file.h"
 
 namespace octet::cli {
 
-void RunFlags::add_to(CLI::App* app) {
-  app->add_flag("--overwrite", overwrite,
-                "replace the folder if it holds a model, and what an interrupted run left");
-  app->add_flag("--resume", resume,
-                "go on at the last finished layer of an interrupted run of the same command; begin "
-                "where there is none");
-  app->add_option("--memory-limit", memory_limit,
-                  "16G, 512MiB, 1.5GB, ... for a rank: activations beyond it go into a file beside "
-                  "the output; by itself 90 % of what is free, shared by the ranks of a host")
-      ->type_name("SIZE");
-  app->add_flag("--quiet", quiet, "no progress, no table");
-  add_ranks_flag(app, ranks);
+void RunFlags::add_to(const Verb& verb) {
+  verb.toggle("--overwrite", overwrite,
+              "replace the folder if it holds a model, and what an interrupted run left");
+  verb.toggle("--resume", resume,
+              "go on at the last finished layer of an interrupted run of the same command; begin "
+              "where there is none");
+  verb.text("--memory-limit", memory_limit,
+            "16G, 512MiB, 1.5GB, ... for a rank: activations beyond it go into a file beside "
+            "the output; by itself 90 % of what is free, shared by the ranks of a host")
+      .metavar("SIZE");
+  verb.toggle("--quiet", quiet, "no progress, no table");
+  add_ranks_flag(verb, ranks);
 }
 
 void RunFlags::apply(QuantizeOptions& options) const {
@@ -34,6 +40,30 @@ void RunFlags::quantize(const std::string& model, const std::string& target,
     const QuantizeSummary summary = octet::quantize(model, target, data, own, finish, &all);
     if (!own.quiet) report(summary, target);
   });
+}
+
+void check_device(const char* flag, const std::string& s) {
+  if (s == "cpu") return;
+  if (s.starts_with("npu"))
+    throw Error("there is no NPU here: this program computes on CPUs", ErrorKind::kUsage)
+        .field(flag)
+        .expected("cpu")
+        .found(s)
+        .remedy(fmt::format("use {} cpu; the checkpoint is the same and loads on NPUs", flag));
+  throw Error("unknown device", ErrorKind::kUsage).field(flag).expected("cpu").found(s);
+}
+
+void note_remote_code(bool trusted) {
+  if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
+}
+
+void settle_by_model(const std::string& model, QuantizeOptions& options) {
+  settle(options, ModelFolder(model).config().dtype);
+  for (const std::string& note : options.notes) notice(note);
+}
+
+void write_report_page(const fs::path& folder, const ordered_json& report) {
+  write_text(folder / kReportPage, report_page(report, kReportFile));
 }
 
 }  // namespace octet::cli

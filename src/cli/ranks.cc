@@ -99,11 +99,11 @@ void end_job(MpiJob& job) {
       rank == 0 ? "" : fmt::format("rank {} of {} on {}: ", rank, ranks.size(), host_name())));
 }
 
-void add_ranks_flag(CLI::App* app, size_t& ranks) {
-  app->add_option("--tp,--tensor-parallel-size", ranks,
-                  "ranks on this host that share the work (mpirun starts them across hosts)")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
+void add_ranks_flag(const Verb& verb, size_t& ranks) {
+  verb.integer("--tp,--tensor-parallel-size", ranks,
+               "ranks on this host that share the work (mpirun starts them across hosts)")
+      .range(1, 1024)
+      .show_default();
 }
 
 void on_ranks(size_t count, const std::function<void(Communicator&)>& work) {

@@ -3,11 +3,11 @@
 
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "src/cli/flags.h"
 #include "src/dist/communicator.h"
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
@@ -37,7 +37,7 @@ void check_count(size_t asked, const Communicator& ranks, const char* flag);
 [[noreturn]] void end_job(MpiJob& job);
 
 // --tp, for verbs that come to an end by themselves.
-void add_ranks_flag(CLI::App* app, size_t& ranks);
+void add_ranks_flag(const Verb& verb, size_t& ranks);
 // Calls work(ranks) on every rank: of the job that mpirun started, or of one that this starts with
 // its own command line when `count` is above 1; else on the only one. What is thrown on a rank ends
 // the job, after one message. Throws Exit when another process has said all.

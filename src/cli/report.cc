@@ -37,17 +37,15 @@ void run(const Flags& f) {
 
 }  // namespace
 
-void add_report(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("report", "the page about a quantized checkpoint");
+void add_report(Verb program) {
+  const Verb verb = program.verb("report", "the page about a quantized checkpoint");
   auto f = std::make_shared<Flags>();
-  sub->add_option("folder", f->folder, "a folder that `octet quantize` wrote")->required();
-  sub->add_option("--float", f->reference,
-                  "the float model: measures what quantization cost, on --text");
-  add_text_flags(sub, f->text);
-  sub->add_flag("--quiet", f->quiet, "no progress");
-  sub->callback([f, sub] {
-    if (f->text.file.empty())
-      refuse_text_flags(sub, {"--passages", "--max-tokens", "--window", "--stride"});
+  verb.text("folder", f->folder, "a folder that `octet quantize` wrote").required();
+  verb.text("--float", f->reference, "the float model: measures what quantization cost, on --text");
+  add_text_flags(verb, f->text, /*questions=*/false);
+  verb.toggle("--quiet", f->quiet, "no progress");
+  verb.run([f, verb] {
+    verb.expect_companions();
     run(*f);
   });
 }

@@ -121,24 +121,21 @@ RequestOutput OutputQueue::next() {
   return output;
 }
 
-void add_sampling(CLI::App* app, SamplingFlags& f) {
-  app->add_option("--max-tokens", f.max_tokens, "tokens to generate at most")
-      ->check(CLI::Range(size_t{1}, size_t{1} << 30))
-      ->capture_default_str();
-  app->add_option("--temperature", f.temperature, "0 = always the likeliest token")
-      ->check(CLI::Range(0.0, 100.0));
-  app->add_option("--top-p", f.top_p, "sample from the likeliest tokens that sum to this")
-      ->check(CLI::Range(1e-6, 1.0));
-  app->add_option("--top-k", f.top_k, "sample from this many tokens; 0 = all")
-      ->check(CLI::Range(-1, 1 << 24));
-  app->add_option("--min-p", f.min_p, "leave out tokens below this share of the likeliest")
-      ->check(CLI::Range(0.0, 1.0));
-  app->add_option("--repetition-penalty", f.repetition_penalty, "above 1: repeat less")
-      ->check(CLI::Range(0.01, 100.0));
-  app->add_option("--seed", f.seed, "the same seed gives the same text");
-  app->add_option("--stop", f.stop, "end at this text; may be repeated")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app->add_flag("--ignore-eos", f.ignore_eos, "go on after the end token");
+void add_sampling(const Verb& verb, SamplingFlags& f) {
+  verb.integer("--max-tokens", f.max_tokens, "tokens to generate at most")
+      .range(size_t{1}, size_t{1} << 30)
+      .show_default();
+  verb.number("--temperature", f.temperature, "0 = always the likeliest token").range(0.0, 100.0);
+  verb.number("--top-p", f.top_p, "sample from the likeliest tokens that sum to this")
+      .range(1e-6, 1.0);
+  verb.integer("--top-k", f.top_k, "sample from this many tokens; 0 = all").range(-1, 1 << 24);
+  verb.number("--min-p", f.min_p, "leave out tokens below this share of the likeliest")
+      .range(0.0, 1.0);
+  verb.number("--repetition-penalty", f.repetition_penalty, "above 1: repeat less")
+      .range(0.01, 100.0);
+  verb.integer("--seed", f.seed, "the same seed gives the same text");
+  verb.list("--stop", f.stop, "end at this text; may be repeated");
+  verb.toggle("--ignore-eos", f.ignore_eos, "go on after the end token");
 }
 
 SamplingParams sampling_of(const SamplingFlags& f, const GenerationConfig& d) {

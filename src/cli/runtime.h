@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "src/cli/cli.h"
+#include "src/cli/flags.h"
 #include "src/engine/engine.h"
 #include "src/text/chat_template.h"
 
@@ -73,7 +73,7 @@ struct SamplingFlags {
   size_t max_tokens = 512;
   bool ignore_eos = false;
 };
-void add_sampling(CLI::App* app, SamplingFlags& flags);
+void add_sampling(const Verb& verb, SamplingFlags& flags);
 // The flags over the model's generation_config.json.
 SamplingParams sampling_of(const SamplingFlags& flags, const GenerationConfig& defaults);
 

@@ -10,6 +10,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/cli/cli.h"
 #include "src/cli/ranks.h"
 #include "src/cli/serve_ending.h"
 #include "src/cli/serve_flags.h"
@@ -140,36 +141,11 @@ void serve(ServeFlags& f, MpiJob* job) {
 
 }  // namespace
 
-void expand_serve_names(const CLI::App& app, std::vector<std::string>& args) {
-  if (args.empty() || args[0] != "serve") return;
-  const auto options = app.get_subcommand("serve")->get_options();
-  for (std::string& word : args) {
-    if (word == "--") return;
-    if (word == "-asc" || word.starts_with("-asc=")) word.replace(0, 4, "--api-server-count");
-    if (!word.starts_with("--")) continue;
-    const size_t end = std::min(word.find('='), word.size());
-    const std::string name = word.substr(2, end - 2);
-    std::vector<std::string> found;  // the first fitting name of each option
-    bool exact = false;
-    for (const CLI::Option* option : options) {
-      const auto& names = option->get_lnames();
-      const auto fits = [&](const std::string& full) { return full.starts_with(name); };
-      const auto it = std::find_if(names.begin(), names.end(), fits);
-      if (it != names.end()) found.push_back("--" + *it);
-      exact |= std::find(names.begin(), names.end(), name) != names.end();
-    }
-    if (exact || found.empty()) continue;
-    if (found.size() > 1)
-      throw usage_error(fmt::format("--{} could be {}", name, fmt::join(found, ", ")));
-    word.replace(0, end, found[0]);
-  }
-}
-
-void add_serve(CLI::App& app) {
-  CLI::App* sub = app.add_subcommand("serve", "serves a model over the OpenAI API");
+void add_serve(Verb program) {
+  const Verb verb = program.verb("serve", "serves a model over the OpenAI API");
   auto f = std::make_shared<ServeFlags>();
-  add_serve_flags(sub, *f);
-  sub->callback([f] { run(*f); });
+  add_serve_flags(verb, *f);
+  verb.run([f] { run(*f); });
 }
 
 }  // namespace octet::cli

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/cli/flags.h"
 #include "src/cli/runtime.h"
 #include "src/server/api/options.h"
 
@@ -23,10 +24,15 @@ struct ServeFlags {
   std::string origins, methods, headers;  // JSON lists
   size_t tensor_parallel = 1, pipeline_parallel = 1, data_parallel = 1;
   size_t restart_ranks = 0;  // times in a row
+  int ssl_cert_reqs = 0;     // as Python counts: 2 = a client must have a certificate
   bool no_access_log = false, no_log_stats = false;
 };
 
-void add_serve_flags(CLI::App* app, ServeFlags& flags);
+void add_serve_flags(const Verb& verb, ServeFlags& flags);
+// Those that are taken without effect, and those that are refused.
+void add_known_flags(const Verb& verb);
+// "--x" as "--x,!--no-x": every flag of vLLM has both forms.
+std::string with_negation(const std::string& name);
 
 // Checks values and fills runtime and server options, environment variables included. Throws kUsage
 // Error for what cannot be done.

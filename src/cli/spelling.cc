@@ -1,9 +1,14 @@
 #include "src/cli/spelling.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
 #include <string_view>
+
+#include "src/base/error.h"
 
 namespace octet::cli {
 namespace {
@@ -28,28 +33,70 @@ std::string folded(std::string name) {
   return name;
 }
 
-std::vector<std::string> names_of(const CLI::Option& option) {
+std::vector<std::string> names_of(const FlagNames& flag) {
   std::vector<std::string> names;
-  for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
-  for (const std::string& name : option.get_snames()) names.push_back("-" + name);
+  for (const std::string& name : flag.long_names) names.push_back("--" + name);
+  for (const std::string& name : flag.short_names) names.push_back("-" + name);
   return names;
-}
-
-// The verb that `args` ask for: quantize, and below it quant.
-const CLI::App* verb_of(const CLI::App& app, const std::vector<std::string>& args, size_t at = 0) {
-  if (at < args.size())
-    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
-      if (sub->get_name() == args[at]) return verb_of(*sub, args, at + 1);
-  return &app;
 }
 
 }  // namespace
 
-void remember_spelling(const CLI::App& app, const std::vector<std::string>& raw,
+std::vector<std::string> fold_names(int argc, const char* const* argv) {
+  std::vector<std::string> args;
+  bool literal = false;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    // vLLM's two-letter short names, which are long ones here: -tp 2, -tp=2, -tp2.
+    for (const char* name : {"-tp", "-pp", "-dp"})
+      if (const std::string value = word.size() < 3 ? "" : word.substr(3);
+          !literal && word.starts_with(name) &&
+          value.find_first_not_of(value.starts_with("=") ? "=0123456789" : "0123456789") ==
+              std::string::npos) {
+        word = "-" + word.substr(0, 3);
+        if (!value.empty()) word += (value[0] == '=' ? "" : "=") + value;
+        break;
+      }
+    if (!literal && word.starts_with("--")) {
+      literal = word == "--";
+      const size_t end = std::min(word.find('='), word.size());
+      std::replace(word.begin() + 2, word.begin() + static_cast<ptrdiff_t>(end), '_', '-');
+    }
+    args.push_back(std::move(word));
+  }
+  return args;
+}
+
+void expand_serve_names(const Verb& program, std::vector<std::string>& args) {
+  if (args.empty() || args[0] != "serve") return;
+  const std::vector<FlagNames> flags = find_verb(program, {"serve"}).verb.flags();
+  for (std::string& word : args) {
+    if (word == "--") return;
+    if (word == "-asc" || word.starts_with("-asc=")) word.replace(0, 4, "--api-server-count");
+    if (!word.starts_with("--")) continue;
+    const size_t end = std::min(word.find('='), word.size());
+    const std::string name = word.substr(2, end - 2);
+    std::vector<std::string> found;  // the first fitting name of each flag
+    bool exact = false;
+    for (const FlagNames& flag : flags) {
+      const auto& names = flag.long_names;
+      const auto fits = [&](const std::string& full) { return full.starts_with(name); };
+      const auto it = std::find_if(names.begin(), names.end(), fits);
+      if (it != names.end()) found.push_back("--" + *it);
+      exact |= std::find(names.begin(), names.end(), name) != names.end();
+    }
+    if (exact || found.empty()) continue;
+    if (found.size() > 1)
+      throw usage_error(fmt::format("--{} could be {}", name, fmt::join(found, ", ")));
+    word.replace(0, end, found[0]);
+  }
+}
+
+void remember_spelling(const Verb& program, const std::vector<std::string>& raw,
                        const std::vector<std::string>& args) {
-  const auto options = verb_of(app, args)->get_options();
-  for (const CLI::Option* option : options)
-    for (const std::string& name : names_of(*option)) known().insert(name);
+  const std::vector<FlagNames> flags = find_verb(program, args).verb.flags();
+  for (const FlagNames& flag : flags)
+    for (const std::string& name : names_of(flag)) known().insert(name);
   for (size_t i = 0; i < args.size() && args[i] != "--"; ++i) {
     if (!args[i].starts_with("-")) continue;
     // "-O3" holds its value as "-tp2" does, which is one of the long names in `args`.
@@ -59,19 +106,12 @@ void remember_spelling(const CLI::App& app, const std::vector<std::string>& raw,
                               : is_long ? raw[i].substr(0, raw[i].find_first_of("=0123456789"))
                                         : name;
     spellings()[name] = typed;
-    for (const CLI::Option* option : options) {
-      const std::vector<std::string> names = names_of(*option);
+    for (const FlagNames& flag : flags) {
+      const std::vector<std::string> names = names_of(flag);
       if (std::find(names.begin(), names.end(), name) == names.end()) continue;
       for (const std::string& other : names) spellings()[other] = typed;
     }
   }
-}
-
-std::string verb_words(const CLI::App& app, const std::vector<std::string>& args) {
-  std::string words;
-  for (const CLI::App* verb = verb_of(app, args); verb != &app; verb = verb->get_parent())
-    words = verb->get_name() + (words.empty() ? "" : " ") + words;
-  return words;
 }
 
 std::string as_typed(const std::string& message) {
