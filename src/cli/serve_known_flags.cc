@@ -1,5 +1,5 @@
 // vLLM's flags that `octet serve` knows and does not use; docs/serve.md has their names, too, which
-// tests/cli/docs_test.py compares with these.
+// tests/cli/help_test.py compares with these.
 #include <fmt/format.h>
 
 #include <array>

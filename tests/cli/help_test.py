@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """docs/ and `octet VERB --help` name the same flags, with the same defaults.
 
-    tests/cli/docs_test.py path/to/octet
+    tests/cli/help_test.py path/to/octet
 
 Every flag of a verb's --help is on its page (in its section there, where one page has several verbs);
 every flag that the page's sections of options name is one of --help; and the defaults of its tables
