@@ -84,7 +84,7 @@ class Checker {
 
   // The type word of a linear; a finding and nothing when it cannot be told.
   std::optional<Scheme> scheme_of(const std::string& prefix) {
-    if (!folder_->quantized()) return Scheme::kFloat;
+    if (!folder_->quantized()) return folder_->scheme(prefix);
     const std::string* word = folder_->description()->find(prefix + ".weight");
     if (word == nullptr) {
       Finding& f = findings_.error(prefix + ".weight", "the description has no entry for it");

@@ -22,7 +22,7 @@ namespace {
 
 // What is written: the type of the linears in the layers, and whether pages are to be int8.
 struct Kind {
-  Scheme scheme = Scheme::kFloat;
+  Scheme scheme{};
   bool int8_kv = false;
 };
 

@@ -92,17 +92,17 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& par
   const std::vector<std::byte> weights = joined_weights(f, parts, dtype);
   all.weights = weights.data();
   if (has_static_input(scheme)) all.fixed = joined_params(parts);
-  if (scales_per_token(scheme) || scheme == Scheme::kW8A16)
+  if (scales_per_token(scheme) || is_weight_only(scheme))
     all.weight_scale =
         joined(parts, [&](const Part& p) { return weight_scales(f, p.prefix, p.shape.n); });
-  if (scheme == Scheme::kW8A16)
+  if (is_weight_only(scheme))
     all.weight_offset = joined(parts, [&](const Part& p) {
       return quant_values(f.tensors().get(p.prefix + ".weight_offset"));
     });
   if (std::ranges::all_of(all.weight_offset, [](float v) { return v == 0; }))
     all.weight_offset.clear();
   // What is added before the ranks' sum is the first one's; with scales a token it comes after.
-  if (scales_per_token(scheme) || (scheme != Scheme::kW8A8 && parts[0].adds()))
+  if (scales_per_token(scheme) || (!is_static(scheme) && parts[0].adds()))
     all.bias = joined(parts, [&](const Part& p) { return bias_of(f, p.prefix, p.shape); });
   return make_linear(scheme, all, team);
 }

@@ -10,7 +10,7 @@ std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
                                      const std::vector<const FloatWeight*>& weights,
                                      const std::vector<QuantizedLinear>& quantized, Scheme scheme,
                                      ThreadTeam& team, Communicator& ranks) {
-  if (scheme == Scheme::kFloat) return shared(pack_float(weights, team), ranks);
+  if (!is_quantized(scheme)) return shared(pack_float(weights, team), ranks);
   std::vector<int8_t> w;
   LinearParams all{nullptr, kernels::FloatType::kI8, 0, weights[0]->shape.k};
   all.fixed.input_scale = quantized[0].input.scale;

@@ -18,7 +18,7 @@ constexpr size_t kRangeTokens = 4096;  // a range is searched on about so many o
 std::vector<float> on_grid(const GroupInput& in, Scheme scheme, QuantParams params,
                            ThreadTeam& team) {
   std::vector<float> grid(in.tokens * in.k);
-  const InputGrid levels{scheme != Scheme::kW8A8, params.scale, params.offset};
+  const InputGrid levels{!is_static(scheme), params.scale, params.offset};
   team.run([&](Worker& w) {
     const auto [begin, end] = w.share(in.tokens);
     for (size_t t = begin; t < end; ++t)
@@ -78,11 +78,11 @@ InputError GroupQuantizer::input_error(const GroupInput& in,
 std::vector<QuantizedLinear> GroupQuantizer::quantize(
     const GroupInput& in, const std::vector<const FloatWeight*>& weights, Scheme scheme,
     const std::vector<double>* mean_input, const std::vector<double>* mean_output) {
-  OCTET_CHECK(scheme == Scheme::kW8A8 || scheme == Scheme::kW8A8Dynamic);
+  OCTET_CHECK(has_static_input(scheme) != scales_per_token(scheme));
   QuantParams params;
   if (in.params) {
     params = *in.params;
-  } else if (scheme == Scheme::kW8A8) {
+  } else if (is_static(scheme)) {
     const std::vector<double> squares = column_squares(weights, team_);
     const std::vector<float> channel(squares.begin(), squares.end());
     params = find_range(problem(in, channel), recipe_.or_default<FindRanges>().fit, stored_, team_);
@@ -107,7 +107,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
                      : round_weight(w->w, w->shape.n, in.k, false, team_);
     q.input = params;
     // Per token the bias is a tensor of the model, which only some linears have.
-    if (!bias_step || (scheme != Scheme::kW8A8 && w->bias.empty())) {
+    if (!bias_step || (!is_static(scheme) && w->bias.empty())) {
       row += w->shape.n;
       continue;
     }
@@ -122,7 +122,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
       wanted += bias;
       if (as_float && mean_output != nullptr) wanted = (*mean_output)[row];
       q.corrected_bias[j] = static_cast<float>(wanted - computed);
-      if (scheme == Scheme::kW8A8Dynamic)  // as it will be stored
+      if (!is_static(scheme))  // as it will be stored
         q.corrected_bias[j] = round_to(q.corrected_bias[j], stored_);
     }
   }

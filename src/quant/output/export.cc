@@ -249,24 +249,25 @@ void Exporter::write_config(const ordered_json& description) const {
   if (source_.config().tie_word_embeddings &&
       (!layout_.config.tie_word_embeddings || is_quantized(layout_.types.at(kHead))))
     c["tie_word_embeddings"] = false;
-  add_quantization(c, files_, type_, description, options_.quantize_kv_cache,
-                   options_.scheme == Scheme::kW8A8Mix,
-                   {{"w_bit", 8},
-                    {"a_bit", is_weight_only(options_.scheme) ? 16 : 8},
-                    {"dev_type", "cpu"},
-                    {"fraction", 0.01},
-                    {"act_method", static_cast<int>(options_.act_method)},
-                    {"co_sparse", false},
-                    {"anti_method", anti_method_name(options_.anti_method)},
-                    {"disable_level", disable_level_name(options_.disable_level)},
-                    {"do_smooth", false},
-                    {"use_sigma", false},
-                    {"sigma_factor", 3.0},
-                    {"is_lowbit", false},
-                    {"mm_tensor", false},
-                    {"w_sym", !options_.asymmetric_weights},
-                    {"open_outlier", true},
-                    {"is_dynamic", options_.scheme == Scheme::kW8A8Dynamic}});
+  add_quantization(
+      c, files_, type_, description, options_.quantize_kv_cache,
+      has_static_input(options_.scheme) && scales_per_token(options_.scheme),
+      {{"w_bit", 8},
+       {"a_bit", is_weight_only(options_.scheme) ? 16 : 8},
+       {"dev_type", "cpu"},
+       {"fraction", 0.01},
+       {"act_method", static_cast<int>(options_.act_method)},
+       {"co_sparse", false},
+       {"anti_method", anti_method_name(options_.anti_method)},
+       {"disable_level", disable_level_name(options_.disable_level)},
+       {"do_smooth", false},
+       {"use_sigma", false},
+       {"sigma_factor", 3.0},
+       {"is_lowbit", false},
+       {"mm_tensor", false},
+       {"w_sym", !options_.asymmetric_weights},
+       {"open_outlier", true},
+       {"is_dynamic", scales_per_token(options_.scheme) && !has_static_input(options_.scheme)}});
   write_text(target_ / "config.json", c.dump(4));
 }
 

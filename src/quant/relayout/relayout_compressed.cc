@@ -215,8 +215,10 @@ class CompressedPlan {
                                                         {"input_activations", inputs},
                                                         {"output_activations", nullptr}};
     };
-    if (any_static_) add_group(Scheme::kW8A8, arguments("tensor", symmetric_, false));
-    if (any_dynamic_) add_group(Scheme::kW8A8Dynamic, arguments("token", true, true));
+    for (const SchemeRow& row : scheme_rows())
+      if (row.static_input ? any_static_ && !row.per_token : any_dynamic_ && row.per_token)
+        add_group(row.scheme, row.static_input ? arguments("tensor", symmetric_, false)
+                                               : arguments("token", true, true));
     for (const NamedLinear& l : linears_of(config_))
       if (!is_quantized(source_.scheme(l.name))) ignore.push_back(l.name);
     return {{"quant_method", "compressed-tensors"},
