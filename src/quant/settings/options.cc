@@ -71,6 +71,13 @@ void settle(QuantizeOptions& o, DType model) {
         "which takes them in bfloat16 models only");
 }
 
+bool has_static_ranges(const QuantizeOptions& o) {
+  if (o.layerwise()) return true;
+  if (o.types.empty()) return has_static_input(o.scheme);
+  return std::any_of(o.types.begin(), o.types.end(),
+                     [](const auto& type) { return has_static_input(type.second); });
+}
+
 std::string disable_level_name(size_t level) { return fmt::format("L{}", level); }
 
 }  // namespace octet
