@@ -68,7 +68,9 @@ TEST_F(GenerationTest, AStreamWaitsForItsReader) {
   exchange_->take_nothing();
   generation->submit();
   // With nothing sent yet, all of it is generated and kept.
-  run_until([&] { return engine_->stats().generation_tokens == 5; });
+  expect_idle();
+  EXPECT_EQ(engine_->stats().generation_tokens, 5u);
+  io_.poll();
   EXPECT_EQ(exchange_->streamed(), "");
   EXPECT_EQ(load(), 1u);
   exchange_->take_again();
@@ -83,14 +85,16 @@ TEST_F(GenerationTest, AStreamWaitsForItsReader) {
 
 TEST_F(GenerationTest, AClientThatGoesEndsItsRequests) {
   start_context();
-  request_.max_tokens = 100;
+  const auto other = submit_held({1, 2, 3}, greedy(20));  // the engine waits meanwhile
   const auto generation = make();
   generation->submit();
-  run_until([&] { return engine_->stats().generation_tokens > 0; });
+  io_.poll();
   exchange_->go();
   EXPECT_EQ(load(), 0u);
+  other->release();
+  EXPECT_EQ(other->wait().finish, FinishReason::kLength);
   expect_idle();
-  EXPECT_LT(engine_->stats().generation_tokens, 100u);
+  EXPECT_EQ(engine_->stats().generation_tokens, 20u);
   EXPECT_FALSE(exchange_->response());
 }
 
