@@ -42,7 +42,7 @@ add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/lev
 add_test(NAME docs COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/docs_test.py)
 set_tests_properties(levels docs PROPERTIES LABELS fast)
 
-# Skipped where clang-format or clang-tidy is missing. clang-tidy takes up to minutes a file.
+# Skipped where clang-format or clang-tidy is missing. clang-tidy takes up to a minute a file.
 set(lint ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/scripts/lint --build ${CMAKE_BINARY_DIR})
 add_test(NAME format COMMAND ${lint} format)
 set_tests_properties(format PROPERTIES LABELS fast SKIP_RETURN_CODE 77)
