@@ -107,7 +107,7 @@ class Checker {
     const std::string prefix = kEmbedding;
     const auto scheme = scheme_of(prefix);
     if (scheme && is_quantized(*scheme))
-      findings_.error(prefix + ".weight", "embeddings cannot be quantized").expected = "FLOAT";
+      findings_.error(prefix + ".weight", "embeddings cannot be quantized").expected = kFloatWord;
     if (const TensorView* t = need(prefix + ".weight", shape)) need_float(*t);
   }
 
@@ -135,7 +135,7 @@ class Checker {
       if (folder_->quantized() && folder_->description()->find(bias->name) == nullptr) {
         Finding& f = findings_.error(bias->name, "the description does not name this norm's bias");
         f.file = folder_->description()->source;
-        f.expected = "FLOAT";
+        f.expected = kFloatWord;
         f.remedy = "loaders drop the bias silently; add the entry";
       }
     }

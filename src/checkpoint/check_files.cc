@@ -64,7 +64,7 @@ class FileChecker {
         if (const ordered_json& d = folder_.description()->raw; !d.contains(key)) {
           Finding& f = findings_.warning("", fmt::format("the description lacks {}", key));
           f.file = folder_.description()->source;
-          f.expected = "C8";
+          f.expected = kKvCacheWord;
           f.remedy = "vLLM-Ascend reads kv_cache_type, MindIE kv_quant_type: write both";
         }
     if (const ordered_json* d = dictionary()) {

@@ -14,7 +14,7 @@ namespace octet::cli {
 namespace {
 
 std::string type_of(const ModelFolder& folder, const std::string& tensor) {
-  if (!folder.quantized()) return "FLOAT";
+  if (!folder.quantized()) return kFloatWord;
   const std::string* type = folder.description()->find(tensor);
   return type == nullptr ? "?" : *type;
 }

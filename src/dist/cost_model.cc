@@ -21,16 +21,16 @@ constexpr double kLayerLatency = 20e-6;
 CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const PlanOptions& options)
     : options_(options), config_(config) {
   per_host_ = (options_.ranks + options_.hosts - 1) / options_.hosts;
-  const double element = static_cast<double>(dtype_size(config_.dtype));
   for (size_t rank = 0; rank < options_.ranks; ++rank) {
     const Shard shard = make_shard(config_, rank, options_.ranks);
-    double int8 = 0, floats = 0;
+    double int8 = 0, floats = 0, bytes = 0;
     for (const NamedLinear& l : linears_of(config_)) {
-      (is_quantized(scheme(l.name)) ? int8 : floats) +=
-          static_cast<double>(shard.extent(l.rows, config_).size()) *
-          static_cast<double>(shard.extent(l.columns, config_).size());
+      const Scheme type = scheme(l.name);
+      const double elements = static_cast<double>(shard.extent(l.rows, config_).size()) *
+                              static_cast<double>(shard.extent(l.columns, config_).size());
+      (is_quantized(type) ? int8 : floats) += elements;
+      bytes += elements * static_cast<double>(octet::weight_bytes(type, config_.dtype));
     }
-    const double bytes = int8 + floats * element;
     if (bytes < static_cast<double>(weights_)) continue;
     weights_ = static_cast<uint64_t>(bytes);
     int8_elements_ = static_cast<uint64_t>(int8);

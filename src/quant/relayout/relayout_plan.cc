@@ -36,9 +36,10 @@ void PlanBuilder::pass(const std::string& name, const TensorView& from, const st
 }
 
 void PlanBuilder::pass_float(const std::string& name, const TensorView& from, DType wanted) {
-  if (from.dtype == wanted || !holds_all(from, wanted)) return pass(name, from, "FLOAT");
+  if (from.dtype == wanted || !holds_all(from, wanted)) return pass(name, from, kFloatWord);
   use(from.name);
-  add(name, wanted, from.shape, "FLOAT", [&from, wanted] { return encode(from.floats(), wanted); });
+  add(name, wanted, from.shape, kFloatWord,
+      [&from, wanted] { return encode(from.floats(), wanted); });
 }
 
 void PlanBuilder::add_zeros(const std::string& name, DType dtype, Shape shape,
