@@ -53,7 +53,7 @@ void add_method(const Verb& verb, QuantizeFlags& f) {
        verb.text("--anti-method", f.anti_method,
                  "outlier suppression: m1 (SmoothQuant), m2, m3 (AWQ), m4 (iterative smooth), m5 "
                  "(CBQ), m6 (flex smooth), or nothing")
-           .metavar("m1|m2|m3|m4|m5|m6|none")
+           .metavar(anti_method_list("|") + "|none")
            .or_nothing());
   tool(f, Concerns::kText,
        verb.text("--anti-calib-file", f.anti_calib_file,
@@ -134,6 +134,13 @@ void add_quantize_flags(const Verb& verb, QuantizeFlags& f) {
   add_outside_flags(verb);
   // What contradicts a recipe is named in this order.
   std::ranges::stable_sort(f.of_tool, {}, &ToolFlag::concerns);
+}
+
+std::string anti_method_list(const std::string& separator) {
+  std::string names;
+  for (const AntiMethodRow& row : anti_method_rows())
+    if (row.method != AntiMethod::kNone) names += (names.empty() ? "" : separator) + row.name;
+  return names;
 }
 
 }  // namespace octet::cli

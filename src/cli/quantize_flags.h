@@ -54,4 +54,7 @@ QuantizeOptions options_of(const QuantizeFlags& flags);
 bool data_free(const QuantizeFlags& flags);
 CalibrationData calibration_data(const QuantizeFlags& flags, const QuantizeOptions& options);
 
+// The names of --anti_method, the one for none aside.
+std::string anti_method_list(const std::string& separator);
+
 }  // namespace octet::cli

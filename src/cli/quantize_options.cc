@@ -15,7 +15,7 @@ AntiMethod parse_method(const std::string& s) {
   if (const auto method = parse_anti_method(s == "none" ? "" : s)) return *method;
   throw Error("unknown outlier suppression", ErrorKind::kUsage)
       .field("--anti_method")
-      .expected("m1, m2, m3, m4, m5, m6 or nothing")
+      .expected(anti_method_list(", ") + " or nothing")
       .found(s);
 }
 
