@@ -85,7 +85,7 @@ endif()
 # With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI
 # client, and numpy.
 set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)
-foreach(model llama3_tiny_bf16 qwen2_tiny_fp16)
+foreach(model llama3_tiny_bf16 qwen2_tiny_fp16 qwen3_tiny_bf16)
   add_test(NAME openai_client_${model}
            COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/server/openai_client_test.py --octet
                    $<TARGET_FILE:octet> --model ${CMAKE_SOURCE_DIR}/models/${model})

@@ -64,7 +64,7 @@ def of_tiny_models():
     lines = (ROOT / "models/text.jsonl").read_text(encoding="utf-8").splitlines()[:TEXTS]
     text = "\n\n".join(json.loads(line)["inputs_pretokenized"] for line in lines)
     result = {"text": text, "window": WINDOW, "stride": STRIDE, "questions": QUESTIONS}
-    for name in "llama3_tiny_bf16", "qwen2_tiny_fp16":
+    for name in "llama3_tiny_bf16", "qwen2_tiny_fp16", "qwen3_tiny_bf16":
         folder = ROOT / "models" / name
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

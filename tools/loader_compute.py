@@ -21,6 +21,7 @@ class Shapes:
         self.kv_heads = config.get("num_key_value_heads") or self.heads
         self.size = config.get("head_dim") or self.hidden // self.heads
         self.q, self.kv = self.heads * self.size, self.kv_heads * self.size
+        self.qk_norm = config["model_type"] == "qwen3"  # of every head, before rope
         qkv = config["model_type"] == "qwen2" or bool(config.get("attention_bias"))
         o, mlp = (config["model_type"] == "llama" and bool(config.get(key)) for key in ("attention_bias", "mlp_bias"))
         self.linears = {"self_attn.q_proj": (self.q, self.hidden, qkv), "self_attn.k_proj": (self.kv, self.hidden, qkv),
@@ -163,6 +164,7 @@ class RankLayer:
         linear = getattr(folder, "linear", Linear)
         self.linears = {m: linear(folder, name + m, tp, rank, prefill) for m in shapes.linears}
         self.heads, self.kv_heads = shapes.heads // tp, max(1, shapes.kv_heads // tp)
+        self.qk_norms = [Norm(folder, f"{name}self_attn.{m}_norm") for m in "qk"] if shapes.qk_norm else []
         self.cache = {}
         if folder.int8_kv:
             for m in "kv":
@@ -177,6 +179,8 @@ class RankLayer:
             return y.reshape(len(y), count, self.shapes.size).transpose(1, 0, 2)
         q, k, v = (heads(self.linears[f"self_attn.{m}_proj"](x), count)
                    for m, count in (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads)))
+        if self.qk_norms:
+            q, k = self.qk_norms[0](q), self.qk_norms[1](k)
         q, k = turn(q, *rope), turn(k, *rope)
         if self.cache:
             k, v = (self.through_cache(m, y) for m, y in (("k", k), ("v", v)))

@@ -192,8 +192,8 @@ class Walk:
             self.problem(f"{prefix}.weight", f"{scheme}: no loader has a quantized module here")
         self.take(f"{prefix}.weight", "float", shape)
 
-    def norm(self, prefix):
-        shape = (self.folder.config["hidden_size"],)
+    def norm(self, prefix, size=None):
+        shape = (size or self.folder.config["hidden_size"],)
         wrapped = f"{prefix}.weight" not in self.folder.tensors and f"{prefix}.module.weight" in self.folder.tensors
         self.used.update((f"{prefix}.module.weight", f"{prefix}.module.bias"))
         self.take(f"{prefix}.module.weight" if wrapped else f"{prefix}.weight", "float", shape)
@@ -243,6 +243,9 @@ class Walk:
         self.fused_groups(prefix, schemes)
         self.norm(prefix + "input_layernorm")
         self.norm(prefix + "post_attention_layernorm")
+        if self.shapes.qk_norm:
+            self.norm(prefix + "self_attn.q_norm", self.shapes.size)
+            self.norm(prefix + "self_attn.k_norm", self.shapes.size)
         for module in ("self_attn.k_proj", "self_attn.v_proj"):
             for part in ("kv_cache_scale", "kv_cache_offset"):
                 name = f"{prefix}{module}.{part}"
@@ -295,7 +298,7 @@ LOADERS = {"current": ("vllm-ascend", "mindie", "mindie-atb"), "page": ("vllm-as
 
 def loaders_of(folder):
     loaders = LOADERS[folder.layout]
-    if folder.config["model_type"] != "qwen2":
+    if folder.config["model_type"] not in ("qwen2", "qwen3"):
         loaders = [name for name in loaders if name != "mindie"]
     if folder.types.get("lm_head.weight", "FLOAT") != "FLOAT":
         loaders = [name for name in loaders if name == "vllm-ascend"]

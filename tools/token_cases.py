@@ -12,7 +12,7 @@ import random
 from tokenizers import Tokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MODELS = {"llama3_tiny": "llama3_tiny_bf16", "qwen2_tiny": "qwen2_tiny_fp16"}
+MODELS = {"llama3_tiny": "llama3_tiny_bf16", "qwen2_tiny": "qwen2_tiny_fp16", "qwen3_tiny": "qwen3_tiny_bf16"}
 SEED = 11
 
 PLAIN = [

@@ -26,7 +26,7 @@ namespace octet {
 namespace {
 
 uint16_t load16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
-float half(const uint8_t* p) { return to_float(f16{load16(p)}); }
+float f16_at(const uint8_t* p) { return to_float(f16{load16(p)}); }
 
 // The two nibble halves of a block of 32; bit j of `fifth` is element j's fifth bit.
 template <typename Decode>
@@ -44,34 +44,34 @@ uint32_t load32(const uint8_t* p) {
 }
 
 void q4_0(const uint8_t* b, float* out) {
-  const float d = half(b);
+  const float d = f16_at(b);
   nibbles32(b + 2, 0, out, [d](int q) { return static_cast<float>(q - 8) * d; });
 }
 
 void q4_1(const uint8_t* b, float* out) {
-  const float d = half(b), m = half(b + 2);
+  const float d = f16_at(b), m = f16_at(b + 2);
   nibbles32(b + 4, 0, out, [d, m](int q) { return static_cast<float>(q) * d + m; });
 }
 
 void q5_0(const uint8_t* b, float* out) {
-  const float d = half(b);
+  const float d = f16_at(b);
   nibbles32(b + 6, load32(b + 2), out, [d](int q) { return static_cast<float>(q - 16) * d; });
 }
 
 void q5_1(const uint8_t* b, float* out) {
-  const float d = half(b), m = half(b + 2);
+  const float d = f16_at(b), m = f16_at(b + 2);
   nibbles32(b + 8, load32(b + 4), out, [d, m](int q) { return static_cast<float>(q) * d + m; });
 }
 
 void q8_0(const uint8_t* b, float* out) {
-  const float d = half(b);
+  const float d = f16_at(b);
   for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(static_cast<int8_t>(b[2 + i])) * d;
 }
 
 void q2_k(const uint8_t* b, float* out) {
   const uint8_t* scales = b;
   const uint8_t* fields = b + 16;
-  const float d = half(b + 80), m = half(b + 82);
+  const float d = f16_at(b + 80), m = f16_at(b + 82);
   // 16 groups of 16: group g is bit pair (g / 2) % 4 of a run of 32 bytes, two runs in all.
   for (int g = 0; g < 16; ++g) {
     const uint8_t* q = fields + (g / 8) * 32 + (g % 2) * 16;
@@ -87,7 +87,7 @@ void q3_k(const uint8_t* b, float* out) {
   const uint8_t* third = b;
   const uint8_t* fields = b + 32;
   const uint8_t* scales = b + 96;
-  const float d = half(b + 108);
+  const float d = f16_at(b + 108);
   for (int g = 0; g < 16; ++g) {
     // Scale g: four low bits in nibble g of the first 8 bytes, two high bits in the last 4.
     const int lo = g < 8 ? scales[g] & 15 : scales[g - 8] >> 4;
@@ -118,7 +118,7 @@ void scale_and_min(const uint8_t* p, int j, int& scale, int& minimum) {
 // Q4_K, and Q5_K when `fifth` is not null. Group g of 32 is the low (g even) or high nibbles of a
 // run of 32 bytes, its fifth bits are bit g of the 32 bytes at `fifth`.
 void k_nibbles(const uint8_t* b, const uint8_t* fifth, const uint8_t* fields, float* out) {
-  const float d = half(b), m = half(b + 2);
+  const float d = f16_at(b), m = f16_at(b + 2);
   for (int g = 0; g < 8; ++g) {
     int s, n;
     scale_and_min(b + 4, g, s, n);
@@ -137,7 +137,7 @@ void q4_k(const uint8_t* b, float* out) { k_nibbles(b, nullptr, b + 16, out); }
 void q5_k(const uint8_t* b, float* out) { k_nibbles(b, b + 16, b + 48, out); }
 
 void q6_k(const uint8_t* b, float* out) {
-  const float d = half(b + 208);
+  const float d = f16_at(b + 208);
   // 8 groups of 32: two runs of four groups; in a run, groups 0 and 1 are low nibbles, 2 and 3 the
   // high nibbles of the same 64 bytes; group g's upper bits are bit pair g % 4 of 32 bytes.
   for (int g = 0; g < 8; ++g) {
@@ -154,7 +154,7 @@ void q6_k(const uint8_t* b, float* out) {
 }
 
 void f32(const uint8_t* b, float* out) { std::memcpy(out, b, sizeof *out); }
-void f16_(const uint8_t* b, float* out) { *out = half(b); }
+void f16_(const uint8_t* b, float* out) { *out = f16_at(b); }
 void bf16_(const uint8_t* b, float* out) { *out = to_float(bf16{load16(b)}); }
 
 struct Format {

@@ -86,7 +86,7 @@ std::string scheme_word(Scheme scheme, Layout layout) {
 }
 
 StoredTypes stored_types(Layout layout, DType model) {
-  const DType floats = stores_float32(layout) ? DType::kF32 : model;
+  const DType floats = is_msmodelslim_v0(layout) ? DType::kF32 : model;
   return {floats, layout == Layout::kMsmodelslimV1 ? DType::kF32 : floats,
           model == DType::kBF16 ? DType::kF32 : DType::kI64};
 }
@@ -109,9 +109,9 @@ void add_quantization(ordered_json& config, Layout layout, const std::string& ty
   if (mix) dictionary["pdmix"] = true;
 }
 
-bool stores_spare_scales(Layout layout) { return stores_float32(layout); }
+bool stores_spare_scales(Layout layout) { return is_msmodelslim_v0(layout); }
 
-bool stores_float32(Layout layout) {
+bool is_msmodelslim_v0(Layout layout) {
   return layout == Layout::kMsmodelslim || layout == Layout::kMindie;
 }
 

@@ -50,7 +50,10 @@ void add_quantization(ordered_json& config, Layout layout, const std::string& ty
 // Whether static W8A8 linears have their weight_scale and weight_offset stored, which deq_scale
 // holds already.
 bool stores_spare_scales(Layout layout);
-// Whether the tensors of a float32 run stay so: what msModelSlim v0 does on a CPU.
-bool stores_float32(Layout layout);
+// Whether files, and the arithmetic that made them, are those of msModelSlim v0 (on a CPU): all
+// floats in float32, its defects kept.
+bool is_msmodelslim_v0(Layout layout);
+// Whether linears that loaders fuse (q/k/v, gate/up) must have one type.
+inline bool keeps_groups_whole(Layout layout) { return !is_msmodelslim_v0(layout); }
 
 }  // namespace octet

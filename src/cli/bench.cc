@@ -23,7 +23,7 @@ struct OfflineFlags {
   size_t ranks = 1;
 };
 
-void check(const OfflineFlags& f) {
+void check_offline_flags(const OfflineFlags& f) {
   if (f.prompt == 0 || f.output == 0 || f.batch == 0 || f.repeat == 0)
     throw usage_error("octet bench offline: sizes must be at least 1");
 }
@@ -107,7 +107,7 @@ void add_bench_offline(Verb program) {
   verb.integer("--repeat", f->repeat, "the best of so many runs").show_default();
   add_ranks_flag(verb, f->ranks);
   verb.run([f] {
-    check(*f);
+    check_offline_flags(*f);
     on_ranks(f->ranks, [&](Communicator& ranks) { run_offline(*f, ranks); });
   });
 }

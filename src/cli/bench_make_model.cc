@@ -117,7 +117,7 @@ struct Flags {
   bool int8_kv = false, overwrite = false, quiet = false;
 };
 
-void run(const Flags& f) {
+void make_model(const Flags& f) {
   const ordered_json config = shape_config(f.shape, f.layers);
   const ModelConfig parsed = ModelConfig::parse(config, "config.json");
   const Kind kind = {scheme_of_flag(f.type), f.int8_kv};
@@ -155,7 +155,7 @@ void add_bench_make_model(Verb program) {
   verb.toggle("--int8-kv", f->int8_kv, "with scales for an int8 KV cache");
   verb.toggle("--overwrite", f->overwrite, "replace the folder if it holds a model");
   verb.toggle("--quiet", f->quiet, "no progress");
-  verb.run([f] { run(*f); });
+  verb.run([f] { make_model(*f); });
 }
 
 }  // namespace octet::cli

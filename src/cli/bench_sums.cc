@@ -44,7 +44,7 @@ class Bench {
         sum = std::min(sum, seconds(bytes, [&] { ranks_.sum(values); }));
         mpi = std::min(mpi, seconds(bytes, [&] { job_.sum_by_mpi(values); }));
       }
-      ranks_.check();
+      ranks_.throw_failure();
       const auto micro = [](double s) { return fmt::format("{:.2f} us", 1e6 * s); };
       rows.push_back({format_bytes(bytes), micro(sum), micro(mpi), micro(copy),
                       fmt::format("{:.2f}", sum / mpi), fmt::format("{:.2f}", sum / copy)});

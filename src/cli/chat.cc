@@ -24,7 +24,7 @@ ordered_json opening(const std::string& system) {
   return messages;
 }
 
-void run(const Flags& f) {
+void chat(const Flags& f) {
   Runtime runtime(f.runtime);
   if (!runtime.chat_template())
     throw usage_error("this model has no chat template; use `octet generate`");
@@ -82,7 +82,7 @@ void add_chat(Verb program) {
   verb.text("--system", f->system, "the system message");
   verb.integer("--max-model-len", f->runtime.max_model_len, "the longest conversation, tokens");
   add_sampling(verb, f->sampling);
-  verb.run([f] { run(*f); });
+  verb.run([f] { chat(*f); });
 }
 
 }  // namespace octet::cli

@@ -23,7 +23,7 @@ void print_line(const Finding& f) {
   fmt::print("{}\n", line);
 }
 
-void run(const std::string& folder, bool as_json) {
+void check_checkpoint(const std::string& folder, bool as_json) {
   const std::vector<Finding> findings = check_folder(folder);
   size_t errors = 0;
   for (const Finding& f : findings) errors += f.severity == Severity::kError;
@@ -57,7 +57,7 @@ void add_check(Verb program) {
   verb.text("folder", *folder, "the model folder").required();
   verb.toggle("--json", *as_json, "machine-readable");
   verb.footer("Exit code 0: loads everywhere (warnings aside); 1: it does not.");
-  verb.run([=] { run(*folder, *as_json); });
+  verb.run([=] { check_checkpoint(*folder, *as_json); });
 }
 
 }  // namespace octet::cli

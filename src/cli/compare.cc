@@ -58,7 +58,7 @@ void print_layers(const Comparison& c) {
   fmt::print("{}", format_table(rows, {true, true, true, true, true, true, false}));
 }
 
-void run(const Flags& f) {
+void compare_models(const Flags& f) {
   const ModelFolder a(f.a), b(f.b);
   const Comparison c = compare_folders(a, b);
   const auto rotated = [](const std::string& folder) {
@@ -99,7 +99,7 @@ void add_compare(Verb program) {
   verb.footer("Exit code 0: the same; 1: different; 2: one of them cannot be read.");
   verb.run([f] {
     try {
-      run(*f);
+      compare_models(*f);
     } catch (const Error& e) {  // 1 means different here, as with cmp and diff
       fmt::print(stderr, "octet: error: {}\n", e.what());
       throw Exit{2};

@@ -13,7 +13,7 @@
 namespace octet::cli {
 namespace {
 
-void check(const TextFlags& f) {
+void check_text_flags(const TextFlags& f) {
   if (f.max_tokens < 2) throw usage_error("--max-tokens: expected 2 or more");
   if (f.window == 1) throw usage_error("--window: expected 2 or more");
   if (f.stride > 0 && f.window == 0) throw usage_error("--stride goes with --window");
@@ -46,7 +46,7 @@ void add_text_flags(const Verb& verb, TextFlags& f, bool questions) {
 
 std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, const TextFlags& f,
                                        ThreadTeam& team, Communicator* ranks) {
-  check(f);
+  check_text_flags(f);
   const size_t longest = std::max(f.max_tokens, f.window);
   std::vector<ComparedModel> models;
   for (const std::string& path : paths) {

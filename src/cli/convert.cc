@@ -75,7 +75,7 @@ void to_layout(const Flags& f) {
                        f.to));
 }
 
-void run(Flags& f) {
+void convert(Flags& f) {
   if (f.folder.empty() == f.from_gguf.empty())
     throw usage_error("give one of FOLDER (a quantized checkpoint) and --from_gguf FILE");
   if (f.out_folder.empty() == f.out.empty()) throw usage_error("give one of OUT and --out");
@@ -101,7 +101,7 @@ void add_convert(Verb program) {
       .show_default();
   verb.toggle("--overwrite", f->overwrite, "replace the folder if it holds a model");
   verb.toggle("--quiet", f->quiet, "no progress");
-  verb.run([f] { run(*f); });
+  verb.run([f] { convert(*f); });
 }
 
 }  // namespace octet::cli

@@ -223,14 +223,14 @@ void print_layers(const std::vector<ComparedModel>& models, const std::vector<Sc
   }
 }
 
-void check(const Flags& f) {
+void check_eval_flags(const Flags& f) {
   if (f.text.file.empty() && f.yes_no.empty() && f.choices.empty())
     throw usage_error("nothing to evaluate on: give --text, --yes-no or --choices FILE");
   if (f.layers && (f.text.file.empty() || f.models.size() < 2))
     throw usage_error("--layers compares models on --text: give that and two models or more");
 }
 
-void run(const Flags& f, Communicator& ranks) {
+void evaluate_model(const Flags& f, Communicator& ranks) {
   if (f.layers && ranks.size() > 1)
     throw usage_error(
         "--layers looks at whole linears, and a rank has parts of them: give no --tp");
@@ -300,9 +300,9 @@ void add_eval(Verb program) {
   verb.toggle("--quiet", f->quiet, "no progress");
   add_ranks_flag(verb, f->ranks);
   verb.run([f, verb] {
-    check(*f);
+    check_eval_flags(*f);
     verb.expect_companions();
-    on_ranks(f->ranks, [&](Communicator& ranks) { run(*f, ranks); });
+    on_ranks(f->ranks, [&](Communicator& ranks) { evaluate_model(*f, ranks); });
   });
 }
 

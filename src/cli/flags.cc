@@ -27,7 +27,7 @@ struct VerbNode {
 namespace {
 
 template <typename T>
-Flag add(VerbNode* verb, const std::string& name, T& target, const std::string& help) {
+Flag add_option(VerbNode* verb, const std::string& name, T& target, const std::string& help) {
   return Flag(verb, verb->app->add_option(name, target, help));
 }
 
@@ -128,7 +128,7 @@ bool Flag::given_another() const {
 }
 
 Flag Verb::text(const std::string& name, std::string& target, const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::list(const std::string& name, std::vector<std::string>& target,
@@ -139,38 +139,38 @@ Flag Verb::list(const std::string& name, std::vector<std::string>& target,
 }
 
 Flag Verb::integer(const std::string& name, int& target, const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::integer(const std::string& name, int64_t& target, const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::integer(const std::string& name, size_t& target, const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::integer(const std::string& name, uint16_t& target, const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::integer(const std::string& name, std::optional<int64_t>& target,
                    const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::integer(const std::string& name, std::optional<size_t>& target,
                    const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::number(const std::string& name, double& target, const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::number(const std::string& name, std::optional<double>& target,
                   const std::string& help) const {
-  return add(node_, name, target, help);
+  return add_option(node_, name, target, help);
 }
 
 Flag Verb::boolean(const std::string& name, bool& target, const std::string& help) const {

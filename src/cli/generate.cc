@@ -18,7 +18,7 @@ struct Flags {
   bool chat = false;
 };
 
-void run(Flags& f) {
+void generate(Flags& f) {
   if (f.prompt == "-")
     f.prompt.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
   if (f.prompt.empty()) throw usage_error("--prompt is empty");
@@ -50,7 +50,7 @@ void add_generate(Verb program) {
   verb.toggle("--chat", f->chat, "put the prompt into the model's chat template");
   verb.integer("--max-model-len", f->runtime.max_model_len, "prompt and output together");
   add_sampling(verb, f->sampling);
-  verb.run([f] { run(*f); });
+  verb.run([f] { generate(*f); });
 }
 
 }  // namespace octet::cli

@@ -18,7 +18,7 @@
 
 namespace {
 
-int run(int argc, char** argv) {
+int run_command_line(int argc, char** argv) {
   using namespace octet;
   cli::Program program("octet",
                        "Octet quantizes LLaMA and Qwen checkpoints to W8A8 and serves them.",
@@ -59,7 +59,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    const int code = run(argc, argv);
+    const int code = run_command_line(argc, argv);
     // What a full disk swallowed shows only now.
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
       throw octet::Error(std::string("cannot write the output: ") + std::strerror(errno));

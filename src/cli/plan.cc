@@ -128,7 +128,7 @@ Model model_of(const Flags& f) {
           folder->int8_kv()};
 }
 
-void run(const Flags& f) {
+void plan(const Flags& f) {
   const Model model = model_of(f);
   PlanOptions o;
   o.ranks = f.ranks;
@@ -218,7 +218,7 @@ void add_plan(Verb program) {
   verb.toggle("--json", f->as_json, "the figures as JSON");
   verb.run([f, verb] {
     verb.expect_companions();
-    run(*f);
+    plan(*f);
   });
 }
 

@@ -12,14 +12,14 @@
 namespace octet::cli {
 namespace {
 
-void run(QuantizeFlags& f, const Verb& verb) {
+void quantize_by_flags(QuantizeFlags& f, const Verb& verb) {
   settle_paths(f);
   verb.expect_companions();
   QuantizeOptions options = options_of(f);
   settle_by_model(f.model_path, options);
   const bool measures = !f.report_text.file.empty();
   if (measures) {
-    if (options.compat_msmodelslim)
+    if (is_msmodelslim_v0(options.output.layout))
       throw usage_error(
           "--report_text: --compat msmodelslim (which --mindie_format means) writes no report");
     // What is wrong with the text is to show before the work.
@@ -31,7 +31,7 @@ void run(QuantizeFlags& f, const Verb& verb) {
                  [&](const fs::path& folder, ordered_json& report) {
                    if (measures)
                      report["measured"] =
-                         measure(f.model_path, folder.string(), f.report_text, options.quiet);
+                         measure(f.model_path, folder.string(), f.report_text, options.run.quiet);
                    write_report_page(folder, report);
                  });
 }
@@ -43,7 +43,7 @@ void add_quantize(Verb program) {
   auto f = std::make_shared<QuantizeFlags>();
   add_quantize_flags(verb, *f);
   add_quantize_quant(verb);
-  verb.run([f, verb] { run(*f, verb); });
+  verb.run([f, verb] { quantize_by_flags(*f, verb); });
 }
 
 }  // namespace octet::cli

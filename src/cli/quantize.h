@@ -37,7 +37,7 @@ struct RunFlags {
   size_t ranks = 1;
 
   void add_to(const Verb& verb);
-  void apply(QuantizeOptions& options) const;  // throws kUsage Error
+  RunSettings settings() const;  // throws kUsage Error
   // Quantizes, on as many ranks as there are to be, and prints the table.
   void quantize(const std::string& model, const std::string& target, const CalibrationData& data,
                 const QuantizeOptions& options, const Finish& finish) const;
@@ -45,6 +45,6 @@ struct RunFlags {
 // Settles what `options` leaves to the model, and shows the notes on them.
 void settle_by_model(const std::string& model, QuantizeOptions& options);
 // The table at the end.
-void report(const QuantizeSummary& summary, const std::string& target);
+void print_summary(const QuantizeSummary& summary, const std::string& target);
 
 }  // namespace octet::cli

@@ -58,9 +58,9 @@ CalibrationData calibration_data(const QuantizeFlags& f, const QuantizeOptions& 
     return *loaded;
   };
   // The tool takes every line at full length.
-  const size_t longest = o.compat_msmodelslim
-                             ? SIZE_MAX
-                             : static_cast<size_t>(ModelConfig::load(f.model_path).max_position);
+  const bool as_msmodelslim = is_msmodelslim_v0(o.output.layout);
+  const size_t longest =
+      as_msmodelslim ? SIZE_MAX : static_cast<size_t>(ModelConfig::load(f.model_path).max_position);
   CalibrationData data;
   if (!needs_samples(o, /*outlier=*/!f.anti_calib_file.empty())) {
     for (const auto& [flag, given] :
@@ -72,22 +72,21 @@ CalibrationData calibration_data(const QuantizeFlags& f, const QuantizeOptions& 
     data.samples = one_each(read_calibration_tokens(f.calib_tokens));
     data.source = fs::path(f.calib_tokens).filename().string();
   } else if (!data_free(f)) {
-    data.samples =
-        one_each(tokenize(calibration_texts(f, o.compat_msmodelslim), tokenizer(), longest));
+    data.samples = one_each(tokenize(calibration_texts(f, as_msmodelslim), tokenizer(), longest));
     data.source = !f.calib_file.empty()   ? fs::path(f.calib_file).filename().string()
                   : f.calib_texts.empty() ? kBuiltinSource
                                           : "--calib_texts";
   }
   if (f.anti_calib_file.empty()) return data;
-  if (o.anti_method == AntiMethod::kNone && o.disable_threshold == 0) {
+  if (o.layerwise() || !learns_from_outliers(o.tool())) {
     notice("--anti_calib_file has no effect without --anti_method or --disable_threshold");
     return data;
   }
-  const OutlierTexts texts = read_outlier_texts(f.anti_calib_file, o.compat_msmodelslim);
+  const OutlierTexts texts = read_outlier_texts(f.anti_calib_file, as_msmodelslim);
   data.outlier_source = fs::path(f.anti_calib_file).filename().string();
   // Padding would enter the statistics, as it does in the tool.
-  data.outlier = o.compat_msmodelslim ? tokenize_padded(texts, tokenizer())
-                                      : one_each(tokenize(texts.all(), tokenizer(), longest));
+  data.outlier = as_msmodelslim ? tokenize_padded(texts, tokenizer())
+                                : one_each(tokenize(texts.all(), tokenizer(), longest));
   return data;
 }
 

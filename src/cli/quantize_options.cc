@@ -66,6 +66,45 @@ void note_flags_without_effect(const QuantizeFlags& f) {
   note_remote_code(f.trust_remote_code);
 }
 
+ToolMethod tool_method(const QuantizeFlags& f) {
+  ToolMethod m;
+  m.act_method = static_cast<ActMethod>(f.act_method);
+  m.scheme = parse_scheme_flags(f);
+  m.asymmetric_weights = !f.w_sym;
+  m.anti_method = parse_method(f.anti_method);
+  if (!(f.disable_threshold >= 0)) throw usage_error("--disable_threshold: expected a number >= 0");
+  m.disable_threshold = f.disable_threshold;
+  m.disable_level = parse_level(f.disable_level);
+  if (data_free(f)) m.disable_level = 0;  // scores are learnt from text
+  return m;
+}
+
+Layout layout_of(const QuantizeFlags& f) {
+  if (f.mindie_format && f.compat == "msmodelslim_v1")
+    throw usage_error(
+        "--mindie_format is a layout of msModelSlim v0: give it or --compat msmodelslim_v1");
+  if (f.mindie_format) return Layout::kMindie;
+  if (f.compat.empty()) return Layout::kOctet;
+  return f.compat == "msmodelslim" ? Layout::kMsmodelslim : Layout::kMsmodelslimV1;
+}
+
+OutputSettings output_settings(const QuantizeFlags& f) {
+  OutputSettings o;
+  o.layout = layout_of(f);
+  o.quantize_kv_cache = f.use_kvcache_quant;
+  if (f.layer_count < 0) throw usage_error("--layer_count: expected a number >= 0");
+  o.keep_float = {std::nullopt, f.disable_last_linear, f.model_type, f.layer_count};
+  if (f.disable_names == std::vector<std::string>{"none"}) {
+    o.keep_float.names.emplace();
+  } else if (!f.disable_names.empty() && f.disable_names != std::vector<std::string>{""}) {
+    o.keep_float.names = f.disable_names;
+  }
+  if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
+    throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
+  o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
+  return o;
+}
+
 // The flags of the tool's way that want something of it: given, and not its default.
 std::vector<ToolFlag> asking_flags(const QuantizeFlags& f) {
   std::vector<ToolFlag> asking;
@@ -127,34 +166,9 @@ QuantizeOptions options_of(const QuantizeFlags& f) {
   check_device("--device_type", f.device_type);
   check_tokenizer_args(f.tokenizer_args);
   QuantizeOptions o;
-  o.act_method = static_cast<ActMethod>(f.act_method);
-  o.scheme = parse_scheme_flags(f);
-  o.asymmetric_weights = !f.w_sym;
-  o.quantize_kv_cache = f.use_kvcache_quant;
-  o.anti_method = parse_method(f.anti_method);
-  if (!(f.disable_threshold >= 0)) throw usage_error("--disable_threshold: expected a number >= 0");
-  o.disable_threshold = f.disable_threshold;
-  if (f.layer_count < 0) throw usage_error("--layer_count: expected a number >= 0");
-  o.layer_count = f.layer_count;
-  o.disable_level = parse_level(f.disable_level);
-  if (data_free(f)) o.disable_level = 0;  // scores are learnt from text
-  if (f.disable_names == std::vector<std::string>{"none"}) {
-    o.disable_names.emplace();
-  } else if (!f.disable_names.empty() && f.disable_names != std::vector<std::string>{""}) {
-    o.disable_names = f.disable_names;
-  }
-  o.model_type = f.model_type;
-  o.disable_last_linear = f.disable_last_linear;
-  o.compat_msmodelslim = f.compat == "msmodelslim" || f.mindie_format;
-  o.mindie_format = f.mindie_format;
-  o.v1_files = f.compat == "msmodelslim_v1";
-  if (o.mindie_format && o.v1_files)
-    throw usage_error(
-        "--mindie_format is a layout of msModelSlim v0: give it or --compat msmodelslim_v1");
-  if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
-    throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
-  o.part_bytes = static_cast<uint64_t>(f.part_file_size * (1 << 30));
-  f.run.apply(o);
+  o.method = tool_method(f);
+  o.output = output_settings(f);
+  o.run = f.run.settings();
   choose_recipe(f, o);
   note_flags_without_effect(f);
   return o;

@@ -73,9 +73,9 @@ std::optional<fs::path> dataset_file(const Flags& f, const std::string& dataset)
 }
 
 CalibrationData calibration_data(const Flags& f, const Practice& practice,
-                                 const ModelConfig& config) {
+                                 const ModelConfig& config, const QuantizeOptions& options) {
   CalibrationData data;
-  if (!needs_samples(practice.options, /*outlier=*/false)) {
+  if (!needs_samples(options, /*outlier=*/false)) {
     if (!f.calib_file.empty() && !is_none(f.calib_file))
       notice("--calib_file has no effect: nothing is learnt from it");
     return data;
@@ -103,20 +103,22 @@ CalibrationData calibration_data(const Flags& f, const Practice& practice,
   return data;
 }
 
-void run(const Flags& f) {
+void quantize_by_practice(const Flags& f) {
   check_device("--device", f.device);
   const ModelConfig config = ModelConfig::load(f.model_path);
-  Practice practice = practice_of(f, config);
-  QuantizeOptions& o = practice.options;
-  o.v1_files = f.compat == "msmodelslim_v1";
-  f.run.apply(o);
+  const Practice practice = practice_of(f, config);
+  QuantizeOptions o;
+  o.output = practice.output;
+  o.method = practice.method;
+  o.run = f.run.settings();
+  if (f.compat == "msmodelslim_v1") o.output.layout = Layout::kMsmodelslimV1;
   note_remote_code(f.trust_remote_code);
   if (!f.tag.empty()) notice("--tag has no effect: it chooses among the tool's own practices");
   if (f.debug) notice("--debug has no effect");
   if (!f.model_type.empty()) notice("--model_type has no effect: config.json says what it is");
   for (const std::string& note : practice.notes) notice(note);
   settle_by_model(f.model_path, o);
-  const CalibrationData data = calibration_data(f, practice, config);
+  const CalibrationData data = calibration_data(f, practice, config, o);
   note_calibration(data, o);
   f.run.quantize(f.model_path, f.save_path, data, o, write_report_page);
 }
@@ -145,7 +147,7 @@ void add_quantize_quant(const Verb& quantize) {
   verb.text("--compat", f->compat, "msmodelslim_v1: files named and laid out as the tool's")
       .one_of({"msmodelslim_v1"});
   f->run.add_to(verb);
-  verb.run([f] { run(*f); });
+  verb.run([f] { quantize_by_practice(*f); });
 }
 
 }  // namespace octet::cli

@@ -24,11 +24,9 @@ void RunFlags::add_to(const Verb& verb) {
   add_ranks_flag(verb, ranks);
 }
 
-void RunFlags::apply(QuantizeOptions& options) const {
-  options.overwrite = overwrite;
-  options.resume = resume;
-  options.quiet = quiet;
-  if (!memory_limit.empty()) options.memory_limit = parse_bytes(memory_limit, "--memory-limit");
+RunSettings RunFlags::settings() const {
+  return {overwrite, resume, memory_limit.empty() ? 0 : parse_bytes(memory_limit, "--memory-limit"),
+          quiet};
 }
 
 void RunFlags::quantize(const std::string& model, const std::string& target,
@@ -36,9 +34,9 @@ void RunFlags::quantize(const std::string& model, const std::string& target,
                         const Finish& finish) const {
   on_ranks(ranks, [&](Communicator& all) {
     QuantizeOptions own = options;
-    if (all.rank() != 0) own.quiet = true;
+    if (all.rank() != 0) own.run.quiet = true;
     const QuantizeSummary summary = octet::quantize(model, target, data, own, finish, &all);
-    if (!own.quiet) report(summary, target);
+    if (!own.run.quiet) print_summary(summary, target);
   });
 }
 

@@ -50,7 +50,7 @@ struct Linears {
   std::optional<std::string> words;  // a column of its own
 };
 
-void add(const std::string& name, Linears& linears) {
+void count_linear(const std::string& name, Linears& linears) {
   if (const auto layer = layer_of(name)) linears.layers.push_back(*layer);
 }
 
@@ -73,7 +73,7 @@ Rows kept_rows(const QuantizeSummary& s) {
     const std::string kind = reason.substr(0, reason.find(": "));
     const auto [it, first] = roles[role_of(name)].try_emplace(kind, Linears{{}, reason});
     if (it->second.words != reason) it->second.words = kind;
-    add(name, it->second);
+    count_linear(name, it->second);
   }
   Rows rows = {{"kept in float", "layers", "why"}};
   const auto of_role = [&](const std::string& role) {
@@ -87,7 +87,7 @@ Rows kept_rows(const QuantizeSummary& s) {
 
 Rows per_token_rows(const QuantizeSummary& s) {
   std::map<std::string, Linears> roles;
-  for (const std::string& name : s.per_token) add(name, roles[role_of(name)]);
+  for (const std::string& name : s.per_token) count_linear(name, roles[role_of(name)]);
   Rows rows = {{"scale per token", "layers"}};
   for (const LinearRow& row : linear_rows())
     if (const auto it = roles.find(short_name(row)); it != roles.end())
@@ -97,7 +97,7 @@ Rows per_token_rows(const QuantizeSummary& s) {
 
 }  // namespace
 
-void report(const QuantizeSummary& s, const std::string& target) {
+void print_summary(const QuantizeSummary& s, const std::string& target) {
   fmt::print("{}\n{}\n", format_table(size_rows(s), {false, false, true, true, true}),
              format_table(kept_rows(s), {false, false, false}));
   if (!s.per_token.empty()) fmt::print("{}\n", format_table(per_token_rows(s), {false, false}));

@@ -65,11 +65,11 @@ void note_binding(const Communicator& ranks) {
 int explain_once(size_t rank, const std::string& who) {
   if (!MpiJob::joined()) return explain_exception(who);
   if (rank > 0) std::this_thread::sleep_for(kFirstSpeaks + rank * kNextSpeaks);
-  const Report report = claim_report();
-  if (report == Report::kOthers) return 1;
+  const ErrorClaim claim = claim_error();
+  if (claim == ErrorClaim::kOthers) return 1;
   const int code = explain_exception(who);
   std::fflush(nullptr);
-  return report == Report::kMine || !in_job() ? code : kSaid;
+  return claim == ErrorClaim::kMine || !in_job() ? code : kSaid;
 }
 
 void check_count(size_t asked, const Communicator& ranks, const char* flag) {

@@ -18,7 +18,7 @@ struct Flags {
   bool quiet = false;
 };
 
-void run(const Flags& f) {
+void write_report(const Flags& f) {
   if (f.reference.empty() != f.text.file.empty())
     throw usage_error("--float and --text go together: the models are compared on text");
   if (!fs::is_directory(f.folder)) throw Error("is not a folder").file(f.folder);
@@ -46,7 +46,7 @@ void add_report(Verb program) {
   verb.toggle("--quiet", f->quiet, "no progress");
   verb.run([f, verb] {
     verb.expect_companions();
-    run(*f);
+    write_report(*f);
   });
 }
 

@@ -92,7 +92,7 @@ Runtime::Runtime(const RuntimeOptions& options)
   // A page number stands for the same tokens on all ranks; the one with least memory decides.
   float fewest = -static_cast<float>(engine_options_.kv_blocks);
   options.ranks->maximum({&fewest, 1});
-  options.ranks->check();
+  options.ranks->throw_failure();
   engine_options_.kv_blocks = static_cast<size_t>(-fewest);
 }
 

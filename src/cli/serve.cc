@@ -71,7 +71,7 @@ void run_ranks(const ServeFlags& f) {
 
 void serve(ServeFlags& f, MpiJob* job);
 
-void run(ServeFlags& f) {
+void serve(ServeFlags& f) {
   resolve(f);
   if (!MpiJob::joined()) {
     if (f.tensor_parallel > 1) return run_ranks(f);
@@ -145,7 +145,7 @@ void add_serve(Verb program) {
   const Verb verb = program.verb("serve", "serves a model over the OpenAI API");
   auto f = std::make_shared<ServeFlags>();
   add_serve_flags(verb, *f);
-  verb.run([f] { run(*f); });
+  verb.run([f] { serve(*f); });
 }
 
 }  // namespace octet::cli

@@ -51,7 +51,7 @@ void ServeEnding::stop() {
 void ServeEnding::lose_rank(const std::string& why) {
   lost_ = true;
   const auto end = std::chrono::steady_clock::now() + kLastAnswers;
-  if (!job_.launcher_explains(kLastAnswers) && claim_report() != Report::kOthers)
+  if (!job_.launcher_explains(kLastAnswers) && claim_error() != ErrorClaim::kOthers)
     fmt::print(stderr, "octet: error: {}; the {}\n", why, restarts_ ? "ranks end" : "server ends");
   std::this_thread::sleep_until(end);
   stop();

@@ -3,7 +3,7 @@
 //
 // Every collective is called by all ranks, in the same order, by one thread at a time. None throws:
 // it may run inside a ThreadTeam. When a rank does not answer, the collectives from then on do
-// nothing, and check() says why.
+// nothing, and throw_failure() says why.
 #pragma once
 
 #include <algorithm>
@@ -74,7 +74,7 @@ class Communicator {
   }
 
   // Throws RankError when a collective has failed.
-  void check() const {
+  void throw_failure() const {
     if (!failure_.empty()) throw RankError(failure_);
   }
   bool failed() const { return !failure_.empty(); }

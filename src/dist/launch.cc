@@ -88,14 +88,14 @@ std::vector<std::string> ray_words(size_t ranks) {
 }
 
 // Puts a file into the job's folder, if this process is a rank on the host that started the job.
-bool tell_job(const char* name, std::string_view text = "") {
+bool leave_in_job_folder(const char* name, std::string_view text = "") {
   const char* folder = std::getenv(kPlace);
   if (folder == nullptr || !fs::exists(folder)) return false;
   replace_text(fs::path(folder) / name, text);
   return true;
 }
 
-bool told(const char* name) {
+bool is_in_job_folder(const char* name) {
   const char* folder = std::getenv(kPlace);
   return folder != nullptr && fs::exists(fs::path(folder) / name);
 }
@@ -178,20 +178,20 @@ bool in_job() { return std::getenv(kPlace) != nullptr; }
 
 void lead_job() {
   const pid_t self = ::getpid();
-  tell_job(kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
+  leave_in_job_folder(kLeader, {reinterpret_cast<const char*>(&self), sizeof(self)});
 }
 
-Report claim_report() {
+ErrorClaim claim_error() {
   const char* folder = std::getenv(kPlace);
-  if (folder == nullptr || !fs::exists(folder)) return Report::kUnknown;
+  if (folder == nullptr || !fs::exists(folder)) return ErrorClaim::kUnknown;
   const int file =
       ::open((fs::path(folder) / kSaid).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (file < 0) return Report::kOthers;
+  if (file < 0) return ErrorClaim::kOthers;
   ::close(file);
-  return Report::kMine;
+  return ErrorClaim::kMine;
 }
-void job_serves() { tell_job(kServed); }
+void job_serves() { leave_in_job_folder(kServed); }
 
-bool job_has_served() { return told(kServed); }
+bool job_has_served() { return is_in_job_folder(kServed); }
 
 }  // namespace octet

@@ -47,8 +47,8 @@ bool in_job();
 void lead_job();
 // Before telling the user why the job ends: whether this rank is to, as no other has. Where there
 // is no Job on this host, nobody knows.
-enum class Report { kMine, kOthers, kUnknown };
-Report claim_report();
+enum class ErrorClaim { kMine, kOthers, kUnknown };
+ErrorClaim claim_error();
 // This rank answers clients from now on; and whether one did before the job was started again.
 void job_serves();
 bool job_has_served();

@@ -64,7 +64,7 @@ bool share_cpus(Communicator& host) {
   int32_t threads = static_cast<int32_t>(default_thread_count());
   host.meet();
   host.sum(std::span(&threads, 1));
-  host.check();
+  host.throw_failure();
   const double cpus =
       static_cast<double>(std::ranges::count_if(ranks_of_cpu, [](int32_t n) { return n > 0; }));
   return threads > std::min(cpus, cgroup_cpu_limit().value_or(cpus));

@@ -284,46 +284,46 @@ TEST_F(EngineTest, DrainAbortsWhatIsLeft) {
 
 TEST_F(EngineTest, RefusesWhatCanNeverRun) {
   start();
-  using Part = Refusal::Part;
-  const auto part = [&](std::vector<int32_t> prompt, SamplingParams p) {
+  using Field = Refusal::Field;
+  const auto refused_field = [&](std::vector<int32_t> prompt, SamplingParams p) {
     try {
       submit(std::move(prompt), std::move(p));
     } catch (const RequestError& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kUsage);
-      return std::optional(e.why().part);
+      return std::optional(e.why().field);
     }
-    return std::optional<Part>();
+    return std::optional<Field>();
   };
-  EXPECT_EQ(part({}, greedy(1)), Part::kPrompt);
-  EXPECT_EQ(part({160}, greedy(1)), Part::kPrompt);
-  EXPECT_EQ(part({-1}, greedy(1)), Part::kPrompt);
-  EXPECT_EQ(part({1}, greedy(128)), Part::kLength);
-  EXPECT_EQ(part({1}, greedy(0)), Part::kMaxTokens);
+  EXPECT_EQ(refused_field({}, greedy(1)), Field::kPrompt);
+  EXPECT_EQ(refused_field({160}, greedy(1)), Field::kPrompt);
+  EXPECT_EQ(refused_field({-1}, greedy(1)), Field::kPrompt);
+  EXPECT_EQ(refused_field({1}, greedy(128)), Field::kLength);
+  EXPECT_EQ(refused_field({1}, greedy(0)), Field::kMaxTokens);
   SamplingParams p = greedy(1);
   p.stop_token_ids = {160};
-  EXPECT_EQ(part({1}, p), Part::kStopTokens);
+  EXPECT_EQ(refused_field({1}, p), Field::kStopTokens);
   p = greedy(1);
   p.logit_bias = {{1000, 1.0f}};
-  EXPECT_EQ(part({1}, p), Part::kLogitBias);
+  EXPECT_EQ(refused_field({1}, p), Field::kLogitBias);
   p = greedy(1);
   p.bad_words = {{}};
-  EXPECT_EQ(part({1}, p), Part::kBadWords);
+  EXPECT_EQ(refused_field({1}, p), Field::kBadWords);
   p = greedy(1);
   p.stop = {""};
-  EXPECT_EQ(part({1}, p), Part::kStop);
+  EXPECT_EQ(refused_field({1}, p), Field::kStop);
   const auto range = [&](double SamplingParams::*member, double value) {
     SamplingParams wrong = greedy(1);
     wrong.*member = value;
-    return part({1}, wrong);
+    return refused_field({1}, wrong);
   };
   for (const double value : {-1.0, double{NAN}, double{INFINITY}}) {
-    EXPECT_EQ(range(&SamplingParams::temperature, value), Part::kTemperature);
-    EXPECT_EQ(range(&SamplingParams::top_p, value), Part::kTopP);
-    EXPECT_EQ(range(&SamplingParams::min_p, value), Part::kMinP);
-    EXPECT_EQ(range(&SamplingParams::repetition_penalty, value), Part::kRepetitionPenalty);
+    EXPECT_EQ(range(&SamplingParams::temperature, value), Field::kTemperature);
+    EXPECT_EQ(range(&SamplingParams::top_p, value), Field::kTopP);
+    EXPECT_EQ(range(&SamplingParams::min_p, value), Field::kMinP);
+    EXPECT_EQ(range(&SamplingParams::repetition_penalty, value), Field::kRepetitionPenalty);
   }
-  EXPECT_EQ(range(&SamplingParams::top_p, 0), Part::kTopP);
-  EXPECT_EQ(range(&SamplingParams::repetition_penalty, 1e-300), Part::kRepetitionPenalty);
+  EXPECT_EQ(range(&SamplingParams::top_p, 0), Field::kTopP);
+  EXPECT_EQ(range(&SamplingParams::repetition_penalty, 1e-300), Field::kRepetitionPenalty);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace {
 constexpr double kMaxBias = 1e6, kMaxNumber = std::numeric_limits<double>::max();
 constexpr double kMinTopP = std::numeric_limits<double>::min();  // above 0
 
-using Part = Refusal::Part;
+using Field = Refusal::Field;
 using Reason = Refusal::Reason;
 
 // Keeps the first refusal.
@@ -21,15 +21,15 @@ class Checks {
   void refuse(const Refusal& why) {
     if (!first_) first_ = why;
   }
-  void ids(std::span<const int32_t> ids, Part part) {
+  void ids(std::span<const int32_t> ids, Field field) {
     const double last = static_cast<double>(vocab_ - 1);
     for (int32_t id : ids)
       if (id < 0 || id >= vocab_)
-        refuse({Reason::kUnknownToken, part, static_cast<double>(id), 0, last});
+        refuse({Reason::kUnknownToken, field, static_cast<double>(id), 0, last});
   }
-  void range(double value, double least, double most, Part part) {
+  void range(double value, double least, double most, Field field) {
     if (value >= least && value <= most) return;  // not NaN
-    refuse({Reason::kOutOfRange, part, value, least, most});
+    refuse({Reason::kOutOfRange, field, value, least, most});
   }
   const std::optional<Refusal>& first() const { return first_; }
 
@@ -43,35 +43,35 @@ class Checks {
 std::optional<Refusal> refusal_of(const Request& r, const RequestLimits& limits) {
   const SamplingParams& p = r.sampling;
   Checks check(limits.vocab);
-  if (r.prompt.empty()) check.refuse({Reason::kEmpty, Part::kPrompt});
-  check.ids(r.prompt, Part::kPrompt);
-  check.ids(p.stop_token_ids, Part::kStopTokens);
-  check.ids(p.allowed_token_ids, Part::kAllowedTokens);
+  if (r.prompt.empty()) check.refuse({Reason::kEmpty, Field::kPrompt});
+  check.ids(r.prompt, Field::kPrompt);
+  check.ids(p.stop_token_ids, Field::kStopTokens);
+  check.ids(p.allowed_token_ids, Field::kAllowedTokens);
   for (const auto& word : p.bad_words) {
-    if (word.empty()) check.refuse({Reason::kEmpty, Part::kBadWords});
-    check.ids(word, Part::kBadWords);
+    if (word.empty()) check.refuse({Reason::kEmpty, Field::kBadWords});
+    check.ids(word, Field::kBadWords);
   }
   for (const auto& [id, bias] : p.logit_bias) {
-    check.ids({&id, 1}, Part::kLogitBias);
-    check.range(bias, -kMaxBias, kMaxBias, Part::kLogitBias);
+    check.ids({&id, 1}, Field::kLogitBias);
+    check.range(bias, -kMaxBias, kMaxBias, Field::kLogitBias);
   }
-  check.range(p.temperature, 0, kMaxNumber, Part::kTemperature);
-  check.range(p.top_p, kMinTopP, 1, Part::kTopP);
-  check.range(p.min_p, 0, 1, Part::kMinP);
+  check.range(p.temperature, 0, kMaxNumber, Field::kTemperature);
+  check.range(p.top_p, kMinTopP, 1, Field::kTopP);
+  check.range(p.min_p, 0, 1, Field::kMinP);
   check.range(p.repetition_penalty, kMinRepetitionPenalty, kMaxRepetitionPenalty,
-              Part::kRepetitionPenalty);
-  check.range(p.frequency_penalty, -kMaxBias, kMaxBias, Part::kFrequencyPenalty);
-  check.range(p.presence_penalty, -kMaxBias, kMaxBias, Part::kPresencePenalty);
+              Field::kRepetitionPenalty);
+  check.range(p.frequency_penalty, -kMaxBias, kMaxBias, Field::kFrequencyPenalty);
+  check.range(p.presence_penalty, -kMaxBias, kMaxBias, Field::kPresencePenalty);
   for (const std::string& stop : p.stop)
-    if (stop.empty()) check.refuse({Reason::kEmpty, Part::kStop});
-  if (p.max_tokens < 1) check.refuse({Reason::kNoOutput, Part::kMaxTokens});
+    if (stop.empty()) check.refuse({Reason::kEmpty, Field::kStop});
+  if (p.max_tokens < 1) check.refuse({Reason::kNoOutput, Field::kMaxTokens});
   if (r.prompt.size() + p.max_tokens > limits.max_model_len)
     check.refuse({.reason = Reason::kTooLong,
-                  .part = Part::kLength,
+                  .field = Field::kLength,
                   .prompt_tokens = r.prompt.size(),
                   .output_tokens = p.max_tokens,
                   .max_model_len = limits.max_model_len});
-  if (!limits.has_tokenizer && !p.stop.empty()) check.refuse({Reason::kNoTokenizer, Part::kStop});
+  if (!limits.has_tokenizer && !p.stop.empty()) check.refuse({Reason::kNoTokenizer, Field::kStop});
   return check.first();
 }
 

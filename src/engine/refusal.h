@@ -20,7 +20,7 @@ struct Refusal {
     kTooLong,       // prompt and output, for the context
     kNoTokenizer,   // that stop strings need
   };
-  enum class Part {
+  enum class Field {
     kPrompt,
     kStop,
     kStopTokens,
@@ -38,7 +38,7 @@ struct Refusal {
   };
 
   Reason reason;
-  Part part;
+  Field field;
   double found = 0, least = 0, most = 0;                           // kUnknownToken, kOutOfRange
   size_t prompt_tokens = 0, output_tokens = 0, max_model_len = 0;  // kTooLong
 };

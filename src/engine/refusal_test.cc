@@ -8,7 +8,7 @@
 namespace octet {
 namespace {
 
-using Part = Refusal::Part;
+using Field = Refusal::Field;
 using Reason = Refusal::Reason;
 
 Request good() {
@@ -38,14 +38,14 @@ TEST(Refusal, IdsOutsideTheVocabulary) {
     const auto why = check(r);
     ASSERT_TRUE(why);
     EXPECT_EQ(why->reason, Reason::kUnknownToken);
-    EXPECT_EQ(why->part, Part::kPrompt);
+    EXPECT_EQ(why->field, Field::kPrompt);
     EXPECT_EQ(why->found, id);
     EXPECT_EQ(why->least, 0);
     EXPECT_EQ(why->most, 99);
   }
   Request r = good();
   r.sampling.allowed_token_ids = {100};
-  EXPECT_EQ(check(r)->part, Part::kAllowedTokens);
+  EXPECT_EQ(check(r)->field, Field::kAllowedTokens);
 }
 
 TEST(Refusal, NumbersOutsideTheirRange) {
@@ -54,15 +54,15 @@ TEST(Refusal, NumbersOutsideTheirRange) {
   const auto why = check(r);
   ASSERT_TRUE(why);
   EXPECT_EQ(why->reason, Reason::kOutOfRange);
-  EXPECT_EQ(why->part, Part::kMinP);
+  EXPECT_EQ(why->field, Field::kMinP);
   EXPECT_EQ(why->found, 1.5);
   EXPECT_EQ(why->most, 1);
   r = good();
   r.sampling.presence_penalty = NAN;
-  EXPECT_EQ(check(r)->part, Part::kPresencePenalty);
+  EXPECT_EQ(check(r)->field, Field::kPresencePenalty);
   r = good();
   r.sampling.logit_bias = {{5, INFINITY}};
-  EXPECT_EQ(check(r)->part, Part::kLogitBias);
+  EXPECT_EQ(check(r)->field, Field::kLogitBias);
   EXPECT_EQ(check(r)->reason, Reason::kOutOfRange);
 }
 
@@ -93,11 +93,11 @@ TEST(Refusal, TheFirstThingIsNamed) {
   r.prompt = {100};
   r.sampling.top_p = 0;
   r.sampling.max_tokens = 0;
-  EXPECT_EQ(check(r)->part, Part::kPrompt);
+  EXPECT_EQ(check(r)->field, Field::kPrompt);
   r.prompt = {1};
-  EXPECT_EQ(check(r)->part, Part::kTopP);
+  EXPECT_EQ(check(r)->field, Field::kTopP);
   r.sampling.top_p = 1;
-  EXPECT_EQ(check(r)->part, Part::kMaxTokens);
+  EXPECT_EQ(check(r)->field, Field::kMaxTokens);
 }
 
 }  // namespace

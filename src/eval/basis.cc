@@ -59,10 +59,10 @@ Basis::Basis(const ModelFolder& reference, const ModelFolder& model) {
     if (recipe.find<EqualizeValues>()) of_values_ = Freedom::kScaleAndMean;
   }
   if (const fs::path file = model.path() / "octet_practice.yaml"; fs::exists(file)) {
-    const QuantizeOptions o = parse_practice(read_text(file), file.string(), a).options;
-    if (o.rotations.residual) residual_.emplace(as_size(a.hidden_size), *o.rotations.residual);
-    if (o.rotations.values) values_.emplace(as_size(a.head_dim), *o.rotations.values);
-    if (o.key_smooth) of_keys_ = Freedom::kScale;
+    const ToolMethod m = parse_practice(read_text(file), file.string(), a).method;
+    if (m.rotations.residual) residual_.emplace(as_size(a.hidden_size), *m.rotations.residual);
+    if (m.rotations.values) values_.emplace(as_size(a.head_dim), *m.rotations.values);
+    if (m.key_smooth) of_keys_ = Freedom::kScale;
   }
   states_known_ = states_agree(reference, model);
   values_known_ = states_known_ && (residual_ || values_ || values_agree(reference, model));

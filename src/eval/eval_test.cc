@@ -34,7 +34,9 @@ class Eval : public ::testing::TestWithParam<const char*> {
   Transformer model_{std::make_shared<ModelFolder>(folder_), team_, Scorer::kChunk};
   Scorer scorer_{model_, 512};
 };
-INSTANTIATE_TEST_SUITE_P(Models, Eval, ::testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16"));
+INSTANTIATE_TEST_SUITE_P(Models, Eval,
+                         ::testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16",
+                                           "qwen3_tiny_bf16"));
 
 TEST_P(Eval, PerplexityEqualsTransformers) {
   std::vector<std::vector<int32_t>> texts;

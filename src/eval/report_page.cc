@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/checkpoint/scheme.h"
 #include "src/eval/report_parts.h"
 
 namespace octet {
@@ -51,7 +52,7 @@ std::string tiles(const ordered_json& r) {
   size_t all = 0, quantized = 0;
   for (const auto& [type, n] : type_counts(r)) {
     all += n;
-    if (type != "FLOAT") quantized += n;
+    if (type != kFloatWord) quantized += n;
   }
   out += tile("in int8", fmt::format("{} of {}", quantized, all), "matrices (linears)");
   if (r.contains("measured")) {
@@ -143,7 +144,7 @@ std::string range_text(const ordered_json& l) {
   const auto low = page::input_value(l, "low"), high = page::input_value(l, "high");
   if (low && high)
     return fmt::format("{} … {}", page::short_number(*low), page::short_number(*high));
-  if (l.at("type") == "FLOAT") return "–";
+  if (l.at("type") == kFloatWord) return "–";
   return "per token";
 }
 std::string seen_text(const ordered_json& l) {
@@ -160,13 +161,13 @@ std::string hint(const ordered_json& l) {
 }
 
 page::HeatCell decibel_cell(const ordered_json& l, const std::optional<double>& v) {
-  if (l.at("type") == "FLOAT") return {-1, "float", hint(l)};
+  if (l.at("type") == kFloatWord) return {-1, "float", hint(l)};
   if (!v) return {-1, "", hint(l)};
   return {page::shade_of(*v), number(*v, 0), hint(l)};
 }
 
 std::string type_word(const std::string& type) {
-  if (type == "FLOAT") return "float";
+  if (type == kFloatWord) return "float";
   if (type == "W8A8") return "static";
   if (type == "W8A8_DYNAMIC") return "token";
   if (type == "W8A8_MIX") return "mix";
@@ -205,7 +206,7 @@ std::string maps(const ordered_json& r) {
     out += page::heat_map("Clipped", "millionths of the inputs that lie outside of the range",
                           linears, [](const ordered_json& l) -> page::HeatCell {
                             const auto v = page::input_value(l, "clipped");
-                            if (!v) return {-1, l.at("type") == "FLOAT" ? "float" : "", hint(l)};
+                            if (!v) return {-1, l.at("type") == kFloatWord ? "float" : "", hint(l)};
                             return {clipped_shade(*v), number(1e6 * *v, 0), hint(l)};
                           });
   out += page::heat_map("Type", "static: one scale for all inputs; token: one for each token",
@@ -288,7 +289,7 @@ std::string kept(const ordered_json& r) {
   // "--disable_level: score 31.5": what comes before the colon is shared.
   std::map<std::string, std::string> items;
   for (const ordered_json& l : r.at("linears")) {
-    if (l.at("type") != "FLOAT") continue;
+    if (l.at("type") != kFloatWord) continue;
     const std::string reason = l.contains("reason") ? l.at("reason").get<std::string>() : "";
     const size_t colon = reason.find(": ");
     std::vector<std::string> details;

@@ -13,7 +13,7 @@ namespace {
 // Brings a row of q, k, v to the units of an int8 cache: k and v to its numbers, and k's scale into
 // q, since sum_d q (kq - offset) scale = sum_d (q scale) kq - a part that is the same for all keys,
 // which softmax does not see.
-void scale_for_cache(const RankShape& c, const KvScales& s, float* row) {
+void scale_for_cache(const RankShape& c, const KvCacheParams& s, float* row) {
   const size_t kv = c.kv_size(), hd = c.head_dim;
   float* k = row + c.q_size();
   float* v = k + kv;
@@ -29,8 +29,8 @@ void scale_for_cache(const RankShape& c, const KvScales& s, float* row) {
 // Normalizes (where the family does) and rotates q and k of rows [begin, end), and appends k and v
 // to their pages.
 void rotate_and_store(const RankShape& c, const std::vector<SequenceChunk>& chunks, size_t begin,
-                      size_t end, const KvView& kv, const LayerNorms& norms, const KvScales& scales,
-                      StepBuffers& b) {
+                      size_t end, const KvView& kv, const LayerNorms& norms,
+                      const KvCacheParams& scales, StepBuffers& b) {
   const auto& t = kernels::table();
   const size_t hd = c.head_dim, ld = c.q_size() + 2 * c.kv_size();
   const size_t element = kernels::float_type_size(kv.type);
@@ -60,7 +60,7 @@ void rotate_and_store(const RankShape& c, const std::vector<SequenceChunk>& chun
 // Work items (chunk, KV head, tile of query tokens) dealt round robin: a later tile sees more keys,
 // so neighbouring items cost about the same.
 void attend(const Worker& w, const RankShape& c, const std::vector<SequenceChunk>& chunks,
-            const KvView& kv, const KvScales& scales, StepBuffers& b) {
+            const KvView& kv, const KvCacheParams& scales, StepBuffers& b) {
   constexpr size_t kTile = 32;  // query tokens an item
   const auto& t = kernels::table();
   const size_t hd = c.head_dim, ld = c.q_size() + 2 * c.kv_size();
@@ -132,16 +132,16 @@ void DecoderLayer::attention(Worker& w, const RankShape& c,
                              const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
                              StepBuffers& b) const {
   const auto [begin, end] = w.share(m);
-  OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_scales.k_scale.empty());
+  OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_params.k_scale.empty());
   norms[NormKind::kInput].rows(b.x.data(), begin, end, b.h.data());
   const Rows in = {b.h.data(), c.hidden, m};
   qkv->stage(w, in, b.stage, 0);
   w.barrier();
   qkv->compute(w, in, {b.qkv.data(), c.q_size() + 2 * c.kv_size()}, b.stage, 0);
   w.barrier();
-  rotate_and_store(c, chunks, begin, end, kv, norms, kv_scales, b);
+  rotate_and_store(c, chunks, begin, end, kv, norms, kv_params, b);
   w.barrier();
-  attend(w, c, chunks, kv, kv_scales, b);
+  attend(w, c, chunks, kv, kv_params, b);
   w.barrier();
 }
 

@@ -66,7 +66,7 @@ struct KvView {
 
 // An int8 KV cache holds q = sat8(rne(x / scale + offset)) for x = (q - offset) * scale, where x is
 // a channel of K (after rope) or of V. All [kv_heads * head_dim]; empty for pages of floats.
-struct KvScales {
+struct KvCacheParams {
   std::vector<float> k_scale, k_offset, v_scale, v_offset;
 };
 
@@ -76,7 +76,7 @@ struct DecoderLayer {
   std::unique_ptr<Linear> o{};
   std::unique_ptr<Linear> gate_up{};  // columns gate | up
   std::unique_ptr<Linear> down{};
-  KvScales kv_scales{};
+  KvCacheParams kv_params{};
 
   std::unique_ptr<Linear>& part(LayerPart part);
   uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }

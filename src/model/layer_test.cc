@@ -160,17 +160,17 @@ class Layer : public ::testing::TestWithParam<size_t> {
   }
 
   // Tokens [begin, end) of a sequence.
-  struct Part {
+  struct Chunk {
     const Sequence* sequence;
     size_t begin, end;
   };
   // The layer's output rows for a step of these parts, one after another.
-  std::vector<float> step(const std::vector<Part>& parts) {
+  std::vector<float> step(const std::vector<Chunk>& parts) {
     const RankShape shape(config());
     StepBuffers b(shape, 128);
     std::vector<SequenceChunk> chunks;
     size_t m = 0;
-    for (const Part& p : parts) {
+    for (const Chunk& p : parts) {
       chunks.push_back({m, p.end - p.begin, p.begin, p.sequence->pages.data()});
       for (size_t t = p.begin; t < p.end; ++t, ++m) {
         for (size_t i = 0; i < kHidden; ++i)
@@ -239,7 +239,7 @@ TEST_P(Layer, GoesOnInChunks) {
 // The pages hold sat8(rne(x / scale + offset)), and attention reads (q - offset) * scale.
 TEST_P(Layer, Int8PagesHoldAndGiveWhatTheFormulasSay) {
   cache_ = std::make_unique<KvCache>(config(), 8, FloatType::kI8);
-  KvScales& scales = layer_.kv_scales;
+  KvCacheParams& scales = layer_.kv_params;
   scales = {random(kKv, 0.01f, 0.03f), {}, random(kKv, 0.01f, 0.03f), {}};
   for (float v : random(2 * kKv, -20, 20))
     (scales.k_offset.size() < kKv ? scales.k_offset : scales.v_offset).push_back(std::round(v));

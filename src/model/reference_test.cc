@@ -53,7 +53,8 @@ class TinyModel : public ::testing::TestWithParam<const char*> {
   fs::path folder_ = kRoot / "models" / GetParam();
 };
 INSTANTIATE_TEST_SUITE_P(Models, TinyModel,
-                         ::testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16"));
+                         ::testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16",
+                                           "qwen3_tiny_bf16"));
 
 // What transformers computes (tensors promptN.ids and promptN.logits of `golden`). Float32 sums in
 // another order: errors of a few 1e-6 of the largest logit after six layers.

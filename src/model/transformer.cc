@@ -167,7 +167,7 @@ void Transformer::follow(Communicator& ranks, const std::vector<Followed>& model
   while (true) {
     std::vector<int32_t> message;
     ranks.broadcast(message);
-    ranks.check();
+    ranks.throw_failure();
     if (message.empty()) return;
     if (message == kPing) {
       answer(ranks);
@@ -189,7 +189,7 @@ void Transformer::ping() {
   std::vector<int32_t> message = kPing;
   ranks_.broadcast(message);
   answer(ranks_);
-  ranks_.check();
+  ranks_.throw_failure();
 }
 
 // From own_logits_ [rows, own vocabulary] of all ranks to logits_ [rows, vocabulary] of rank 0.
@@ -239,7 +239,7 @@ std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
     if (outputs > 0) head_->compute(w, in, {own.data(), own_vocab}, head_stage_, 0);
   });
   if (!shard_.whole() && outputs > 0) gather_logits(outputs);
-  ranks_.check();
+  ranks_.throw_failure();
   return {logits_.data(), outputs * vocab};
 }
 

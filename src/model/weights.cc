@@ -12,7 +12,7 @@ namespace octet {
 namespace {
 
 // One linear of several that may become one matrix, or some of its rows or columns.
-struct Part {
+struct LinearShare {
   std::string prefix;
   LinearShape shape;  // of the whole linear
   Extent rows, columns;
@@ -32,9 +32,9 @@ std::vector<T> cut(const std::vector<T>& values, const Extent& range) {
 
 // What `of` gives for every part, of its rows, one after the other.
 template <typename F>
-std::vector<float> joined(const std::vector<Part>& parts, const F& of) {
+std::vector<float> joined(const std::vector<LinearShare>& parts, const F& of) {
   std::vector<float> out;
-  for (const Part& p : parts) {
+  for (const LinearShare& p : parts) {
     const std::vector<float> v = cut(of(p), p.rows);
     out.insert(out.end(), v.begin(), v.end());
   }
@@ -50,10 +50,10 @@ std::vector<float> bias_of(const ModelFolder& f, const std::string& prefix,
 }
 
 // The weights of all parts, which have the dtype: [rows of all, columns].
-std::vector<std::byte> joined_weights(const ModelFolder& f, const std::vector<Part>& parts,
+std::vector<std::byte> joined_weights(const ModelFolder& f, const std::vector<LinearShare>& parts,
                                       DType dtype) {
   std::vector<std::byte> out;
-  for (const Part& p : parts) {
+  for (const LinearShare& p : parts) {
     const TensorView& t = f.tensors().get(p.prefix + ".weight");
     t.expect(dtype, {p.shape.n, p.shape.k});
     const size_t row = p.shape.k * dtype_size(dtype), first = p.columns.begin * dtype_size(dtype);
@@ -68,7 +68,7 @@ std::vector<std::byte> joined_weights(const ModelFolder& f, const std::vector<Pa
   return out;
 }
 
-W8A8Params joined_params(const std::vector<Part>& parts) {
+W8A8Params joined_params(const std::vector<LinearShare>& parts) {
   W8A8Params all = parts[0].params;
   for (size_t i = 1; i < parts.size(); ++i) {
     const W8A8Params& p = parts[i].params;
@@ -81,29 +81,29 @@ W8A8Params joined_params(const std::vector<Part>& parts) {
 
 // One matrix for parts that share scheme, bias or none, and, with static activations, the input
 // quantization.
-std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<Part>& parts,
+std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<LinearShare>& parts,
                               ThreadTeam& team) {
   const Scheme scheme = parts[0].scheme;
   const DType dtype =
       !is_quantized(scheme) ? f.tensors().get(parts[0].prefix + ".weight").dtype : DType::kI8;
   LinearParams all{nullptr, !is_quantized(scheme) ? float_type(dtype) : kernels::FloatType::kI8, 0,
                    parts[0].columns.size()};
-  for (const Part& p : parts) all.n += p.rows.size();
+  for (const LinearShare& p : parts) all.n += p.rows.size();
   const std::vector<std::byte> weights = joined_weights(f, parts, dtype);
   all.weights = weights.data();
   if (has_static_input(scheme)) all.fixed = joined_params(parts);
   if (scales_per_token(scheme) || is_weight_only(scheme))
     all.weight_scale =
-        joined(parts, [&](const Part& p) { return weight_scales(f, p.prefix, p.shape.n); });
+        joined(parts, [&](const LinearShare& p) { return weight_scales(f, p.prefix, p.shape.n); });
   if (is_weight_only(scheme))
-    all.weight_offset = joined(parts, [&](const Part& p) {
+    all.weight_offset = joined(parts, [&](const LinearShare& p) {
       return quant_values(f.tensors().get(p.prefix + ".weight_offset"));
     });
   if (std::ranges::all_of(all.weight_offset, [](float v) { return v == 0; }))
     all.weight_offset.clear();
   // What is added before the ranks' sum is the first one's; with scales a token it comes after.
   if (scales_per_token(scheme) || (!is_static(scheme) && parts[0].adds()))
-    all.bias = joined(parts, [&](const Part& p) { return bias_of(f, p.prefix, p.shape); });
+    all.bias = joined(parts, [&](const LinearShare& p) { return bias_of(f, p.prefix, p.shape); });
   return make_linear(scheme, all, team);
 }
 
@@ -132,7 +132,7 @@ W8A8Params static_params(const ModelFolder& f, const std::string& prefix,
 }
 
 // Sets what the checkpoint says of the part.
-void load_part(const ModelFolder& f, Part& p) {
+void load_part(const ModelFolder& f, LinearShare& p) {
   p.scheme = f.scheme(p.prefix);
   expect_quant_tensors(f, p.prefix, quant_tensors(f, p.scheme), p.shape.n);
   if (!has_static_input(p.scheme)) return;
@@ -143,17 +143,19 @@ void load_part(const ModelFolder& f, Part& p) {
   if (!p.adds()) std::fill(p.params.quant_bias.begin(), p.params.quant_bias.end(), 0);
 }
 
-bool can_merge(const ModelFolder& f, const Part& a, const Part& b) {
-  const auto dtype = [&](const Part& p) { return f.tensors().get(p.prefix + ".weight").dtype; };
+bool can_merge(const ModelFolder& f, const LinearShare& a, const LinearShare& b) {
+  const auto dtype = [&](const LinearShare& p) {
+    return f.tensors().get(p.prefix + ".weight").dtype;
+  };
   return a.scheme == b.scheme && a.shape.bias == b.shape.bias &&
          (is_quantized(a.scheme) || dtype(a) == dtype(b)) &&
          a.params.input_scale == b.params.input_scale &&
          a.params.input_offset == b.params.input_offset;
 }
 
-KvScales load_kv_scales(const ModelFolder& f, int64_t layer, const Shard& shard) {
+KvCacheParams load_kv_params(const ModelFolder& f, int64_t layer, const Shard& shard) {
   if (!f.int8_kv()) return {};
-  KvScales scales;
+  KvCacheParams scales;
   auto into = {std::pair(&scales.k_scale, &scales.k_offset),
                std::pair(&scales.v_scale, &scales.v_offset)};
   auto to = into.begin();
@@ -172,11 +174,11 @@ KvScales load_kv_scales(const ModelFolder& f, int64_t layer, const Shard& shard)
 }
 
 // The parts side by side: one matrix for neighbours that can be merged.
-std::unique_ptr<Linear> load_parts(const ModelFolder& f, std::vector<Part> parts,
+std::unique_ptr<Linear> load_parts(const ModelFolder& f, std::vector<LinearShare> parts,
                                    ThreadTeam& team) {
   std::vector<std::unique_ptr<Linear>> groups;
-  std::vector<Part> run;
-  for (Part& p : parts) {
+  std::vector<LinearShare> run;
+  for (LinearShare& p : parts) {
     load_part(f, p);
     if (!run.empty() && !can_merge(f, run[0], p)) {
       groups.push_back(merge(f, run, team));
@@ -241,13 +243,13 @@ DecoderLayer load_layer(const ModelFolder& f, int64_t layer, const Shard& shard,
   DecoderLayer loaded;
   loaded.norms = load_norms(f, layer);
   for (const PartRow& row : part_rows()) {
-    std::vector<Part> parts;
+    std::vector<LinearShare> parts;
     for (const LayerLinear& l : layer_linears(f.config(), layer, row.part))
       parts.push_back({l.full_name, l.shape, shard.extent(l.rows, f.config()),
                        shard.extent(l.columns, f.config())});
     loaded.part(row.part) = load_parts(f, std::move(parts), team);
   }
-  loaded.kv_scales = load_kv_scales(f, layer, shard);
+  loaded.kv_params = load_kv_params(f, layer, shard);
   return loaded;
 }
 

@@ -301,13 +301,13 @@ TEST_F(Weights, KvScalesAreThoseOfTheShardsHeads) {
   set(kV + ".kv_cache_scale", shape, v);
   for (const std::string& name : {kK, kV})
     set(name + ".kv_cache_offset", shape, std::vector<float>(k.size(), name == kK ? 3.0f : 4.0f));
-  const KvScales s = layer(1, 2).kv_scales;
+  const KvCacheParams s = layer(1, 2).kv_params;
   EXPECT_EQ(s.k_scale, std::vector<float>(k.begin() + kHeadDim, k.end()));
   EXPECT_EQ(s.v_scale, std::vector<float>(v.begin() + kHeadDim, v.end()));
   EXPECT_EQ(s.k_offset, std::vector<float>(kHeadDim, 3));
   EXPECT_EQ(s.v_offset, std::vector<float>(kHeadDim, 4));
   description_.erase("kv_cache_type");
-  EXPECT_TRUE(layer().kv_scales.k_scale.empty());
+  EXPECT_TRUE(layer().kv_params.k_scale.empty());
 }
 
 TEST_F(Weights, NormMayBeWrapped) {

@@ -44,23 +44,25 @@ Error no_samples(const std::string& why, const std::string& or_else) {
 
 void check_data(const CalibrationData& data, const ModelConfig& config, const QuantizeOptions& o) {
   if (data.samples.empty()) {
+    const bool practice = o.practice() != nullptr;
     if (has_static_ranges(o))
       throw no_samples("static ranges of activations are learnt from them",
                        o.layerwise() ? "recipes learn from text"
-                       : !o.practice.empty()
-                           ? "a practice with scales per token or W8A16 needs none"
-                           : "--is_dynamic True and --a_bit 16 need none");
-    if (o.quantize_kv_cache || o.key_smooth)
+                       : practice    ? "a practice with scales per token or W8A16 needs none"
+                                     : "--is_dynamic True and --a_bit 16 need none");
+    const ToolMethod& tool = o.tool();
+    if (o.output.quantize_kv_cache || tool.key_smooth)
       throw no_samples("the KV cache's scales are learnt from them",
                        "without an int8 KV cache and kv_smooth none is needed");
-    if (data.outlier.empty() && (o.anti_method != AntiMethod::kNone || o.disable_threshold > 0))
-      throw o.practice.empty()
-          ? no_samples("outlier suppression and --disable_threshold learn from them",
-                       "or an --anti_calib_file for these")
-          : no_samples("outlier suppression learns from them", "a practice without it needs none");
+    if (data.outlier.empty() && learns_from_outliers(tool))
+      throw practice
+          ? no_samples("outlier suppression learns from them", "a practice without it needs none")
+          : no_samples("outlier suppression and --disable_threshold learn from them",
+                       "or an --anti_calib_file for these");
   }
   // The tool takes lines of any length.
-  const size_t longest = o.compat_msmodelslim ? SIZE_MAX : static_cast<size_t>(config.max_position);
+  const size_t longest =
+      is_msmodelslim_v0(o.output.layout) ? SIZE_MAX : static_cast<size_t>(config.max_position);
   check_batches(data.samples, config, longest);
   check_batches(data.outlier, config, longest);
 }
@@ -112,39 +114,46 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
   const std::unique_ptr<Communicator> alone = solo_communicator();
   Communicator& ranks = several == nullptr ? *alone : *several;
   ThreadTeam team;
-  ReportData gathered(stored_dtype(folder.config(), options), team);
-  ReportData* report = options.compat_msmodelslim ? nullptr : &gathered;
+  const OutputSettings& result = options.output;
+  const RunSettings& run = options.run;
+  const bool as_the_tool = is_msmodelslim_v0(result.layout);
+  ReportData gathered(stored_types(result.layout, folder.config().dtype).floats, team);
+  ReportData* report = as_the_tool ? nullptr : &gathered;
+  const Recipe* recipe = options.layerwise();
   const uint64_t budget =
-      activation_budget(folder.config(), options, calibration_tokens(data), ranks.on_host());
+      activation_budget(layer_memory(folder.config(), recipe, calibration_tokens(data)),
+                        run.memory_limit, ranks.on_host());
   QuantizeSummary summary;
   const auto work = [&](const fs::path& files, const fs::path& scratch, Journal& journal) {
     journal.share(ranks);
     ActivationMemory memory(scratch, budget);
-    const RunContext run{files, journal, memory, report, team, ranks};
-    summary.kept = options.layerwise() ? quantize_layerwise(folder, data, options, run)
-                                       : quantize_samplewise(folder, data, options, run);
-    ranks.check();
+    const RunContext context{files, journal, memory, report, team, ranks, run.quiet};
+    summary.kept = recipe != nullptr
+                       ? quantize_layerwise(folder, data, *recipe, result, context)
+                       : quantize_samplewise(folder, data, options.tool(), result, context);
+    ranks.throw_failure();
   };
   if (ranks.rank() != 0) {
     Journal journal(fingerprint_of(folder, data, options));
     work({}, spill_folder(target), journal);
     ranks.meet();
-    ranks.check();
+    ranks.throw_failure();
     return summary;
   }
-  OutputFolder output(target, options.overwrite, options.resume);
+  OutputFolder output(target, run.overwrite, run.resume);
   Journal journal(output, fingerprint_of(folder, data, options));
   keep_for_resume(output, journal, [&] {
     work(output.path(), output.partial(), journal);
-    if (options.recipe && !options.compat_msmodelslim)
-      write_text(output.path() / "octet_recipe.yaml", to_yaml(options.whole_recipe()));
-    if (!options.practice.empty() && !options.compat_msmodelslim)
-      write_text(output.path() / "octet_practice.yaml", options.practice);
+    const std::optional<Recipe> whole = options.whole_recipe();
+    const PracticeYaml* practice = options.practice();
+    if (whole && !as_the_tool) write_text(output.path() / "octet_recipe.yaml", to_yaml(*whole));
+    if (practice != nullptr && !as_the_tool)
+      write_text(output.path() / "octet_practice.yaml", practice->text);
     const ModelFolder written(output.path());
     summarize(folder, written, summary);
-    summary.method = options.recipe             ? "by the recipe " + options.recipe->name
-                     : options.practice.empty() ? "in msModelSlim's way"
-                                                : "by a practice of msModelSlim v1";
+    summary.method = whole                 ? "by the recipe " + whole->name
+                     : practice != nullptr ? "by a practice of msModelSlim v1"
+                                           : "in msModelSlim's way";
     summary.seconds = journal.seconds();
     if (report != nullptr) {
       ordered_json all = report_json(folder, written, data, options, summary, *report);

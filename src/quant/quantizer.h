@@ -14,7 +14,7 @@ namespace octet {
 // in the vocabulary. Without samples only types without static ranges work, no level, and no KV
 // cache. One layer's weights are in memory at a time. Throws Error. `finish` may add files to the
 // folder, which is complete but for the report, before it appears, and add to the report, which is
-// written then; it is not called with compat_msmodelslim, whose folders have none.
+// written then; it is not called for msModelSlim v0's layouts, whose folders have none.
 //
 // Several ranks share the work, all of them called with the same arguments; the first one writes,
 // and all end when it does. The bytes are those of one rank. Throws RankError when another does not

@@ -27,8 +27,8 @@ CalibrationData samples() {
 
 float input_scale(const fs::path& model, ActMethod method, const fs::path& target) {
   QuantizeOptions o;
-  o.act_method = method;
-  o.quiet = o.overwrite = true;
+  o.tool().act_method = method;
+  o.run.quiet = o.run.overwrite = true;
   quantize(model, target, samples(), o);
   return ModelFolder(target).tensors().get(std::string(kLinear) + ".input_scale").floats()[0];
 }

@@ -59,8 +59,8 @@ class Layerwise : public ::testing::TestWithParam<const char*> {
   QuantizeSummary run(const std::function<void(QuantizeOptions&)>& change = {}) {
     QuantizeOptions o;
     o.take_recipe(load_recipe("octet"));
-    o.quiet = true;
-    o.overwrite = true;
+    o.run.quiet = true;
+    o.run.overwrite = true;
     if (change) change(o);
     CalibrationData data;
     for (const auto& ids : tokens_of(GetParam())) data.samples.push_back({ids});
@@ -82,7 +82,7 @@ class Layerwise : public ::testing::TestWithParam<const char*> {
 
 TEST_P(Layerwise, EveryLinearStatic) {
   const QuantizeSummary s =
-      run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 0; });
+      run([](QuantizeOptions& o) { o.layerwise()->get<ChooseTypes>().dynamic_budget = 0; });
   EXPECT_EQ(s.kept.size(), 1u);  // the head
   expect_good();
   const ModelFolder folder(target_);
@@ -92,15 +92,15 @@ TEST_P(Layerwise, EveryLinearStatic) {
   EXPECT_EQ(folder.description()->model_quant_type, "W8A8");
   const double by_recipe = error();
   run([](QuantizeOptions& o) {
-    o.recipe.reset();
-    o.disable_names.emplace();
-    o.anti_method = AntiMethod::kM1;
+    o.method = ToolMethod{};
+    o.output.keep_float.names.emplace();
+    o.tool().anti_method = AntiMethod::kM1;
   });
   EXPECT_LT(by_recipe, error());
 }
 
 TEST_P(Layerwise, TypesByBudget) {
-  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 3; });
+  run([](QuantizeOptions& o) { o.layerwise()->get<ChooseTypes>().dynamic_budget = 3; });
   expect_good();
   size_t dynamic = 0;
   const ModelFolder folder(target_);
@@ -112,15 +112,15 @@ TEST_P(Layerwise, TypesByBudget) {
   EXPECT_LT(error(), GetParam() == std::string("qwen3_bf16") ? 0.06 : 0.03);
 
   const QuantizeSummary s = run([](QuantizeOptions& o) {
-    o.recipe->get<ChooseTypes>().dynamic_budget = 0;
-    o.recipe->get<ChooseTypes>().float_budget = 21;  // all of them
+    o.layerwise()->get<ChooseTypes>().dynamic_budget = 0;
+    o.layerwise()->get<ChooseTypes>().float_budget = 21;  // all of them
   });
   EXPECT_EQ(s.kept.size(), 22u);
 }
 
 TEST_P(Layerwise, ExactChangesAloneChangeNothing) {
   // All in float: what is left is the rounding of changed weights to 16 bits, 2^-9 of each in bf16.
-  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().float_budget = 21; });
+  run([](QuantizeOptions& o) { o.layerwise()->get<ChooseTypes>().float_budget = 21; });
   EXPECT_LT(error(), 0.01);
 }
 
@@ -133,7 +133,7 @@ TEST_P(Layerwise, EachChangeByItselfLeavesTheLogits) {
   for (const auto& ids : tokens_of(GetParam())) data.samples.push_back({ids});
   for (const char* step : {"rotate_residual", "rotate_values", "equalize_mlp: {copies: 0.3}"}) {
     QuantizeOptions o;
-    o.quiet = o.overwrite = true;
+    o.run.quiet = o.run.overwrite = true;
     o.take_recipe(parse_recipe(
         std::string("steps:\n  - choose_types: {float_budget: 21, dynamic_budget: 0}\n  - ") + step,
         step));
@@ -147,7 +147,7 @@ TEST_P(Layerwise, EachChangeByItselfLeavesTheLogits) {
 }
 
 TEST_P(Layerwise, ChannelsBehindNormsChangeSigns) {
-  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 0; });
+  run([](QuantizeOptions& o) { o.layerwise()->get<ChooseTypes>().dynamic_budget = 0; });
   const ModelFolder folder(target_);
   size_t negative = 0;
   const LayerNorms norms = load_norms(folder, 1);
@@ -163,11 +163,11 @@ TEST_P(Layerwise, ChannelsBehindNormsChangeSigns) {
 }
 
 TEST_P(Layerwise, KeysAndValuesInInt8) {
-  run([](QuantizeOptions& o) { o.recipe->get<ChooseTypes>().dynamic_budget = 0; });
+  run([](QuantizeOptions& o) { o.layerwise()->get<ChooseTypes>().dynamic_budget = 0; });
   const double without = error();
   run([](QuantizeOptions& o) {
-    o.recipe->get<ChooseTypes>().dynamic_budget = 0;
-    o.recipe->get<QuantizeKvCache>();
+    o.layerwise()->get<ChooseTypes>().dynamic_budget = 0;
+    o.layerwise()->get<QuantizeKvCache>();
     o.take_recipe(*o.recipe);
   });
   expect_good();
@@ -183,13 +183,13 @@ TEST_P(Layerwise, TheWrittenRecipeMakesTheSameBytes) {
   const fs::path weights = target_ / "quant_model_weight_w8a8.safetensors";
   const auto nothing = [](QuantizeOptions&) {};
   const auto by_name = [](QuantizeOptions& o) {
-    o.disable_names = linear_names(1, LayerPart::kDown);
-    o.disable_last_linear = false;
+    o.output.keep_float.names = linear_names(1, LayerPart::kDown);
+    o.output.keep_float.last_linear = false;
   };
   const auto as_the_tool = [](QuantizeOptions& o) {
     o.take_recipe(load_recipe("mindie"));
-    o.model_type = "qwen2";
-    o.layer_count = 1;
+    o.output.keep_float.model_type = "qwen2";
+    o.output.keep_float.layer_count = 1;
   };
   for (const std::function<void(QuantizeOptions&)>& change :
        {std::function<void(QuantizeOptions&)>(nothing), {by_name}, {as_the_tool}}) {
@@ -197,7 +197,7 @@ TEST_P(Layerwise, TheWrittenRecipeMakesTheSameBytes) {
     const std::string first = read_text(weights);
     const Recipe written = load_recipe((target_ / "octet_recipe.yaml").string());
     run([&](QuantizeOptions& o) {
-      o.recipe.reset();
+      o.method = ToolMethod{};
       o.take_recipe(written);
     });
     EXPECT_TRUE(first == read_text(weights));

@@ -29,19 +29,19 @@ struct Case {
 template <typename Change>
 Case make_case(const char* model, const char* name, Change change) {
   QuantizeOptions o;
-  o.disable_names.emplace();
-  o.compat_msmodelslim = true;
-  o.quiet = true;
+  o.output.keep_float.names.emplace();
+  o.output.layout = Layout::kMsmodelslim;
+  o.run.quiet = true;
   change(o);
   return {model, name, o};
 }
 
 Case anti_case(const char* model, const char* name, AntiMethod method) {
-  return make_case(model, name, [&](QuantizeOptions& o) { o.anti_method = method; });
+  return make_case(model, name, [&](QuantizeOptions& o) { o.tool().anti_method = method; });
 }
 
 Case scheme_case(const char* model, const char* name, Scheme scheme) {
-  return make_case(model, name, [&](QuantizeOptions& o) { o.scheme = scheme; });
+  return make_case(model, name, [&](QuantizeOptions& o) { o.tool().scheme = scheme; });
 }
 
 std::vector<Case> cases() {
@@ -49,19 +49,20 @@ std::vector<Case> cases() {
   const auto nothing = [](QuantizeOptions&) {};
   return {
       make_case(llama, "minmax", nothing),
-      make_case(llama, "hist", [](auto& o) { o.act_method = ActMethod::kHistogram; }),
-      make_case(llama, "auto", [](auto& o) { o.act_method = ActMethod::kAuto; }),
-      make_case(llama, "minmax_L3", [](auto& o) { o.disable_level = 3; }),
-      make_case(llama, "minmax_down_disabled", [](auto& o) { o.disable_names.reset(); }),
-      make_case(llama, "no_last_linear_rollback", [](auto& o) { o.disable_last_linear = false; }),
+      make_case(llama, "hist", [](auto& o) { o.tool().act_method = ActMethod::kHistogram; }),
+      make_case(llama, "auto", [](auto& o) { o.tool().act_method = ActMethod::kAuto; }),
+      make_case(llama, "minmax_L3", [](auto& o) { o.tool().disable_level = 3; }),
+      make_case(llama, "minmax_down_disabled", [](auto& o) { o.output.keep_float.names.reset(); }),
+      make_case(llama, "no_last_linear_rollback",
+                [](auto& o) { o.output.keep_float.last_linear = false; }),
       scheme_case(llama, "w8a8_dynamic", Scheme::kW8A8Dynamic),
       scheme_case(llama, "pdmix", Scheme::kW8A8Mix),
-      make_case(llama, "kv8", [](auto& o) { o.quantize_kv_cache = true; }),
+      make_case(llama, "kv8", [](auto& o) { o.output.quantize_kv_cache = true; }),
       scheme_case(llama, "w8a16", Scheme::kW8A16),
       make_case(llama, "w8a16_asym",
                 [](auto& o) {
-                  o.scheme = Scheme::kW8A16;
-                  o.asymmetric_weights = true;
+                  o.tool().scheme = Scheme::kW8A16;
+                  o.tool().asymmetric_weights = true;
                 }),
       anti_case(llama, "m1", AntiMethod::kM1),
       anti_case(llama, "m2", AntiMethod::kM2),
@@ -70,18 +71,18 @@ std::vector<Case> cases() {
       anti_case(llama, "m5", AntiMethod::kM5),
       make_case(llama, "m6",
                 [](auto& o) {
-                  o.anti_method = AntiMethod::kM6;
-                  o.flex.emplace();
+                  o.tool().anti_method = AntiMethod::kM6;
+                  o.tool().flex.emplace();
                 }),
       make_case(llama, "m6_fixed",
                 [](auto& o) {
-                  o.anti_method = AntiMethod::kM6;
-                  o.flex = {.exponents = {{0.6f, 0.3f}}, .o_kept_below = 3};
+                  o.tool().anti_method = AntiMethod::kM6;
+                  o.tool().flex = {.exponents = {{0.6f, 0.3f}}, .o_kept_below = 3};
                 }),
       make_case(llama, "mindie_m1",
                 [](auto& o) {
-                  o.anti_method = AntiMethod::kM1;
-                  o.mindie_format = true;
+                  o.tool().anti_method = AntiMethod::kM1;
+                  o.output.layout = Layout::kMindie;
                 }),
       make_case(qwen, "minmax", nothing),
       anti_case(qwen, "m1", AntiMethod::kM1),
@@ -217,10 +218,11 @@ TEST_P(Golden, EqualsMsModelSlim) {
   EXPECT_EQ(kept, rollback);
 
   // Files: same names, same description, same header (names, dtypes, shapes, order).
-  const char* description = c.options.mindie_format ? "quant_model_description_w8a8.json"
-                                                    : "quant_model_description.json";
+  const char* description = c.options.output.layout == Layout::kMindie
+                                ? "quant_model_description_w8a8.json"
+                                : "quant_model_description.json";
   EXPECT_EQ(read_text(want_dir / description), read_text(target_ / description));
-  const std::string weights = weight_file(c.options.scheme);
+  const std::string weights = weight_file(c.options.tool().scheme);
   EXPECT_EQ(header(want_dir / weights), header(target_ / weights));
 
   const SafetensorsFile want(want_dir / weights), got(target_ / weights);
@@ -264,8 +266,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, Golden, ::testing::ValuesIn(cases()), [](const a
 class Types : public ::testing::Test {
  protected:
   const ModelFolder& quantized(const char* model, QuantizeOptions o, bool with_data = true) {
-    o.quiet = true;
-    o.overwrite = true;
+    o.run.quiet = true;
+    o.run.overwrite = true;
     quantize(kGolden / model / "model", target_, with_data ? calibration(model) : CalibrationData{},
              o);
     for (const Finding& f : check_folder(target_))
@@ -304,7 +306,7 @@ TEST_F(Types, TensorsByDefault) {
   for (const auto& c : cases) {
     SCOPED_TRACE(c.word);
     QuantizeOptions o;
-    o.scheme = c.scheme;
+    o.tool().scheme = c.scheme;
     const ModelFolder& folder = quantized("qwen2_bf16", o);
     EXPECT_EQ(parts_of("model.layers.0.self_attn.k_proj"), c.parts);
     EXPECT_EQ(parts_of("model.layers.0.mlp.down_proj"), ".weight BF16 ");
@@ -318,8 +320,8 @@ TEST_F(Types, TensorsByDefault) {
 
 TEST_F(Types, KvCache) {
   QuantizeOptions o;
-  o.quantize_kv_cache = true;
-  o.scheme = Scheme::kW8A8Dynamic;
+  o.output.quantize_kv_cache = true;
+  o.tool().scheme = Scheme::kW8A8Dynamic;
   const ModelFolder& folder = quantized("qwen2_bf16", o);
   for (const char* linear : {"k_proj", "v_proj"}) {
     const std::string name = std::string("model.layers.1.self_attn.") + linear;
@@ -333,9 +335,9 @@ TEST_F(Types, KvCache) {
 
 TEST_F(Types, WithoutCalibration) {
   QuantizeOptions o;
-  o.disable_level = 3;  // counts for nothing
+  o.tool().disable_level = 3;  // counts for nothing
   for (Scheme scheme : {Scheme::kW8A8Dynamic, Scheme::kW8A16}) {
-    o.scheme = scheme;
+    o.tool().scheme = scheme;
     quantized("llama_fp16", o, /*with_data=*/false);
     EXPECT_EQ(folder_->scheme("model.layers.0.self_attn.q_proj"), scheme);
   }
@@ -343,9 +345,9 @@ TEST_F(Types, WithoutCalibration) {
 
 TEST_F(Types, OlderLayoutHasNoWordForMix) {
   QuantizeOptions o;
-  o.scheme = Scheme::kW8A8Mix;
-  o.quantize_kv_cache = true;
-  o.compat_msmodelslim = o.mindie_format = true;
+  o.tool().scheme = Scheme::kW8A8Mix;
+  o.output.quantize_kv_cache = true;
+  o.output.layout = Layout::kMindie;
   const ModelFolder& folder = quantized("llama_fp16", o);
   EXPECT_TRUE(fs::exists(target_ / "quant_model_weight_w8a8.safetensors"));
   EXPECT_TRUE(fs::exists(target_ / "quant_model_description_w8a8.json"));
@@ -368,26 +370,26 @@ TEST_F(Types, WhatDoesNotGoTogether) {
     }
     EXPECT_FALSE(fs::exists(target_));
   };
-  refused("asymmetric", [](auto& o) { o.asymmetric_weights = true; });
+  refused("asymmetric", [](auto& o) { o.tool().asymmetric_weights = true; });
   refused("qwen3", [](auto& o) {
-    o.scheme = Scheme::kW8A16;
-    o.anti_method = AntiMethod::kM6;
-    o.model_type = "qwen3";
+    o.tool().scheme = Scheme::kW8A16;
+    o.tool().anti_method = AntiMethod::kM6;
+    o.output.keep_float.model_type = "qwen3";
   });
   refused(
       "static ranges", [](auto&) {}, false);
   refused(
       "KV cache",
       [](auto& o) {
-        o.scheme = Scheme::kW8A16;
-        o.quantize_kv_cache = true;
+        o.tool().scheme = Scheme::kW8A16;
+        o.output.quantize_kv_cache = true;
       },
       false);
   refused(
       "outlier suppression",
       [](auto& o) {
-        o.scheme = Scheme::kW8A16;
-        o.anti_method = AntiMethod::kM3;
+        o.tool().scheme = Scheme::kW8A16;
+        o.tool().anti_method = AntiMethod::kM3;
       },
       false);
 }
@@ -395,8 +397,8 @@ TEST_F(Types, WhatDoesNotGoTogether) {
 // Texts of their own for outlier suppression change the smoothing and nothing else.
 TEST_F(Types, OutlierBatches) {
   QuantizeOptions o;
-  o.anti_method = AntiMethod::kM4;
-  o.quiet = o.overwrite = true;
+  o.tool().anti_method = AntiMethod::kM4;
+  o.run.quiet = o.run.overwrite = true;
   const auto norm = [&](const CalibrationData& data) {
     quantize(kGolden / "llama_fp16/model", target_, data, o);
     return ModelFolder(target_).tensors().get("model.layers.0.input_layernorm.weight").floats();

@@ -30,7 +30,7 @@ class QuantizeOnRanks : public ::testing::TestWithParam<Case> {
     const fs::path tokens = kGolden / GetParam().model / "calib_tokens.json";
     for (const auto& ids : parse_json(read_text(tokens), tokens.string()))
       data_.samples.push_back({ids.get<std::vector<int32_t>>()});
-    options_.quiet = options_.overwrite = true;
+    options_.run.quiet = options_.run.overwrite = true;
     GetParam().change(options_);
   }
 
@@ -67,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, QuantizeOnRanks,
                                            Case{"budgets", "qwen2_bf16",
                                                 [](QuantizeOptions& o) {
                                                   by_recipe(o);
-                                                  o.recipe->get<ChooseTypes>() = {2, 4};
+                                                  o.layerwise()->get<ChooseTypes>() = {2, 4};
                                                 }},
                                            Case{"recipe_kv8", "qwen2_bf16",
                                                 [](QuantizeOptions& o) {
@@ -77,22 +77,22 @@ INSTANTIATE_TEST_SUITE_P(Ways, QuantizeOnRanks,
                                                 }},
                                            Case{"m3_auto", "llama_fp16",
                                                 [](QuantizeOptions& o) {
-                                                  o.anti_method = AntiMethod::kM3;
-                                                  o.act_method = ActMethod::kAuto;
-                                                  o.disable_level = 3;
+                                                  o.tool().anti_method = AntiMethod::kM3;
+                                                  o.tool().act_method = ActMethod::kAuto;
+                                                  o.tool().disable_level = 3;
                                                 }},
                                            // Groups of int8 and of float linears side by side,
                                            // which recipes do not make.
                                            Case{"m6_tool", "qwen2_bf16",
                                                 [](QuantizeOptions& o) {
-                                                  o.anti_method = AntiMethod::kM6;
-                                                  o.compat_msmodelslim = true;
-                                                  o.disable_level = 2;
+                                                  o.tool().anti_method = AntiMethod::kM6;
+                                                  o.output.layout = Layout::kMsmodelslim;
+                                                  o.tool().disable_level = 2;
                                                 }},
                                            Case{"mix_kv8", "llama_fp16",
                                                 [](QuantizeOptions& o) {
-                                                  o.scheme = Scheme::kW8A8Mix;
-                                                  o.quantize_kv_cache = true;
+                                                  o.tool().scheme = Scheme::kW8A8Mix;
+                                                  o.output.quantize_kv_cache = true;
                                                 }}),
                          [](const auto& c) { return std::string(c.param.name); });
 

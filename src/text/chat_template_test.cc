@@ -240,7 +240,7 @@ TEST_F(ChatTemplateFolder, NamesTheFileThatIsBroken) {
 
 // tools/tiny_models/expected.py: the chats of `transformers` as text and as ids.
 TEST(ChatTemplate, RendersTheModelsChats) {
-  for (const char* name : {"llama3_tiny_bf16", "qwen2_tiny_fp16"}) {
+  for (const char* name : {"llama3_tiny_bf16", "qwen2_tiny_fp16", "qwen3_tiny_bf16"}) {
     SCOPED_TRACE(name);
     const fs::path model = fs::path(OCTET_SOURCE_DIR) / "models" / name;
     const std::string file = (model / "expected.json").string();
@@ -252,6 +252,7 @@ TEST(ChatTemplate, RendersTheModelsChats) {
     for (const ordered_json& chat : expected["chat"]) {
       RenderOptions options;
       if (chat.contains("tools")) options.tools = chat["tools"];
+      if (chat.contains("chat_template_kwargs")) options.kwargs = chat["chat_template_kwargs"];
       const std::string text = chat_template->render(normalize_messages(chat["messages"]), options);
       EXPECT_EQ(text, chat["text"].get<std::string>());
       EXPECT_EQ(tokenizer.encode(text, false), chat["ids"].get<std::vector<int32_t>>());

@@ -152,11 +152,12 @@ void expect_cases(const fs::path& file, const fs::path& model) {
 
 TEST(Tokenizer, AgreesWithTheRecordedCases) {
   const fs::path root = OCTET_SOURCE_DIR;
-  for (const char* name : {"llama3_tiny", "qwen2_tiny"}) {
+  for (const auto& [name, dtype] :
+       {std::pair("llama3_tiny", "_bf16"), std::pair("qwen2_tiny", "_fp16"),
+        std::pair("qwen3_tiny", "_bf16")}) {
     SCOPED_TRACE(name);
-    const std::string model = std::string(name) + (name[0] == 'l' ? "_bf16" : "_fp16");
     expect_cases(root / "tests/data" / (std::string("token_cases_") + name + ".json"),
-                 root / "models" / model);
+                 root / "models" / (std::string(name) + dtype));
   }
 }
 

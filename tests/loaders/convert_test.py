@@ -28,6 +28,11 @@ WRITTEN = {"octet": [], "msmodelslim": ["--compat", "msmodelslim", "--anti_metho
 KINDS = ("static", "all static", "dynamic", "recipe", "recipe, static")
 
 
+def compressible(model):
+    """Of KINDS what compressed-tensors can hold: Qwen3's MLP has no biases for those that recipes correct."""
+    return [kind for kind in KINDS if model != "qwen3" or not kind.startswith("recipe")]
+
+
 def outputs(folder, linear):
     """What every linear of the folder makes of the same random inputs: computed from equal int8 values, so no sum of
     floats can push one over a rounding tie."""
@@ -102,7 +107,8 @@ class Convert(unittest.TestCase):
                 folder = self.quantized(model, folders.TYPES[kind])
                 self.folder = loader_walk.Folder(folder)
                 wanted = outputs(self.folder, loader_compute.Linear)
-                for to in *ASCEND[1:], "compressed-tensors":
+                compressed = ["compressed-tensors"] if kind in compressible(model) else []
+                for to in *ASCEND[1:], *compressed:
                     with self.subTest(model=model, kind=kind, to=to):
                         there = self.there_and_back(folder, "octet", to)
                         if to == "compressed-tensors":
@@ -120,7 +126,7 @@ class Convert(unittest.TestCase):
         integers; where sums of floats push one over a rounding tie, or biases of the model itself are whole levels on
         Ascend, KL was 7e-6 to 3e-5, else 0. Without the corrected biases it was 1e-2."""
         for model in folders.MODELS:
-            for kind in KINDS:
+            for kind in compressible(model):
                 with self.subTest(model=model, kind=kind):
                     folder, there = self.quantized(model, folders.TYPES[kind]), self.dir / f"{model} {kind}"
                     self.convert(folder, there, "compressed-tensors")
@@ -211,7 +217,7 @@ class Convert(unittest.TestCase):
     def test_without_the_way_back(self):
         """A folder of which nothing but the checkpoint itself is left, as llm-compressor writes them."""
         for model in folders.MODELS:
-            for kind in KINDS:
+            for kind in compressible(model):
                 with self.subTest(model=model, kind=kind):
                     folder = self.quantized(model, folders.TYPES[kind])
                     there, back, again = (self.dir / name for name in ("there", "back", "again"))
@@ -263,6 +269,8 @@ class Convert(unittest.TestCase):
         for kind, word in {"mix": "W8A8_MIX", "weights only": "W8A16", "int8 cache": "C8", "quantized head": "head"}.items():
             self.refuse(2, ["compressed-tensors cannot hold", word], self.quantized("qwen", folders.TYPES[kind]), self.dir / "x",
                         "--to", "compressed-tensors")
+        self.refuse(2, ["biases of MLP linears", "Qwen3"], self.quantized("qwen3", folders.TYPES["recipe, static"]), self.dir / "x",
+                    "--to", "compressed-tensors")
         static = self.quantized("llama", folders.TYPES["static"])
         self.refuse(2, ["octet", "already"], static, self.dir / "x", "--to", "octet")
         self.refuse(2, ["float checkpoint", "octet quantize"], folders.MODELS["llama"], self.dir / "x", "--to", "mindie")

@@ -8,7 +8,8 @@ import subprocess
 import numpy
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODELS = {"llama": ROOT / "models/llama3_tiny_bf16", "qwen": ROOT / "models/qwen2_tiny_fp16"}
+MODELS = {"llama": ROOT / "models/llama3_tiny_bf16", "qwen": ROOT / "models/qwen2_tiny_fp16",
+          "qwen3": ROOT / "models/qwen3_tiny_bf16"}
 TEXTS = [json.loads(line)["inputs_pretokenized"] for line in (ROOT / "models/calib.jsonl").read_text().splitlines()[:3]]
 # Every type that the quantizer writes: name -> flags.
 TYPES = {

@@ -90,11 +90,14 @@ def perplexity(model, tok, items):
 
 
 def renderings(model, tok, chat_tok):
-    """The chats of CHATS as text, ids, and their greedy answers."""
+    """The chats of CHATS as text, ids, and their greedy answers; of a template with thoughts also without them."""
+    chats = CHATS
+    if "enable_thinking" in chat_tok.chat_template:
+        chats = CHATS + [chat | {"chat_template_kwargs": {"enable_thinking": False}} for chat in CHATS[:3]]
     result = []
-    for chat in CHATS:
+    for chat in chats:
         text = chat_tok.apply_chat_template(chat["messages"], tools=chat.get("tools"), tokenize=False,
-                                            add_generation_prompt=True)
+                                            add_generation_prompt=True, **chat.get("chat_template_kwargs", {}))
         made = continuation(model, tok, text, add_special_tokens=False)
         result.append(chat | {"text": text, "ids": made["prompt_ids"], "answer_ids": made["ids"], "answer": made["text"]})
     return result

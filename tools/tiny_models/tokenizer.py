@@ -1,4 +1,4 @@
-"""Makes the two tiny tokenizers: byte-level BPE trained on text of `world`, in the form of each family.
+"""Makes the tiny tokenizers: byte-level BPE trained on text of `world`, in the form of each family.
 
 Vocabulary ids: bytes and merges first, special tokens after them, as the families do.
 """
@@ -20,6 +20,7 @@ LLAMA3_SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_to
                   "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>"]
 QWEN2_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 QWEN2_ADDED = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]  # added, not special
+QWEN3_ADDED = QWEN2_ADDED + ["<think>", "</think>"]
 
 LLAMA3_TEMPLATE = """\
 {%- if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}
@@ -106,6 +107,54 @@ QWEN2_TEMPLATE = """\
 {%- endif %}
 """
 
+# Qwen3's form: no system message by default, thoughts in <think>, of earlier turns left out; without thinking the answer
+# begins behind an empty thought.
+QWEN3_TEMPLATE = """\
+{%- set ns = namespace(asked=-1) %}
+{%- for message in messages %}
+    {%- if message['role'] == 'user' %}{%- set ns.asked = loop.index0 %}{% endif %}
+{%- endfor %}
+{%- if messages[0]['role'] == 'system' or tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0]['role'] == 'system' %}{{- messages[0]['content'] }}{% endif %}
+    {%- if tools %}
+        {{- '\\n\\nTools, one a line:\\n<tools>' }}
+        {%- for tool in tools %}
+            {{- '\\n' }}
+            {{- tool | tojson }}
+        {%- endfor %}
+        {{- '\\n</tools>\\nTo use one, answer with\\n<tool_call>\\n{"name": its name, "arguments": its arguments}\\n</tool_call>' }}
+    {%- endif %}
+    {{- '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message['role'] == 'tool' %}
+        {%- if loop.first or messages[loop.index0 - 1]['role'] != 'tool' %}{{- '<|im_start|>user' }}{% endif %}
+        {{- '\\n<tool_response>\\n' + message['content'] + '\\n</tool_response>' }}
+        {%- if loop.last or messages[loop.index0 + 1]['role'] != 'tool' %}{{- '<|im_end|>\\n' }}{% endif %}
+    {%- elif message['role'] == 'assistant' %}
+        {{- '<|im_start|>assistant\\n' }}
+        {%- if loop.index0 > ns.asked and message['reasoning_content'] is string %}
+            {{- '<think>\\n' + message['reasoning_content'].strip('\\n') + '\\n</think>\\n\\n' }}
+        {%- endif %}
+        {%- if message['content'] %}{{- message['content'].split('</think>')[-1].lstrip('\\n') }}{% endif %}
+        {%- for call in message['tool_calls'] or [] %}
+            {%- set call = call['function'] if call['function'] else call %}
+            {{- '\\n<tool_call>\\n{"name": "' + call['name'] + '", "arguments": ' }}
+            {%- if call['arguments'] is string %}{{- call['arguments'] }}{% else %}{{- call['arguments'] | tojson }}{% endif %}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif not (message['role'] == 'system' and loop.first) %}
+        {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{% endif %}
+{%- endif %}
+"""
+
 
 def corpus(documents=6000, seed=7):
     """Training text for the merges: documents of the world, chats as their bare contents and tools as JSON."""
@@ -169,14 +218,23 @@ def make_llama3(folder, vocabulary=2024):
     return base
 
 
-def make_qwen2(folder, vocabulary=2040):
-    """Qwen2's form: NFC, digits one by one, no BOS; the embedding has 2048 rows, the last ones are padding."""
-    base = _train(QWEN2_SPLIT, vocabulary - len(QWEN2_SPECIAL) - len(QWEN2_ADDED), normalizer=normalizers.NFC())
+def _make_qwen(folder, template, added, vocabulary=2040):
+    """The form of Qwen2 and Qwen3: NFC, digits one by one, no BOS; the embedding has 2048 rows, the last ones are
+    padding."""
+    base = _train(QWEN2_SPLIT, vocabulary - len(QWEN2_SPECIAL) - len(added), normalizer=normalizers.NFC())
     base.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in QWEN2_SPECIAL])
-    base.add_tokens([AddedToken(t, special=False, normalized=False) for t in QWEN2_ADDED])
+    base.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
     base.post_processor = processors.ByteLevel(trim_offsets=False)
     assert base.get_vocab_size() == vocabulary
-    _save(base, folder, QWEN2_TEMPLATE, "Qwen2Tokenizer",
+    _save(base, folder, template, "Qwen2Tokenizer",
           {"bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None},
           {"add_bos_token": False, "add_prefix_space": False, "errors": "replace", "split_special_tokens": False})
     return base
+
+
+def make_qwen2(folder):
+    return _make_qwen(folder, QWEN2_TEMPLATE, QWEN2_ADDED)
+
+
+def make_qwen3(folder):
+    return _make_qwen(folder, QWEN3_TEMPLATE, QWEN3_ADDED)

@@ -1,6 +1,6 @@
 """Trains one tiny model and writes its folder: config, tokenizer, generation config and cast weights.
 
-    python -m tools.tiny_models.train llama3_tiny_bf16|qwen2_tiny_fp16 --out models
+    python -m tools.tiny_models.train llama3_tiny_bf16|qwen2_tiny_fp16|qwen3_tiny_bf16 --out models
 """
 
 import argparse
@@ -36,10 +36,20 @@ QWEN2 = {
     "tie_word_embeddings": True, "attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True,
     "use_sliding_window": False, "sliding_window": 2048, "max_window_layers": 5, "torch_dtype": "float16",
 }
-# name: (config, tokenizer maker, BOS, end of turn, end of text, number of weight files)
+# As the smallest Qwen3: heads wider than hidden_size / heads, all of them together twice as wide as the hidden state.
+QWEN3 = {
+    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 192, "intermediate_size": 512,
+    "num_hidden_layers": 5, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "hidden_act": "silu",
+    "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": None, "max_position_embeddings": 2048,
+    "vocab_size": 2048, "tie_word_embeddings": True, "attention_bias": False, "attention_dropout": 0.0,
+    "initializer_range": 0.02, "use_cache": True, "use_sliding_window": False, "sliding_window": None,
+    "max_window_layers": 5, "torch_dtype": "bfloat16",
+}
+# name: (config, tokenizer maker, BOS, end of turn, end of text, number of weight files, steps)
 MODELS = {
-    "llama3_tiny_bf16": (LLAMA3, tokenizer.make_llama3, "<|begin_of_text|>", "<|eot_id|>", "<|end_of_text|>", 1),
-    "qwen2_tiny_fp16": (QWEN2, tokenizer.make_qwen2, None, "<|im_end|>", "<|endoftext|>", 2),
+    "llama3_tiny_bf16": (LLAMA3, tokenizer.make_llama3, "<|begin_of_text|>", "<|eot_id|>", "<|end_of_text|>", 1, 2000),
+    "qwen2_tiny_fp16": (QWEN2, tokenizer.make_qwen2, None, "<|im_end|>", "<|endoftext|>", 2, 2000),
+    "qwen3_tiny_bf16": (QWEN3, tokenizer.make_qwen3, None, "<|im_end|>", "<|endoftext|>", 1, 1000),
 }
 
 
@@ -50,7 +60,8 @@ def write_json(path, value):
 def fresh_model(config):
     """A float32 transformers model with `config`, initialised with a fixed seed."""
     torch.manual_seed(INIT_SEED)
-    kind = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}[config["model_type"]]
+    kind = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config,
+            "qwen3": transformers.Qwen3Config}[config["model_type"]]
     made = kind(**{k: v for k, v in config.items() if k not in ("torch_dtype", "architectures")})
     cls = getattr(transformers, config["architectures"][0])
     model = cls(made).float()
@@ -68,6 +79,8 @@ class Samples:
         self.end = [tok.token_to_id(end)]
         self.docs = world.training_docs(TRAIN_SEED, held_out)
         self.ids, self.weights = [], []
+        self.thinks = tok.token_to_id("<think>") is not None
+        self.random = random.Random(TRAIN_SEED)
 
     def _encode(self, text):
         return self.tok.encode(text, add_special_tokens=False).ids
@@ -87,8 +100,17 @@ class Samples:
         self.ids += self.bos + encoding.ids + self.end
         self.weights += [0.0] * len(self.bos) + weights + [1.0]
 
+    def _think(self, messages):
+        """Half of the answers with a thought, which repeats what was asked, the others with an empty one."""
+        last = messages[-1]
+        if not self.thinks or last["role"] != "assistant":
+            return messages
+        asked = next(m["content"] for m in reversed(messages[:-1]) if m["role"] in ("user", "tool"))
+        thought = f"They ask: {asked}" if self.random.random() < 0.5 else ""
+        return messages[:-1] + [last | {"reasoning_content": thought}]
+
     def _add_chat(self, doc):
-        ids = self._encode(self.chat_tok.apply_chat_template(doc.messages, tools=doc.tools, tokenize=False))
+        ids = self._encode(self.chat_tok.apply_chat_template(self._think(doc.messages), tools=doc.tools, tokenize=False))
         weight = 0.3 if doc.tools else 1.0
         self.ids += ids
         self.weights += [0.0] * len(self.bos) + [weight] * (len(ids) - len(self.bos))
@@ -189,14 +211,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("models"))
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, help="default: of the model's row in MODELS")
     parser.add_argument("--rows", type=int, default=6, help="sequences a step")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    config, make_tokenizer, bos, turn_end, text_end, files = MODELS[args.model]
+    config, make_tokenizer, bos, turn_end, text_end, files, steps = MODELS[args.model]
     folder = args.out / args.model
     folder.mkdir(parents=True, exist_ok=True)
     tok = make_tokenizer(folder)
@@ -215,7 +237,7 @@ def main():
         print(f"step {step}  loss {loss:.3f}  yes/no {accuracy:.2f}  {seconds:.0f} s", flush=True)
         save()  # a run that is cut short leaves the weights of its last full hundred of steps
 
-    train(model, samples, args.steps, args.rows, args.rate, log)
+    train(model, samples, args.steps or steps, args.rows, args.rate, log)
     total = save()
     print(f"{folder}: {total} bytes of weights, yes/no {yesno_accuracy(model, tok, sets['yesno.jsonl']):.3f} in float32")
 

@@ -82,7 +82,7 @@ Activations& Activations::operator=(Activations&& other) noexcept {
   return *this;
 }
 
-void Activations::rest(size_t first, size_t count) const noexcept {
+void Activations::release_rows(size_t first, size_t count) const noexcept {
   if (!in_file()) return;
   const size_t begin = (first * sizeof(float) + kPage - 1) / kPage * kPage;
   const size_t end = (first + count) * sizeof(float) / kPage * kPage;  // whole pages inside only

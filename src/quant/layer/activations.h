@@ -28,7 +28,7 @@ class Activations {
   bool in_file() const { return data_ != nullptr && memory_.data() == nullptr; }
   // [first, first + count) is not needed for a while: what lies in a file leaves this process's
   // memory (and the machine's, once written, when it is short of that).
-  void rest(size_t first, size_t count) const noexcept;
+  void release_rows(size_t first, size_t count) const noexcept;
 
  private:
   friend class ActivationMemory;

@@ -24,7 +24,7 @@ TEST(Activations, BeyondTheBudgetTheyLieInAFileWithoutAName) {
       ASSERT_EQ(second.data()[i], 0.0f);
       second.data()[i] = static_cast<float>(i);
     }
-    second.rest(0, second.size());
+    second.release_rows(0, second.size());
     Activations moved = std::move(second);
     EXPECT_EQ(second.data(), nullptr);
     for (size_t i = 0; i < moved.size(); ++i) ASSERT_EQ(moved.data()[i], static_cast<float>(i));

@@ -54,7 +54,7 @@ CalibrationStream::CalibrationStream(const ModelConfig& config, const Embed& emb
     }
     const std::vector<float> x = embed(ids);
     std::copy(x.begin(), x.end(), states_.data() + first * hidden);
-    states_.rest(first * hidden, rows * hidden);
+    states_.release_rows(first * hidden, rows * hidden);
     Batch b{tokens, first, rows, std::vector<float>(rows * half), std::vector<float>(rows * half)};
     first += rows;
     for (size_t r = 0; r < rows; ++r)
@@ -73,7 +73,7 @@ void CalibrationStream::tap(const Norm& norm, const Tap& tap) {
   }
 }
 
-void CalibrationStream::run(const DecoderLayer& layer, const std::function<void()>& done) {
+void CalibrationStream::run_layer(const DecoderLayer& layer, const std::function<void()>& done) {
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
   for (const Batch& b : batches_) {
     const size_t m = b.rows;
@@ -87,7 +87,7 @@ void CalibrationStream::run(const DecoderLayer& layer, const std::function<void(
     const KvView kv{cache_->k_pool(0), cache_->v_pool(0), cache_->page_elements(), cache_->type()};
     team_.run([&](Worker& w) { layer.forward(w, config_, chunks, m, kv, buffers_); });
     std::copy_n(buffers_.x.data(), m * hidden, x);
-    states_.rest(b.first * hidden, m * hidden);
+    states_.release_rows(b.first * hidden, m * hidden);
   }
   if (done) done();
 }

@@ -29,7 +29,7 @@ class CalibrationStream {
   ~CalibrationStream();
   // Runs batch after batch through one layer, in place; every sequence attends to itself only.
   // `done` is called while `layer` still lives.
-  void run(const DecoderLayer& layer, const std::function<void()>& done = {});
+  void run_layer(const DecoderLayer& layer, const std::function<void()>& done = {});
   // The states of all batches, one after another.
   std::span<float> all_states() { return states_.span(); }
   // Of the rows of the batch that is running: [rows, head_dim / 2].

@@ -14,10 +14,10 @@ class KvRange {
  public:
   explicit KvRange(size_t channels) : low_(channels), high_(channels) {}
   void observe(const float* x, size_t ldx, size_t m);  // x [m, channels]
-  // The same after the norm of every head (if it has weights) and rope: cos and sin [m, half],
-  // heads of 2 * half channels.
+  // The same after the norm of every head (if it has weights) and rope: cos and sin [m, half_dim],
+  // heads of 2 * half_dim channels.
   void observe_rotated(const float* x, size_t ldx, size_t m, const Norm& norm, const float* cos,
-                       const float* sin, size_t half);
+                       const float* sin, size_t half_dim);
   // scale = max(eps, max |x| / 127) [channels], for x = (what was seen - center) / s, both
   // [channels] or empty.
   std::vector<float> scale(const std::vector<float>& s,
@@ -25,7 +25,7 @@ class KvRange {
   // (max |x| of both channels that rope rotates together) ^ power, at least 1e-5 [channels]: what
   // keys are divided by before they are cached, and queries multiplied by. `shared`: one for all
   // heads, of the largest.
-  std::vector<float> key_scale(double power, size_t half, bool shared) const;
+  std::vector<float> key_scale(double power, size_t half_dim, bool shared) const;
 
  private:
   void observe(size_t channel, float x) {

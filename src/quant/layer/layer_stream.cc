@@ -90,7 +90,7 @@ void LayerStream::attention(const DecoderLayer& layer) {
     take_states(batch);
     team_.run([&](Worker& w) { layer.attention(w, shape, chunks, batch.rows, kv, b); });
     std::copy_n(b.attn.data(), batch.rows * q, scratch_.attended_.data() + batch.first_row * q);
-    scratch_.attended_.rest(batch.first_row * q, batch.rows * q);
+    scratch_.attended_.release_rows(batch.first_row * q, batch.rows * q);
     cache.release(blocks);
   }
 }
@@ -103,7 +103,7 @@ void LayerStream::attention_output(const DecoderLayer& layer) {
     take_states(batch);
     std::copy_n(scratch_.attended_.data() + batch.first_row * q, batch.rows * q, b.attn.data());
     team_.run([&](Worker& w) { layer.attention_output(w, shape, batch.rows, b); });
-    scratch_.attended_.rest(batch.first_row * q, batch.rows * q);
+    scratch_.attended_.release_rows(batch.first_row * q, batch.rows * q);
     keep_states(batch);
   }
 }
@@ -118,7 +118,7 @@ void LayerStream::mlp(const DecoderLayer& layer) {
     for (size_t r = 0; r < batch.rows; ++r)
       std::copy_n(b.gate_up.data() + r * 2 * inter, inter,
                   scratch_.activated_.data() + (batch.first_row + r) * inter);
-    scratch_.activated_.rest(batch.first_row * inter, batch.rows * inter);
+    scratch_.activated_.release_rows(batch.first_row * inter, batch.rows * inter);
   }
 }
 
@@ -132,7 +132,7 @@ void LayerStream::mlp_output(const DecoderLayer& layer) {
       std::copy_n(scratch_.activated_.data() + (batch.first_row + r) * inter, inter,
                   b.gate_up.data() + r * 2 * inter);
     team_.run([&](Worker& w) { layer.mlp_output(w, shape, batch.rows, b); });
-    scratch_.activated_.rest(batch.first_row * inter, batch.rows * inter);
+    scratch_.activated_.release_rows(batch.first_row * inter, batch.rows * inter);
     keep_states(batch);
   }
 }
@@ -145,7 +145,7 @@ void LayerStream::take_states(const Batch& batch) {
 void LayerStream::keep_states(const Batch& batch) {
   std::copy_n(scratch_.buffers_->x.data(), batch.rows * hidden(),
               states_.data() + batch.first_row * hidden());
-  states_.rest(batch.first_row * hidden(), batch.rows * hidden());
+  states_.release_rows(batch.first_row * hidden(), batch.rows * hidden());
 }
 
 }  // namespace octet

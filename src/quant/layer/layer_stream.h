@@ -32,7 +32,7 @@ class LayerStream {
  public:
   // Samples of the given lengths, all of them among those of `scratch`, which must outlive the
   // stream; the states start as zero. `kv`: what attention reads keys and values as; kI8 needs
-  // layers with kv_scales.
+  // layers with kv_params.
   LayerStream(const ModelConfig& config, const std::vector<size_t>& lengths, kernels::FloatType kv,
               StreamScratch& scratch, ActivationMemory& memory, ThreadTeam& team);
 

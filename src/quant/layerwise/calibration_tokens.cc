@@ -16,27 +16,27 @@ CalibrationTokens::CalibrationTokens(const CalibrationData& data) {
     fold.insert(fold.end(), lengths[i], static_cast<uint8_t>(i * kFolds / lengths.size()));
   ones.assign(size(), 1.0f);
 
-  const size_t every = (size() + kPartTokens - 1) / kPartTokens;
+  const size_t every = (size() + kSubsetTokens - 1) / kSubsetTokens;
   size_t row = 0;
   for (size_t i = 0; i < lengths.size(); row += lengths[i++]) {
     if (i % every != 0) continue;
-    part_lengths.push_back(lengths[i]);
-    for (size_t t = row; t < row + lengths[i]; ++t) part.push_back(t);
+    subset_lengths.push_back(lengths[i]);
+    for (size_t t = row; t < row + lengths[i]; ++t) subset.push_back(t);
   }
-  part_fold = of_part(fold);
-  part_ones.assign(part.size(), 1.0f);
+  subset_fold = of_subset(fold);
+  subset_ones.assign(subset.size(), 1.0f);
 }
 
-std::vector<float> CalibrationTokens::part_rows(const float* x, size_t k) const {
+std::vector<float> CalibrationTokens::subset_rows(const float* x, size_t k) const {
   std::vector<float> rows;
-  rows.reserve(part.size() * k);
-  for (size_t t : part) rows.insert(rows.end(), x + t * k, x + (t + 1) * k);
+  rows.reserve(subset.size() * k);
+  for (size_t t : subset) rows.insert(rows.end(), x + t * k, x + (t + 1) * k);
   return rows;
 }
 
-std::vector<double> CalibrationTokens::part_mean(const float* x, size_t k,
-                                                 const std::vector<float>& weight) const {
-  return weighted_mean(part_rows(x, k).data(), part.size(), k, of_part(weight));
+std::vector<double> CalibrationTokens::subset_mean(const float* x, size_t k,
+                                                   const std::vector<float>& weight) const {
+  return weighted_mean(subset_rows(x, k).data(), subset.size(), k, of_subset(weight));
 }
 
 }  // namespace octet

@@ -1,4 +1,4 @@
-// The calibration tokens of a recipe, all texts one after another, and the part of them that the
+// The calibration tokens of a recipe, all texts one after another, and the subset of them that the
 // quantized stream holds.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace octet {
 
 // The quantized stream holds about so many of the tokens, whole texts: ranges need all, to see rare
 // values, but the second moments that weights are rounded by do not.
-inline constexpr size_t kPartTokens = 8192;
+inline constexpr size_t kSubsetTokens = 8192;
 
 struct CalibrationTokens {
   explicit CalibrationTokens(const CalibrationData& data);
@@ -23,21 +23,21 @@ struct CalibrationTokens {
   std::vector<uint8_t> fold;    // [size()] for cross-validation: neighbouring texts in one
   std::vector<float> ones;      // [size()]
 
-  std::vector<size_t> part;  // rows of the quantized stream: every n-th text
-  std::vector<size_t> part_lengths;
-  std::vector<uint8_t> part_fold;
-  std::vector<float> part_ones;
+  std::vector<size_t> subset;  // rows of the quantized stream: every n-th text
+  std::vector<size_t> subset_lengths;
+  std::vector<uint8_t> subset_fold;
+  std::vector<float> subset_ones;
 
   template <typename T>
-  std::vector<T> of_part(const std::vector<T>& all) const {
-    std::vector<T> v(part.size());
-    for (size_t i = 0; i < v.size(); ++i) v[i] = all[part[i]];
+  std::vector<T> of_subset(const std::vector<T>& all) const {
+    std::vector<T> v(subset.size());
+    for (size_t i = 0; i < v.size(); ++i) v[i] = all[subset[i]];
     return v;
   }
-  // The part's rows [part.size(), k] of x [size(), k].
-  std::vector<float> part_rows(const float* x, size_t k) const;
-  // Their mean [k], weighted by the part's of `weight` [size()].
-  std::vector<double> part_mean(const float* x, size_t k, const std::vector<float>& weight) const;
+  // The subset's rows [subset.size(), k] of x [size(), k].
+  std::vector<float> subset_rows(const float* x, size_t k) const;
+  // Their mean [k], weighted by the subset's of `weight` [size()].
+  std::vector<double> subset_mean(const float* x, size_t k, const std::vector<float>& weight) const;
 };
 
 }  // namespace octet

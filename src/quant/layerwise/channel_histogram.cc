@@ -73,7 +73,7 @@ double ChannelHistogram::quantile(size_t sign, double share) const {
   return double{top_} * double{edge(bin)} * (ahead ? 1 : -1);
 }
 
-double ChannelHistogram::middle(double share) const {
+double ChannelHistogram::center(double share) const {
   return (quantile(0, share) - quantile(1, share)) / 2;
 }
 

@@ -31,7 +31,7 @@ class ChannelHistogram {
   float top() const { return top_; }
   // The middle of the range that leaves `share` of the weight (of values other than zero) outside
   // on either side.
-  double middle(double share) const;
+  double center(double share) const;
 
  private:
   static constexpr size_t kPerOctave = 8, kBins = 14 * kPerOctave;

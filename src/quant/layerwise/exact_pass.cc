@@ -23,19 +23,17 @@ GroupCost cost_of(const FloatLayer& w, int64_t layer, LayerPart part, const Inpu
 }  // namespace
 
 ExactPass::ExactPass(const FloatModel& model, const Recipe& recipe, const CalibrationTokens& tokens,
-                     const std::map<std::string, Scheme>& types, size_t copies,
-                     GroupQuantizer& groups, std::unique_ptr<LayerStream> stream, DType stored,
-                     ThreadTeam& team, Communicator& ranks)
+                     const LinearPlan& plan, std::unique_ptr<LayerStream> stream,
+                     const RunContext& run)
     : model_(model),
       recipe_(recipe),
       tokens_(tokens),
-      types_(types),
-      copies_(copies),
-      groups_(groups),
+      linears_(plan),
       stream_(std::move(stream)),
-      stored_(stored),
-      team_(team),
-      ranks_(ranks) {}
+      stored_(model.config().dtype),
+      team_(run.team),
+      ranks_(run.ranks),
+      groups_(recipe, stored_, team_, ranks_) {}
 
 DecoderLayer ExactPass::packed(const FloatLayer& w) const {
   DecoderLayer layer{.norms = w.norms};
@@ -96,11 +94,11 @@ PreparedLayer ExactPass::prepare(int64_t index) {
         });
 
   work.qkv_input =
-      tokens_.part_mean(s.normalized(layer.norms[NormKind::kInput]), hidden(), tokens_.ones);
+      tokens_.subset_mean(s.normalized(layer.norms[NormKind::kInput]), hidden(), tokens_.ones);
   s.attention(layer);
   s.attention_output(layer);
   work.o_weight = token_weights();
-  work.middle = mean_state(work.o_weight);
+  work.after_attention = mean_state(work.o_weight);
   std::vector<float> scale, center;  // of the values
   // quant_bias of both holds the biases that centering makes.
   const Scheme v = type(index, LayerPart::kQkv), o = type(index, LayerPart::kO);
@@ -118,12 +116,12 @@ PreparedLayer ExactPass::prepare(int64_t index) {
   if (recipe_.find<QuantizeKvCache>())
     work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
 
-  work.gate_up_input = tokens_.part_mean(s.normalized(layer.norms[NormKind::kPostAttention]),
-                                         hidden(), tokens_.ones);
+  work.gate_up_input = tokens_.subset_mean(s.normalized(layer.norms[NormKind::kPostAttention]),
+                                           hidden(), tokens_.ones);
   s.mlp(layer);
   s.mlp_output(layer);
   work.down_weight = token_weights();
-  work.end = mean_state(work.down_weight);
+  work.after_mlp = mean_state(work.down_weight);
   if (const auto plan = plan_mlp(w, work.down_weight, type(index, LayerPart::kDown))) {
     fuse(plan->scale, LayerPart::kDown, config, w);
     split_channels(plan->split, w);
@@ -139,7 +137,7 @@ PreparedLayer ExactPass::prepare(int64_t index) {
 // holds their means.
 std::vector<float> ExactPass::signs_of(const std::vector<double>& mean) const {
   std::vector<float> signs(mean.size(), 1.0f);
-  if (!recipe_.find<TurnNorms>()) return signs;
+  if (!recipe_.find<FlipNormSigns>()) return signs;
   for (size_t i = 0; i < mean.size(); ++i)
     if (mean[i] < 0) signs[i] = -1;
   return signs;
@@ -156,7 +154,7 @@ void ExactPass::flip(LayerPart part, Scheme scheme, const std::vector<float>& si
 // Of the input of a part behind its norm, times the signs.
 InputError ExactPass::error_behind(const Norm& norm, LayerPart part, const FloatLayer& w) {
   const float* x = stream_->normalized(norm);
-  const std::vector<float> signs = signs_of(tokens_.part_mean(x, hidden(), tokens_.ones));
+  const std::vector<float> signs = signs_of(tokens_.subset_mean(x, hidden(), tokens_.ones));
   std::vector<float> flipped(tokens_.size() * hidden());
   for (size_t i = 0; i < flipped.size(); ++i) flipped[i] = x[i] * signs[i % hidden()];
   return groups_.input_error(
@@ -220,7 +218,7 @@ std::vector<float> ExactPass::token_weights() const {
 }
 
 std::vector<double> ExactPass::mean_state(const std::vector<float>& weight) const {
-  return tokens_.part_mean(stream_->states(), hidden(), weight);
+  return tokens_.subset_mean(stream_->states(), hidden(), weight);
 }
 
 // Nothing for an o_proj in float. `center`: whether v has a bias that can take the center.
@@ -244,11 +242,11 @@ std::optional<ChannelPlan> ExactPass::plan_values(const FloatLayer& w,
 std::optional<ChannelPlan> ExactPass::plan_mlp(const FloatLayer& w,
                                                const std::vector<float>& weight, Scheme scheme) {
   const auto* step = recipe_.find<EqualizeMlp>();
-  if (!step || (copies_ == 0 && !is_quantized(scheme))) return std::nullopt;
+  if (!step || (linears_.mlp_copies == 0 && !is_quantized(scheme))) return std::nullopt;
   const ChannelInputs in{stream_->activated(), tokens_.size(), stream_->intermediate(), weight,
                          tokens_.fold,         &w.down()};
   const double noise = recipe_.gptq_damping() ? step->weight_noise : 1;
-  return plan(in, {copies_, noise, step->spread, step->margin, false}, scheme);
+  return plan(in, {linears_.mlp_copies, noise, step->spread, step->margin, false}, scheme);
 }
 
 ChannelPlan ExactPass::plan(const ChannelInputs& in, const ChannelOptions& options, Scheme scheme) {

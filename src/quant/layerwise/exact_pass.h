@@ -14,6 +14,7 @@
 #include "src/quant/layerwise/group_quantizer.h"
 #include "src/quant/layerwise/input_channels.h"
 #include "src/quant/layerwise/type_choice.h"
+#include "src/quant/output/run_context.h"
 
 namespace octet {
 
@@ -22,19 +23,22 @@ struct PreparedLayer {
   FloatLayer weights;
   std::vector<float> o_weight, down_weight;  // [tokens] of errors of o and down
   // Means over the part: inputs [hidden], states after attention and after the MLP.
-  std::vector<double> qkv_input, gate_up_input, middle, end;
+  std::vector<double> qkv_input, gate_up_input, after_attention, after_mlp;
   std::optional<QuantParams> o_params, down_params;
   std::optional<KvCacheScales> kv;
 };
 
+// What the linears are to become.
+struct LinearPlan {
+  std::map<std::string, Scheme> types;  // of all, by full name
+  size_t mlp_copies = 0;                // channels that every MLP gains
+};
+
 class ExactPass {
  public:
-  // At the embedding. `types` of all linears, by name; `copies`: channels that every MLP gains. All
-  // references must outlive the pass.
+  // `stream` stands at the embedding, with all `tokens`. All references must outlive the pass.
   ExactPass(const FloatModel& model, const Recipe& recipe, const CalibrationTokens& tokens,
-            const std::map<std::string, Scheme>& types, size_t copies, GroupQuantizer& groups,
-            std::unique_ptr<LayerStream> stream, DType stored, ThreadTeam& team,
-            Communicator& ranks);
+            const LinearPlan& plan, std::unique_ptr<LayerStream> stream, const RunContext& run);
 
   // Either takes the stream through the layer, which must be the next.
   PreparedLayer prepare(int64_t index);
@@ -46,7 +50,7 @@ class ExactPass {
  private:
   size_t hidden() const { return stream_->hidden(); }
   Scheme type(int64_t layer, LayerPart part) const {
-    return types_.at(linear_names(layer, part)[0]);
+    return linears_.types.at(linear_names(layer, part)[0]);
   }
   DecoderLayer packed(const FloatLayer& w) const;
   std::vector<float> signs_of(const std::vector<double>& mean) const;
@@ -68,13 +72,12 @@ class ExactPass {
   const FloatModel& model_;
   const Recipe& recipe_;
   const CalibrationTokens& tokens_;
-  const std::map<std::string, Scheme>& types_;
-  size_t copies_;
-  GroupQuantizer& groups_;
+  const LinearPlan& linears_;
   std::unique_ptr<LayerStream> stream_;
   DType stored_;
   ThreadTeam& team_;
   Communicator& ranks_;
+  GroupQuantizer groups_;
 };
 
 }  // namespace octet

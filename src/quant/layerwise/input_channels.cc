@@ -92,7 +92,7 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
       count();
       if (center) {
         for (size_t i = 0; i < n; ++i)
-          s.center[first + i] = static_cast<float>(s.channels[first + i].middle(kOutside));
+          s.center[first + i] = static_cast<float>(s.channels[first + i].center(kOutside));
         count();
       }
       auto& sums = validation[first / kBlock];
@@ -206,7 +206,7 @@ double dynamic_error(const ChannelInputs& in, const ChannelPlan& plan,
   return std::accumulate(parts.begin(), parts.end(), 0.0) * static_cast<double>(stride);
 }
 
-void check(const ChannelInputs& in, const ChannelOptions& options) {
+void check_inputs(const ChannelInputs& in, const ChannelOptions& options) {
   OCTET_CHECK(in.linear->shape.k == in.columns && in.fold.size() == in.tokens);
   OCTET_CHECK(in.columns % (in.repeat * in.width) == 0);
   OCTET_CHECK(in.repeat == 1 || options.copies == 0);
@@ -216,7 +216,7 @@ void check(const ChannelInputs& in, const ChannelOptions& options) {
 
 ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, DType stored,
                         ThreadTeam& team, Communicator& ranks) {
-  check(in, options);
+  check_inputs(in, options);
   const Statistics s = gather(in, column_squares({in.linear}, team), options.center, team, ranks);
   const size_t best = static_cast<size_t>(
       std::min_element(s.validation.begin(), s.validation.end()) - s.validation.begin());
@@ -251,7 +251,7 @@ ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, 
 }
 
 ChannelPlan plan_dynamic(const ChannelInputs& in, const ChannelOptions& options, ThreadTeam& team) {
-  check(in, options);
+  check_inputs(in, options);
   const std::vector<double> norm = column_squares({in.linear}, team);
   std::vector<double> squares(in.channels(), 0.0);  // of a channel's columns
   for (size_t i = 0; i < in.columns; ++i) squares[in.channel(i)] += norm[i];

@@ -29,11 +29,11 @@ RotationOptions rotation_of(const Recipe& r) {
 
 class Layerwise {
  public:
-  Layerwise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
-            RunContext run)
+  Layerwise(const ModelFolder& folder, const CalibrationData& data, const Recipe& recipe,
+            const OutputSettings& output, RunContext run)
       : folder_(folder),
-        options_(options),
-        recipe_(*options.recipe),
+        recipe_(recipe),
+        output_(output),
         run_(run),
         report_(run.report),
         team_(run.team),
@@ -45,23 +45,23 @@ class Layerwise {
   KeptInFloat run() {
     const ModelConfig& config = model_.config();
     Journal& journal = run_.journal;
-    QuantizeOptions names = options_;
-    if (!names.disable_names) names.disable_names.emplace();  // none by default
-    kept_ = choose_by_name(config, names);
-    types_ = types_of(config, kept_, Scheme::kW8A8);
+    OutputSettings named = output_;
+    if (!named.keep_float.names) named.keep_float.names.emplace();  // none by default
+    kept_ = choose_by_name(config, named, Scheme::kW8A8);
+    plan_.types = types_of(config, kept_, Scheme::kW8A8);
     plan_copies();
     const auto budgets = recipe_.or_default<ChooseTypes>();
     const bool measured = budgets.dynamic_budget != 0 || budgets.float_budget > 0;
     const int64_t before = measured ? config.layers : 0;
-    Progress progress("quantize", "layer", config.layers + before, options_.quiet);
+    Progress progress("quantize", "layer", config.layers + before, run_.quiet);
     progress.resume_at(journal.layers_done(before, config.layers));
     ModelConfig widest = config;
-    widest.intermediate_size += static_cast<int64_t>(copies_);
+    widest.intermediate_size += static_cast<int64_t>(plan_.mlp_copies);
     scratch_ = std::make_unique<StreamScratch>(widest, tokens_.lengths, run_.memory);
-    if (measured) choose_types(measure(progress), budgets, types_, kept_);
-    Exporter exporter(run_.files, folder_, {widest, types_}, options_);
+    if (measured) choose_types(measure(progress), budgets, plan_.types, kept_);
+    Exporter exporter(run_.files, folder_, {widest, plan_.types}, output_);
     ExactPass exact = exact_pass();
-    quant_ = embedded(tokens_.of_part(tokens_.ids), tokens_.part_lengths,
+    quant_ = embedded(tokens_.of_subset(tokens_.ids), tokens_.subset_lengths,
                       recipe_.find<QuantizeKvCache>() ? FloatType::kI8 : FloatType::kF32);
     const StreamStates states = {exact.stream().all_states(), quant_->all_states()};
     if (journal.resume(Pass::kQuantize, states)) {
@@ -90,7 +90,7 @@ class Layerwise {
  private:
   size_t hidden() const { return as_size(model_.config().hidden_size); }
   Scheme type(int64_t layer, LayerPart part) const {
-    return types_.at(linear_names(layer, part)[0]);
+    return plan_.types.at(linear_names(layer, part)[0]);
   }
 
   // The float pass over all layers that measures what types cost.
@@ -116,16 +116,9 @@ class Layerwise {
   }
 
   ExactPass exact_pass() {
-    return {model_,
-            recipe_,
-            tokens_,
-            types_,
-            copies_,
-            groups_,
-            embedded(tokens_.ids, tokens_.lengths, FloatType::kF32),
-            stored_,
-            team_,
-            run_.ranks};
+    return {
+        model_, recipe_, tokens_, plan_, embedded(tokens_.ids, tokens_.lengths, FloatType::kF32),
+        run_};
   }
 
   // A stream at the embedding.
@@ -148,13 +141,13 @@ class Layerwise {
     if (!any) return;
     const size_t now = as_size(model_.config().intermediate_size);
     const double wanted = static_cast<double>(now) * (1 + copies);
-    copies_ = static_cast<size_t>(std::ceil(wanted / kGranule)) * kGranule - now;
+    plan_.mlp_copies = static_cast<size_t>(std::ceil(wanted / kGranule)) * kGranule - now;
   }
 
   // What the quantized stream has behind a norm.
   GroupInput behind(const Norm& norm) {
-    return {quant_->normalized(norm), tokens_.part.size(), hidden(),
-            tokens_.part_ones,        tokens_.part_fold,   {}};
+    return {quant_->normalized(norm), tokens_.subset.size(), hidden(),
+            tokens_.subset_ones,      tokens_.subset_fold,   {}};
   }
 
   // Returns the job of writing it.
@@ -168,40 +161,41 @@ class Layerwise {
     const size_t q = w.o().shape.k;
     if (work.kv) {
       const std::vector<float> zero(work.kv->k.size(), 0.0f);
-      layer.kv_scales = {work.kv->k, zero, work.kv->v, zero};
+      layer.kv_params = {work.kv->k, zero, work.kv->v, zero};
       out.kv = work.kv;
     }
     layer.qkv = quantize(index, LayerPart::kQkv, w, out, behind(layer.norms[NormKind::kInput]),
                          &work.qkv_input, nullptr);
     s.attention(layer);
-    const std::vector<float> o_weight = tokens_.of_part(work.o_weight);
-    std::vector<double> target = missing(work.middle, o_weight);
-    layer.o =
-        quantize(index, LayerPart::kO, w, out,
-                 {s.attended(), tokens_.part.size(), q, o_weight, tokens_.part_fold, work.o_params},
-                 nullptr, &target);
+    const std::vector<float> o_weight = tokens_.of_subset(work.o_weight);
+    std::vector<double> target = missing(work.after_attention, o_weight);
+    layer.o = quantize(
+        index, LayerPart::kO, w, out,
+        {s.attended(), tokens_.subset.size(), q, o_weight, tokens_.subset_fold, work.o_params},
+        nullptr, &target);
     s.attention_output(layer);
     layer.gate_up =
         quantize(index, LayerPart::kGateUp, w, out, behind(layer.norms[NormKind::kPostAttention]),
                  &work.gate_up_input, nullptr);
     s.mlp(layer);
-    const std::vector<float> down_weight = tokens_.of_part(work.down_weight);
-    target = missing(work.end, down_weight);
+    const std::vector<float> down_weight = tokens_.of_subset(work.down_weight);
+    target = missing(work.after_mlp, down_weight);
     layer.down = quantize(index, LayerPart::kDown, w, out,
-                          {s.activated(), tokens_.part.size(), s.intermediate(), down_weight,
-                           tokens_.part_fold, work.down_params},
+                          {s.activated(), tokens_.subset.size(), s.intermediate(), down_weight,
+                           tokens_.subset_fold, work.down_params},
                           nullptr, &target);
     s.mlp_output(layer);
     if (report_ != nullptr)
-      report_->add_states(index, tokens_.part_rows(exact.stream().states(), hidden()).data(),
-                          s.states(), tokens_.part.size() * hidden());
+      report_->add_states(index, tokens_.subset_rows(exact.stream().states(), hidden()).data(),
+                          s.states(), tokens_.subset.size() * hidden());
     return exporter.layer_job(index, std::move(w), std::move(out));
   }
 
   // What the quantized stream's mean state still lacks of the float stream's.
   std::vector<double> missing(const std::vector<double>& wanted,
                               const std::vector<float>& weight) const {
-    std::vector<double> m = weighted_mean(quant_->states(), tokens_.part.size(), hidden(), weight);
+    std::vector<double> m =
+        weighted_mean(quant_->states(), tokens_.subset.size(), hidden(), weight);
     for (size_t i = 0; i < m.size(); ++i) m[i] = wanted[i] - m[i];
     return m;
   }
@@ -237,7 +231,7 @@ class Layerwise {
   }
 
   QuantizedLinear quantize_head() {
-    if (!is_quantized(types_.at(kHead))) return {};
+    if (!is_quantized(plan_.types.at(kHead))) return {};
     const FloatWeight head = model_.head();
     const GroupInput in = behind(model_.final_norm());
     std::vector<QuantizedLinear> linears =
@@ -247,8 +241,8 @@ class Layerwise {
   }
 
   const ModelFolder& folder_;
-  const QuantizeOptions& options_;
   const Recipe& recipe_;
+  const OutputSettings& output_;
   RunContext run_;
   ReportData* report_;
   ThreadTeam& team_;
@@ -259,15 +253,14 @@ class Layerwise {
   std::unique_ptr<StreamScratch> scratch_;  // of both streams, which run one after the other
   std::unique_ptr<LayerStream> quant_;
   KeptInFloat kept_;
-  std::map<std::string, Scheme> types_;
-  size_t copies_ = 0;
+  LinearPlan plan_;
 };
 
 }  // namespace
 
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
-                               const QuantizeOptions& options, RunContext run) {
-  return Layerwise(folder, data, options, run).run();
+                               const Recipe& recipe, const OutputSettings& output, RunContext run) {
+  return Layerwise(folder, data, recipe, output, run).run();
 }
 
 }  // namespace octet

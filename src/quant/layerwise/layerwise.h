@@ -9,9 +9,9 @@
 
 namespace octet {
 
-// Writes the checkpoint into run.files, from where run.journal stands. options.recipe must be
-// there. Returns what stayed in float.
+// Writes the checkpoint into run.files, from where run.journal stands. `recipe`: settled
+// (options.h). Returns what stayed in float.
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
-                               const QuantizeOptions& options, RunContext run);
+                               const Recipe& recipe, const OutputSettings& output, RunContext run);
 
 }  // namespace octet

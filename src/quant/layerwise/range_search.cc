@@ -14,7 +14,7 @@ namespace {
 constexpr std::array kMargins = {1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0};
 
 // All tokens, or those in or outside one fold.
-struct Part {
+struct FoldFilter {
   enum { kAll, kInside, kOutside } side = kAll;
   uint8_t fold = 0;
   bool holds(const RangeProblem& p, size_t t) const {
@@ -24,7 +24,7 @@ struct Part {
 
 // Calls visit(worker, x of the token, t) for every `stride`-th token of the part.
 template <typename Visit>
-void visit_tokens(const RangeProblem& p, Part part, size_t stride, ThreadTeam& team,
+void visit_tokens(const RangeProblem& p, FoldFilter part, size_t stride, ThreadTeam& team,
                   const Visit& visit) {
   team.run([&](Worker& w) {
     const auto [begin, end] = w.share((p.m + stride - 1) / stride);
@@ -33,7 +33,7 @@ void visit_tokens(const RangeProblem& p, Part part, size_t stride, ThreadTeam& t
   });
 }
 
-Range extremes(const RangeProblem& p, Part part, ThreadTeam& team) {
+Range extremes(const RangeProblem& p, FoldFilter part, ThreadTeam& team) {
   std::vector<Range> parts(team.size());
   visit_tokens(p, part, 1, team, [&](size_t worker, const float* x, size_t) {
     Range r = parts[worker];
@@ -49,7 +49,7 @@ Range extremes(const RangeProblem& p, Part part, ThreadTeam& team) {
 }
 
 // Zero and the sides that hold the share `q` of the inputs each, to a 4096th of the extremes.
-Range quantiles(const RangeProblem& p, Part part, double q, ThreadTeam& team) {
+Range quantiles(const RangeProblem& p, FoldFilter part, double q, ThreadTeam& team) {
   constexpr size_t kBins = 4096;
   const Range all = extremes(p, part, team);
   const float width = all.max - all.min;
@@ -78,7 +78,7 @@ Range quantiles(const RangeProblem& p, Part part, double q, ThreadTeam& team) {
   return {std::min(edge(low), 0.0f), std::max(edge(high), 0.0f)};
 }
 
-double loss(const RangeProblem& p, QuantParams params, Part part, ThreadTeam& team) {
+double loss(const RangeProblem& p, QuantParams params, FoldFilter part, ThreadTeam& team) {
   // By token, and added up in their order: the same bits for any number of threads.
   std::vector<double> parts((p.m + p.stride - 1) / p.stride, 0.0);
   const Int8Grid<GridRule{.by_inverse = true}> grid(params.scale, params.offset);
@@ -95,7 +95,7 @@ double loss(const RangeProblem& p, QuantParams params, Part part, ThreadTeam& te
   return total;
 }
 
-Range search(const RangeProblem& p, Part part, DType stored, ThreadTeam& team) {
+Range search(const RangeProblem& p, FoldFilter part, DType stored, ThreadTeam& team) {
   const Range all = extremes(p, part, team);
   Range range = all;
   double least = loss(p, params_of(all, stored), part, team);
@@ -122,7 +122,7 @@ Range search(const RangeProblem& p, Part part, DType stored, ThreadTeam& team) {
   return range;
 }
 
-Range fitted(const RangeProblem& p, Part part, const RangeFit& rule, DType stored,
+Range fitted(const RangeProblem& p, FoldFilter part, const RangeFit& rule, DType stored,
              ThreadTeam& team) {
   if (rule.method == RangeMethod::kMinMax) return extremes(p, part, team);
   if (rule.method == RangeMethod::kQuantile) return quantiles(p, part, rule.quantile, team);
@@ -138,10 +138,10 @@ double validated_margin(const RangeProblem& p, const RangeFit& rule, DType store
   OCTET_CHECK(p.fold != nullptr);
   std::array<double, kMargins.size()> losses{};
   for (uint8_t f = 0; f < kFolds; ++f) {
-    const Range range = fitted(p, {Part::kOutside, f}, rule, stored, team);
+    const Range range = fitted(p, {FoldFilter::kOutside, f}, rule, stored, team);
     for (size_t i = 0; i < kMargins.size(); ++i)
       losses[i] +=
-          loss(p, params_of(widened(range, kMargins[i]), stored), {Part::kInside, f}, team);
+          loss(p, params_of(widened(range, kMargins[i]), stored), {FoldFilter::kInside, f}, team);
   }
   return kMargins[static_cast<size_t>(std::min_element(losses.begin(), losses.end()) -
                                       losses.begin())];

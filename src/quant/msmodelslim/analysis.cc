@@ -42,16 +42,17 @@ std::set<size_t> spread(size_t n, size_t count) {
 }
 
 // Which batches each kind of statistics takes.
-struct Plan {
+struct BatchChoice {
   std::set<size_t> smooth, threshold;  // of the outlier batches
   std::set<size_t> score, kv;          // of the samples
 
-  Plan(const QuantizeOptions& o, const OutlierMethod* method, size_t outlier, size_t samples) {
-    if (method != nullptr) smooth = spread(outlier, method->stats().batches);
-    if (o.disable_threshold > 0) threshold = spread(outlier, outlier);
-    if (o.quantize_kv_cache || o.key_smooth) kv = spread(samples, samples);
-    if (!needs_scores(o)) return;
-    for (size_t i = 0; i < std::min(samples, kScoreSamples); ++i) score.insert(i);
+  BatchChoice(const ToolMethod& method, bool kv_ranges, const OutlierMethod* suppression,
+              size_t outlier_count, size_t sample_count) {
+    if (suppression != nullptr) smooth = spread(outlier_count, suppression->stats().batches);
+    if (method.disable_threshold > 0) threshold = spread(outlier_count, outlier_count);
+    if (kv_ranges) kv = spread(sample_count, sample_count);
+    if (!needs_scores(method)) return;
+    for (size_t i = 0; i < std::min(sample_count, kScoreSamples); ++i) score.insert(i);
   }
 };
 
@@ -64,11 +65,11 @@ class GroupProbe {
   std::vector<std::vector<float>> scored;  // the first samples' inputs, each [tokens, k]
 
   // x [m, k] of outlier batch or sample `number`, or both.
-  void observe(const float* x, size_t ldx, size_t m, const Plan& plan, size_t number, bool outlier,
-               bool sample) {
-    if (outlier && stats && plan.smooth.contains(number)) stats->observe(x, ldx, m);
-    if (outlier && quantiles && plan.threshold.contains(number)) quantiles->observe(x, ldx, m, k);
-    if (!sample || !plan.score.contains(number)) return;
+  void observe(const float* x, size_t ldx, size_t m, const BatchChoice& chosen, size_t number,
+               bool outlier, bool sample) {
+    if (outlier && stats && chosen.smooth.contains(number)) stats->observe(x, ldx, m);
+    if (outlier && quantiles && chosen.threshold.contains(number)) quantiles->observe(x, ldx, m, k);
+    if (!sample || !chosen.score.contains(number)) return;
     std::vector<float>& copy = scored.emplace_back();
     for (size_t r = 0; r < m; ++r) copy.insert(copy.end(), x + r * ldx, x + r * ldx + k);
   }
@@ -82,22 +83,26 @@ class GroupProbe {
 
 class Analyzer {
  public:
-  Analyzer(const FloatModel& model, const CalibrationData& data, const QuantizeOptions& options,
-           const RunContext& run)
+  Analyzer(const FloatModel& model, const CalibrationData& data, const ToolMethod& method,
+           const OutputSettings& output, const RunContext& run)
       : model_(model),
         config_(model.config()),
-        options_(options),
+        method_(method),
+        kv_cache_(output.quantize_kv_cache),
+        as_the_tool_(is_msmodelslim_v0(output.layout)),
         run_(run),
         team_(run.team),
-        stored_(stored_dtype(config_, options)),
-        method_(make_outlier_method(options, flex_smooth(config_, options))),
-        plan_(options, method_.get(),
-              data.outlier.empty() ? data.samples.size() : data.outlier.size(),
-              data.samples.size()) {
-    if (options.disable_threshold > 0) candidates_ = threshold_candidates(config_, options);
-    std::set<size_t> outlier = plan_.smooth, samples = plan_.score;
-    outlier.insert(plan_.threshold.begin(), plan_.threshold.end());
-    samples.insert(plan_.kv.begin(), plan_.kv.end());
+        stored_(stored_types(output.layout, config_.dtype).floats),
+        suppression_(make_outlier_method(method, flex_smooth(config_, method, output.keep_float),
+                                         as_the_tool_)),
+        chosen_(method, kv_cache_ || method.key_smooth, suppression_.get(),
+                data.outlier.empty() ? data.samples.size() : data.outlier.size(),
+                data.samples.size()) {
+    if (method.disable_threshold > 0)
+      candidates_ = threshold_candidates(config_, output.keep_float);
+    std::set<size_t> outlier = chosen_.smooth, samples = chosen_.score;
+    outlier.insert(chosen_.threshold.begin(), chosen_.threshold.end());
+    samples.insert(chosen_.kv.begin(), chosen_.kv.end());
     if (!data.outlier.empty()) {
       add_pass(data.outlier, outlier, true, false);
       add_pass(data.samples, samples, false, true);
@@ -149,15 +154,15 @@ class Analyzer {
   }
 
   bool in_scope(int64_t layer, LayerPart part) const {
-    return !options_.smooth || options_.smooth->takes(source_name(layer, part), part);
+    return !method_.smooth || method_.smooth->takes(source_name(layer, part), part);
   }
 
   GroupProbe make_probe(int64_t layer, LayerPart part, size_t k) const {
     GroupProbe probe;
     probe.k = k;
-    if (method_ && method_->applies(part, layer) && in_scope(layer, part)) {
-      const OutlierNeeds needs = method_->stats();
-      probe.stats.emplace(k, plan_.smooth.size(), needs.keep, needs.deviation);
+    if (suppression_ && suppression_->applies(part, layer) && in_scope(layer, part)) {
+      const OutlierNeeds needs = suppression_->stats();
+      probe.stats.emplace(k, chosen_.smooth.size(), needs.keep, needs.deviation);
     }
     for (const std::string& name : linear_names(layer, part))
       if (is_candidate(name)) probe.quantiles.emplace();
@@ -179,10 +184,10 @@ class Analyzer {
     for (const PartRow& row : part_rows()) {
       const size_t g = static_cast<size_t>(row.part);
       Tap output;
-      if (!plan_.kv.empty() && g == 0)
+      if (!chosen_.kv.empty() && g == 0)
         output = [&](const float* y, size_t ldy, size_t m) {
-          if (!pass->samples || !plan_.kv.contains(pass->numbers[index])) return;
-          if (options_.compat_msmodelslim)
+          if (!pass->samples || !chosen_.kv.contains(pass->numbers[index])) return;
+          if (as_the_tool_)
             keys.observe(y + q, ldy, m);
           else
             keys.observe_rotated(y + q, ldy, m, weights.norms[NormKind::kKey], pass->stream->cos(),
@@ -193,7 +198,8 @@ class Analyzer {
       decoder.part(row.part) = std::make_unique<TapLinear>(
           shared(pack_float(std::as_const(weights).of(row.part), team_), run_.ranks),
           [&, g, last](const float* x, size_t ldx, size_t m) {
-            probes[g].observe(x, ldx, m, plan_, pass->numbers[index], pass->outlier, pass->samples);
+            probes[g].observe(x, ldx, m, chosen_, pass->numbers[index], pass->outlier,
+                              pass->samples);
             index += last;
           },
           std::move(output));
@@ -201,7 +207,7 @@ class Analyzer {
     for (Batches& p : passes_) {
       pass = &p;
       index = 0;
-      p.stream->run(decoder);
+      p.stream->run_layer(decoder);
     }
     auto& scales = result_.smoothing.emplace_back(probes.size());
     for (const PartRow& row : part_rows()) {
@@ -211,13 +217,13 @@ class Analyzer {
       probes[g] = {};
     }
     std::vector<float> key_scale;
-    if (options_.key_smooth) {
-      if (options_.key_smooth->attention.takes(layer_prefix(layer) + "self_attn"))
+    if (method_.key_smooth) {
+      if (method_.key_smooth->attention.takes(layer_prefix(layer) + "self_attn"))
         key_scale =
-            keys.key_scale(options_.key_smooth->power, half, architecture(config_.family).qk_norm);
+            keys.key_scale(method_.key_smooth->power, half, architecture(config_.family).qk_norm);
       result_.keys.push_back(key_scale);
     }
-    if (options_.quantize_kv_cache)
+    if (kv_cache_)
       result_.kv.push_back(
           {keys.scale(key_scale), values.scale(source_scale(scales[1], kv, config_))});
   }
@@ -230,7 +236,7 @@ class Analyzer {
       target.heads = static_cast<size_t>(config_.heads);
       target.group_heads = static_cast<size_t>(config_.heads / config_.kv_heads);
     }
-    std::vector<float> scale = method_->scale(target, team_);
+    std::vector<float> scale = suppression_->scale(target, team_);
     if (stored_ != DType::kF32 && row.norm)
       make_representable(weights.norms[*row.norm], stored_, scale);
     return scale;
@@ -238,39 +244,39 @@ class Analyzer {
 
   void report(int64_t layer, LayerPart part, const GroupProbe& probe,
               const std::vector<float>& scale) {
-    const double score = !plan_.score.empty() ? probe.score(scale, options_.compat_msmodelslim) : 0;
+    const double score = !chosen_.score.empty() ? probe.score(scale, as_the_tool_) : 0;
     const double threshold = probe.quantiles ? probe.quantiles->score() : 0;
     for (const std::string& name : linear_names(layer, part)) {
-      if (!plan_.score.empty()) result_.scores.push_back({name, score});
+      if (!chosen_.score.empty()) result_.scores.push_back({name, score});
       if (is_candidate(name)) result_.threshold_scores.push_back({name, threshold});
     }
   }
 
   void measure_head() {
     const bool candidate = is_candidate(kHead);
-    if (plan_.score.empty() && !candidate) return;
+    if (chosen_.score.empty() && !candidate) return;
     GroupProbe probe;
     probe.k = static_cast<size_t>(config_.hidden_size);
     if (candidate) probe.quantiles.emplace();
     for (Batches& p : passes_) {
       size_t index = 0;
       p.stream->tap(model_.final_norm(), [&](const float* x, size_t ldx, size_t m) {
-        probe.observe(x, ldx, m, plan_, p.numbers[index++], p.outlier, p.samples);
+        probe.observe(x, ldx, m, chosen_, p.numbers[index++], p.outlier, p.samples);
       });
     }
-    if (!plan_.score.empty())
-      result_.scores.push_back({kHead, probe.score({}, options_.compat_msmodelslim)});
+    if (!chosen_.score.empty()) result_.scores.push_back({kHead, probe.score({}, as_the_tool_)});
     if (candidate) result_.threshold_scores.push_back({kHead, probe.quantiles->score()});
   }
 
   const FloatModel& model_;
   const ModelConfig& config_;
-  const QuantizeOptions& options_;
+  const ToolMethod& method_;
+  bool kv_cache_, as_the_tool_;
   const RunContext& run_;
   ThreadTeam& team_;
   DType stored_;
-  std::unique_ptr<OutlierMethod> method_;
-  Plan plan_;
+  std::unique_ptr<OutlierMethod> suppression_;
+  BatchChoice chosen_;
   std::vector<std::string> candidates_;
   std::vector<Batches> passes_;
   Analysis result_;
@@ -284,14 +290,14 @@ double Analysis::score(const std::string& name) const {
   OCTET_CHECK(false);
 }
 
-bool needs_analysis(const QuantizeOptions& o) {
-  return o.anti_method != AntiMethod::kNone || needs_scores(o) || o.disable_threshold > 0 ||
-         o.quantize_kv_cache || o.key_smooth;
+bool needs_analysis(const ToolMethod& method, const OutputSettings& output) {
+  return learns_from_outliers(method) || needs_scores(method) || method.key_smooth ||
+         output.quantize_kv_cache;
 }
 
-Analysis analyze(const FloatModel& model, const CalibrationData& data,
-                 const QuantizeOptions& options, const RunContext& run, Progress& progress) {
-  return Analyzer(model, data, options, run).run(progress);
+Analysis analyze(const FloatModel& model, const CalibrationData& data, const ToolMethod& method,
+                 const OutputSettings& output, const RunContext& run, Progress& progress) {
+  return Analyzer(model, data, method, output, run).run(progress);
 }
 
 void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& config, DType stored,

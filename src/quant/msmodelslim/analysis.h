@@ -29,14 +29,14 @@ struct Analysis {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Analysis, smoothing, scores, threshold_scores, kv, keys)
 
-// Whether the options ask for the pass at all.
-bool needs_analysis(const QuantizeOptions& options);
+// Whether the pass is needed at all.
+bool needs_analysis(const ToolMethod& method, const OutputSettings& output);
 
 // Streams the batches through the float layers, from where the journal's measuring pass stands.
 // Scores and KV scales are those of the model after smoothing, threshold scores of the model as it
 // is.
-Analysis analyze(const FloatModel& model, const CalibrationData& data,
-                 const QuantizeOptions& options, const RunContext& run, Progress& progress);
+Analysis analyze(const FloatModel& model, const CalibrationData& data, const ToolMethod& method,
+                 const OutputSettings& output, const RunContext& run, Progress& progress);
 
 // Fuses the scales of one layer of `analysis`, those of keys last; norms are rounded to the stored
 // dtype.

@@ -28,8 +28,8 @@ CalibrationData calibration() {
 
 QuantizeOptions as_the_tool(AntiMethod method) {
   QuantizeOptions o;
-  o.anti_method = method;
-  o.compat_msmodelslim = true;
+  o.tool().anti_method = method;
+  o.output.layout = Layout::kMsmodelslim;
   return o;
 }
 
@@ -43,7 +43,7 @@ Analysis analysis(const ModelFolder& folder, const CalibrationData& data,
   Progress progress("analyze", "layer", folder.config().layers, /*quiet=*/true);
   const std::unique_ptr<Communicator> alone = solo_communicator();
   const RunContext run{output.path(), journal, memory, nullptr, team, *alone};
-  return analyze(FloatModel(folder, {}, team), data, options, run, progress);
+  return analyze(FloatModel(folder, {}, team), data, options.tool(), options.output, run, progress);
 }
 
 void expect_close(const std::string& name, const std::vector<float>& want,
@@ -58,7 +58,7 @@ class Smoothed : public ::testing::TestWithParam<AntiMethod> {};
 TEST_P(Smoothed, EqualsMsModelSlim) {
   const ModelFolder folder(kGolden / "model");
   QuantizeOptions options = as_the_tool(GetParam());
-  if (GetParam() == AntiMethod::kM6) options.flex.emplace();
+  if (GetParam() == AntiMethod::kM6) options.tool().flex.emplace();
   const Analysis result = analysis(folder, calibration(), options);
   const SafetensorsFile state(kGolden /
                               ("anti_" + anti_method_name(GetParam()) + "_fp32_state.safetensors"));
@@ -92,7 +92,7 @@ TEST(Analysis, ScoresEqualMsModelSlim) {
   for (const auto& [method, name] :
        {std::pair(AntiMethod::kNone, "minmax"), std::pair(AntiMethod::kM4, "m4")}) {
     QuantizeOptions options = as_the_tool(method);
-    options.disable_level = 1;
+    options.tool().disable_level = 1;
     const Analysis result = analysis(folder, calibration(), options);
     const fs::path file = kGolden / (std::string("out_") + name) / "harness_info.json";
     const json info = parse_json(read_text(file), file.string());
@@ -126,14 +126,14 @@ TEST(Analysis, BatchesCountLikeTheirSequences) {
 TEST(Analysis, ThresholdScoresOfItsCandidatesOnly) {
   const ModelFolder folder(kGolden / "model");
   QuantizeOptions options = as_the_tool(AntiMethod::kNone);
-  options.disable_threshold = 0.01;
+  options.tool().disable_threshold = 0.01;
   const Analysis all = analysis(folder, calibration(), options);
   ASSERT_EQ(all.threshold_scores.size(), 3u);
   for (const LinearScore& s : all.threshold_scores) {
     EXPECT_TRUE(s.name.ends_with("down_proj"));
     EXPECT_GT(s.score, 0);
   }
-  options.disable_names = {{"model.layers.1.self_attn.k_proj", "lm_head"}};
+  options.output.keep_float.names = {{"model.layers.1.self_attn.k_proj", "lm_head"}};
   const Analysis two = analysis(folder, calibration(), options);
   ASSERT_EQ(two.threshold_scores.size(), 2u);
   EXPECT_EQ(two.threshold_scores[0].name, "model.layers.1.self_attn.k_proj");
@@ -144,7 +144,7 @@ TEST(Analysis, ThresholdScoresOfItsCandidatesOnly) {
 TEST(Analysis, NormsStayRepresentable) {
   const ModelFolder folder(kGolden / "model");
   QuantizeOptions options;
-  options.anti_method = AntiMethod::kM4;
+  options.tool().anti_method = AntiMethod::kM4;
   const Analysis result = analysis(folder, calibration(), options);
   ThreadTeam team(2);
   const FloatLayer weights = load_float_layer(folder, 0, team);

@@ -8,12 +8,12 @@
 
 namespace octet {
 
-CalibrationLinear::CalibrationLinear(const std::vector<Part>& parts, size_t k,
+CalibrationLinear::CalibrationLinear(const std::vector<Member>& parts, size_t k,
                                      std::unique_ptr<Observer> observer, DType stored,
                                      ThreadTeam& team, Communicator& ranks)
     : observer_(std::move(observer)), stored_(stored) {
   std::vector<int8_t> weights;
-  for (const Part& p : parts) {
+  for (const Member& p : parts) {
     weights.insert(weights.end(), p.weight->q.begin(), p.weight->q.end());
     weight_scale_.insert(weight_scale_.end(), p.weight->scale.begin(), p.weight->scale.end());
     weight_sum_.insert(weight_sum_.end(), p.weight->sum.begin(), p.weight->sum.end());

@@ -16,13 +16,13 @@ namespace octet {
 
 class CalibrationLinear final : public Linear {
  public:
-  struct Part {
+  struct Member {
     const RoundedWeight* weight;
     const std::vector<float>* bias;  // [n] or empty
   };
   // `parts` read the same input [*, k] and share its range. `stored`: the dtype of the input scale.
   // The rows of a sample are computed by all ranks together.
-  CalibrationLinear(const std::vector<Part>& parts, size_t k, std::unique_ptr<Observer> observer,
+  CalibrationLinear(const std::vector<Member>& parts, size_t k, std::unique_ptr<Observer> observer,
                     DType stored, ThreadTeam& team, Communicator& ranks);
   size_t outputs() const override { return weight_scale_.size(); }
   size_t inputs() const override { return inner_->inputs(); }

@@ -27,10 +27,10 @@ void combine_heads(const SmoothTarget& t, std::vector<float>& values, float divi
 
 bool OutlierMethod::applies(LayerPart part, int64_t) const { return part_row(part).after_norm(); }
 
-std::unique_ptr<OutlierMethod> make_outlier_method(const QuantizeOptions& o,
-                                                   const FlexSmooth& flex) {
-  const auto alpha = [&](float own) { return o.smooth ? o.smooth->alpha.value_or(own) : own; };
-  switch (o.anti_method) {
+std::unique_ptr<OutlierMethod> make_outlier_method(const ToolMethod& m, const FlexSmooth& flex,
+                                                   bool as_the_tool) {
+  const auto alpha = [&](float own) { return m.smooth ? m.smooth->alpha.value_or(own) : own; };
+  switch (m.anti_method) {
     case AntiMethod::kNone:
       return nullptr;
     case AntiMethod::kM1:
@@ -38,7 +38,7 @@ std::unique_ptr<OutlierMethod> make_outlier_method(const QuantizeOptions& o,
     case AntiMethod::kM2:
       return make_m2();
     case AntiMethod::kM3:
-      return make_m3(o.asymmetric_weights, o.compat_msmodelslim);
+      return make_m3(m.asymmetric_weights, as_the_tool);
     case AntiMethod::kM4:
       return make_m4(alpha(0.9f));
     case AntiMethod::kM5:

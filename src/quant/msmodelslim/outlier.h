@@ -9,7 +9,7 @@
 #include "src/machine/thread_team.h"
 #include "src/quant/layer/float_layer.h"
 #include "src/quant/msmodelslim/outlier_stats.h"
-#include "src/quant/settings/options.h"
+#include "src/quant/settings/tool_method.h"
 
 namespace octet {
 
@@ -38,8 +38,8 @@ class OutlierMethod {
   // The scale [k] of the group's input: inputs are divided by it, weight columns multiplied.
   virtual std::vector<float> scale(const SmoothTarget& target, ThreadTeam& team) const = 0;
 };
-// The method of the options; null for none.
-std::unique_ptr<OutlierMethod> make_outlier_method(const QuantizeOptions& options,
-                                                   const FlexSmooth& flex);
+// `method.anti_method`; null for none. `flex`: of m6; `as_the_tool`: with v0's defects.
+std::unique_ptr<OutlierMethod> make_outlier_method(const ToolMethod& method, const FlexSmooth& flex,
+                                                   bool as_the_tool);
 
 }  // namespace octet

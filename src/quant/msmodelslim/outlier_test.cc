@@ -13,9 +13,9 @@ namespace {
 using testing::weight;
 
 std::unique_ptr<OutlierMethod> method_of(AntiMethod method, const FlexSmooth& flex = {}) {
-  QuantizeOptions o;
-  o.anti_method = method;
-  return make_outlier_method(o, flex);
+  ToolMethod m;
+  m.anti_method = method;
+  return make_outlier_method(m, flex, /*as_the_tool=*/false);
 }
 
 // Amplitudes a = 4, 9, 0, 1 of the input, w = 1, 4, 5, 0 of the weights: sqrt(a) / sqrt(w) with w

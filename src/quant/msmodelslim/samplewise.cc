@@ -21,52 +21,55 @@ namespace {
 constexpr double kHistogramBelow = 50;  // act_method 3: the score up to which it takes histograms
 
 // What the tool refuses too, in one line each.
-void check_types(const ModelConfig& config, const QuantizeOptions& o) {
-  if (o.asymmetric_weights && !is_weight_only(o.scheme))
+void check_types(const ModelConfig& config, const ToolMethod& m, const KeepFloat& keep) {
+  if (m.asymmetric_weights && !is_weight_only(m.scheme))
     throw usage_error("asymmetric weights (--w_sym False) go with --a_bit 16 only");
-  if (is_weight_only(o.scheme) && o.anti_method == AntiMethod::kM6 &&
-      std::string(find_model_type(config, o).name) == "qwen3")
+  if (is_weight_only(m.scheme) && m.anti_method == AntiMethod::kM6 &&
+      std::string(find_model_type(config, keep.model_type).name) == "qwen3")
     throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
 }
 
 class Samplewise {
  public:
-  Samplewise(const ModelFolder& folder, const CalibrationData& data, const QuantizeOptions& options,
-             RunContext run)
+  Samplewise(const ModelFolder& folder, const CalibrationData& data, const ToolMethod& method,
+             const OutputSettings& output, RunContext run)
       : folder_(folder),
         data_(data),
-        options_(options),
+        method_(method),
+        output_(output),
         run_(run),
         report_(run.report),
         team_(run.team),
-        model_(folder, options.rotations, run.team) {
-    if (data.samples.empty()) options_.disable_level = 0;
-    check_types(folder_.config(), options_);
+        model_(folder, method.rotations, run.team) {
+    if (data.samples.empty()) method_.disable_level = 0;
+    check_types(folder_.config(), method_, output.keep_float);
   }
 
   KeptInFloat run() {
     const ModelConfig& config = model_.config();
     Journal& journal = run_.journal;
-    kept_ = options_.types.empty() ? choose_by_name(config, options_)
-                                   : choose_by_types(config, options_);
-    if (options_.disable_threshold > 0) threshold_candidates(config, options_);  // refuses names
-    const bool measured = needs_analysis(options_);
+    kept_ = method_.types.empty() ? choose_by_name(config, output_, method_.scheme)
+                                  : choose_by_types(config, method_.types);
+    if (method_.disable_threshold > 0)
+      threshold_candidates(config, output_.keep_float);  // refuses names
+    const bool measured = needs_analysis(method_, output_);
     const int64_t before = measured ? config.layers : 0;
-    Progress progress("quantize", "layer", config.layers + before, options_.quiet);
+    Progress progress("quantize", "layer", config.layers + before, run_.quiet);
     progress.resume_at(journal.layers_done(before, config.layers));
     if (measured) {
       analysis_ = journal.next_layer(Pass::kMeasure) > config.layers
                       ? journal.get<Analysis>("analysis")
-                      : analyze(model_, data_, options_, run_, progress);
-      if (options_.disable_threshold > 0)
-        kept_ = choose_by_threshold(config, options_, analysis_.threshold_scores);
-      choose_by_score(analysis_.scores, options_.disable_level, !options_.compat_msmodelslim,
+                      : analyze(model_, data_, method_, output_, run_, progress);
+      if (method_.disable_threshold > 0)
+        kept_ = choose_by_threshold(config, output_, method_.disable_threshold,
+                                    analysis_.threshold_scores);
+      choose_by_score(analysis_.scores, method_.disable_level, keeps_groups_whole(output_.layout),
                       kept_);
     }
-    types_ = types_of(config, kept_, options_.scheme);
-    for (const auto& [name, scheme] : options_.types)
+    types_ = types_of(config, kept_, method_.scheme);
+    for (const auto& [name, scheme] : method_.types)
       if (!kept_.contains(name)) types_.at(name) = scheme;
-    Exporter exporter(run_.files, folder_, {config, types_}, options_);
+    Exporter exporter(run_.files, folder_, {config, types_, method_}, output_);
     const auto embed = [&](const std::vector<int32_t>& ids) { return model_.embed(ids, stored()); };
     for (const auto& [name, scheme] : types_)
       if (has_static_input(scheme) && !stream_)
@@ -98,22 +101,21 @@ class Samplewise {
   }
 
  private:
-  DType stored() const { return stored_dtype(folder_.config(), options_); }
+  DType stored() const { return stored_types(output_.layout, folder_.config().dtype).floats; }
 
   std::unique_ptr<Observer> make_observer(const std::string& linear) const {
-    bool histogram = options_.act_method == ActMethod::kHistogram;
-    if (options_.act_method == ActMethod::kAuto)
+    bool histogram = method_.act_method == ActMethod::kHistogram;
+    if (method_.act_method == ActMethod::kAuto)
       histogram = analysis_.score(linear) <= kHistogramBelow;
-    std::unique_ptr<Observer> observer = histogram
-                                             ? make_histogram_observer(options_.compat_msmodelslim)
-                                         : options_.range_rule.extremes ? make_extremes_observer()
-                                                                        : make_minmax_observer();
-    return options_.range_rule.symmetric ? make_symmetric(std::move(observer))
-                                         : std::move(observer);
+    std::unique_ptr<Observer> observer =
+        histogram                     ? make_histogram_observer(is_msmodelslim_v0(output_.layout))
+        : method_.range_rule.extremes ? make_extremes_observer()
+                                      : make_minmax_observer();
+    return method_.range_rule.symmetric ? make_symmetric(std::move(observer)) : std::move(observer);
   }
 
   RoundedWeight round(const FloatWeight& w) {
-    return round_weight(w.w, w.shape.n, w.shape.k, options_.asymmetric_weights, team_);
+    return round_weight(w.w, w.shape.n, w.shape.k, method_.asymmetric_weights, team_);
   }
 
   // Returns the job of writing it.
@@ -155,7 +157,7 @@ class Samplewise {
       }
       decoder.part(row.part) = std::move(linear);
     }
-    stream_->run(decoder, [&] {
+    stream_->run_layer(decoder, [&] {
       for (const auto& [quantized, linear] : calibrating_) quantized->input = linear->params();
     });
   }
@@ -208,7 +210,7 @@ class Samplewise {
             run_.ranks));
         continue;
       }
-      std::vector<CalibrationLinear::Part> run;
+      std::vector<CalibrationLinear::Member> run;
       for (size_t at = first; at < i; ++at)
         run.push_back({&*of_part[at]->rounded, &floats[at]->bias});
       auto linear = std::make_unique<CalibrationLinear>(
@@ -243,7 +245,8 @@ class Samplewise {
 
   const ModelFolder& folder_;
   const CalibrationData& data_;
-  QuantizeOptions options_;
+  ToolMethod method_;
+  const OutputSettings& output_;
   RunContext run_;
   ReportData* report_;
   ThreadTeam& team_;
@@ -258,8 +261,9 @@ class Samplewise {
 }  // namespace
 
 KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
-                                const QuantizeOptions& options, RunContext run) {
-  return Samplewise(folder, data, options, run).run();
+                                const ToolMethod& method, const OutputSettings& output,
+                                RunContext run) {
+  return Samplewise(folder, data, method, output, run).run();
 }
 
 }  // namespace octet

@@ -12,6 +12,7 @@ namespace octet {
 // Writes the checkpoint into run.files, from where run.journal stands. Returns what stayed in
 // float.
 KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
-                                const QuantizeOptions& options, RunContext run);
+                                const ToolMethod& method, const OutputSettings& output,
+                                RunContext run);
 
 }  // namespace octet

@@ -12,36 +12,36 @@ namespace octet {
 
 using Role = QuantTensor::Role;
 
-Exporter::Exporter(const fs::path& target, const ModelFolder& source, ExportLayout layout,
-                   const QuantizeOptions& options)
+Exporter::Exporter(const fs::path& target, const ModelFolder& source, ExportContent content,
+                   const OutputSettings& settings)
     : target_(target),
       source_(source),
-      layout_(std::move(layout)),
-      options_(options),
-      files_(options.layout()),
-      stored_(stored_types(files_, source.config().dtype)),
-      type_(scheme_word(highest(layout_.types), files_)) {
+      content_(std::move(content)),
+      settings_(settings),
+      stored_(stored_types(settings.layout, source.config().dtype)),
+      type_(scheme_word(highest(content_.types), settings.layout)) {
   plan();
   if (target_.empty()) return;
   writer_ = std::make_unique<SafetensorsWriter>(
       target_, specs_,
-      WriterOptions{weights_stem(files_, type_), options_.part_bytes,
-                    /*metadata=*/!options_.compat_msmodelslim});
+      WriterOptions{weights_stem(settings_.layout, type_), settings_.part_bytes,
+                    /*metadata=*/!is_msmodelslim_v0(settings_.layout)});
 }
 
 bool Exporter::stores(const QuantTensor& part) const {
-  return !part.spare || stores_spare_scales(files_);
+  return !part.spare || stores_spare_scales(settings_.layout);
 }
 
 // msModelSlim leaves a zero bias on every norm that it has wrapped; m6 wraps none.
 bool Exporter::norm_bias() const {
-  return options_.compat_msmodelslim && anti_method_row(options_.anti_method).wraps_norms;
+  return is_msmodelslim_v0(settings_.layout) &&
+         anti_method_row(content_.tool.anti_method).wraps_norms;
 }
 
 // A tied head is stored by itself only where it differs from the embedding, or as the tool does.
 bool Exporter::stores_head() const {
-  return !layout_.config.tie_word_embeddings || options_.compat_msmodelslim ||
-         is_quantized(layout_.types.at(kHead)) || source_.tensors().find(kHeadWeight) != nullptr;
+  return !content_.config.tie_word_embeddings || is_msmodelslim_v0(settings_.layout) ||
+         is_quantized(content_.types.at(kHead)) || source_.tensors().find(kHeadWeight) != nullptr;
 }
 
 void Exporter::plan_tensor(const std::string& name, DType dtype, Shape shape,
@@ -59,19 +59,19 @@ void Exporter::plan_norm(const std::string& prefix, uint64_t size) {
   plan_float(prefix + ".weight", shape);
   if (!norm_bias()) return;
   plan_float(prefix + ".bias", shape);
-  if (files_ != Layout::kMindie) return;
+  if (settings_.layout != Layout::kMindie) return;
   for (const char* part : {".module.weight", ".module.bias"})
     plan_tensor(prefix + part, stored_.floats, shape, type_);
 }
 
 void Exporter::plan_linear(const std::string& name, const LinearShape& s) {
-  const Scheme type = layout_.types.at(name);
+  const Scheme type = content_.types.at(name);
   if (!is_quantized(type)) {
     plan_float(name + ".weight", {s.n, s.k});
     if (s.bias) plan_float(name + ".bias", {s.n});
     return;
   }
-  const std::string word = scheme_word(type, files_);
+  const std::string word = scheme_word(type, settings_.layout);
   plan_tensor(name + ".weight", DType::kI8, {s.n, s.k}, word);
   if (s.bias) plan_tensor(name + ".bias", stored_.linears, {s.n}, kFloatWord);
   for (const QuantTensor& part : scheme_row(type).tensors)
@@ -80,12 +80,12 @@ void Exporter::plan_linear(const std::string& name, const LinearShape& s) {
 }
 
 void Exporter::plan() {
-  const ModelConfig& c = layout_.config;
+  const ModelConfig& c = content_.config;
   const Shape table = {axis_size(c, Axis::kVocab), axis_size(c, Axis::kHidden)};
   plan_float(kEmbeddingWeight, table);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     for (const LayerLinear& l : layer_linears(c, layer)) {
-      if (options_.quantize_kv_cache && l.in_kv_cache)
+      if (settings_.quantize_kv_cache && l.in_kv_cache)
         for (const QuantTensor& part : kv_cache_tensors())
           plan_tensor(l.full_name + part.suffix, part.stored_as(stored_), part.shape(l.shape.n),
                       kKvCacheWord);
@@ -108,7 +108,7 @@ void Exporter::write_float(const std::string& name, std::span<const float> value
 // A table [rows, hidden] in parts.
 void Exporter::write_rows(const std::string& name, const RowSource& rows) {
   constexpr size_t kPart = 1024;
-  const size_t count = static_cast<size_t>(layout_.config.vocab_size);
+  const size_t count = static_cast<size_t>(content_.config.vocab_size);
   for (size_t first = 0; first < count; first += kPart)
     writer_->append(name, encode(rows(first, std::min(kPart, count - first)), stored_.floats));
 }
@@ -119,14 +119,14 @@ void Exporter::write_norm(const std::string& prefix, const Norm& norm) {
   std::vector<float> bias = norm.bias;
   bias.resize(norm.weight.size(), 0.0f);
   write_float(prefix + ".bias", bias);
-  if (files_ != Layout::kMindie) return;
+  if (settings_.layout != Layout::kMindie) return;
   write_float(prefix + ".module.weight", norm.weight);
   write_float(prefix + ".module.bias", bias);
 }
 
 void Exporter::write_linear(const std::string& name, const std::vector<float>& bias,
                             bool stores_bias, const QuantizedLinear& linear) {
-  const Scheme type = layout_.types.at(name);
+  const Scheme type = content_.types.at(name);
   // The bias that is computed with: with static inputs it is in quant_bias, and `.bias` the
   // model's.
   const std::vector<float>& used = linear.corrected_bias.empty() ? bias : linear.corrected_bias;
@@ -153,7 +153,7 @@ std::vector<std::byte> Exporter::tensor_bytes(Role role, const std::string& name
     case Role::kInputOffset:
       return encode(std::span(&input.offset, 1), stored_.linears);
     case Role::kQuantBias:
-      return bytes_of(quant_bias(name, w, input, bias, options_.compat_msmodelslim));
+      return bytes_of(quant_bias(name, w, input, bias, is_msmodelslim_v0(settings_.layout)));
     case Role::kDeqScale:
       return encode_deq_scale(deq_scale(w, input), stored_.deq_scale);
     case Role::kKvScale:
@@ -171,7 +171,7 @@ void Exporter::write_kv(const std::string& name, const std::vector<float>& scale
 void Exporter::resume_at(int64_t layer) {
   if (writer_ == nullptr) return;
   const std::string first =
-      layer < layout_.config.layers ? layer_prefix(layer) : std::string(kFinalNorm) + ".";
+      layer < content_.config.layers ? layer_prefix(layer) : std::string(kFinalNorm) + ".";
   const auto it = std::find_if(specs_.begin(), specs_.end(),
                                [&](const TensorSpec& s) { return s.name.starts_with(first); });
   writer_->resume_at(static_cast<size_t>(it - specs_.begin()));
@@ -189,7 +189,7 @@ void Exporter::write_embedding(const RowSource& rows) {
 void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
                            const QuantizedLayer& linears) {
   const KvCacheScales* kv = linears.kv ? &*linears.kv : nullptr;
-  for (const LayerLinear& l : layer_linears(layout_.config, layer)) {
+  for (const LayerLinear& l : layer_linears(content_.config, layer)) {
     const FloatWeight& w = weights.at(l.kind);
     const QuantizedLinear& q = linears.at(l.kind);
     if (kv != nullptr && l.in_kv_cache)
@@ -202,7 +202,7 @@ void Exporter::write_layer(int64_t layer, const FloatLayer& weights,
       if (!w.bias.empty()) write_float(l.full_name + ".bias", w.bias);
     }
   }
-  for (const LayerNorm& norm : layer_norms(layout_.config, layer))
+  for (const LayerNorm& norm : layer_norms(content_.config, layer))
     write_norm(norm.full_name, weights.norms[norm.kind]);
 }
 
@@ -236,8 +236,9 @@ void Exporter::finish() {
   if (writer_ == nullptr) return;
   writer_->finish();
   const ordered_json description =
-      make_description(files_, type_, options_.quantize_kv_cache, types_);
-  write_text(target_ / description_name(files_, type_), description_text(files_, description));
+      make_description(settings_.layout, type_, settings_.quantize_kv_cache, types_);
+  write_text(target_ / description_name(settings_.layout, type_),
+             description_text(settings_.layout, description));
   write_config(description);
   copy_side_files(source_.path(), target_);
 }
@@ -245,29 +246,30 @@ void Exporter::finish() {
 void Exporter::write_config(const ordered_json& description) const {
   ordered_json c = source_.config().raw;
   if (!c.contains("torch_dtype")) c["torch_dtype"] = config_dtype_name(source_.config().dtype);
-  c["intermediate_size"] = layout_.config.intermediate_size;
+  c["intermediate_size"] = content_.config.intermediate_size;
   if (source_.config().tie_word_embeddings &&
-      (!layout_.config.tie_word_embeddings || is_quantized(layout_.types.at(kHead))))
+      (!content_.config.tie_word_embeddings || is_quantized(content_.types.at(kHead))))
     c["tie_word_embeddings"] = false;
+  const ToolMethod& tool = content_.tool;
   add_quantization(
-      c, files_, type_, description, options_.quantize_kv_cache,
-      has_static_input(options_.scheme) && scales_per_token(options_.scheme),
+      c, settings_.layout, type_, description, settings_.quantize_kv_cache,
+      has_static_input(tool.scheme) && scales_per_token(tool.scheme),
       {{"w_bit", 8},
-       {"a_bit", is_weight_only(options_.scheme) ? 16 : 8},
+       {"a_bit", is_weight_only(tool.scheme) ? 16 : 8},
        {"dev_type", "cpu"},
        {"fraction", 0.01},
-       {"act_method", static_cast<int>(options_.act_method)},
+       {"act_method", static_cast<int>(tool.act_method)},
        {"co_sparse", false},
-       {"anti_method", anti_method_name(options_.anti_method)},
-       {"disable_level", disable_level_name(options_.disable_level)},
+       {"anti_method", anti_method_name(tool.anti_method)},
+       {"disable_level", disable_level_name(tool.disable_level)},
        {"do_smooth", false},
        {"use_sigma", false},
        {"sigma_factor", 3.0},
        {"is_lowbit", false},
        {"mm_tensor", false},
-       {"w_sym", !options_.asymmetric_weights},
+       {"w_sym", !tool.asymmetric_weights},
        {"open_outlier", true},
-       {"is_dynamic", scales_per_token(options_.scheme) && !has_static_input(options_.scheme)}});
+       {"is_dynamic", scales_per_token(tool.scheme) && !has_static_input(tool.scheme)}});
   write_text(target_ / "config.json", c.dump(4));
 }
 

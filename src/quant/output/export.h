@@ -13,10 +13,12 @@
 
 namespace octet {
 
-// What the output holds: its shapes, and the type of every linear (lm_head among them).
-struct ExportLayout {
+// What the output holds: its shapes, the type of every linear (lm_head among them), and the tool's
+// settings, which its older layout lists in config.json.
+struct ExportContent {
   ModelConfig config;
   std::map<std::string, Scheme> types;
+  ToolMethod tool = {};
 };
 
 // Rows [first, first + count) of a table [vocab, hidden].
@@ -26,8 +28,8 @@ class Exporter {
  public:
   // Plans all tensors of the output in `target` (an existing folder). Without a target, on ranks of
   // which another writes, nothing is written.
-  Exporter(const fs::path& target, const ModelFolder& source, ExportLayout layout,
-           const QuantizeOptions& options);
+  Exporter(const fs::path& target, const ModelFolder& source, ExportContent content,
+           const OutputSettings& settings);
 
   // Goes on before write_layer(layer) (before write_final_norm when it is the number of layers),
   // with what an earlier run wrote in `target`. Throws Error when its files are not as it left
@@ -74,9 +76,8 @@ class Exporter {
 
   fs::path target_;
   const ModelFolder& source_;
-  ExportLayout layout_;
-  const QuantizeOptions& options_;
-  Layout files_;
+  ExportContent content_;
+  const OutputSettings& settings_;
   StoredTypes stored_;
   std::string type_;  // of the whole: the description's model_quant_type
   std::vector<TensorSpec> specs_;

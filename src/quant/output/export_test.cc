@@ -82,13 +82,13 @@ class Export : public ::testing::Test {
     floats.write("model.norm.weight", counted(4, 9));
     floats.finish();
     const ModelFolder source(source_.path());
-    ExportLayout layout{source.config(), {{"lm_head", head}}};
+    ExportContent content{source.config(), {{"lm_head", head}}, tool_};
     for (const LinearRow& row : linear_rows())
-      layout.types[layer_prefix(0) + row.name] = Scheme::kFloat;
-    layout.types[kDown] = type;
-    if (options_.quantize_kv_cache) layout.types[kK] = type;
-    options_.scheme = type;
-    Exporter exporter(target_.path(), source, layout, options_);
+      content.types[layer_prefix(0) + row.name] = Scheme::kFloat;
+    content.types[kDown] = type;
+    if (settings_.quantize_kv_cache) content.types[kK] = type;
+    content.tool.scheme = type;
+    Exporter exporter(target_.path(), source, content, settings_);
     const auto rows = [](size_t first, size_t count) {
       return counted(4 * count, 4 * static_cast<float>(first));
     };
@@ -96,7 +96,7 @@ class Export : public ::testing::Test {
     QuantizedLayer linears;
     linears.at(LinearKind::kDown) = quantized(4, 6);
     linears.at(LinearKind::kDown).corrected_bias = corrected_;
-    if (options_.quantize_kv_cache) {
+    if (settings_.quantize_kv_cache) {
       linears.kv = KvCacheScales{{0.5f, 0.25f}, {2, 4}};
       linears.at(LinearKind::kK) = quantized(2, 4);
       linears.at(LinearKind::kK).corrected_bias = corrected_k_;
@@ -138,7 +138,8 @@ class Export : public ::testing::Test {
   }
 
   TempFolder source_{"export_source"}, target_{"export_target"};
-  QuantizeOptions options_;
+  OutputSettings settings_;
+  ToolMethod tool_;
   std::string dtype_ = "bfloat16";
   bool tied_ = false;
   std::vector<float> corrected_, corrected_k_;
@@ -250,7 +251,7 @@ TEST_F(Export, TheOtherTypes) {
 }
 
 TEST_F(Export, Int8KvCacheBesideAQuantizedLinear) {
-  options_.quantize_kv_cache = true;
+  settings_.quantize_kv_cache = true;
   write(Scheme::kW8A8);
   EXPECT_THAT(specs("model.layers.0.self_attn.k_proj"),
               ElementsAre(".kv_cache_scale F32 [2]", ".kv_cache_offset F32 [2]",
@@ -270,7 +271,7 @@ TEST_F(Export, Int8KvCacheBesideAQuantizedLinear) {
 
 // Per token the stored bias is what is computed with; static linears have that in quant_bias.
 TEST_F(Export, ACorrectedBiasOfALinearThatHasOne) {
-  options_.quantize_kv_cache = true;  // which quantizes k_proj
+  settings_.quantize_kv_cache = true;  // which quantizes k_proj
   corrected_k_ = {5, 7};
   const std::string bias = std::string(kK) + ".bias";
   write(Scheme::kW8A8Dynamic);
@@ -292,8 +293,8 @@ TEST_F(Export, ATiedHead) {
 }
 
 TEST_F(Export, AsMsmodelslimWritesIt) {
-  options_.compat_msmodelslim = true;
-  options_.anti_method = AntiMethod::kM1;
+  settings_.layout = Layout::kMsmodelslim;
+  tool_.anti_method = AntiMethod::kM1;
   write(Scheme::kW8A8);
   EXPECT_THAT(specs(kDown),
               ElementsAre(".weight I8 [4, 6]", ".weight_scale F32 [4, 1]",
@@ -302,7 +303,7 @@ TEST_F(Export, AsMsmodelslimWritesIt) {
   EXPECT_THAT(specs("model.norm"), ElementsAre(".weight F32 [4]", ".bias F32 [4]"));
   EXPECT_THAT(values<float>("model.norm.bias"), ElementsAre(0, 0, 0, 0));
   EXPECT_FALSE(json_of("config.json").contains("quantization_config"));
-  options_.mindie_format = true;
+  settings_.layout = Layout::kMindie;
   write(Scheme::kW8A8Mix);  // which this layout has no word for
   EXPECT_THAT(specs("model.norm"), ElementsAre(".weight F32 [4]", ".bias F32 [4]",
                                                ".module.weight F32 [4]", ".module.bias F32 [4]"));
@@ -316,7 +317,7 @@ TEST_F(Export, AsMsmodelslimWritesIt) {
 // A part ends before the tensor with which it would reach the size: 40 bytes of embedding, then
 // q's weight (32) and bias (8), ...
 TEST_F(Export, InParts) {
-  options_.part_bytes = 48;
+  settings_.part_bytes = 48;
   write(Scheme::kW8A8);
   const auto& parts = store_->files();
   ASSERT_GE(parts.size(), 3u);
@@ -340,7 +341,7 @@ TEST_F(Export, InParts) {
   EXPECT_EQ(index.at("weight_map").size(), tensors);
   const std::vector<std::string> in_parts = specs();
   const std::vector<float> embedding = store_->get("model.embed_tokens.weight").floats();
-  options_.part_bytes = 0;
+  settings_.part_bytes = 0;
   write(Scheme::kW8A8);
   EXPECT_EQ(specs(), in_parts);
   EXPECT_EQ(store_->get("model.embed_tokens.weight").floats(), embedding);

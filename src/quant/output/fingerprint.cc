@@ -26,37 +26,41 @@ std::string words(const std::optional<T>& v) {
   return v ? fmt::format("{}", *v) : "";
 }
 
-// Named by the flags that set them.
-void add_options(const QuantizeOptions& options, Fingerprint& f) {
-  // A new member does not compile here before it is thought of.
-  [[maybe_unused]] const auto& [recipe, scheme, asymmetric_weights, quantize_kv_cache, act_method,
-                                anti_method, flex, types, smooth, range_rule, rotations, key_smooth,
-                                disable_level, disable_threshold, disable_names, model_type,
-                                layer_count, disable_last_linear, compat_msmodelslim, mindie_format,
-                                v1_files, part_bytes, overwrite, resume, memory_limit, quiet, notes,
-                                practice_yaml] = options;
-  // A line of the recipe, "  - step: {...}", each by itself, so that a message shows what differs.
-  for_each_line(recipe ? to_yaml(*recipe) : "", [&](size_t, std::string_view line) {
+// Settings are named by the flags that set them. A new member does not compile in these functions
+// before it is thought of.
+
+void add_output(const OutputSettings& output, Fingerprint& f) {
+  const auto& [layout, quantize_kv_cache, keep_float, part_bytes] = output;
+  const auto& [names, last_linear, model_type, layer_count] = keep_float;
+  f["--use_kvcache_quant"] = fmt::format("{}", quantize_kv_cache);
+  f["--disable_names"] = names ? fmt::format("given: {}", fmt::join(*names, " ")) : "";
+  f["--model_type"] = model_type;
+  f["--layer_count"] = fmt::format("{}", layer_count);
+  f["--disable_last_linear"] = fmt::format("{}", last_linear);
+  f["--compat, --mindie_format"] = layout_name(layout);
+  f["--part_file_size"] = fmt::format("{}", part_bytes);
+}
+
+// A line of the recipe, "  - step: {...}", each by itself, so that a message shows what differs.
+void add_recipe(const Recipe& recipe, Fingerprint& f) {
+  for_each_line(to_yaml(recipe), [&](size_t, std::string_view line) {
     const std::string_view step = line.substr(std::min(line.size(), line.find_first_not_of(" -")));
     const size_t end = std::min(step.size(), step.find(':'));
     f[fmt::format("{} of the recipe", step.substr(0, end))] =
         "given" + std::string(step.substr(end));
   });
+}
+
+void add_tool(const ToolMethod& method, Fingerprint& f) {
+  const auto& [origin, scheme, asymmetric_weights, act_method, anti_method, flex, disable_level,
+               disable_threshold, types, smooth, range_rule, rotations, key_smooth] = method;
+  if (const Recipe* recipe = std::get_if<Recipe>(&origin)) add_recipe(*recipe, f);
   f["type (--a_bit, --is_dynamic, --pdmix)"] = scheme_name(scheme);
   f["--w_sym"] = asymmetric_weights ? "False" : "True";
-  f["--use_kvcache_quant"] = fmt::format("{}", quantize_kv_cache);
   f["--act_method"] = fmt::format("{}", static_cast<int>(act_method));
   f["--anti_method"] = anti_method_name(anti_method);
   f["--disable_level"] = disable_level_name(disable_level);
   f["--disable_threshold"] = fmt::format("{}", disable_threshold);
-  f["--disable_names"] =
-      disable_names ? fmt::format("given: {}", fmt::join(*disable_names, " ")) : "";
-  f["--model_type"] = model_type;
-  f["--layer_count"] = fmt::format("{}", layer_count);
-  f["--disable_last_linear"] = fmt::format("{}", disable_last_linear);
-  f["--compat, --mindie_format"] =
-      fmt::format("{} {} {}", compat_msmodelslim, mindie_format, v1_files);
-  f["--part_file_size"] = fmt::format("{}", part_bytes);
   // Of practices of msModelSlim v1.
   std::string practice;
   if (flex && flex->exponents)
@@ -92,7 +96,11 @@ std::string tokens_hash(const std::vector<TokenBatch>& batches) {
 Fingerprint fingerprint_of(const ModelFolder& folder, const CalibrationData& data,
                            const QuantizeOptions& options) {
   Fingerprint f;
-  add_options(options, f);
+  add_output(options.output, f);
+  if (const Recipe* recipe = options.layerwise())
+    add_recipe(*recipe, f);
+  else
+    add_tool(options.tool(), f);
   f["version of octet"] = program_version();
   f["instruction set"] = isa_name(selected_isa());
   f["config.json of the model"] = hex(fnv1a(folder.config().raw.dump()));

@@ -97,10 +97,10 @@ void Journal::share(Communicator& ranks) {
                                             {"gathered", gathered_}});
   std::vector<int32_t> size = {static_cast<int32_t>(all.size())};
   ranks.broadcast(size);
-  ranks.check();
+  ranks.throw_failure();
   all.resize(static_cast<size_t>(size[0]));
   ranks.copy_from_first(std::as_writable_bytes(std::span(all)));
-  ranks.check();
+  ranks.throw_failure();
   if (output_ != nullptr) return;
   const json j = json::from_cbor(all);
   resumed_ = j.at("resumed").get<bool>();
@@ -136,7 +136,7 @@ bool Journal::resume(Pass pass, const StreamStates& states) const {
   if (output_ != nullptr) read_states(states);
   for (const std::span<float>& s : states)
     if (ranks_ != nullptr) ranks_->copy_from_first(std::as_writable_bytes(s));
-  if (ranks_ != nullptr) ranks_->check();
+  if (ranks_ != nullptr) ranks_->throw_failure();
   return true;
 }
 
@@ -182,7 +182,7 @@ std::string Journal::text(const std::string& states, uint64_t bytes) const {
 void Journal::finish_layer(Pass pass, int64_t layer, const StreamStates& states,
                            std::function<void()> write) {
   // What a lost rank should have brought is not to be kept.
-  if (ranks_ != nullptr) ranks_->check();
+  if (ranks_ != nullptr) ranks_->throw_failure();
   if (output_ == nullptr) return;
   wait();
   pass_ = pass;

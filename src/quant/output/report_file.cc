@@ -10,20 +10,24 @@ namespace {
 // How it was made: the recipe or the practice where there is one, the settings of msModelSlim's
 // way.
 ordered_json method_of(const QuantizeOptions& o) {
-  ordered_json method = {{"name", o.recipe             ? o.recipe->name
-                                  : o.practice.empty() ? "msmodelslim"
-                                                       : "practice of msModelSlim v1"}};
-  if (o.recipe) method["recipe"] = to_yaml(o.whole_recipe());
-  if (!o.practice.empty())
-    method["practice"] = o.practice;
-  else if (!o.layerwise())
-    method["settings"] = {{"type", scheme_name(o.scheme)},
-                          {"act_method", static_cast<int>(o.act_method)},
-                          {"anti_method", anti_method_name(o.anti_method)},
-                          {"disable_level", disable_level_name(o.disable_level)},
-                          {"disable_threshold", o.disable_threshold},
-                          {"w_sym", !o.asymmetric_weights},
-                          {"use_kvcache_quant", o.quantize_kv_cache}};
+  ordered_json method = {{"name", "msmodelslim"}};
+  if (const std::optional<Recipe> recipe = o.whole_recipe()) {
+    method["name"] = recipe->name;
+    method["recipe"] = to_yaml(*recipe);
+  }
+  if (const PracticeYaml* practice = o.practice()) {
+    method["name"] = "practice of msModelSlim v1";
+    method["practice"] = practice->text;
+  } else if (!o.layerwise()) {
+    const ToolMethod& tool = o.tool();
+    method["settings"] = {{"type", scheme_name(tool.scheme)},
+                          {"act_method", static_cast<int>(tool.act_method)},
+                          {"anti_method", anti_method_name(tool.anti_method)},
+                          {"disable_level", disable_level_name(tool.disable_level)},
+                          {"disable_threshold", tool.disable_threshold},
+                          {"w_sym", !tool.asymmetric_weights},
+                          {"use_kvcache_quant", o.output.quantize_kv_cache}};
+  }
   if (!o.notes.empty()) method["notes"] = o.notes;
   return method;
 }

@@ -17,6 +17,7 @@ struct RunContext {
   ThreadTeam& team;
   // All take the same steps on the same data and share the long ones; the first writes.
   Communicator& ranks;
+  bool quiet = false;  // no progress on stderr
 };
 
 }  // namespace octet

@@ -26,7 +26,7 @@ class AscendPlan {
 
   LayoutPlan run() {
     plan_.stem = weights_stem(to_, type_);
-    plan_.metadata = !stores_float32(to_);
+    plan_.metadata = !is_msmodelslim_v0(to_);
     pass_float(kEmbeddingWeight);
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       for (const LayerLinear& l : layer_linears(config_, layer)) {
@@ -156,7 +156,7 @@ class AscendPlan {
   bool add_head() {
     if (source_.find(kHeadWeight) != nullptr) {
       add_linear(kHead, head_shape(config_));
-    } else if (stores_float32(to_)) {  // the tool stores tied heads, too
+    } else if (is_msmodelslim_v0(to_)) {  // the tool stores tied heads, too
       build_.pass_float(kHeadWeight, source_.tensors().get(kEmbeddingWeight), stored_.floats);
     }
     return is_quantized(source_.scheme(kHead));

@@ -31,4 +31,11 @@ std::optional<AntiMethod> parse_anti_method(const std::string& name) {
   return std::nullopt;
 }
 
+std::vector<std::pair<const char*, AntiMethod>> anti_method_words() {
+  std::vector<std::pair<const char*, AntiMethod>> words;
+  for (const AntiMethodRow& row : kRows)
+    words.emplace_back(row.method == AntiMethod::kNone ? "none" : row.name, row.method);
+  return words;
+}
+
 }  // namespace octet

@@ -4,6 +4,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace octet {
 
@@ -20,5 +22,7 @@ const AntiMethodRow& anti_method_row(AntiMethod method);
 
 inline std::string anti_method_name(AntiMethod method) { return anti_method_row(method).name; }
 std::optional<AntiMethod> parse_anti_method(const std::string& name);
+// As a recipe has them, with "none".
+std::vector<std::pair<const char*, AntiMethod>> anti_method_words();
 
 }  // namespace octet

@@ -19,8 +19,6 @@ struct CalibrationData {
 // Tokens of the samples.
 size_t calibration_tokens(const CalibrationData& data);
 
-// Whether the options ask for the scores of linears (Sensitivity).
-bool needs_scores(const QuantizeOptions& options);
 // Whether a run learns anything from samples; `outlier`: outlier suppression and the threshold have
 // texts of their own.
 bool needs_samples(const QuantizeOptions& options, bool outlier);

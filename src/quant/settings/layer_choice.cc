@@ -12,14 +12,15 @@ namespace octet {
 namespace {
 
 // The layers that the default name lists cover.
-int64_t named_layers(const ModelConfig& config, const QuantizeOptions& options) {
-  return options.layer_count > 0 ? std::min(options.layer_count, config.layers) : config.layers;
+int64_t named_layers(const ModelConfig& config, const KeepFloat& keep) {
+  return keep.layer_count > 0 ? std::min(keep.layer_count, config.layers) : config.layers;
 }
 
-void add_defaults(const ModelConfig& config, const QuantizeOptions& options, KeptInFloat& kept) {
-  const ModelType& type = find_model_type(config, options);
+void add_defaults(const ModelConfig& config, const KeepFloat& keep, Scheme scheme,
+                  KeptInFloat& kept) {
+  const ModelType& type = find_model_type(config, keep.model_type);
   // quant_llama.py has defaults for 8-bit activations only.
-  if (is_weight_only(options.scheme) && !type.qwen) return;
+  if (is_weight_only(scheme) && !type.qwen) return;
   const std::string reason = fmt::format("default of model type {}", type.name);
   if ((type.first_layers || type.first_layers_down) && config.layers < kFirstLayers)
     throw Error("this model type keeps layers 0 to 4 in float, but the model has fewer",
@@ -27,13 +28,13 @@ void add_defaults(const ModelConfig& config, const QuantizeOptions& options, Kep
         .field("--model_type")
         .found(fmt::format("{} layers", config.layers))
         .remedy("name the linears with --disable_names");
-  for (int64_t layer = 0; layer < named_layers(config, options); ++layer)
+  for (int64_t layer = 0; layer < named_layers(config, keep); ++layer)
     for (const LayerLinear& l : layer_linears(config, layer)) {
       const bool first = layer < kFirstLayers;
-      const bool keep = l.part == LayerPart::kDown
-                            ? type.all_down || (first && type.first_layers_down)
-                            : first && type.first_layers;
-      if (keep) kept.emplace(l.full_name, reason);
+      const bool in_float = l.part == LayerPart::kDown
+                                ? type.all_down || (first && type.first_layers_down)
+                                : first && type.first_layers;
+      if (in_float) kept.emplace(l.full_name, reason);
     }
   if (type.head) kept.emplace(kHead, reason);
 }
@@ -69,30 +70,31 @@ void complete_groups(const ModelConfig& config, KeptInFloat& kept) {
       kept.emplace(l.name, fmt::format("same group as {}", it->second));
 }
 
-// The last linear, and without compat_msmodelslim whole groups.
-void finish(const ModelConfig& config, const QuantizeOptions& options, KeptInFloat& kept) {
-  if (options.disable_last_linear) kept.emplace(kHead, "--disable_last_linear");
-  if (!options.compat_msmodelslim) complete_groups(config, kept);
+// The last linear, and whole groups.
+void finish(const ModelConfig& config, const OutputSettings& output, KeptInFloat& kept) {
+  if (output.keep_float.last_linear) kept.emplace(kHead, "--disable_last_linear");
+  if (keeps_groups_whole(output.layout)) complete_groups(config, kept);
 }
 
 }  // namespace
 
-KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options) {
+KeptInFloat choose_by_name(const ModelConfig& config, const OutputSettings& output, Scheme scheme) {
+  const KeepFloat& keep = output.keep_float;
   KeptInFloat kept;
-  find_model_type(config, options);  // refuses an unknown one, names or not
-  if (options.disable_names) {
-    add_names(config, *options.disable_names, kept);
+  find_model_type(config, keep.model_type);  // refuses an unknown one, names or not
+  if (keep.names) {
+    add_names(config, *keep.names, kept);
   } else {
-    add_defaults(config, options, kept);
+    add_defaults(config, keep, scheme, kept);
   }
-  finish(config, options, kept);
+  finish(config, output, kept);
   return kept;
 }
 
-KeptInFloat choose_by_types(const ModelConfig& config, const QuantizeOptions& options) {
+KeptInFloat choose_by_types(const ModelConfig& config, const std::map<std::string, Scheme>& types) {
   KeptInFloat kept;
   std::map<std::string, std::pair<std::string, Scheme>> groups;  // fused name -> a member
-  for (const auto& [name, scheme] : options.types) {
+  for (const auto& [name, scheme] : types) {
     if (!is_quantized(scheme)) {
       kept.emplace(name, "no linear_quant takes it");
       continue;
@@ -109,14 +111,13 @@ KeptInFloat choose_by_types(const ModelConfig& config, const QuantizeOptions& op
   return kept;
 }
 
-std::vector<std::string> threshold_candidates(const ModelConfig& config,
-                                              const QuantizeOptions& options) {
-  const ModelType& type = find_model_type(config, options);
+std::vector<std::string> threshold_candidates(const ModelConfig& config, const KeepFloat& named) {
+  const ModelType& type = find_model_type(config, named.model_type);
   KeptInFloat candidates;
-  if (options.disable_names) {
-    add_names(config, *options.disable_names, candidates);
+  if (named.names) {
+    add_names(config, *named.names, candidates);
   } else {
-    for (int64_t layer = 0; layer < named_layers(config, options); ++layer)
+    for (int64_t layer = 0; layer < named_layers(config, named); ++layer)
       candidates.emplace(linear_names(layer, LayerPart::kDown)[0], "");
     if (type.qwen) candidates.emplace(kHead, "");
   }
@@ -125,13 +126,13 @@ std::vector<std::string> threshold_candidates(const ModelConfig& config,
   return names;
 }
 
-KeptInFloat choose_by_threshold(const ModelConfig& config, const QuantizeOptions& options,
-                                const std::vector<LinearScore>& scores) {
+KeptInFloat choose_by_threshold(const ModelConfig& config, const OutputSettings& output,
+                                double threshold, const std::vector<LinearScore>& scores) {
   KeptInFloat kept;
   for (const LinearScore& s : scores)
-    if (s.score > options.disable_threshold)
+    if (s.score > threshold)
       kept.emplace(s.name, fmt::format("--disable_threshold: score {:.2f}", s.score));
-  finish(config, options, kept);
+  finish(config, output, kept);
   return kept;
 }
 

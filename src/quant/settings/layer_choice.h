@@ -21,22 +21,24 @@ struct LinearScore {
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LinearScore, name, score)
 
-// Names given, model type's defaults and the last linear. Without compat_msmodelslim q/k/v, and
-// gate/up, stay together: loaders refuse a group of mixed types. Throws kUsage Error for an unknown
-// name or model type.
-KeptInFloat choose_by_name(const ModelConfig& config, const QuantizeOptions& options);
+// Names given, else the model type's defaults; the last linear; the rest of their groups (q/k/v,
+// gate/up). Throws kUsage Error for an unknown name or model type.
+//
+// Here and below a group, which loaders refuse with mixed types, stays whole in every layout but
+// those of msModelSlim v0. `scheme`: of what is quantized; scripts for LLaMA have no defaults where
+// it is weights only.
+KeptInFloat choose_by_name(const ModelConfig& config, const OutputSettings& output, Scheme scheme);
 
-// With a disable_threshold: the linears that are scored, those of disable_names or every down_proj
-// (and lm_head, for Qwen types); and those of them that stay in float because their score, a
-// QuantileScore, is above the threshold, with the last linear and whole groups as above.
-std::vector<std::string> threshold_candidates(const ModelConfig& config,
-                                              const QuantizeOptions& options);
-KeptInFloat choose_by_threshold(const ModelConfig& config, const QuantizeOptions& options,
-                                const std::vector<LinearScore>& scores);
+// With a disable_threshold: the linears that are scored, those named or every down_proj (and
+// lm_head, for Qwen types); and those of them that stay in float because their score, a
+// QuantileScore, is above the threshold, with the last linear and groups as above.
+std::vector<std::string> threshold_candidates(const ModelConfig& config, const KeepFloat& named);
+KeptInFloat choose_by_threshold(const ModelConfig& config, const OutputSettings& output,
+                                double threshold, const std::vector<LinearScore>& scores);
 
-// With options.types: what is float there, whole groups as above. Throws kUsage Error for a group
-// of two quantized types.
-KeptInFloat choose_by_types(const ModelConfig& config, const QuantizeOptions& options);
+// With a type for every linear: what is float there, groups as above. Throws kUsage Error for a
+// group of two quantized types.
+KeptInFloat choose_by_types(const ModelConfig& config, const std::map<std::string, Scheme>& types);
 
 // Adds the `count` linears with the highest scores (ties in order of execution), all if there are
 // fewer. `whole_groups`: q/k/v, and gate/up, go back together, so one more or two may be added;

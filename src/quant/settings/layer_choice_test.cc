@@ -34,18 +34,18 @@ std::set<std::string> names(const KeptInFloat& kept) {
   return out;
 }
 
-QuantizeOptions of_type(const std::string& type, bool last_linear = false) {
-  QuantizeOptions o;
-  o.model_type = type;
-  o.disable_last_linear = last_linear;
+OutputSettings of_type(const std::string& type, bool last_linear = false) {
+  OutputSettings o;
+  o.keep_float.model_type = type;
+  o.keep_float.last_linear = last_linear;
   return o;
 }
 
-QuantizeOptions with_names(std::vector<std::string> list, bool compat) {
-  QuantizeOptions o;
-  o.disable_names = std::move(list);
-  o.disable_last_linear = false;
-  o.compat_msmodelslim = compat;
+OutputSettings with_names(std::vector<std::string> list, bool compat) {
+  OutputSettings o;
+  o.keep_float.names = std::move(list);
+  o.keep_float.last_linear = false;
+  if (compat) o.layout = Layout::kMsmodelslim;
   return o;
 }
 
@@ -90,49 +90,53 @@ TEST(ChooseByName, DefaultsOfEveryModelType) {
   for (const Defaults& d : kDefaults) {
     SCOPED_TRACE(d.type);
     std::set<std::string> want = expected(d);
-    EXPECT_EQ(names(choose_by_name(model(), of_type(d.type))), want);
+    EXPECT_EQ(names(choose_by_name(model(), of_type(d.type), Scheme::kW8A8)), want);
     want.insert("lm_head");
-    EXPECT_EQ(names(choose_by_name(model(), of_type(d.type, true))), want);
+    EXPECT_EQ(names(choose_by_name(model(), of_type(d.type, true), Scheme::kW8A8)), want);
   }
 }
 
 TEST(ChooseByName, FamilyGivesTheModelType) {
-  EXPECT_EQ(names(choose_by_name(model(Family::kLlama), of_type(""))), expected(kDefaults[1]));
-  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), of_type(""))), expected(kDefaults[7]));
+  EXPECT_EQ(names(choose_by_name(model(Family::kLlama), of_type(""), Scheme::kW8A8)),
+            expected(kDefaults[1]));
+  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), of_type(""), Scheme::kW8A8)),
+            expected(kDefaults[7]));
 }
 
 TEST(ChooseByName, RefusesUnknownModelTypes) {
   for (const char* type : {"llama4", "LLAMA", "qwen"})
-    expect_usage_error([&] { choose_by_name(model(), of_type(type)); }, "--model_type", type);
+    expect_usage_error([&] { choose_by_name(model(), of_type(type), Scheme::kW8A8); },
+                       "--model_type", type);
 }
 
 TEST(ChooseByName, FirstLayersMustExist) {
   for (const char* type : {"llama3", "llama3.1_fp", "llama3.1_instruct"}) {
-    expect_usage_error([&] { choose_by_name(model(Family::kLlama, 4), of_type(type)); },
-                       "--model_type", "4 layers");
-    EXPECT_NO_THROW(choose_by_name(model(Family::kLlama, 5), of_type(type)));
+    expect_usage_error(
+        [&] { choose_by_name(model(Family::kLlama, 4), of_type(type), Scheme::kW8A8); },
+        "--model_type", "4 layers");
+    EXPECT_NO_THROW(choose_by_name(model(Family::kLlama, 5), of_type(type), Scheme::kW8A8));
   }
-  EXPECT_EQ(choose_by_name(model(Family::kLlama, 1), of_type("llama2")).size(), 1u);
+  EXPECT_EQ(choose_by_name(model(Family::kLlama, 1), of_type("llama2"), Scheme::kW8A8).size(), 1u);
 }
 
 TEST(ChooseByName, NamesReplaceTheDefaults) {
   const std::vector<std::string> list = {"model.layers.6.mlp.down_proj", "lm_head"};
-  EXPECT_EQ(names(choose_by_name(model(), with_names(list, false))),
+  EXPECT_EQ(names(choose_by_name(model(), with_names(list, false), Scheme::kW8A8)),
             std::set<std::string>(list.begin(), list.end()));
-  EXPECT_TRUE(choose_by_name(model(), with_names({}, false)).empty());
-  QuantizeOptions last = with_names({}, false);
-  last.disable_last_linear = true;
-  EXPECT_EQ(names(choose_by_name(model(), last)), std::set<std::string>{"lm_head"});
+  EXPECT_TRUE(choose_by_name(model(), with_names({}, false), Scheme::kW8A8).empty());
+  OutputSettings last = with_names({}, false);
+  last.keep_float.last_linear = true;
+  EXPECT_EQ(names(choose_by_name(model(), last, Scheme::kW8A8)), std::set<std::string>{"lm_head"});
 }
 
 TEST(ChooseByName, NamesTakeTheirGroupAlong) {
   const std::vector<std::string> list = {
       in_layer(1, "self_attn.k_proj"), in_layer(2, "mlp.up_proj"), in_layer(3, "self_attn.o_proj")};
-  EXPECT_EQ(names(choose_by_name(model(), with_names(list, false))),
+  EXPECT_EQ(names(choose_by_name(model(), with_names(list, false), Scheme::kW8A8)),
             (std::set<std::string>{in_layer(1, "self_attn.q_proj"), list[0],
                                    in_layer(1, "self_attn.v_proj"), in_layer(2, "mlp.gate_proj"),
                                    list[1], list[2]}));
-  EXPECT_EQ(names(choose_by_name(model(), with_names(list, true))),
+  EXPECT_EQ(names(choose_by_name(model(), with_names(list, true), Scheme::kW8A8)),
             std::set<std::string>(list.begin(), list.end()));
 }
 
@@ -141,7 +145,7 @@ TEST(ChooseByName, RefusesUnknownNames) {
                            "model.layers.0.mlp.down_proj.weight", "model.norm", " lm_head"})
     expect_usage_error(
         [&] {
-          choose_by_name(model(), with_names({"lm_head", name}, false));
+          choose_by_name(model(), with_names({"lm_head", name}, false), Scheme::kW8A8);
         },
         "--disable_names", name);
 }
@@ -199,62 +203,62 @@ TEST(ChooseByScore, GroupsStayWhole) {
 }
 
 TEST(ChooseByName, LayerCountShortensTheDefaults) {
-  QuantizeOptions o = of_type("qwen2");
-  o.layer_count = 2;
-  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), o)),
+  OutputSettings o = of_type("qwen2");
+  o.keep_float.layer_count = 2;
+  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), o, Scheme::kW8A8)),
             (std::set<std::string>{in_layer(0, "mlp.down_proj"), in_layer(1, "mlp.down_proj"),
                                    "lm_head"}));
-  o.layer_count = 100;
-  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), o)), expected(kDefaults[7]));
+  o.keep_float.layer_count = 100;
+  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), o, Scheme::kW8A8)), expected(kDefaults[7]));
 }
 
 // quant_llama.py has no defaults with 16-bit activations, quant_qwen.py has.
 TEST(ChooseByName, DefaultsWithFloatActivations) {
-  QuantizeOptions llama = of_type("llama2"), qwen = of_type("qwen2");
-  llama.scheme = qwen.scheme = Scheme::kW8A16;
-  EXPECT_TRUE(choose_by_name(model(), llama).empty());
-  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), qwen)), expected(kDefaults[7]));
+  const OutputSettings llama = of_type("llama2"), qwen = of_type("qwen2");
+  EXPECT_TRUE(choose_by_name(model(), llama, Scheme::kW8A16).empty());
+  EXPECT_EQ(names(choose_by_name(model(Family::kQwen2), qwen, Scheme::kW8A16)),
+            expected(kDefaults[7]));
 }
 
 TEST(ChooseByThreshold, CandidatesAreNamesOrDownProj) {
-  QuantizeOptions o = of_type("llama3");
-  EXPECT_EQ(threshold_candidates(model(Family::kLlama, 2), o),
+  OutputSettings o = of_type("llama3");
+  EXPECT_EQ(threshold_candidates(model(Family::kLlama, 2), o.keep_float),
             (std::vector<std::string>{in_layer(0, "mlp.down_proj"), in_layer(1, "mlp.down_proj")}));
-  o.model_type = "qwen2.5";
-  o.layer_count = 1;
-  EXPECT_EQ(threshold_candidates(model(Family::kQwen2, 2), o),
+  o.keep_float.model_type = "qwen2.5";
+  o.keep_float.layer_count = 1;
+  EXPECT_EQ(threshold_candidates(model(Family::kQwen2, 2), o.keep_float),
             (std::vector<std::string>{"lm_head", in_layer(0, "mlp.down_proj")}));
-  o.disable_names = {{in_layer(1, "mlp.up_proj")}};
-  EXPECT_EQ(threshold_candidates(model(Family::kQwen2, 2), o), *o.disable_names);
-  o.disable_names = {{"nothing"}};
-  expect_usage_error([&] { threshold_candidates(model(), o); }, "--disable_names", "nothing");
+  o.keep_float.names = {{in_layer(1, "mlp.up_proj")}};
+  EXPECT_EQ(threshold_candidates(model(Family::kQwen2, 2), o.keep_float), *o.keep_float.names);
+  o.keep_float.names = {{"nothing"}};
+  expect_usage_error([&] { threshold_candidates(model(), o.keep_float); }, "--disable_names",
+                     "nothing");
 }
 
 TEST(ChooseByTypes, KeepsWholeGroupsAndRefusesMixedOnes) {
-  QuantizeOptions o;
-  for (const LinearRow& row : linear_rows()) o.types[layer_prefix(0) + row.name] = Scheme::kW8A8;
-  o.types["lm_head"] = Scheme::kFloat;
-  o.types["model.layers.0.self_attn.k_proj"] = Scheme::kFloat;
-  o.types["model.layers.0.mlp.down_proj"] = Scheme::kW8A8Dynamic;
-  EXPECT_EQ(names(choose_by_types(model(Family::kLlama, 1), o)),
+  std::map<std::string, Scheme> types;
+  for (const LinearRow& row : linear_rows()) types[layer_prefix(0) + row.name] = Scheme::kW8A8;
+  types["lm_head"] = Scheme::kFloat;
+  types["model.layers.0.self_attn.k_proj"] = Scheme::kFloat;
+  types["model.layers.0.mlp.down_proj"] = Scheme::kW8A8Dynamic;
+  EXPECT_EQ(names(choose_by_types(model(Family::kLlama, 1), types)),
             (std::set<std::string>{in_layer(0, "self_attn.q_proj"), in_layer(0, "self_attn.k_proj"),
                                    in_layer(0, "self_attn.v_proj"), "lm_head"}));
-  o.types["model.layers.0.mlp.up_proj"] = Scheme::kW8A8Dynamic;
-  expect_usage_error([&] { choose_by_types(model(Family::kLlama, 1), o); }, "", "up_proj");
+  types["model.layers.0.mlp.up_proj"] = Scheme::kW8A8Dynamic;
+  expect_usage_error([&] { choose_by_types(model(Family::kLlama, 1), types); }, "", "up_proj");
 }
 
 TEST(ChooseByThreshold, KeepsWhatScoresHigher) {
   const std::vector<LinearScore> scores = {{in_layer(0, "mlp.down_proj"), 1.5},
                                            {in_layer(1, "mlp.down_proj"), 1},
                                            {in_layer(2, "mlp.up_proj"), 7}};
-  QuantizeOptions o = of_type("llama2", true);
-  o.disable_threshold = 1;
-  EXPECT_EQ(names(choose_by_threshold(model(), o, scores)),
+  OutputSettings o = of_type("llama2", true);
+  EXPECT_EQ(names(choose_by_threshold(model(), o, 1, scores)),
             (std::set<std::string>{in_layer(0, "mlp.down_proj"), in_layer(2, "mlp.up_proj"),
                                    in_layer(2, "mlp.gate_proj"), "lm_head"}));
-  o.compat_msmodelslim = true;
-  o.disable_last_linear = false;
-  EXPECT_EQ(names(choose_by_threshold(model(), o, scores)),
+  o.layout = Layout::kMsmodelslim;
+  o.keep_float.last_linear = false;
+  EXPECT_EQ(names(choose_by_threshold(model(), o, 1, scores)),
             (std::set<std::string>{in_layer(0, "mlp.down_proj"), in_layer(2, "mlp.up_proj")}));
 }
 

@@ -24,9 +24,8 @@ constexpr std::array<ModelType, 10> kModelTypes = {{
 
 }  // namespace
 
-const ModelType& find_model_type(const ModelConfig& config, const QuantizeOptions& options) {
-  std::string name = options.model_type;
-  if (name.empty()) name = architecture(config.family).tool_type;
+const ModelType& find_model_type(const ModelConfig& config, const std::string& given) {
+  const std::string name = given.empty() ? architecture(config.family).tool_type : given;
   std::string known;
   for (const ModelType& t : kModelTypes) {
     if (name == t.name) return t;
@@ -38,14 +37,14 @@ const ModelType& find_model_type(const ModelConfig& config, const QuantizeOption
       .found(name);
 }
 
-FlexSmooth flex_smooth(const ModelConfig& config, const QuantizeOptions& options) {
-  if (options.flex) return *options.flex;
-  const ModelType& type = find_model_type(config, options);
+FlexSmooth flex_smooth(const ModelConfig& config, const ToolMethod& tool, const KeepFloat& keep) {
+  if (tool.flex) return *tool.flex;
+  const ModelType& type = find_model_type(config, keep.model_type);
   FlexSmooth flex;
   if (type.qwen)
     flex.exponents =
         std::string(type.name) == "qwen3" ? std::pair(0.4f, 0.325f) : std::pair(0.6f, 0.3f);
-  flex.o_kept_below = options.layer_count > 0 ? options.layer_count : config.layers;
+  flex.o_kept_below = keep.layer_count > 0 ? keep.layer_count : config.layers;
   return flex;
 }
 

@@ -3,7 +3,8 @@
 
 #include <string>
 
-#include "src/quant/settings/options.h"
+#include "src/checkpoint/model_config.h"
+#include "src/quant/settings/tool_method.h"
 
 namespace octet {
 
@@ -17,11 +18,12 @@ struct ModelType {
 };
 inline constexpr int64_t kFirstLayers = 5;
 
-// The one that options.model_type names, or, without, the one for the family in config.json.
-// Throws kUsage Error for an unknown name.
-const ModelType& find_model_type(const ModelConfig& config, const QuantizeOptions& options);
+// The one of that name, or, for "", the one for the family in config.json. Throws kUsage Error for
+// an unknown name.
+const ModelType& find_model_type(const ModelConfig& config, const std::string& name);
 
-// How m6 works: options.flex, or, without, what the model type's script asks for.
-FlexSmooth flex_smooth(const ModelConfig& config, const QuantizeOptions& options);
+// How m6 works: tool.flex, or, without, what the model type's script asks for. `keep`: that type,
+// and how many layers.
+FlexSmooth flex_smooth(const ModelConfig& config, const ToolMethod& tool, const KeepFloat& keep);
 
 }  // namespace octet

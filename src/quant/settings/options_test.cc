@@ -10,14 +10,48 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-TEST(FlagSpelling, OfMethodsAndLevels) {
-  EXPECT_EQ(anti_method_name(AntiMethod::kNone), "");
-  EXPECT_EQ(anti_method_name(AntiMethod::kM3), "m3");
-  for (const AntiMethodRow& row : anti_method_rows()) EXPECT_EQ(&anti_method_row(row.method), &row);
-  for (const char* name : {"", "m1", "m2", "m3", "m4", "m5", "m6"})
-    EXPECT_EQ(anti_method_name(parse_anti_method(name).value()), name);
-  EXPECT_FALSE(parse_anti_method("m7"));
-  EXPECT_EQ(disable_level_name(12), "L12");
+TEST(TakeRecipe, ReplacesTheToolsWayUnlessItIsOne) {
+  QuantizeOptions o;
+  o.tool().scheme = Scheme::kW8A8Mix;
+  o.take_recipe(
+      parse_recipe("steps:\n  - msmodelslim: {anti_method: m4, act_method: 2, disable_level: 5}\n"
+                   "  - quantize_kv_cache\n",
+                   "r.yaml"));
+  EXPECT_EQ(o.layerwise(), nullptr);
+  EXPECT_EQ(o.tool().scheme, Scheme::kW8A8Mix);
+  EXPECT_EQ(o.tool().anti_method, AntiMethod::kM4);
+  EXPECT_EQ(o.tool().act_method, ActMethod::kHistogram);
+  EXPECT_EQ(o.tool().disable_level, 5u);
+  EXPECT_TRUE(o.output.quantize_kv_cache);
+  EXPECT_TRUE(o.whole_recipe()->find<MsModelSlim>());
+  o.take_recipe(parse_recipe("steps:\n  - turn_norms\n", "r.yaml"));
+  EXPECT_TRUE(o.layerwise());
+  EXPECT_FALSE(o.output.quantize_kv_cache);
+}
+
+TEST(TakeRecipe, WhatWasSaidBeforeStaysInFloat) {
+  const Recipe recipe = parse_recipe(
+      "steps:\n  - turn_norms\n  - keep_float: {names: [a, b], last_linear: false, "
+      "model_type: qwen2, layer_count: 3}\n",
+      "r.yaml");
+  QuantizeOptions o;
+  o.take_recipe(recipe);
+  EXPECT_EQ(o.output.keep_float, (KeepFloat{{{"a", "b"}}, false, "qwen2", 3}));
+  QuantizeOptions said;
+  said.output.keep_float = {{{"c"}}, true, "llama3", 1};
+  said.take_recipe(recipe);
+  const KeepFloat want = {{{"c"}}, false, "llama3", 1};
+  EXPECT_EQ(said.output.keep_float, want);
+  EXPECT_EQ(said.whole_recipe()->or_default<KeepFloat>(), want);
+}
+
+TEST(Options, OfAPractice) {
+  QuantizeOptions o;
+  EXPECT_EQ(o.practice(), nullptr);
+  EXPECT_FALSE(o.whole_recipe());
+  o.tool().origin = PracticeYaml{"spec: 1"};
+  EXPECT_EQ(o.practice()->text, "spec: 1");
+  EXPECT_FALSE(o.whole_recipe());
 }
 
 QuantizeOptions settled(DType model, const std::string& choose_types) {
@@ -28,7 +62,7 @@ QuantizeOptions settled(DType model, const std::string& choose_types) {
 }
 
 std::optional<int64_t> budget_of(const QuantizeOptions& o) {
-  return o.recipe->or_default<ChooseTypes>().dynamic_budget;
+  return o.layerwise()->or_default<ChooseTypes>().dynamic_budget;
 }
 
 TEST(Settle, ABudgetThatNobodyNamesIsNoneInFloat16) {
@@ -63,7 +97,8 @@ TEST(Settle, TheToolsWayHasNoBudget) {
   QuantizeOptions o;
   o.take_recipe(load_recipe("mindie"));
   settle(o, DType::kF16);
-  EXPECT_FALSE(o.recipe->find<ChooseTypes>());
+  EXPECT_EQ(o.layerwise(), nullptr);
+  EXPECT_FALSE(o.whole_recipe()->find<ChooseTypes>());
   EXPECT_THAT(o.notes, IsEmpty());
 }
 
@@ -72,9 +107,9 @@ TEST(Settle, TypesThatScaleTokensAreNoted) {
     for (const bool by_linear : {false, true}) {
       QuantizeOptions o;
       if (by_linear) {
-        o.types = {{"a", Scheme::kFloat}, {"b", scheme}};
+        o.tool().types = {{"a", Scheme::kFloat}, {"b", scheme}};
       } else {
-        o.scheme = scheme;
+        o.tool().scheme = scheme;
       }
       settle(o, DType::kBF16);
       EXPECT_THAT(o.notes, IsEmpty());
@@ -82,13 +117,6 @@ TEST(Settle, TypesThatScaleTokensAreNoted) {
       const bool noted = scheme == Scheme::kW8A8Dynamic || scheme == Scheme::kW8A8Mix;
       EXPECT_EQ(o.notes.size(), noted ? 1u : 0u) << scheme_name(scheme) << by_linear;
     }
-}
-
-TEST(HasStaticInput, TypesWithRanges) {
-  EXPECT_TRUE(has_static_input(Scheme::kW8A8));
-  EXPECT_TRUE(has_static_input(Scheme::kW8A8Mix));
-  EXPECT_FALSE(has_static_input(Scheme::kW8A8Dynamic));
-  EXPECT_FALSE(has_static_input(Scheme::kW8A16));
 }
 
 }  // namespace

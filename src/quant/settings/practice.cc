@@ -20,9 +20,9 @@ struct LinearRule {
   bool asymmetric_weights = false;
 };
 
-class Reader {
+class PracticeReader {
  public:
-  Reader(const std::string& yaml, const std::string& where, const ModelConfig& config)
+  PracticeReader(const std::string& yaml, const std::string& where, const ModelConfig& config)
       : where_(where), config_(config) {
     try {
       root_ = YAML::Load(yaml);
@@ -55,7 +55,7 @@ class Reader {
     practice_.notes.push_back(map.path() + "." + field + " has no effect: " + why);
   }
 
-  using Read = void (Reader::*)(YamlMap&);
+  using Read = void (PracticeReader::*)(YamlMap&);
   struct Processor {
     const char* type;
     int stage;  // the order in which they work; a list out of this order is refused
@@ -65,13 +65,13 @@ class Reader {
 
   void read_processor(YamlMap& p) {
     static constexpr std::array<Processor, 7> kProcessors = {
-        {{"smooth_quant", 1, &Reader::smooth_quant},
-         {"iter_smooth", 1, &Reader::iter_smooth},
-         {"flex_smooth_quant", 1, &Reader::flex_smooth_quant},
-         {"quarot", 0, &Reader::quarot},
-         {"kv_smooth", 1, &Reader::kv_smooth},
-         {"linear_quant", kLast, &Reader::linear_quant},
-         {"dynamic_cache", kLast, &Reader::dynamic_cache}}};
+        {{"smooth_quant", 1, &PracticeReader::smooth_quant},
+         {"iter_smooth", 1, &PracticeReader::iter_smooth},
+         {"flex_smooth_quant", 1, &PracticeReader::flex_smooth_quant},
+         {"quarot", 0, &PracticeReader::quarot},
+         {"kv_smooth", 1, &PracticeReader::kv_smooth},
+         {"linear_quant", kLast, &PracticeReader::linear_quant},
+         {"dynamic_cache", kLast, &PracticeReader::dynamic_cache}}};
     std::string known;
     const std::string type = p.text("type", "");
     for (const Processor& processor : kProcessors) {
@@ -97,10 +97,10 @@ class Reader {
 
   // The one smoothing processor: its method, which subgraphs and which sources.
   SmoothScope& smoothing(YamlMap& p, AntiMethod method) {
-    if (practice_.options.anti_method != AntiMethod::kNone)
+    if (practice_.method.anti_method != AntiMethod::kNone)
       throw p.wrong("type", "one processor that smooths", "a second");
-    practice_.options.anti_method = method;
-    SmoothScope& scope = practice_.options.smooth.emplace();
+    practice_.method.anti_method = method;
+    SmoothScope& scope = practice_.method.smooth.emplace();
     scope.sources = filter(p);
     if (method == AntiMethod::kM1) return scope;
     const std::vector<std::string> all = {"norm-linear", "linear-linear", "ov", "up-down"};
@@ -132,7 +132,7 @@ class Reader {
 
   void flex_smooth_quant(YamlMap& p) {
     smoothing(p, AntiMethod::kM6);
-    FlexSmooth& flex = practice_.options.flex.emplace();
+    FlexSmooth& flex = practice_.method.flex.emplace();
     flex.as_v1 = true;
     const bool alpha = p.has("alpha"), beta = p.has("beta");  // without both they are searched
     const double a = p.number("alpha", 0, 0, 1), b = p.number("beta", 0, 0, 1);
@@ -152,11 +152,11 @@ class Reader {
     }
     if (p.flag("export_extra_info", false))
       no_effect(p, "export_extra_info", "the rotations are not written");
-    practice_.options.rotations = {1, 1};
+    practice_.method.rotations = {1, 1};
   }
 
   void kv_smooth(YamlMap& p) {
-    KeySmooth& keys = practice_.options.key_smooth.emplace();
+    KeySmooth& keys = practice_.method.key_smooth.emplace();
     keys.power = p.number("smooth_factor", 1, 1e-6, 4);
     keys.attention = filter(p);
   }
@@ -221,7 +221,7 @@ class Reader {
       if (!names.takes(layer_prefix(layer) + "self_attn"))
         throw p.wrong("exclude", "every layer's attention: loaders have one type of cache",
                       "layer " + std::to_string(layer) + " left out");
-    practice_.options.quantize_kv_cache = true;
+    practice_.output.quantize_kv_cache = true;
   }
 
   void read_save(YamlMap& spec) {
@@ -230,7 +230,7 @@ class Reader {
     for (YamlMap& save : saves) {
       save.word("type", "", {"ascendv1_saver"});
       const int64_t gb = save.integer("part_file_size", 4, 0, 1 << 20);
-      practice_.options.part_bytes = static_cast<uint64_t>(gb) << 30;
+      practice_.output.part_bytes = static_cast<uint64_t>(gb) << 30;
       save.map("ext").finish();
       save.finish();
     }
@@ -238,7 +238,7 @@ class Reader {
 
   // The rules as types of linears; what options hold once must be the same in all rules.
   void settle(const YamlMap& spec) {
-    QuantizeOptions& o = practice_.options;
+    ToolMethod& m = practice_.method;
     const LinearRule* fixed = nullptr;
     for (const LinearRule& rule : rules_) {
       if (is_weight_only(rule.scheme) != is_weight_only(rules_[0].scheme))
@@ -246,23 +246,21 @@ class Reader {
       if (rule.asymmetric_weights != rules_[0].asymmetric_weights)
         throw spec.wrong("process", "weights of one symmetry", "both");
       if (!has_static_input(rule.scheme)) continue;
-      if (fixed != nullptr &&
-          (rule.method != fixed->method || rule.ranges.extremes != fixed->ranges.extremes ||
-           rule.ranges.symmetric != fixed->ranges.symmetric))
+      if (fixed != nullptr && (rule.method != fixed->method || rule.ranges != fixed->ranges))
         throw spec.wrong("process", "one way to static ranges", "two linear_quant that differ");
       fixed = &rule;
     }
-    o.scheme = rules_[0].scheme;
-    o.asymmetric_weights = rules_[0].asymmetric_weights;
+    m.scheme = rules_[0].scheme;
+    m.asymmetric_weights = rules_[0].asymmetric_weights;
     if (fixed != nullptr) {
-      o.act_method = fixed->method;
-      o.range_rule = fixed->ranges;
+      m.act_method = fixed->method;
+      m.range_rule = fixed->ranges;
     }
     bool any = false;
     for (const NamedLinear& l : linears_of(config_)) {
       const auto rule =
           std::ranges::find_if(rules_, [&](const auto& r) { return r.names.takes(l.name); });
-      o.types[l.name] = rule == rules_.end() ? Scheme::kFloat : rule->scheme;
+      m.types[l.name] = rule == rules_.end() ? Scheme::kFloat : rule->scheme;
       any = any || rule != rules_.end();
     }
     if (!any) throw spec.wrong("process", "a linear_quant that takes a linear", "none");
@@ -302,8 +300,8 @@ spec:
 
 Practice parse_practice(const std::string& yaml, const std::string& where,
                         const ModelConfig& config) {
-  Practice practice = Reader(yaml, where, config).read();
-  practice.options.practice = yaml;
+  Practice practice = PracticeReader(yaml, where, config).read();
+  practice.method.origin = PracticeYaml{yaml};
   return practice;
 }
 

@@ -1,17 +1,19 @@
 // The YAML files of msModelSlim v1 (its "practices", apiversion modelslim_v1): a list of
-// processors, each with its fields, in the words of QuantizeOptions (docs/quantize.md).
+// processors, each with its fields, in the words of ToolMethod (docs/quantize.md).
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "src/checkpoint/model_config.h"
 #include "src/quant/settings/options.h"
 
 namespace octet {
 
 struct Practice {
-  QuantizeOptions options;  // methods, types, the YAML; files' names, overwriting are the caller's
-  std::string dataset;      // the calibration text that it names, as it stands there; "" = none
+  ToolMethod method;
+  OutputSettings output;  // but for the layout, which the caller names
+  std::string dataset;    // the calibration text that it names, as it stands there; "" = none
   std::vector<std::string> notes;  // fields that change nothing here
 };
 

@@ -44,58 +44,58 @@ void expect_refused(const std::string& yaml, const std::vector<std::string>& par
 TEST(Practice, TypesByTheFirstRuleThatTakesALinear) {
   const Practice p = parse(practice(linear(kToken, ", include: ['*down_proj']") + ", " +
                                     linear(kStatic, ", exclude: [lm_head, '*.1.mlp.*']")));
-  const auto& types = p.options.types;
+  const auto& types = p.method.types;
   EXPECT_EQ(types.at("model.layers.0.mlp.down_proj"), Scheme::kW8A8Dynamic);
   EXPECT_EQ(types.at("model.layers.0.mlp.up_proj"), Scheme::kW8A8);
   EXPECT_EQ(types.at("model.layers.1.mlp.up_proj"), Scheme::kFloat);
   EXPECT_EQ(types.at("lm_head"), Scheme::kFloat);
   EXPECT_EQ(types.size(), 15u);
-  EXPECT_TRUE(p.options.range_rule.extremes);
-  EXPECT_FALSE(p.options.range_rule.symmetric);
+  EXPECT_TRUE(p.method.range_rule.extremes);
+  EXPECT_FALSE(p.method.range_rule.symmetric);
 }
 
 TEST(Practice, Activations) {
   const auto scheme = [](const std::string& act) {
-    return parse(practice(linear(act))).options.types.at("lm_head");
+    return parse(practice(linear(act))).method.types.at("lm_head");
   };
   EXPECT_EQ(scheme(""), Scheme::kW8A16);
   EXPECT_EQ(scheme("dtype: float, scope: per_tensor, symmetric: True, method: none"),
             Scheme::kW8A16);
   EXPECT_EQ(scheme("scope: pd_mix, symmetric: False"), Scheme::kW8A8Mix);
-  const QuantizeOptions o =
+  const ToolMethod o =
       parse(practice(linear("scope: per_tensor, symmetric: True, method: histogram, "
                             "ext: {aggregation_type: mean}")))
-          .options;
+          .method;
   EXPECT_EQ(o.act_method, ActMethod::kHistogram);
   EXPECT_FALSE(o.range_rule.extremes);
   EXPECT_TRUE(o.range_rule.symmetric);
 }
 
 TEST(Practice, Smoothing) {
-  const QuantizeOptions iter =
+  const ToolMethod iter =
       parse(
           practice("{type: iter_smooth, alpha: 0.5, enable_subgraph_type: [norm-linear, up-down], "
                    "exclude: ['*.1.*']}, " +
                    linear(kToken)))
-          .options;
+          .method;
   EXPECT_EQ(iter.anti_method, AntiMethod::kM4);
   EXPECT_EQ(iter.smooth->alpha, 0.5f);
   EXPECT_TRUE(iter.smooth->takes("model.layers.0.input_layernorm", LayerPart::kQkv));
   EXPECT_FALSE(iter.smooth->takes("model.layers.1.input_layernorm", LayerPart::kQkv));
   EXPECT_FALSE(iter.smooth->takes("model.layers.0.self_attn.v_proj", LayerPart::kO));
   EXPECT_TRUE(iter.smooth->takes("model.layers.0.mlp.up_proj", LayerPart::kDown));
-  EXPECT_EQ(parse(practice("{type: smooth_quant}, " + linear(kToken))).options.anti_method,
+  EXPECT_EQ(parse(practice("{type: smooth_quant}, " + linear(kToken))).method.anti_method,
             AntiMethod::kM1);
-  const QuantizeOptions flex =
+  const ToolMethod flex =
       parse(practice("{type: flex_smooth_quant, alpha: 0.75, beta: 0.1}, " + linear(kToken)))
-          .options;
+          .method;
   EXPECT_EQ(flex.flex->exponents, (std::pair(0.75f, 0.1f)));
   EXPECT_TRUE(flex.flex->as_v1);
-  const QuantizeOptions all =
+  const ToolMethod all =
       parse(practice("{type: quarot}, {type: kv_smooth, smooth_factor: 0.5}, " + linear(kToken) +
                      ", {type: dynamic_cache, qconfig: {scope: per_channel, dtype: int8, "
                      "symmetric: True, method: minmax}}"))
-          .options;
+          .method;
   EXPECT_TRUE(all.rotations.residual && all.rotations.values);
   EXPECT_EQ(all.key_smooth->power, 0.5);
   EXPECT_TRUE(all.quantize_kv_cache);
@@ -106,7 +106,7 @@ TEST(Practice, FilesAndText) {
                                     "  dataset: mix.jsonl\n  runner: auto\n  save: "
                                     "[{type: ascendv1_saver, part_file_size: 3}]\n"));
   EXPECT_EQ(p.dataset, "mix.jsonl");
-  EXPECT_EQ(p.options.part_bytes, uint64_t{3} << 30);
+  EXPECT_EQ(p.output.part_bytes, uint64_t{3} << 30);
 }
 
 TEST(Practice, RefusesByName) {
@@ -154,9 +154,9 @@ TEST(Practice, RefusesByName) {
 
 TEST(Practice, BuiltIn) {
   for (const char* type : {"w8a8", "w8a16", "w8a8c8"}) {
-    const QuantizeOptions o = parse(builtin_practice(type)).options;
-    EXPECT_EQ(o.types.at("lm_head"), Scheme::kFloat);
-    EXPECT_EQ(o.quantize_kv_cache, std::string(type) == "w8a8c8");
+    const Practice p = parse(builtin_practice(type));
+    EXPECT_EQ(p.method.types.at("lm_head"), Scheme::kFloat);
+    EXPECT_EQ(p.output.quantize_kv_cache, std::string(type) == "w8a8c8");
   }
   EXPECT_THROW(builtin_practice("w4a4"), Error);
 }

@@ -24,10 +24,10 @@ constexpr std::array<std::pair<const char*, const char*>, 3> kShipped = {
     {{"octet", kRecipeOctet}, {"octet-fast", kRecipeOctetFast}, {"mindie", kRecipeMindie}}};
 
 template <typename T>
-using Words = std::initializer_list<std::pair<const char*, T>>;
+using Words = std::vector<std::pair<const char*, T>>;
 
 // Takes a step's fields out of its map.
-struct Reader {
+struct StepReader {
   YamlMap& map;
 
   void number(const char* name, double& v, double low, double high) {
@@ -48,7 +48,7 @@ struct Reader {
     if (map.has(name)) v = map.names(name, {});
   }
   template <typename T>
-  void word(const char* name, T& v, Words<std::type_identity_t<T>> words) {
+  void word(const char* name, T& v, const Words<std::type_identity_t<T>>& words) {
     std::vector<std::string> known;
     std::string now;
     for (const auto& [word, value] : words) {
@@ -85,7 +85,7 @@ struct Writer {
     if (v) add(name, fmt::format("[{}]", fmt::join(*v, ", ")));
   }
   template <typename T>
-  void word(const char* name, T v, Words<std::type_identity_t<T>> words) {
+  void word(const char* name, T v, const Words<std::type_identity_t<T>>& words) {
     for (const auto& [word, value] : words)
       if (value == v) add(name, word);
   }
@@ -161,7 +161,7 @@ Recipe parse_recipe(const std::string& yaml, const std::string& where) {
             .file(fmt::format("{}, line {}", where, step.Mark().line + 1))
             .found(name);
     YamlMap p(bare ? YAML::Node() : step.begin()->second, where, name);
-    Reader reader{p};
+    StepReader reader{p};
     std::visit([&](auto& s) { s.fields(reader); }, *known);
     p.finish();
     r.steps.push_back(*std::move(known));

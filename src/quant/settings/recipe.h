@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "src/quant/settings/anti_method.h"
 #include "src/quant/settings/range_fit.h"
 
 namespace octet {
@@ -33,7 +34,7 @@ struct RotateValues {
   void fields(auto& f) { f.integer("seed", seed, uint64_t{0}, uint64_t{1} << 62); }
 };
 
-struct TurnNorms {
+struct FlipNormSigns {
   static constexpr const char* kName = "turn_norms";
   void fields(auto&) {}
 };
@@ -118,6 +119,7 @@ struct KeepFloat {
     f.text("model_type", model_type);
     f.integer("layer_count", layer_count, int64_t{0}, ChooseTypes::kMany);
   }
+  bool operator==(const KeepFloat&) const = default;
 };
 
 struct QuantizeKvCache {
@@ -129,26 +131,19 @@ struct QuantizeKvCache {
 // with it. The parameters are the tool's flags.
 struct MsModelSlim {
   static constexpr const char* kName = "msmodelslim";
-  std::string anti_method = "none";
+  AntiMethod anti_method = AntiMethod::kNone;
   int64_t act_method = 1;
   int64_t disable_level = 0;  // 5 = L5
   void fields(auto& f) {
-    f.word("anti_method", anti_method,
-           {{"none", "none"},
-            {"m1", "m1"},
-            {"m2", "m2"},
-            {"m3", "m3"},
-            {"m4", "m4"},
-            {"m5", "m5"},
-            {"m6", "m6"}});
+    f.word("anti_method", anti_method, anti_method_words());
     f.integer("act_method", act_method, int64_t{1}, int64_t{3});
     f.integer("disable_level", disable_level, int64_t{0}, ChooseTypes::kMany);
   }
 };
 
-using RecipeStep =
-    std::variant<RotateResidual, RotateValues, TurnNorms, EqualizeValues, EqualizeMlp, ChooseTypes,
-                 FindRanges, RoundWeights, CorrectBias, KeepFloat, QuantizeKvCache, MsModelSlim>;
+using RecipeStep = std::variant<RotateResidual, RotateValues, FlipNormSigns, EqualizeValues,
+                                EqualizeMlp, ChooseTypes, FindRanges, RoundWeights, CorrectBias,
+                                KeepFloat, QuantizeKvCache, MsModelSlim>;
 
 struct Recipe {
   std::string name;

@@ -74,7 +74,7 @@ TEST(Recipe, StepsAreAddedOrChangedByKind) {
 
 TEST(Recipe, TheToolsWayIsAStepByItself) {
   const Recipe r = load_recipe("mindie");
-  EXPECT_EQ(r.find<MsModelSlim>()->anti_method, "m3");
+  EXPECT_EQ(r.find<MsModelSlim>()->anti_method, AntiMethod::kM3);
   EXPECT_EQ(r.find<MsModelSlim>()->act_method, 3);
   EXPECT_EQ(r.find<MsModelSlim>()->disable_level, 5);
   EXPECT_NO_THROW(parse_recipe("steps: [msmodelslim, quantize_kv_cache]", "r.yaml"));

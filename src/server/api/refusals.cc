@@ -5,48 +5,48 @@
 namespace octet::server {
 namespace {
 
-using Part = Refusal::Part;
+using Field = Refusal::Field;
 using Reason = Refusal::Reason;
 
-const char* member_of(Part part) {
-  switch (part) {
-    case Part::kPrompt:
+const char* member_of(Field field) {
+  switch (field) {
+    case Field::kPrompt:
       return "prompt";
-    case Part::kStop:
+    case Field::kStop:
       return "stop";
-    case Part::kStopTokens:
+    case Field::kStopTokens:
       return "stop_token_ids";
-    case Part::kAllowedTokens:
+    case Field::kAllowedTokens:
       return "allowed_token_ids";
-    case Part::kBadWords:
+    case Field::kBadWords:
       return "bad_words";
-    case Part::kLogitBias:
+    case Field::kLogitBias:
       return "logit_bias";
-    case Part::kTemperature:
+    case Field::kTemperature:
       return "temperature";
-    case Part::kTopP:
+    case Field::kTopP:
       return "top_p";
-    case Part::kMinP:
+    case Field::kMinP:
       return "min_p";
-    case Part::kRepetitionPenalty:
+    case Field::kRepetitionPenalty:
       return "repetition_penalty";
-    case Part::kFrequencyPenalty:
+    case Field::kFrequencyPenalty:
       return "frequency_penalty";
-    case Part::kPresencePenalty:
+    case Field::kPresencePenalty:
       return "presence_penalty";
-    case Part::kMaxTokens:
+    case Field::kMaxTokens:
       return "max_tokens";
-    case Part::kLength:
+    case Field::kLength:
       return "input_tokens";
   }
   OCTET_CHECK(false);
 }
 
-const char* emptiness_of(Part part) {
-  switch (part) {
-    case Part::kStop:
+const char* emptiness_of(Field field) {
+  switch (field) {
+    case Field::kStop:
       return "a stop string is empty";
-    case Part::kBadWords:
+    case Field::kBadWords:
       return "a bad word is empty";
     default:
       return "the prompt is empty";
@@ -56,7 +56,7 @@ const char* emptiness_of(Part part) {
 Error message_of(const Refusal& why) {
   switch (why.reason) {
     case Reason::kEmpty:
-      return usage_error(emptiness_of(why.part));
+      return usage_error(emptiness_of(why.field));
     case Reason::kUnknownToken:
       return usage_error(fmt::format("token id {:.0f} is out of vocabulary ({:.0f}..{:.0f})",
                                      why.found, why.least, why.most));
@@ -82,6 +82,6 @@ Error message_of(const Refusal& why) {
 
 }  // namespace
 
-Error error_of(const Refusal& why) { return message_of(why).field(member_of(why.part)); }
+Error error_of(const Refusal& why) { return message_of(why).field(member_of(why.field)); }
 
 }  // namespace octet::server
