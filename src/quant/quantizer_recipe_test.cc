@@ -168,7 +168,7 @@ TEST_P(Layerwise, KeysAndValuesInInt8) {
   run([](QuantizeOptions& o) {
     o.layerwise()->get<ChooseTypes>().dynamic_budget = 0;
     o.layerwise()->get<QuantizeKvCache>();
-    o.take_recipe(*o.recipe);
+    o.take_recipe(*o.layerwise());
   });
   expect_good();
   const ModelFolder folder(target_);

@@ -33,6 +33,8 @@ COMPRESSED = {("llama", "all static"): ("LlamaForCausalLM", []),
               ("llama", "dynamic"): ("LlamaForCausalLM", []),
               ("qwen", "all static"): ("Qwen2ForCausalLM", QKV),
               ("qwen", "recipe, static"): ("LlamaForCausalLM", ALL),
+              ("qwen3", "all static"): ("Qwen3ForCausalLM", []),
+              ("qwen3", "dynamic"): ("Qwen3ForCausalLM", []),
               ("qwen", "dynamic"): ("Qwen2ForCausalLM", QKV),
               ("biases", "all static"): ("LlamaForCausalLM", ALL),
               ("biases", "dynamic"): ("LlamaForCausalLM", ALL)}
@@ -82,7 +84,7 @@ class RealPackages(unittest.TestCase):
                 self.assertLess(difference, DIFFERENCE)
 
     def test_gguf(self):
-        for model, pre in ("llama", "smollm"), ("qwen", "qwen2"):
+        for model, pre in ("llama", "smollm"), ("qwen", "qwen2"), ("qwen3", "qwen2"):
             with self.subTest(model=model):
                 file = self.dir / f"{model}.gguf"
                 tiny_gguf.write(folders.MODELS[model], file, pre)

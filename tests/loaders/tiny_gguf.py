@@ -10,6 +10,7 @@ from tools import loader_walk
 BLOCKS = [getattr(gguf.GGMLQuantizationType, name) for name in ("Q8_0", "Q5_1", "F16", "Q4_0", "BF16", "Q4_1", "Q5_0")]
 NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+         "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
          "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
        "lm_head.weight": "output.weight"}
@@ -30,6 +31,9 @@ def write(folder, file, pre):
     out.add_feed_forward_length(config["intermediate_size"])
     out.add_head_count(config["num_attention_heads"])
     out.add_head_count_kv(config["num_key_value_heads"])
+    if "head_dim" in config:
+        out.add_key_length(config["head_dim"])
+        out.add_value_length(config["head_dim"])
     out.add_layer_norm_rms_eps(config["rms_norm_eps"])
     out.add_rope_freq_base(config["rope_theta"])
     add_tokenizer(out, json.loads((folder / "tokenizer.json").read_text()), config, pre)

@@ -91,14 +91,13 @@ TEST(Practice, Smoothing) {
           .method;
   EXPECT_EQ(flex.flex->exponents, (std::pair(0.75f, 0.1f)));
   EXPECT_TRUE(flex.flex->as_v1);
-  const ToolMethod all =
+  const Practice all =
       parse(practice("{type: quarot}, {type: kv_smooth, smooth_factor: 0.5}, " + linear(kToken) +
                      ", {type: dynamic_cache, qconfig: {scope: per_channel, dtype: int8, "
-                     "symmetric: True, method: minmax}}"))
-          .method;
-  EXPECT_TRUE(all.rotations.residual && all.rotations.values);
-  EXPECT_EQ(all.key_smooth->power, 0.5);
-  EXPECT_TRUE(all.quantize_kv_cache);
+                     "symmetric: True, method: minmax}}"));
+  EXPECT_TRUE(all.method.rotations.residual && all.method.rotations.values);
+  EXPECT_EQ(all.method.key_smooth->power, 0.5);
+  EXPECT_TRUE(all.output.quantize_kv_cache);
 }
 
 TEST(Practice, FilesAndText) {

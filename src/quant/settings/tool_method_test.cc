@@ -42,13 +42,16 @@ TEST(ToolMethod, WhatItLearns) {
   EXPECT_FALSE(learns_from_outliers(m));
   m.disable_level = 1;
   EXPECT_TRUE(needs_scores(m));
-  m = {.act_method = ActMethod::kAuto};
+  m = ToolMethod{};
+  m.act_method = ActMethod::kAuto;
   EXPECT_TRUE(needs_scores(m));
   m.scheme = Scheme::kW8A8Dynamic;  // has no ranges to choose an observer for
   EXPECT_FALSE(needs_scores(m));
-  m = {.anti_method = AntiMethod::kM1};
+  m = ToolMethod{};
+  m.anti_method = AntiMethod::kM1;
   EXPECT_TRUE(learns_from_outliers(m));
-  m = {.disable_threshold = 0.5};
+  m = ToolMethod{};
+  m.disable_threshold = 0.5;
   EXPECT_TRUE(learns_from_outliers(m));
 }
 
