@@ -16,7 +16,7 @@ void quantize_by_flags(QuantizeFlags& f, const Verb& verb) {
   settle_paths(f);
   verb.expect_companions();
   QuantizeOptions options = options_of(f);
-  settle_by_model(f.model_path, options);
+  settle_by_folders(f.model_path, f.save_directory, options);
   const bool measures = !f.report_text.file.empty();
   if (measures) {
     if (is_msmodelslim_v0(options.output.layout))
