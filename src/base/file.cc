@@ -7,8 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 namespace octet {
@@ -42,6 +46,61 @@ void write_all(int fd, const fs::path& path, std::span<const std::byte> bytes, i
   }
 }
 
+// What is mapped, for the handler of SIGBUS: a page of a file that was cut short under its mapping.
+// Entries are taken and given back without locks, since the handler reads them at any time.
+struct Mapping {
+  std::atomic<bool> taken{false};
+  std::atomic<const std::byte*> begin{nullptr};  // null: not to be read
+  size_t size = 0;
+  char* path = nullptr;
+};
+constexpr size_t kMappings = 1024;  // files beyond these end the program without a word
+Mapping mappings[kMappings];
+
+void say(const char* text) {
+  [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, text, std::strlen(text));
+}
+
+void end_by_bus_error(int, siginfo_t* info, void*) {
+  const std::byte* at = static_cast<const std::byte*>(info->si_addr);
+  for (const Mapping& m : mappings) {
+    const std::byte* begin = m.begin.load(std::memory_order_acquire);
+    if (begin == nullptr || at < begin || at >= begin + m.size) continue;
+    say("octet: error: ");
+    say(m.path);
+    say(": became shorter while it was read; write a new file beside it and rename that\n");
+    ::_exit(1);
+  }
+  ::signal(SIGBUS, SIG_DFL);  // no file of ours: the fault repeats, and ends the program as ever
+}
+
+void watch_mapping(const fs::path& path, const std::byte* begin, size_t size) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action = {};
+    action.sa_sigaction = end_by_bus_error;
+    action.sa_flags = SA_SIGINFO;
+    ::sigaction(SIGBUS, &action, nullptr);
+  });
+  for (Mapping& m : mappings) {
+    if (m.taken.exchange(true, std::memory_order_acquire)) continue;
+    m.size = size;
+    m.path = ::strdup(path.c_str());
+    m.begin.store(begin, std::memory_order_release);
+    return;
+  }
+}
+
+void forget_mapping(const std::byte* begin) {
+  for (Mapping& m : mappings) {
+    if (m.begin.load(std::memory_order_relaxed) != begin) continue;
+    m.begin.store(nullptr, std::memory_order_relaxed);
+    std::free(std::exchange(m.path, nullptr));
+    m.taken.store(false, std::memory_order_release);
+    return;
+  }
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
@@ -61,12 +120,15 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
       throw e;
     }
     data_ = static_cast<const std::byte*>(p);
+    watch_mapping(path_, data_, size_);
   }
   ::close(fd);
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  forget_mapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -23,6 +23,8 @@ Error system_error(const fs::path& path, const char* action);
 void sync_folder(const fs::path& path);
 
 // A file mapped read-only for its owner's lifetime. Move-only; an empty file maps to an empty span.
+// When the file is cut short meanwhile, reading what is gone ends the program with one line that
+// names it (exit code 1).
 class MappedFile {
  public:
   MappedFile() = default;

@@ -30,6 +30,20 @@ TEST_F(FileTest, MapsWhatWasWritten) {
   EXPECT_TRUE(MappedFile(dir_ / "empty").bytes().empty());
 }
 
+TEST_F(FileTest, AFileCutShortUnderItsMappingIsNamed) {
+  write_text(dir_ / "a", std::string(1 << 16, 'x'));
+  MappedFile moved(dir_ / "a");
+  const MappedFile f = std::move(moved);
+  fs::resize_file(dir_ / "a", 100);
+  EXPECT_EXIT(
+      {
+        volatile std::byte last = f.bytes()[(1 << 16) - 1];
+        (void)last;
+      },
+      testing::ExitedWithCode(1), "octet: error: .*/a: became shorter");
+  EXPECT_EQ(f.bytes()[0], std::byte{'x'});
+}
+
 TEST_F(FileTest, AnOutputGoesOnBehindWhatIsKept) {
   write_text(dir_ / "a", "hello");
   {

@@ -153,9 +153,14 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
     return summary;
   }
   OutputFolder output(target, run.overwrite, run.resume);
-  Journal journal(output, fingerprint_of(folder, data, options));
+  const Fingerprint fingerprint = fingerprint_of(folder, data, options);
+  Journal journal(output, fingerprint);
   keep_for_resume(output, journal, [&] {
     work(output.path(), output.partial(), journal);
+    if (fingerprint_of(folder, data, options) != fingerprint) {
+      journal.drop();
+      throw Error("the model's files changed while they were read").file(model.string());
+    }
     const std::optional<Recipe> whole = options.whole_recipe();
     const PracticeYaml* practice = options.practice();
     if (whole && !as_the_tool) write_text(output.path() / "octet_recipe.yaml", to_yaml(*whole));
