@@ -57,6 +57,10 @@ foreach(name cli completion help quantize_calibration quantize_flags quantize_qu
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
+# The server as a process: its log and its signals.
+add_test(NAME serve_process COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/server/process_test.py
+                                    $<TARGET_FILE:octet>)
+set_tests_properties(serve_process PROPERTIES LABELS fast TIMEOUT 300)
 # Kills, full disks and leftovers; at length: ctest -L slow.
 foreach(kills 8 100)
   add_test(NAME resume_${kills} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/resume_test.py

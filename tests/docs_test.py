@@ -36,6 +36,7 @@ TESTED_BY = {
     "tests/dist/ranks_test.py": [
         "src/cli/ranks.cc", "src/cli/serve_ending.cc", "src/dist/communicator.cc",
         "src/dist/launch.cc", "src/dist/mpi/plugin.cc", "src/dist/mpi_communicator.cc", "src/dist/mpi_job.cc"],
+    "tests/server/process_test.py": ["src/cli/serve_log.cc"],
     "tests/dist/offline_test.py": ["src/cli/bench_sums.cc"],
     "tests/loaders/convert_test.py": [
         "src/cli/convert.cc", "src/quant/relayout/relayout.cc",
@@ -46,7 +47,7 @@ TESTED_BY = {
     # Parts of a class or a flow, by the test of the whole.
     "src/base/file_test.cc": ["src/base/json.cc", "src/base/progress.cc"],
     "src/checkpoint/check_test.cc": ["src/checkpoint/check_files.cc",
-                                     "src/checkpoint/model_folder.cc",
+                                     "src/checkpoint/findings.cc",
                                      "src/checkpoint/quant_description.cc",
                                      "src/checkpoint/quant_tensors.cc"],
     "src/checkpoint/safetensors_test.cc": ["src/checkpoint/dtype.cc",
