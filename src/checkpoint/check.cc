@@ -13,7 +13,7 @@
 namespace octet {
 namespace {
 
-std::string describe(const TensorView& t) {
+std::string stored_as(const TensorView& t) {
   return fmt::format("{} {}", dtype_name(t.dtype), shape_string(t.shape));
 }
 
@@ -30,6 +30,7 @@ class Checker {
       findings_.error(e.tensor_name(), e.what());
       return findings_.take();
     }
+    findings_.add(folder_->remarks());
     check_files(*folder_, findings_);
     check_finite();
     const ModelConfig& c = folder_->config();
@@ -60,7 +61,7 @@ class Checker {
     if (t->shape != shape) {
       Finding& f = findings_.error(name, "wrong shape");
       f.expected = shape_string(shape);
-      f.found = describe(*t);
+      f.found = stored_as(*t);
       return nullptr;
     }
     return t;
@@ -148,7 +149,9 @@ class Checker {
         const auto scheme = scheme_of(l.full_name);
         if (!scheme) continue;
         known.emplace_back(l.full_name, *scheme);
-        check_linear(l.full_name, l.shape, *scheme);
+        LinearShape stored = l.shape;
+        stored.bias = stored.bias && !folder_->has_zero_bias(l);
+        check_linear(l.full_name, stored, *scheme);
       }
       check_part(part.words, known);
     }
@@ -299,7 +302,7 @@ class Checker {
       const bool bias = t->name.ends_with(".bias");
       if (bias && !folder_->compressed_tensors()) continue;
       Finding& f = findings_.error(t->name, "no loader knows this tensor");
-      f.found = describe(*t);
+      f.found = stored_as(*t);
       f.remedy = bias ? "loaders drop the bias; attention_bias or mlp_bias in config.json"
                       : "vLLM-Ascend ends with KeyError; remove it";
     }
@@ -314,7 +317,7 @@ class Checker {
       if (folder_->description()->find(t->name) == nullptr) {
         Finding& f = findings_.warning(t->name, "the description does not name this tensor");
         f.file = folder_->description()->source;
-        f.found = describe(*t);
+        f.found = stored_as(*t);
       }
   }
 

@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/base/json_member.h"
 
 namespace octet {
 namespace {
@@ -33,8 +34,8 @@ class FileChecker {
  private:
   // The dictionary in config.json, or null.
   const ordered_json* dictionary() const {
-    const auto it = raw_.find("quantization_config");
-    return it != raw_.end() && it->is_object() ? &*it : nullptr;
+    const ordered_json* member = find_member(raw_, "quantization_config");
+    return member != nullptr && member->is_object() ? member : nullptr;
   }
 
   void refuse_int8() {
@@ -61,7 +62,7 @@ class FileChecker {
     }
     if (folder_.int8_kv())
       for (const char* key : {"kv_cache_type", "kv_quant_type"})
-        if (const ordered_json& d = folder_.description()->raw; !d.contains(key)) {
+        if (find_member(folder_.description()->raw, key) == nullptr) {
           Finding& f = findings_.warning("", fmt::format("the description lacks {}", key));
           f.file = folder_.description()->source;
           f.expected = kKvCacheWord;
@@ -123,11 +124,12 @@ class FileChecker {
       f.remedy = "MindIE demands it, and it decides how deq_scale is read; add it";
     }
     const ordered_json* d = dictionary();
-    if (d == nullptr || !d->contains("quant_method") || d->at("quant_method") == "") return;
+    const ordered_json* method = d == nullptr ? nullptr : find_member(*d, "quant_method");
+    if (method == nullptr || *method == "") return;
     Finding& f = findings_.error("", "quantization_config names another quant_method");
     f.file = config_file_.string();
     f.expected = "no quant_method";
-    f.found = d->at("quant_method").dump();
+    f.found = method->dump();
     f.remedy = "vLLM-Ascend would not take the checkpoint for its own; remove the key";
   }
 

@@ -13,14 +13,7 @@ namespace octet::cli {
 namespace {
 
 void print_line(const Finding& f) {
-  std::string line = f.severity == Severity::kError ? "error" : "warning";
-  if (!f.file.empty()) line += ": " + f.file;
-  if (!f.tensor.empty()) line += ": " + f.tensor;
-  line += ": " + f.problem;
-  if (!f.expected.empty()) line += "; expected " + f.expected;
-  if (!f.found.empty()) line += ", found " + f.found;
-  if (!f.remedy.empty()) line += " (" + f.remedy + ")";
-  fmt::print("{}\n", line);
+  fmt::print("{}: {}\n", f.severity == Severity::kError ? "error" : "warning", describe(f));
 }
 
 void check_checkpoint(const std::string& folder, bool as_json) {

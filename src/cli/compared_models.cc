@@ -53,6 +53,7 @@ std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, co
     ComparedModel& m = models.emplace_back();
     m.path = path;
     m.folder = std::make_shared<const ModelFolder>(path);
+    if (ranks == nullptr || ranks->rank() == 0) warn_of(*m.folder);
     const ModelConfig& config = m.folder->config();
     if (config.vocab_size != models[0].folder->config().vocab_size)
       throw Error("the models have different vocabularies", ErrorKind::kUsage)

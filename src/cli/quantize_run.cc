@@ -59,7 +59,9 @@ void note_remote_code(bool trusted) {
 void settle_by_folders(const std::string& model, const std::string& target,
                        QuantizeOptions& options) {
   OutputFolder::expect_usable(target, options.run.overwrite);
-  settle(options, open_float_model(model).config().dtype);
+  const ModelFolder folder = open_float_model(model);
+  warn_of(folder);
+  settle(options, folder.config().dtype);
   for (const std::string& note : options.notes) notice(note);
 }
 

@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/cli/cli.h"
 #include "src/engine/refusal.h"
 #include "src/machine/topology.h"
 #include "src/server/api/refusals.h"
@@ -56,6 +57,7 @@ kernels::FloatType kv_type_of(const RuntimeOptions& options, const ModelFolder& 
 
 Runtime::Runtime(const RuntimeOptions& options)
     : folder_(std::make_shared<const ModelFolder>(options.model)) {
+  if (options.ranks == nullptr || options.ranks->rank() == 0) warn_of(*folder_);
   const ModelConfig& config = folder_->config();
   const std::string tokenizer = options.tokenizer.empty() ? options.model : options.tokenizer;
   tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(tokenizer));

@@ -7,13 +7,14 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/base/json_member.h"
 
 namespace octet {
 namespace {
 
 const json* first_of(const json& object, std::initializer_list<const char*> keys) {
   for (const char* key : keys)
-    if (const auto it = object.find(key); it != object.end() && !it->is_null()) return &*it;
+    if (const json* member = find_member(object, key)) return member;
   return nullptr;
 }
 
@@ -64,9 +65,11 @@ ChoiceText parse(const json& object, const std::string& where) {
   if (choices == nullptr)
     throw Error("no answers").file(where).expected("a list under choices or endings");
   std::vector<std::string> labels;
-  if (choices->is_object() && choices->contains("text") && choices->contains("label")) {
-    labels = strings((*choices)["label"], where, "choices.label");
-    q.choices = strings((*choices)["text"], where, "choices.text");
+  const json* texts = choices->is_object() ? find_member(*choices, "text") : nullptr;
+  if (texts != nullptr) {  // ARC names its answers, "A" or "1"
+    if (const json* names = find_member(*choices, "label"))
+      labels = strings(*names, where, "choices.label");
+    q.choices = strings(*texts, where, "choices.text");
   } else {
     q.choices = strings(*choices, where, "choices");
   }

@@ -62,7 +62,8 @@ void expect_float_model(const ModelFolder& folder) {
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     for (const LayerLinear& l : layer_linears(c, layer)) {
       expect_float(folder, l.full_name + ".weight", {l.shape.n, l.shape.k});
-      if (l.shape.bias) expect_float(folder, l.full_name + ".bias", {l.shape.n});
+      if (l.shape.bias && !folder.has_zero_bias(l))
+        expect_float(folder, l.full_name + ".bias", {l.shape.n});
     }
     for (const LayerNorm& norm : layer_norms(c, layer))
       expect_float(folder, norm.full_name + ".weight", {norm.count});
@@ -82,6 +83,10 @@ FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam
     t.expect_shape({l.shape.n, l.shape.k});
     all.push_back({&t, &weight.w});
     if (!l.shape.bias) continue;
+    if (folder.has_zero_bias(l)) {
+      weight.bias.resize(l.shape.n);
+      continue;
+    }
     const TensorView& b = folder.tensors().get(l.full_name + ".bias");
     b.expect_shape({l.shape.n});
     all.push_back({&b, &weight.bias});
