@@ -38,13 +38,18 @@ void Choice::mark_sent() {
 Answer::Answer(const GenerationRequest& request, std::string id, std::string model,
                const text::Tokenizer& tokenizer)
     : request_(request),
-      names_(tokenizer, request.tokens_as_ids),
+      tokenizer_(tokenizer),
       id_(std::move(id)),
       model_(std::move(model)),
       created_(std::time(nullptr)) {}
 
 ordered_json Answer::head(const char* object) const {
   return {{"id", id_}, {"object", object}, {"created", created_}, {"model", model_}};
+}
+
+ordered_json Answer::prompt_scores(const Choice& choice) const {
+  if (!request_.prompt_logprobs) return nullptr;
+  return prompt_logprobs(choice.prompt->tokens, choice.prompt_logprobs, tokenizer_);
 }
 
 ordered_json Answer::usage(const std::vector<Choice>& all, bool whole) const {

@@ -22,8 +22,9 @@ struct Choice {
 
   std::string text;
   std::vector<int32_t> tokens;
-  Logprobs logprobs;         // of `tokens`, when asked
-  Logprobs prompt_logprobs;  // of the prompt, when asked
+  Logprobs logprobs;                // of `tokens`, when asked
+  Logprobs prompt_logprobs;         // of the prompt, when asked
+  std::optional<TokenNames> names;  // of the next token, with log-probabilities
   std::optional<FinishReason> finish;
   std::variant<std::monostate, std::string, int32_t> stop_reason;
 
@@ -53,6 +54,9 @@ class Answer {
   Answer(const GenerationRequest& request, std::string id, std::string model,
          const text::Tokenizer& tokenizer);
 
+  // Of the prompt by name; null when not asked for.
+  ordered_json prompt_scores(const Choice& choice) const;
+
   // The `choices` entry of each event.
   virtual std::vector<ordered_json> pieces(Choice& choice) const = 0;
   virtual const char* event_object() const = 0;
@@ -60,7 +64,7 @@ class Answer {
   ordered_json usage(const std::vector<Choice>& all, bool whole) const;
 
   const GenerationRequest& request_;
-  TokenNames names_;
+  const text::Tokenizer& tokenizer_;
 
  private:
   std::string id_, model_;

@@ -97,6 +97,9 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
   for (size_t i = 0; i < choices_.size(); ++i) {
     choices_[i].index = i;
     choices_[i].prompt = &prompts_[i / request_.n];
+    if (request_.sampling.logprobs >= 0)
+      choices_[i].names.emplace(context.tokenizer, request_.tokens_as_ids,
+                                request_.sampling.skip_special_tokens, choices_[i].prompt->tokens);
   }
   unfinished_ = choices_.size();
   context_.load.fetch_add(1, std::memory_order_relaxed);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "src/server/http/errors.h"
+#include "src/text/stream_decoder.h"
 
 namespace octet::server {
 namespace {
@@ -68,6 +69,14 @@ Prompt PromptMaker::make_prompt(const GenerationRequest& r, std::vector<int32_t>
   return prompt;
 }
 
+// A character that the prompt ends in belongs to the answer, which may complete it.
+std::string PromptMaker::text_of(const Prompt& prompt, const GenerationRequest& r) const {
+  text::StreamDecoder decoder(tokenizer_, r.sampling.skip_special_tokens);
+  std::string text;
+  for (int32_t id : prompt.tokens) text += decoder.push(id);
+  return r.prompt_only() ? text + decoder.flush() : text;
+}
+
 std::vector<Prompt> PromptMaker::make(const GenerationRequest& r) const {
   std::vector<Prompt> prompts;
   if (const auto* chat = std::get_if<ChatInput>(&r.input)) {
@@ -78,10 +87,10 @@ std::vector<Prompt> PromptMaker::make(const GenerationRequest& r) const {
     const auto* text = std::get_if<std::string>(&input);
     Prompt prompt = make_prompt(r, text != nullptr ? encode(*text, r.add_special_tokens)
                                                    : std::get<std::vector<int32_t>>(input));
-    if (r.echo)
-      prompt.text = text != nullptr && !r.truncate
-                        ? *text
-                        : tokenizer_.decode(prompt.tokens, r.sampling.skip_special_tokens);
+    if (r.echo) {
+      prompt.verbatim = text != nullptr && !r.truncate;
+      prompt.text = prompt.verbatim ? *text : text_of(prompt, r);
+    }
     prompts.push_back(std::move(prompt));
   }
   return prompts;

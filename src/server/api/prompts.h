@@ -13,7 +13,8 @@
 namespace octet::server {
 
 struct Prompt {
-  std::string text;  // kept for echo only
+  std::string text;       // kept for echo only
+  bool verbatim = false;  // the text is the request's own, not that of the tokens
   std::vector<int32_t> tokens;
   size_t max_tokens = 0;  // of each answer
 };
@@ -38,6 +39,7 @@ class PromptMaker {
 
  private:
   Prompt make_prompt(const GenerationRequest& request, std::vector<int32_t> tokens) const;
+  std::string text_of(const Prompt& prompt, const GenerationRequest& request) const;
 
   const text::Tokenizer& tokenizer_;
   const text::ChatTemplate* template_;

@@ -11,7 +11,7 @@
 namespace octet::server {
 namespace {
 
-using Part = Refusal::Part;
+using Field = Refusal::Field;
 using Reason = Refusal::Reason;
 
 struct Case {
