@@ -97,7 +97,7 @@ class FileChecker {
 
   void check_unique_keys(const fs::path& file) {
     try {
-      parse_json(read_text(file), file.string(), 128, /*unique_keys=*/true);
+      parse_json(read_text(file), file.string(), {.unique_keys = true});
     } catch (const Error& e) {
       findings_.error("", e.what());
     }

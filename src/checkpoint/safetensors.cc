@@ -198,7 +198,7 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_unique<
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header_size);
   if (text.empty() || text[0] != '{')
     throw Error("is no safetensors file: no JSON header").file(where);
-  const json header = parse_json(text, where, 8, true);
+  const json header = parse_json(text, where, {.depth = 8, .unique_keys = true});
   const auto data = bytes.subspan(8 + header_size);
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
