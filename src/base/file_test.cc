@@ -84,7 +84,7 @@ double seconds_of_cpu() {
 TEST(Json, ParsingIsLinear) {
   const auto joined = [](size_t n, const char* begin, const char* end, const auto& item) {
     std::string text = begin;
-    for (size_t i = 0; i < n; ++i) text += (i == 0 ? "" : ",") + item(i);
+    for (size_t i = 0; i < n; ++i) text += std::string(i == 0 ? "" : ",") + item(i);
     return text + end;
   };
   const std::string prefix(40, 'k');
