@@ -52,7 +52,7 @@ add_test(NAME tidy_all COMMAND ${lint} tidy --all)
 set_tests_properties(tidy_all PROPERTIES LABELS slow TIMEOUT 36000 SKIP_RETURN_CODE 77)
 
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
-foreach(name cli completion help quantize_calibration quantize_flags quantize_quant report)
+foreach(name checkpoints cli completion help quantize_calibration quantize_flags quantize_quant report)
   add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/${name}_test.py
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)

@@ -23,7 +23,7 @@ void quantize_by_flags(QuantizeFlags& f, const Verb& verb) {
       throw usage_error(
           "--report_text: --compat msmodelslim (which --mindie_format means) writes no report");
     // What is wrong with the text is to show before the work.
-    encode_texts(f.report_text, text::Tokenizer::load(f.model_path));
+    encode_texts(f.report_text, tokenizer_of(f.model_path));
   }
   const CalibrationData data = calibration_data(f, options);
   note_calibration(data, options);

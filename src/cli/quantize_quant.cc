@@ -98,8 +98,9 @@ CalibrationData calibration_data(const Flags& f, const Practice& practice,
                                             practice.dataset));
     data.source = kBuiltinSource;
   }
-  data.samples = one_each(tokenize(texts, text::Tokenizer::load(f.model_path),
-                                   static_cast<size_t>(config.max_position)));
+  data.samples =
+      one_each(tokenize(texts, data.source, text::Tokenizer::load(f.model_path, config.vocab_size),
+                        static_cast<size_t>(config.max_position)));
   return data;
 }
 

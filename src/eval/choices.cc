@@ -116,16 +116,18 @@ size_t ChoiceQuestion::longest() const {
   return context.size() + most;
 }
 
-ChoiceQuestion encode(const ChoiceText& text, const text::Tokenizer& tokenizer) {
+ChoiceQuestion encode(const ChoiceText& text, const text::Tokenizer& tokenizer,
+                      const std::string& where) {
   const size_t end = text.context.find_last_not_of(" \t\n\r\f\v") + 1;
-  if (end == 0) throw Error("a question of white space");
+  if (end == 0) throw Error("a question of white space").file(where);
   const std::string context = text.context.substr(0, end), space = text.context.substr(end) + " ";
   ChoiceQuestion q;
   q.gold = text.gold;
-  q.context = tokenizer.encode(context, true);
+  q.context = tokenizer.encode(context, true, where);
   for (const std::string& choice : text.choices) {
-    const std::vector<int32_t> all = tokenizer.encode(context + space + choice, true);
-    if (all.size() <= q.context.size()) throw Error("an answer that adds no token").found(choice);
+    const std::vector<int32_t> all = tokenizer.encode(context + space + choice, true, where);
+    if (all.size() <= q.context.size())
+      throw Error("an answer that adds no token").file(where).found(choice);
     q.answers.emplace_back(all.begin() + static_cast<ptrdiff_t>(q.context.size()), all.end());
     q.characters.push_back(characters(choice));
   }

@@ -1,5 +1,7 @@
 #include "src/text/tokenizer.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "octet-text-ffi/src/lib.rs.h"
@@ -25,6 +27,12 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file) {
   return from_json(read_text(path), path.string());
 }
 
+Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file, int64_t vocab) {
+  Tokenizer t = load(dir_or_file);
+  t.model_vocab_ = vocab;
+  return t;
+}
+
 Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) {
   try {
     return Tokenizer(std::make_unique<Impl>(Impl{ffi::load_tokenizer(ffi_bytes(json))}));
@@ -33,11 +41,25 @@ Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) 
   }
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens) const {
-  const rust::Vec<int32_t> ids = ffi_call("cannot encode: ", [&] {
-    return impl_->handle->encode(ffi_bytes(utf8), add_special_tokens);
-  });
-  return {ids.begin(), ids.end()};
+std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens,
+                                       const std::string& where) const {
+  try {
+    const rust::Vec<int32_t> ids = ffi_call("cannot encode: ", [&] {
+      return impl_->handle->encode(ffi_bytes(utf8), add_special_tokens);
+    });
+    for (int32_t id : ids)
+      if (id >= model_vocab_)
+        throw Error("a token of the text is not in the model's vocabulary")
+            .expected(fmt::format("ids below {} (vocab_size of config.json)", model_vocab_))
+            .found(fmt::format("{}, \"{}\"", id, id_to_token(id)))
+            .remedy(fmt::format("the tokenizer has {} tokens: is it of another model, or were "
+                                "tokens added without resizing the embedding?",
+                                vocab_size()));
+    return {ids.begin(), ids.end()};
+  } catch (Error& e) {
+    if (where.empty()) throw;
+    throw std::move(e).file(where);
+  }
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
