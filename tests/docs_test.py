@@ -85,7 +85,7 @@ TESTED_BY = {
     "src/eval/report_page_test.cc": ["src/eval/report_parts.cc"],
     "src/engine/engine_test.cc": ["src/engine/sequence.cc"],
     "src/server/completions_test.cc": ["src/server/api/answer_completions.cc",
-                                       "src/server/api/logprobs.cc", "src/server/api/prompts.cc"],
+                                       "src/server/api/prompts.cc"],
     "src/server/chat_test.cc": ["src/server/api/answer.cc", "src/server/api/answer_chat.cc"],
     "src/server/api/protocol_test.cc": ["src/server/api/protocol_chat.cc",
                                         "src/server/api/protocol_completions.cc"],

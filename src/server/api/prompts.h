@@ -30,14 +30,17 @@ class PromptMaker {
   // Throws ApiError 400: no template, the template's own refusal, a prompt that leaves no room for
   // its answer within the context.
   std::vector<Prompt> make(const GenerationRequest& request) const;
-  // The token sequences of words that must not appear, at the start of a text and inside it.
+  // The token sequences of words that must not appear: at the start of a text, behind a space, and
+  // behind anything else.
   std::vector<std::vector<int32_t>> bad_words(const std::vector<std::string>& words) const;
 
   std::string render(const ChatInput& chat) const;
-  // Text that cannot fit into the context is refused before it is tokenized.
+  // The tokens of a text of any length.
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
 
  private:
+  size_t least_tokens(std::string_view text) const;
+  std::vector<int32_t> encode_prompt(std::string_view text, bool add_special_tokens) const;
   Prompt make_prompt(const GenerationRequest& request, std::vector<int32_t> tokens) const;
   std::string text_of(const Prompt& prompt, const GenerationRequest& request) const;
 
