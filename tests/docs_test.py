@@ -53,6 +53,7 @@ TESTED_BY = {
     "src/checkpoint/safetensors_test.cc": ["src/checkpoint/dtype.cc",
                                            "src/checkpoint/safetensors_writer.cc"],
     "src/text/messages_test.cc": ["src/text/white_space.cc"],
+    "src/text/gguf_tokenizer_test.cc": ["src/text/bpe_json.cc"],
     "src/kernels/kernels_test.cc": [
         "src/kernels/avx2/avx2.cc", "src/kernels/avx512/avx512.cc",
         "src/kernels/emulated/avx512.cc", "src/kernels/ref/ref.cc",

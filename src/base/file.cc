@@ -46,6 +46,19 @@ void write_all(int fd, const fs::path& path, std::span<const std::byte> bytes, i
   }
 }
 
+// By errno. A model cache of the hub has its files in blobs/, and links to them in snapshots/.
+Error cannot_open(const fs::path& path) {
+  const Error plain = system_error(path, "open");
+  std::error_code ec;
+  if (!fs::is_symlink(path, ec) || fs::exists(path, ec)) return plain;
+  return Error("is a link to a file that is not there")
+      .file(path.string())
+      .found(fs::read_symlink(path, ec).string())
+      .remedy(
+          "download it again; a model of the hub's cache is copied with `cp -rL`, which follows "
+          "links");
+}
+
 // What is mapped, for the handler of SIGBUS: a page of a file that was cut short under its mapping.
 // Entries are taken and given back without locks, since the handler reads them at any time.
 struct Mapping {
@@ -105,7 +118,7 @@ void forget_mapping(const std::byte* begin) {
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw system_error(path, "open");
+  if (fd < 0) throw cannot_open(path);
   struct stat st;
   if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
     ::close(fd);
@@ -197,8 +210,19 @@ void OutputFile::close() {
   if (::close(std::exchange(fd_, -1)) != 0) throw system_error(path_, "close");
 }
 
+void refuse_lfs_pointer(const MappedFile& file) {
+  constexpr std::string_view kStart = "version https://git-lfs.github.com/spec/";
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
+                              file.bytes().size());
+  if (text.starts_with(kStart))
+    throw Error("is a git-lfs pointer, not the file itself")
+        .file(file.path().string())
+        .remedy("in its folder: git lfs install, then git lfs pull");
+}
+
 std::string read_text(const fs::path& path, uint64_t max_bytes) {
   const MappedFile file(path);
+  refuse_lfs_pointer(file);
   if (file.bytes().size() > max_bytes)
     throw Error(fmt::format("is larger than {} bytes", max_bytes)).file(path.string());
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};

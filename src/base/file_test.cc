@@ -35,6 +35,23 @@ TEST_F(FileTest, MapsWhatWasWritten) {
   EXPECT_TRUE(MappedFile(dir_ / "empty").bytes().empty());
 }
 
+TEST_F(FileTest, WhatStandsInForAFileIsNamed) {
+  write_text(dir_ / "pointer",
+             "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4976698672\n");
+  fs::create_symlink("../../blobs/0a1b", dir_ / "link");
+  const auto said = [](const std::function<void()>& action) -> std::string {
+    try {
+      action();
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  EXPECT_NE(said([&] { read_text(dir_ / "pointer"); }).find("git lfs pull"), std::string::npos);
+  EXPECT_NE(said([&] { read_text(dir_ / "link"); }).find("blobs/0a1b"), std::string::npos);
+  EXPECT_EQ(said([&] { refuse_lfs_pointer(MappedFile()); }), "no error");
+}
+
 TEST_F(FileTest, AFileCutShortUnderItsMappingIsNamed) {
   write_text(dir_ / "a", std::string(1 << 16, 'x'));
   MappedFile moved(dir_ / "a");

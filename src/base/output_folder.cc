@@ -201,7 +201,7 @@ void OutputFolder::settle_leftovers(bool resume) {
   if (unfinished && !overwrite_)
     throw usage_error("an interrupted run has left its finished layers here")
         .file(partial_.string())
-        .remedy("--resume goes on with them, --overwrite begins anew");
+        .remedy("octet quantize with --resume goes on with them, --overwrite begins anew");
   clear();
 }
 

@@ -144,8 +144,14 @@ ModelConfig ModelConfig::load(const fs::path& folder) {
     throw Error("is an unfinished output, no model yet")
         .file(folder.string())
         .remedy("octet quantize with --resume goes on with it");
-  if (!fs::exists(path, ec))
-    throw Error("the model folder has no config.json").file(folder.string());
+  if (fs::symlink_status(path, ec).type() == fs::file_type::not_found) {
+    const bool cache = fs::is_directory(folder / "snapshots", ec);
+    throw Error("the model folder has no config.json")
+        .file(folder.string())
+        .remedy(cache
+                    ? "this is the cache of a model of the hub: name a folder inside its snapshots/"
+                    : "");
+  }
   return parse(parse_ordered_json(read_text(path, uint64_t{64} << 20), path.string()),
                path.string());
 }
@@ -155,8 +161,14 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   const json o = raw;
   ModelConfig c;
   c.raw = raw;
-  for (const char* key : {"torch_dtype", "dtype"})  // null is what some merges leave
+  for (const char* key : {"torch_dtype", "dtype", "quantization_config"})
     if (find_member(c.raw, key) == nullptr) c.raw.erase(key);
+  // The key of compressed-tensors before 0.5, which transformers and vLLM read as well.
+  if (!c.raw.contains("quantization_config") &&
+      find_member(c.raw, "compression_config") != nullptr) {
+    c.raw["quantization_config"] = c.raw["compression_config"];
+    c.raw.erase("compression_config");
+  }
   const Architecture& a = architecture_of(o, where);
   c.family = a.family;
   c.hidden_size = get_int(o, "hidden_size", where, 1, kMaxInputs);

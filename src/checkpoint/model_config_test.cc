@@ -212,6 +212,21 @@ TEST(ModelConfig, FoldersWithoutOrWithBrokenConfig) {
   write_text(dir / "config.json", std::string(10000, '['));
   EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }), HasSubstr("config.json"));
   EXPECT_THAT(message_of([&] { ModelConfig::load(dir / "none"); }), HasSubstr("none"));
+  fs::remove(dir / "config.json");
+  fs::create_directories(dir / "snapshots");
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }),
+              HasSubstr("inside its snapshots"));
+  fs::create_symlink("../../blobs/0a1b", dir / "config.json");
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }), HasSubstr("blobs/0a1b"));
+}
+
+TEST(ModelConfig, TheOldNameOfQuantizationConfig) {
+  ordered_json j = llama();
+  j["quantization_config"] = nullptr;
+  j["compression_config"] = {{"quant_method", "compressed-tensors"}};
+  const ModelConfig c = ModelConfig::parse(j, "config.json");
+  EXPECT_EQ(c.raw["quantization_config"], j["compression_config"]);
+  EXPECT_FALSE(c.raw.contains("compression_config"));
 }
 
 TEST(GenerationConfig, ReadsDefaults) {

@@ -181,6 +181,7 @@ void TensorView::will_need() const {
 }
 
 SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_unique<MappedFile>(path)) {
+  refuse_lfs_pointer(*file_);
   const std::string where = path.string();
   const auto bytes = file_->bytes();
   if (bytes.size() < 8)

@@ -153,6 +153,14 @@ INSTANTIATE_TEST_SUITE_P(
                "shape"}),
     [](const auto& c) { return std::string(c.param.name); });
 
+TEST(Safetensors, GitLfsPointersAreNamed) {
+  const TempFolder dir("st_lfs");
+  write_text(dir / "model.safetensors",
+             "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4976698672\n");
+  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }),
+              HasSubstr("git lfs pull"));
+}
+
 TEST(Safetensors, TinyFilesAreRefused) {
   const TempFolder dir("st_tiny");
   write_text(dir / "model.safetensors", "");

@@ -43,7 +43,8 @@ TEST(GgufTokenizer, CutsWordsAsTheFileSays) {
     t.pre = pre;
     return tokenizer_of(t).encode(text, false);
   };
-  for (const char* pre : {"smollm", "gpt-2", "qwen2", "llama-bpe", "starcoder"}) {
+  for (const char* pre :
+       {"smollm", "gpt-2", "qwen2", "deepseek-r1-qwen", "llama-bpe", "starcoder"}) {
     SCOPED_TRACE(pre);
     EXPECT_THAT(ids(pre, "hell"), ElementsAre(258));
     EXPECT_THAT(ids(pre, "<|end|>hell<tool>"), ElementsAre(260, 258, 261));
@@ -57,6 +58,7 @@ TEST(GgufTokenizer, CutsWordsAsTheFileSays) {
     return files_of(t).tokenizer["pre_tokenizer"].dump();
   };
   EXPECT_THAT(split("llama-bpe"), HasSubstr("{1,3}"));
+  EXPECT_EQ(split("deepseek-r1-qwen"), split("qwen2"));
   EXPECT_THAT(split("smollm"), HasSubstr("individual_digits"));
   EXPECT_THAT(split("gpt-2"), HasSubstr("\"use_regex\":true"));
 }
@@ -93,6 +95,7 @@ TEST(GgufTokenizer, KeepsIdsTypesAndTemplate) {
 TEST(GgufTokenizer, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(refusal({.model = "llama"}), HasSubstr("tokenizer.ggml.model"));
   EXPECT_THAT(refusal({.pre = "deepseek-llm"}), HasSubstr("qwen2"));  // names what is known
+  EXPECT_THAT(refusal({.pre = "deepseek-llm"}), HasSubstr("--tokenizer DIR"));
   EXPECT_THAT(refusal({.merges = {"he"}}), HasSubstr("merge"));
   EXPECT_THAT(refusal({.merges = {"he "}}), HasSubstr("merge"));
   EXPECT_THAT(refusal({.merges = {"nothing here"}}), HasSubstr("not a usable tokenizer"));

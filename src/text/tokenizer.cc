@@ -8,6 +8,7 @@
 #include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/text/ffi_call.h"
+#include "src/text/slow_tokenizer.h"
 
 namespace octet::text {
 
@@ -20,11 +21,29 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
+std::string how_to_get_tokenizer(const fs::path& folder) {
+  std::error_code ec;
+  if (!fs::exists(folder / "tokenizer.model", ec))
+    return "copy it from the model that this one was made of";
+  return fmt::format(
+      "transformers makes it of tokenizer.model: pip install transformers sentencepiece tiktoken, "
+      "then python3 -c \"from transformers import AutoTokenizer as T; "
+      "T.from_pretrained('{0}').save_pretrained('{0}')\"",
+      folder.string());
+}
+
 Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file) {
-  std::filesystem::path path = dir_or_file;
   std::error_code ignored;  // a path that cannot be looked at fails with its name in read_text
-  if (std::filesystem::is_directory(path, ignored)) path /= "tokenizer.json";
-  return from_json(read_text(path), path.string());
+  if (!fs::is_directory(dir_or_file, ignored))
+    return from_json(read_text(dir_or_file), dir_or_file.string());
+  const fs::path path = dir_or_file / "tokenizer.json";
+  if (fs::symlink_status(path, ignored).type() != fs::file_type::not_found)
+    return from_json(read_text(path), path.string());
+  if (has_slow_tokenizer(dir_or_file))
+    return from_json(slow_tokenizer_json(dir_or_file).dump(), dir_or_file.string());
+  throw Error("the model folder has no tokenizer.json")
+      .file(dir_or_file.string())
+      .remedy(how_to_get_tokenizer(dir_or_file));
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file, int64_t vocab) {

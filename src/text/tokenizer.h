@@ -12,13 +12,17 @@
 
 namespace octet::text {
 
+// How to get a tokenizer.json into the folder, which has none.
+std::string how_to_get_tokenizer(const std::filesystem::path& folder);
+
 // A thin face on the `tokenizers` crate (src/text/ffi). Move-only; the const methods may be called
 // from many threads at once. Text is UTF-8; what is not throws Error, as does any failure inside
 // the crate.
 class Tokenizer {
  public:
-  // Reads `tokenizer.json` (the file, or the one in the folder). Throws Error naming the file when
-  // it is missing or broken. Truncation and padding in the file are ignored.
+  // Reads `tokenizer.json` (the file, or the one in the folder, or what slow_tokenizer.h makes of
+  // an older form). Throws Error naming the file when it is missing or broken, and how to get one.
+  // Truncation and padding in the file are ignored.
   static Tokenizer load(const std::filesystem::path& dir_or_file);
   // The same for a model of `vocab` embeddings: encode() never gives an id that it has no row for.
   static Tokenizer load(const std::filesystem::path& dir_or_file, int64_t vocab);

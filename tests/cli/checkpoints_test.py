@@ -43,6 +43,66 @@ class Checkpoints(Verbs):
         self.quantize(folder, out)  # the other texts have none of the tokens
         self.bad(1, [f"{text}, text 2", *named], "report", out, "--float", folder, "--text", text, "--quiet")
 
+    # config.json and tensors that disagree (src/checkpoint/model_folder_test.cc has more of them).
+
+    def test_a_type_that_is_null(self):
+        expected, found = self.dir / "expected", self.dir / "found"
+        self.quantize(LLAMA, expected)
+        self.quantize(self.model(torch_dtype=None).write(), found)
+        config = json.loads((found / "config.json").read_text())
+        self.assertEqual(config["torch_dtype"], "bfloat16")
+        weights = "quant_model_weight_w8a8.safetensors"
+        self.assertEqual((found / weights).read_bytes(), (expected / weights).read_bytes())
+        self.good("check", found)
+
+    def test_a_tied_model_that_stores_its_head_only(self):
+        tied = self.model(tie_word_embeddings=True)
+        table = tied.tensors.pop(HEAD)
+        tied.tensors[EMBEDDING] = table
+        right = self.perplexity(tied.write())[0]
+        tied.tensors[HEAD] = tied.tensors.pop(EMBEDDING)
+        found, said = self.perplexity(tied.write())
+        self.assertEqual(found, right)
+        self.assertIn("warning", said)
+        out = self.dir / "out"
+        self.quantize(tied.folder, out)
+        self.assertIn(EMBEDDING, self.types_of(out))
+
+    def test_a_head_that_differs_from_the_embedding(self):
+        out, expected = self.dir / "out", self.perplexity(LLAMA)[0]
+        folder = self.model(tie_word_embeddings=True).write()
+        self.assertIn("tie_word_embeddings is true", self.good("check", folder))
+        found, said = self.perplexity(folder)
+        self.assertEqual(found, expected)  # computed with the head
+        self.assertIn("tie_word_embeddings is true", said)
+        run = octet("quantize", folder, out, "--quiet")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("writes false", run.stderr)
+        self.assertIs(json.loads((out / "config.json").read_text())["tie_word_embeddings"], False)
+        config = json.loads((out / "config.json").read_text())  # as it was written before
+        (out / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+        run = octet("check", out)
+        self.assertEqual(run.returncode, 1, run.stdout)
+        self.assertIn("set tie_word_embeddings to false", run.stdout)
+
+    def test_biases_of_q_k_and_v_only(self):
+        model = self.model(QWEN)
+        expected = self.perplexity(model.write())[0]
+        model.config.update(model_type="llama", architectures=["LlamaForCausalLM"], attention_bias=True)
+        found, said = self.perplexity(model.write())
+        self.assertEqual(found, expected)
+        self.assertIn("zeros", said)
+        out = self.dir / "out"
+        self.quantize(model.folder, out, "--disable_names", "model.layers.0.self_attn.o_proj")
+        self.assertIn("model.layers.0.self_attn.o_proj.bias", self.types_of(out))
+        self.assertGreater(self.perplexity(out)[0], 1)
+
+    def test_windows_of_no_layer(self):
+        model = self.model(QWEN)
+        expected = self.perplexity(model.write())[0]
+        model.config.update(use_sliding_window=True, sliding_window=64, max_window_layers=model.config["num_hidden_layers"])
+        self.assertEqual(self.perplexity(model.write())[0], expected)
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=1)
