@@ -88,13 +88,18 @@ std::string PromptMaker::text_of(const Prompt& prompt, const GenerationRequest& 
   return r.prompt_only() ? text + decoder.flush() : text;
 }
 
-std::vector<Prompt> PromptMaker::make(const GenerationRequest& r) const {
+std::vector<Prompt> PromptMaker::make(const GenerationRequest& r,
+                                      const std::function<void()>& go_on) const {
   std::vector<Prompt> prompts;
+  go_on();
   if (const auto* chat = std::get_if<ChatInput>(&r.input)) {
-    prompts.push_back(make_prompt(r, encode_prompt(render(*chat), r.add_special_tokens)));
+    const std::string text = render(*chat);
+    go_on();
+    prompts.push_back(make_prompt(r, encode_prompt(text, r.add_special_tokens)));
     return prompts;
   }
   for (const PromptInput& input : std::get<std::vector<PromptInput>>(r.input)) {
+    go_on();
     const auto* text = std::get_if<std::string>(&input);
     Prompt prompt = make_prompt(r, text != nullptr ? encode_prompt(*text, r.add_special_tokens)
                                                    : std::get<std::vector<int32_t>>(input));

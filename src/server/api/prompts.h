@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,8 +29,10 @@ class PromptMaker {
       : tokenizer_(tokenizer), template_(chat_template), max_model_len_(max_model_len) {}
 
   // Throws ApiError 400: no template, the template's own refusal, a prompt that leaves no room for
-  // its answer within the context.
-  std::vector<Prompt> make(const GenerationRequest& request) const;
+  // its answer within the context. Calls `go_on` before each step that may take long; what it
+  // throws ends the work.
+  std::vector<Prompt> make(const GenerationRequest& request,
+                           const std::function<void()>& go_on) const;
   // The token sequences of words that must not appear: at the start of a text, behind a space, and
   // behind anything else.
   std::vector<std::vector<int32_t>> bad_words(const std::vector<std::string>& words) const;
