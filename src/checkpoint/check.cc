@@ -47,7 +47,8 @@ class Checker {
  private:
   void missing(const std::string& name) {
     findings_.error(name, "the tensor is missing").remedy =
-        "quantize again, or restore the lost file";
+        folder_->quantized() ? "quantize again, or restore the lost file"
+                             : "a weight file is missing or of another model: get it again";
   }
 
   // The tensor, when it is there and of that shape; otherwise a finding.
@@ -80,7 +81,8 @@ class Checker {
     Finding& f = findings_.error(t.name, "wrong dtype");
     f.expected = "F16, BF16 or F32";
     f.found = dtype_name(t.dtype);
-    if (is_quant_dtype(t.dtype)) f.remedy = "its description says FLOAT; it should say W8A8";
+    if (is_quant_dtype(t.dtype) && folder_->quantized())
+      f.remedy = "its description says FLOAT; it should say W8A8";
   }
 
   // The type word of a linear; a finding and nothing when it cannot be told.
@@ -304,7 +306,7 @@ class Checker {
       Finding& f = findings_.error(t->name, "no loader knows this tensor");
       f.found = stored_as(*t);
       f.remedy = bias ? "loaders drop the bias; attention_bias or mlp_bias in config.json"
-                      : "vLLM-Ascend ends with KeyError; remove it";
+                      : "loaders end with KeyError; remove it";
     }
     if (!folder_->ascend()) return;
     for (const auto& [name, type] : folder_->description()->types)
@@ -327,7 +329,8 @@ class Checker {
         t->expect_finite();
       } catch (const Error& e) {
         findings_.error(t->name, e.message()).remedy =
-            "the checkpoint is damaged; get it or quantize it again";
+            folder_->quantized() ? "the checkpoint is damaged; get it or quantize it again"
+                                 : "the checkpoint is damaged; get it again";
       }
     }
   }

@@ -24,9 +24,7 @@ class FileChecker {
   void run() {
     if (!folder_.quantized()) refuse_int8();
     if (folder_.ascend()) check_descriptions();
-    check_tokenizer();
     if (folder_.ascend()) check_beside_weights();
-    check_unique_keys(config_file_);
     if (folder_.ascend()) check_config();
     check_stray_files();
   }
@@ -80,7 +78,6 @@ class FileChecker {
         check_same_description(*d, file);
       }
     }
-    if (fs::exists(file)) check_unique_keys(file);
   }
 
   void check_same_description(const ordered_json& dictionary, const fs::path& file) {
@@ -93,14 +90,6 @@ class FileChecker {
         f.remedy = "vLLM-Ascend reads the former, MindIE the latter; make them equal";
         return;  // one is enough: they are two different descriptions
       }
-  }
-
-  void check_unique_keys(const fs::path& file) {
-    try {
-      parse_json(read_text(file), file.string(), {.unique_keys = true});
-    } catch (const Error& e) {
-      findings_.error("", e.what());
-    }
   }
 
   // Weight files that loaders would read beside ours.
@@ -131,12 +120,6 @@ class FileChecker {
     f.expected = "no quant_method";
     f.found = method->dump();
     f.remedy = "vLLM-Ascend would not take the checkpoint for its own; remove the key";
-  }
-
-  void check_tokenizer() {
-    if (!fs::exists(path_ / "tokenizer.json"))
-      findings_.warning("", "no tokenizer.json").remedy =
-          "copy the tokenizer's files from the float model";
   }
 
   void check_beside_weights() {

@@ -32,6 +32,9 @@ ModelFolder::ModelFolder(const fs::path& path)
           is_compressed_tensors(config_.raw)
               ? describe_compressed_tensors(config_, tensors_, (path / "config.json").string())
               : QuantDescription::load(path, config_.raw)) {
+  remark_doubled_keys(path / "config.json");
+  if (ascend() && description_->source != (path / "config.json").string())
+    remark_doubled_keys(description_->source);
   if (!tensors_.unstored().empty()) {
     Finding& f = remark(tensors_.unstored()[0], "the index names a tensor that no file holds");
     f.found = fmt::format("{} of its entries", tensors_.unstored().size());
@@ -48,6 +51,17 @@ Finding& ModelFolder::remark(std::string tensor, std::string problem) {
   f.tensor = std::move(tensor);
   f.problem = std::move(problem);
   return f;
+}
+
+void ModelFolder::remark_doubled_keys(const fs::path& file) {
+  try {
+    parse_json(read_text(file), file.string(), {.unique_keys = true});
+  } catch (const Error& e) {  // it has been read before
+    Finding& f = remark("", e.message());
+    f.file = file.string();
+    f.found = e.field_name();
+    f.remedy = "the last one counts, as for every loader; remove the other";
+  }
 }
 
 void ModelFolder::settle_type() {

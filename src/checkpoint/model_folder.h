@@ -52,6 +52,7 @@ class ModelFolder {
   const TensorView& head_weight() const;
 
  private:
+  void remark_doubled_keys(const fs::path& file);
   void settle_type();
   void settle_head();
   void settle_biases();

@@ -20,6 +20,9 @@ constexpr const char* kTokens = "tokenizer.ggml.tokens";
 constexpr const char* kTypes = "tokenizer.ggml.token_type";
 constexpr const char* kMerges = "tokenizer.ggml.merges";
 constexpr const char* kPre = "tokenizer.ggml.pre";
+constexpr const char* kBos = "tokenizer.ggml.bos_token_id";
+constexpr const char* kEos = "tokenizer.ggml.eos_token_id";
+constexpr const char* kPad = "tokenizer.ggml.padding_token_id";
 constexpr const char* kTakeAnother =
     "--tokenizer DIR takes the tokenizer of the model that the file was made of";
 
@@ -157,27 +160,45 @@ ordered_json chat_template_json(const GgufFile& gguf) {
 
 }  // namespace
 
+GgufTokenIds gguf_token_ids(const GgufFile& gguf) {
+  const Vocabulary v = vocabulary(gguf);
+  GgufTokenIds ids;
+  ids.bos = token_id(gguf, kBos, v).value_or(-1);
+  ids.pad = token_id(gguf, kPad, v).value_or(-1);
+  for (const char* key : {kEos, "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    const auto id = token_id(gguf, key, v);
+    if (id && std::ranges::find(ids.end_of_text, *id) == ids.end_of_text.end())
+      ids.end_of_text.push_back(*id);
+  }
+  return ids;
+}
+
+void expect_tokens_of(const GgufFile& gguf, const Tokenizer& tokenizer, const std::string& where) {
+  const Vocabulary v = vocabulary(gguf);
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    if (v.types[id] != kNormal) continue;  // the names of others are not always kept
+    const int32_t token = static_cast<int32_t>(id);
+    if (tokenizer.has_token(token) && tokenizer.id_to_token(token) == v.tokens[id]) continue;
+    throw Error("the tokenizer is of another model than the GGUF file")
+        .file(where)
+        .field(fmt::format("token {}", id))
+        .expected(fmt::format("\"{}\"", v.tokens[id]))
+        .found(tokenizer.has_token(token) ? fmt::format("\"{}\"", tokenizer.id_to_token(token))
+                                          : "nothing");
+  }
+}
+
 GgufTokenizerFiles gguf_tokenizer(const GgufFile& gguf) {
   const PreTokenizer& pre = pre_tokenizer(gguf);
   const Vocabulary v = vocabulary(gguf);
-  const auto bos = token_id(gguf, "tokenizer.ggml.bos_token_id", v);
-  const auto eos = token_id(gguf, "tokenizer.ggml.eos_token_id", v);
-  const auto pad = token_id(gguf, "tokenizer.ggml.padding_token_id", v);
+  const auto bos = token_id(gguf, kBos, v);
+  const auto eos = token_id(gguf, kEos, v);
+  const auto pad = token_id(gguf, kPad, v);
   const auto unknown = token_id(gguf, "tokenizer.ggml.unknown_token_id", v);
   const bool add_bos = bos && flag_or(gguf, "tokenizer.ggml.add_bos_token", pre.bos_by_default);
   const bool add_eos = eos && flag_or(gguf, "tokenizer.ggml.add_eos_token", false);
 
   GgufTokenizerFiles files;
-  files.bos = bos.value_or(-1);
-  files.pad = pad.value_or(-1);
-  const auto eot = token_id(gguf, "tokenizer.ggml.eot_token_id", v);
-  const auto eom = token_id(gguf, "tokenizer.ggml.eom_token_id", v);
-  for (const auto& id : {eos, eot, eom}) {
-    if (id && std::find(files.end_of_text.begin(), files.end_of_text.end(), *id) ==
-                  files.end_of_text.end())
-      files.end_of_text.push_back(*id);
-  }
-
   files.tokenizer =
       tokenizer_json(gguf, pre, v, add_bos ? bos : std::nullopt, add_eos ? eos : std::nullopt);
   ordered_json& config = files.tokenizer_config;

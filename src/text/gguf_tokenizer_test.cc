@@ -83,9 +83,11 @@ TEST(GgufTokenizer, KeepsIdsTypesAndTemplate) {
   EXPECT_FALSE(t.has_token(262));
   EXPECT_TRUE(t.is_special(259));
   EXPECT_FALSE(t.is_special(261));
-  EXPECT_EQ(files.bos, 259);
-  EXPECT_EQ(files.pad, -1);
-  EXPECT_THAT(files.end_of_text, ElementsAre(260));
+  const auto builder = TinyGguf().build();
+  const GgufTokenIds ids = gguf_token_ids(GgufFile(builder.bytes(), "tiny.gguf"));
+  EXPECT_EQ(ids.bos, 259);
+  EXPECT_EQ(ids.pad, -1);
+  EXPECT_THAT(ids.end_of_text, ElementsAre(260));
   EXPECT_EQ(files.tokenizer_config["eos_token"], "<|end|>");
   EXPECT_EQ(files.tokenizer_config["model_max_length"], 128);
   EXPECT_THAT(files.tokenizer_config["chat_template"].get<std::string>(), HasSubstr("messages"));

@@ -1,5 +1,6 @@
 """Checkpoints as downloads, merges and exports leave them: what is read as transformers reads it, what is named with a way out."""
 import json
+import shutil
 import sys
 import unittest
 
@@ -102,6 +103,110 @@ class Checkpoints(Verbs):
         expected = self.perplexity(model.write())[0]
         model.config.update(use_sliding_window=True, sliding_window=64, max_window_layers=model.config["num_hidden_layers"])
         self.assertEqual(self.perplexity(model.write())[0], expected)
+
+    # What a download left, and how to go on.
+
+    def lfs(self, file):
+        file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 4976698672\n")
+
+    def test_git_lfs_pointers(self):
+        for name in ("model.safetensors", "tokenizer.json"):
+            folder = self.model().write()
+            self.lfs(folder / name)
+            words = [str(folder / name), "is a git-lfs pointer", "git lfs pull"]
+            run = octet("check", folder)
+            self.assertEqual(run.returncode, 1, run.stdout)
+            for word in words:
+                self.assertIn(word, run.stdout)
+            self.bad(1, words, "generate", folder, "--prompt", "It rains")
+            self.bad(1, words, "quantize", folder, self.dir / "out", "--quiet")
+            shutil.rmtree(folder)
+
+    def test_a_pointer_that_nobody_needs(self):
+        folder = self.model().write()
+        self.lfs(folder / "tokenizer.model")
+        self.quantize(folder, self.dir / "out")
+
+    def test_a_folder_of_the_hubs_cache(self):
+        cache = self.dir / "models--octet--tiny"
+        (cache / "snapshots").mkdir(parents=True)
+        shutil.copytree(LLAMA, cache / "snapshots/0a1b")
+        self.bad(1, "snapshots/", "eval", cache, "--text", TEXT)
+        weights = cache / "snapshots/0a1b/model.safetensors"
+        weights.unlink()
+        weights.symlink_to("../../blobs/cafe")
+        self.bad(1, [str(weights), "../../blobs/cafe", "cp -rL"], "eval", cache / "snapshots/0a1b", "--text", TEXT)
+
+    def test_the_files_of_a_slow_tokenizer(self):
+        folder = self.model(QWEN).write()
+        expected = self.perplexity(folder)[0]
+        fast = json.loads((folder / "tokenizer.json").read_text())
+        (folder / "tokenizer.json").unlink()
+        added = {token["content"] for token in fast["added_tokens"]}
+        vocab = {token: number for token, number in fast["model"]["vocab"].items() if token not in added}
+        (folder / "vocab.json").write_text(json.dumps(vocab))
+        (folder / "merges.txt").write_text("\n".join(" ".join(pair) for pair in fast["model"]["merges"]) + "\n")
+        self.assertEqual(self.perplexity(folder)[0], expected)  # by model_type
+        self.assertNotIn("tokenizer", self.good("check", folder))
+        (folder / "merges.txt").unlink()
+        (folder / "tokenizer.model").touch()
+        self.bad(1, ["no tokenizer.json", "save_pretrained"], "generate", folder, "--prompt", "It rains")
+        self.assertIn("save_pretrained", self.good("check", folder))
+
+    # What generate and serve refuse, check finds before.
+
+    def test_generation_config(self):
+        folder = self.model().write()
+        file = folder / "generation_config.json"
+        file.write_text('{"temperature": 0.6, "top_k": 50.0, "top_p": 0.9}')
+        self.good("generate", folder, "--prompt", "It rains", "--max-tokens", 4)
+        self.good("check", folder)
+        for text, words in (('{"top_k": "50"}', "top_k"), ('{"temperature": -1}', "temperature"), ('{"top_p": 0}', "top_p"),
+                            ('{"top_p": 0.5', "is not valid JSON")):
+            file.write_text(text)
+            run = octet("generate", folder, "--prompt", "It rains")
+            self.assertNotEqual(run.returncode, 0, text)
+            run = octet("check", folder)
+            self.assertEqual(run.returncode, 1, text)
+            self.assertIn(words, run.stdout)
+            self.assertIn("generation_config.json", run.stdout)
+
+    def test_chat_template(self):
+        folder = self.model().write()
+        (folder / "chat_template.jinja").write_text("{% for %}")
+        run = octet("check", folder)
+        self.assertEqual(run.returncode, 1, run.stdout)
+        self.assertIn("chat_template.jinja", run.stdout)
+
+    # Advice that fits.
+
+    def test_of_a_float_model(self):
+        model = self.model()
+        del model.tensors["model.layers.3.mlp.up_proj.weight"]
+        run = octet("check", model.write())
+        self.assertIn("get it again", run.stdout)
+        self.assertNotIn("quantize", run.stdout)
+
+    def test_of_what_quantize_left(self):
+        out, left = self.dir / "out", self.dir / "other.partial"
+        self.quantize(LLAMA, out)
+        (left / "files").mkdir(parents=True)
+        for name in ("lock", "journal"):
+            (left / name).touch()
+        self.bad(2, ["octet quantize with --resume", "--overwrite"], "convert", out, self.dir / "other", "--to", "msmodelslim")
+        self.good("convert", out, self.dir / "other", "--to", "msmodelslim", "--overwrite")
+
+    def test_a_key_that_occurs_twice(self):
+        folder = self.model().write()
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace("{", '{"num_hidden_layers": 1, ', 1))
+        self.assertIn("num_hidden_layers", self.good("check", folder))
+        found, said = self.perplexity(folder)
+        self.assertEqual(found, self.perplexity(LLAMA)[0])  # the last one counts
+        self.assertIn("num_hidden_layers", said)
+        run = octet("quantize", folder, self.dir / "out", "--quiet")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("num_hidden_layers", run.stderr)
 
 
 if __name__ == "__main__":
