@@ -52,11 +52,15 @@ add_test(NAME tidy_all COMMAND ${lint} tidy --all)
 set_tests_properties(tidy_all PROPERTIES LABELS slow TIMEOUT 36000 SKIP_RETURN_CODE 77)
 
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
-foreach(name cli completion help quantize_calibration quantize_flags quantize_quant report)
+foreach(name checkpoints cli completion help quantize_calibration quantize_flags quantize_quant report)
   add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/${name}_test.py
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
+# The server as a process: its log and its signals.
+add_test(NAME serve_process COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/server/process_test.py
+                                    $<TARGET_FILE:octet>)
+set_tests_properties(serve_process PROPERTIES LABELS fast TIMEOUT 300)
 # Kills, full disks and leftovers; at length: ctest -L slow.
 foreach(kills 8 100)
   add_test(NAME resume_${kills} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/resume_test.py

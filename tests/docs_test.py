@@ -36,6 +36,7 @@ TESTED_BY = {
     "tests/dist/ranks_test.py": [
         "src/cli/ranks.cc", "src/cli/serve_ending.cc", "src/dist/communicator.cc",
         "src/dist/launch.cc", "src/dist/mpi/plugin.cc", "src/dist/mpi_communicator.cc", "src/dist/mpi_job.cc"],
+    "tests/server/process_test.py": ["src/cli/serve_log.cc"],
     "tests/dist/offline_test.py": ["src/cli/bench_sums.cc"],
     "tests/loaders/convert_test.py": [
         "src/cli/convert.cc", "src/quant/relayout/relayout.cc",
@@ -46,12 +47,13 @@ TESTED_BY = {
     # Parts of a class or a flow, by the test of the whole.
     "src/base/file_test.cc": ["src/base/json.cc", "src/base/progress.cc"],
     "src/checkpoint/check_test.cc": ["src/checkpoint/check_files.cc",
-                                     "src/checkpoint/model_folder.cc",
+                                     "src/checkpoint/findings.cc",
                                      "src/checkpoint/quant_description.cc",
                                      "src/checkpoint/quant_tensors.cc"],
     "src/checkpoint/safetensors_test.cc": ["src/checkpoint/dtype.cc",
                                            "src/checkpoint/safetensors_writer.cc"],
     "src/text/messages_test.cc": ["src/text/white_space.cc"],
+    "src/text/gguf_tokenizer_test.cc": ["src/text/bpe_json.cc"],
     "src/kernels/kernels_test.cc": [
         "src/kernels/avx2/avx2.cc", "src/kernels/avx512/avx512.cc",
         "src/kernels/emulated/avx512.cc", "src/kernels/ref/ref.cc",
@@ -84,7 +86,7 @@ TESTED_BY = {
     "src/eval/report_page_test.cc": ["src/eval/report_parts.cc"],
     "src/engine/engine_test.cc": ["src/engine/sequence.cc"],
     "src/server/completions_test.cc": ["src/server/api/answer_completions.cc",
-                                       "src/server/api/logprobs.cc", "src/server/api/prompts.cc"],
+                                       "src/server/api/prompts.cc"],
     "src/server/chat_test.cc": ["src/server/api/answer.cc", "src/server/api/answer_chat.cc"],
     "src/server/api/protocol_test.cc": ["src/server/api/protocol_chat.cc",
                                         "src/server/api/protocol_completions.cc"],

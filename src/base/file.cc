@@ -7,8 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 namespace octet {
@@ -42,11 +46,79 @@ void write_all(int fd, const fs::path& path, std::span<const std::byte> bytes, i
   }
 }
 
+// By errno. A model cache of the hub has its files in blobs/, and links to them in snapshots/.
+Error cannot_open(const fs::path& path) {
+  const Error plain = system_error(path, "open");
+  std::error_code ec;
+  if (!fs::is_symlink(path, ec) || fs::exists(path, ec)) return plain;
+  return Error("is a link to a file that is not there")
+      .file(path.string())
+      .found(fs::read_symlink(path, ec).string())
+      .remedy(
+          "download it again; a model of the hub's cache is copied with `cp -rL`, which follows "
+          "links");
+}
+
+// What is mapped, for the handler of SIGBUS: a page of a file that was cut short under its mapping.
+// Entries are taken and given back without locks, since the handler reads them at any time.
+struct Mapping {
+  std::atomic<bool> taken{false};
+  std::atomic<const std::byte*> begin{nullptr};  // null: not to be read
+  size_t size = 0;
+  char* path = nullptr;
+};
+constexpr size_t kMappings = 1024;  // files beyond these end the program without a word
+Mapping mappings[kMappings];
+
+void say(const char* text) {
+  [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, text, std::strlen(text));
+}
+
+void end_by_bus_error(int, siginfo_t* info, void*) {
+  const std::byte* at = static_cast<const std::byte*>(info->si_addr);
+  for (const Mapping& m : mappings) {
+    const std::byte* begin = m.begin.load(std::memory_order_acquire);
+    if (begin == nullptr || at < begin || at >= begin + m.size) continue;
+    say("octet: error: ");
+    say(m.path);
+    say(": became shorter while it was read; write a new file beside it and rename that\n");
+    ::_exit(1);
+  }
+  ::signal(SIGBUS, SIG_DFL);  // no file of ours: the fault repeats, and ends the program as ever
+}
+
+void watch_mapping(const fs::path& path, const std::byte* begin, size_t size) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action = {};
+    action.sa_sigaction = end_by_bus_error;
+    action.sa_flags = SA_SIGINFO;
+    ::sigaction(SIGBUS, &action, nullptr);
+  });
+  for (Mapping& m : mappings) {
+    if (m.taken.exchange(true, std::memory_order_acquire)) continue;
+    m.size = size;
+    m.path = ::strdup(path.c_str());
+    m.begin.store(begin, std::memory_order_release);
+    return;
+  }
+}
+
+void forget_mapping(const std::byte* begin) {
+  for (Mapping& m : mappings) {
+    if (m.begin.load(std::memory_order_relaxed) != begin) continue;
+    m.begin.store(nullptr, std::memory_order_relaxed);
+    std::free(std::exchange(m.path, nullptr));
+    m.taken.store(false, std::memory_order_release);
+    return;
+  }
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw system_error(path, "open");
+  if (fd < 0) throw cannot_open(path);
   struct stat st;
   if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
     ::close(fd);
@@ -61,12 +133,15 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
       throw e;
     }
     data_ = static_cast<const std::byte*>(p);
+    watch_mapping(path_, data_, size_);
   }
   ::close(fd);
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  forget_mapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -135,8 +210,19 @@ void OutputFile::close() {
   if (::close(std::exchange(fd_, -1)) != 0) throw system_error(path_, "close");
 }
 
+void refuse_lfs_pointer(const MappedFile& file) {
+  constexpr std::string_view kStart = "version https://git-lfs.github.com/spec/";
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
+                              file.bytes().size());
+  if (text.starts_with(kStart))
+    throw Error("is a git-lfs pointer, not the file itself")
+        .file(file.path().string())
+        .remedy("in its folder: git lfs install, then git lfs pull");
+}
+
 std::string read_text(const fs::path& path, uint64_t max_bytes) {
   const MappedFile file(path);
+  refuse_lfs_pointer(file);
   if (file.bytes().size() > max_bytes)
     throw Error(fmt::format("is larger than {} bytes", max_bytes)).file(path.string());
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};

@@ -23,10 +23,13 @@ Error system_error(const fs::path& path, const char* action);
 void sync_folder(const fs::path& path);
 
 // A file mapped read-only for its owner's lifetime. Move-only; an empty file maps to an empty span.
+// When the file is cut short meanwhile, reading what is gone ends the program with one line that
+// names it (exit code 1).
 class MappedFile {
  public:
   MappedFile() = default;
-  // Throws Error when the file cannot be opened, is no regular file or cannot be mapped.
+  // Throws Error when the file cannot be opened, is no regular file or cannot be mapped; it says so
+  // of a link whose target is missing.
   explicit MappedFile(const fs::path& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
@@ -46,6 +49,10 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
+
+// Throws Error when the file is a git-lfs pointer: what a clone leaves in a large file's place
+// where git-lfs is missing.
+void refuse_lfs_pointer(const MappedFile& file);
 
 // A file being written. close() flushes to disk and reports errors; the destructor only closes.
 class OutputFile {
@@ -71,7 +78,8 @@ class OutputFile {
   uint64_t size_ = 0;
 };
 
-// Whole small files. read_text throws when the file is larger than `max_bytes`.
+// Whole small files. read_text throws when the file is larger than `max_bytes`, or a git-lfs
+// pointer.
 std::string read_text(const fs::path& path, uint64_t max_bytes = uint64_t{256} << 20);
 void write_text(const fs::path& path, std::string_view text);
 // The same in one step: after a crash the file holds the old text or the new one.

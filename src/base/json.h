@@ -19,12 +19,17 @@ extern template class nlohmann::basic_json<nlohmann::ordered_map>;
 
 namespace octet {
 
-// Parses one JSON document. `where` (a file name, "request body", ...) goes into the Error. Rejects
-// nesting deeper than `max_depth` and, with `unique_keys`, a key that occurs twice in an object.
-json parse_json(std::string_view text, const std::string& where, int max_depth = 128,
-                bool unique_keys = false);
+struct JsonLimits {
+  size_t depth = 128;        // of objects and arrays in each other
+  size_t values = 1 << 26;   // of the document: objects, arrays and what they hold
+  bool unique_keys = false;  // a key that occurs twice is an error; else the last one counts
+};
+
+// Parses one JSON document in time linear in its length. `where` (a file name, "request body", ...)
+// goes into the Error that is thrown for what is no JSON, or beyond the limits.
+json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 ordered_json parse_ordered_json(std::string_view text, const std::string& where,
-                                int max_depth = 128);
+                                const JsonLimits& limits = {});
 
 // Look-ups in an object read from file `where`. get_* throw Error when the field is absent or of
 // another type or out of range; the variants with a default return it when absent or null.

@@ -1,5 +1,6 @@
 #include "src/base/output_folder.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "src/base/error.h"
@@ -19,7 +21,9 @@ constexpr const char* kLock = "lock";
 constexpr const char* kOld = "old";  // the target that is being replaced, for a moment
 
 fs::path normal(const fs::path& target) {
-  const fs::path p = fs::weakly_canonical(fs::absolute(target));
+  std::error_code ec;
+  const fs::path p = fs::weakly_canonical(fs::absolute(target), ec);
+  if (ec) throw usage_error("is no name for an output: " + ec.message()).file(target.string());
   return p.has_filename() ? p : p.parent_path();  // trailing slash
 }
 
@@ -34,11 +38,68 @@ bool has_entries(const fs::path& folder) {
   return !ec && entries != fs::directory_iterator();
 }
 
+// Whether the nearest folder above `target` that there is can get an entry of that name.
+void expect_creatable(const fs::path& target) {
+  std::error_code ec;
+  fs::path above = target.parent_path();
+  while (!fs::exists(above, ec) && above.has_relative_path()) above = above.parent_path();
+  if (!fs::is_directory(above, ec))
+    throw usage_error("the output cannot lie here: this is not a folder").file(above.string());
+  const long longest = ::pathconf(above.c_str(), _PC_NAME_MAX);
+  for (const fs::path& name : partial_of(target).lexically_relative(above))
+    if (longest > 0 && name.string().size() > static_cast<size_t>(longest))
+      throw usage_error("the output's name is too long for the file system")
+          .file(target.string())
+          .expected(fmt::format("{} bytes with \".partial\" behind it", longest))
+          .found(fmt::format("{}", name.string().size()));
+  if (::access(above.c_str(), W_OK | X_OK) != 0)
+    throw usage_error(fmt::format("cannot be written: {}", std::strerror(errno)))
+        .file(above.string())
+        .remedy("name another folder for the output");
+}
+
+void check_target(const fs::path& target, bool overwrite) {
+  std::error_code ec;
+  if (!fs::exists(target, ec)) return;
+  if (!fs::is_directory(target, ec))
+    throw usage_error("the output exists and is not a folder").file(target.string());
+  const fs::directory_iterator entries(target, ec);
+  if (ec) throw usage_error("cannot read the output folder: " + ec.message()).file(target.string());
+  if (!overwrite && entries != fs::directory_iterator())
+    throw usage_error("the output folder exists and is not empty")
+        .file(target.string())
+        .remedy("name another folder, or give --overwrite to replace it");
+  // --overwrite means a model, not whatever a slip of the keyboard names.
+  if (entries != fs::directory_iterator() && !fs::exists(target / "config.json", ec))
+    throw usage_error(
+        "the output folder holds something other than a model, which --overwrite spares")
+        .file(target.string())
+        .expected("config.json in it")
+        .found(entries->path().filename().string())
+        .remedy("name another folder, or empty it");
+}
+
+// Removes `name` in the open folder `at`, with all below it and without following a link.
+void remove_below(int at, const char* name) noexcept {
+  if (::unlinkat(at, name, 0) == 0 || errno == ENOENT) return;
+  const int folder = ::openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (folder < 0) return;
+  if (DIR* entries = ::fdopendir(::dup(folder)); entries != nullptr) {
+    while (const dirent* entry = ::readdir(entries)) {
+      const std::string_view found = entry->d_name;
+      if (found != "." && found != "..") remove_below(folder, entry->d_name);
+    }
+    ::closedir(entries);
+  }
+  ::close(folder);
+  ::unlinkat(at, name, AT_REMOVEDIR);
+}
+
 }  // namespace
 
 FileLock::FileLock(const fs::path& file) {
   for (;;) {
-    fd_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    fd_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (fd_ < 0) throw system_error(file, "create");
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       ::close(fd_);
@@ -68,13 +129,14 @@ FileLock& FileLock::operator=(FileLock&& other) noexcept {
 
 OutputFolder::OutputFolder(const fs::path& target, bool overwrite, bool resume)
     : target_(normal(target)), partial_(partial_of(target_)), overwrite_(overwrite) {
-  check_target();
+  expect_usable(target, overwrite);
   std::error_code ec;
-  if (has_entries(partial_) && !fs::exists(partial_ / kLock, ec))
+  if (fs::is_symlink(partial_, ec) || (has_entries(partial_) && !fs::exists(partial_ / kLock, ec)))
     throw usage_error("is in the way, and not what an interrupted run leaves")
         .file(partial_.string())
         .remedy("move it elsewhere");
   make_parents();
+  open_partial();
   try {
     lock_ = FileLock(partial_ / kLock);
     settle_leftovers(resume);
@@ -82,29 +144,20 @@ OutputFolder::OutputFolder(const fs::path& target, bool overwrite, bool resume)
     if (ec) throw Error("cannot create the folder: " + ec.message()).file(path().string());
   } catch (...) {
     if (lock_.held() && !fs::exists(journal(), ec)) remove();
+    ::close(folder_);
     throw;
   }
 }
 
-void OutputFolder::check_target() const {
+void OutputFolder::expect_usable(const fs::path& target, bool overwrite) {
   std::error_code ec;
-  if (!fs::exists(target_, ec)) return;
-  if (!fs::is_directory(target_, ec))
-    throw usage_error("the output exists and is not a folder").file(target_.string());
-  const fs::directory_iterator entries(target_, ec);
-  if (ec) throw Error("cannot read the output folder: " + ec.message()).file(target_.string());
-  if (!overwrite_ && entries != fs::directory_iterator())
-    throw usage_error("the output folder exists and is not empty")
-        .file(target_.string())
-        .remedy("name another folder, or give --overwrite to replace it");
-  // --overwrite means a model, not whatever a slip of the keyboard names.
-  if (entries != fs::directory_iterator() && !fs::exists(target_ / "config.json", ec))
-    throw usage_error(
-        "the output folder holds something other than a model, which --overwrite spares")
-        .file(target_.string())
-        .expected("config.json in it")
-        .found(entries->path().filename().string())
-        .remedy("name another folder, or empty it");
+  if (fs::is_symlink(target, ec) && !fs::exists(target, ec))
+    throw usage_error("the output is a link to nothing")
+        .file(target.string())
+        .remedy("remove it, or make the folder it points to");
+  const fs::path place = normal(target);
+  expect_creatable(place);
+  check_target(place, overwrite);
 }
 
 void OutputFolder::make_parents() {
@@ -118,13 +171,29 @@ void OutputFolder::make_parents() {
   throw error;
 }
 
+// Whoever can write the parent may put a link, or a folder of their own, in its place: then nothing
+// is written or removed there.
+void OutputFolder::open_partial() {
+  folder_ = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (folder_ < 0) throw system_error(partial_, "open");
+  // Some file systems show one owner for everything, whoever made it.
+  struct stat here = {}, above = {};
+  if (::fstat(folder_, &here) == 0 && ::stat(partial_.parent_path().c_str(), &above) == 0 &&
+      (here.st_uid == ::geteuid() || here.st_uid == above.st_uid))
+    return;
+  ::close(folder_);
+  throw usage_error("belongs to another user")
+      .file(partial_.string())
+      .remedy("name another folder");
+}
+
 void OutputFolder::settle_leftovers(bool resume) {
   std::error_code ec;
   // Interrupted while it replaced the target: that goes back first.
   if (fs::exists(partial_ / kOld, ec) && !fs::exists(target_, ec)) {
     fs::rename(partial_ / kOld, target_, ec);
     if (ec) throw Error("cannot put it back: " + ec.message()).file((partial_ / kOld).string());
-    check_target();
+    check_target(target_, overwrite_);
   }
   const bool unfinished = fs::exists(journal(), ec) && fs::exists(path(), ec);
   resumed_ = unfinished && resume;
@@ -132,25 +201,31 @@ void OutputFolder::settle_leftovers(bool resume) {
   if (unfinished && !overwrite_)
     throw usage_error("an interrupted run has left its finished layers here")
         .file(partial_.string())
-        .remedy("--resume goes on with them, --overwrite begins anew");
+        .remedy("octet quantize with --resume goes on with them, --overwrite begins anew");
   clear();
 }
 
 void OutputFolder::clear() const noexcept {
-  std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(partial_, ec))
-    if (entry.path().filename() != kLock) fs::remove_all(entry.path(), ec);
+  DIR* entries = ::fdopendir(::openat(folder_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (entries == nullptr) return;
+  while (const dirent* entry = ::readdir(entries)) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != ".." && name != kLock) remove_below(folder_, entry->d_name);
+  }
+  ::closedir(entries);
 }
 
 OutputFolder::~OutputFolder() {
   std::error_code ec;
   if (!committed_ && !fs::exists(journal(), ec)) remove();
+  ::close(folder_);
 }
 
 void OutputFolder::remove() const noexcept {
   clear();  // the lock last: by it the folder is known
+  ::unlinkat(folder_, kLock, 0);
   std::error_code ec;
-  fs::remove_all(partial_, ec);
+  fs::remove(partial_, ec);
   for (const fs::path& p : created_) fs::remove(p, ec);  // unless something is in it by now
 }
 
@@ -158,7 +233,7 @@ void OutputFolder::commit() {
   sync_folder(path());
   std::error_code ec;
   const bool replace = fs::exists(target_, ec) && overwrite_ && !fs::is_empty(target_, ec);
-  fs::remove_all(partial_ / kOld, ec);
+  remove_below(folder_, kOld);
   if (replace) fs::rename(target_, partial_ / kOld, ec);
   if (ec) throw Error("cannot replace the folder: " + ec.message()).file(target_.string());
   fs::rename(path(), target_, ec);  // over an empty folder rename(2) replaces it

@@ -42,6 +42,9 @@ class OutputFolder {
   // what to do with it; Error when the parent cannot be written. What was left without a journal is
   // removed.
   OutputFolder(const fs::path& target, bool overwrite, bool resume = false);
+  // The same refusals as far as they show before anything is made, for a verb to call before it
+  // begins to work. Throws kUsage Error.
+  static void expect_usable(const fs::path& target, bool overwrite);
   // Without commit() removes the partial folder, and the parents made for it, unless there is a
   // journal.
   ~OutputFolder();
@@ -63,8 +66,8 @@ class OutputFolder {
   static fs::path resumable(const fs::path& target);
 
  private:
-  void check_target() const;
   void make_parents();
+  void open_partial();
   void settle_leftovers(bool resume);
   void clear() const noexcept;   // all but the lock
   void remove() const noexcept;  // all
@@ -73,6 +76,7 @@ class OutputFolder {
   std::vector<fs::path> created_;  // parents that were not there, innermost first
   bool overwrite_;
   bool resumed_ = false, committed_ = false;
+  int folder_ = -1;  // partial_, opened: what is removed is removed below this
   FileLock lock_;
 };
 

@@ -69,6 +69,45 @@ TEST_F(OutputFolderTest, FolderRefusesAFileAndAnUnwritableParent) {
   EXPECT_THROW(OutputFolder("/proc/octet/out", false), Error);
 }
 
+// Each is refused as usage, and nothing is made.
+TEST_F(OutputFolderTest, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
+  fs::create_symlink(dir_ / "nowhere", dir_ / "dangling");
+  write_text(dir_ / "file", "x");
+  for (const fs::path& out :
+       {dir_ / "dangling", dir_ / std::string(300, 'x'), dir_ / std::string(252, 'x'),
+        dir_ / "a" / std::string(300, 'x') / "b", dir_ / "file/out", fs::path("/proc/out")}) {
+    try {
+      OutputFolder::expect_usable(out, false);
+      ADD_FAILURE() << out;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kUsage) << e.what();
+    }
+    EXPECT_THROW(OutputFolder(out, false), Error);
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_), fs::directory_iterator()), 2);
+  EXPECT_NO_THROW(OutputFolder::expect_usable(dir_ / "a/b/c", false));
+  fs::create_directory_symlink(dir_, dir_ / "here");
+  EXPECT_NO_THROW(OutputFolder::expect_usable(dir_ / "here/out", false));
+}
+
+// Whoever can write the parent may leave a link there: what it points to is not touched.
+TEST_F(OutputFolderTest, ALinkInPlaceOfThePartialFolderIsNotFollowed) {
+  const fs::path elsewhere = dir_ / "elsewhere", out = dir_ / "out";
+  interrupt(elsewhere);
+  const fs::path theirs = dir_ / "elsewhere.partial";
+  fs::create_directory_symlink(theirs, dir_ / "out.partial");
+  EXPECT_THROW(OutputFolder(out, true), Error);
+  EXPECT_TRUE(fs::exists(theirs / "files/x"));
+  fs::remove(dir_ / "out.partial");
+  // Links inside go, what they point to stays.
+  interrupt(out);
+  fs::create_directory_symlink(theirs, dir_ / "out.partial/link");
+  fs::create_symlink(theirs / "files/x", dir_ / "out.partial/files/link");
+  { OutputFolder folder(out, true); }
+  EXPECT_FALSE(fs::exists(dir_ / "out.partial"));
+  EXPECT_EQ(read_text(theirs / "files/x"), "1");
+}
+
 TEST_F(OutputFolderTest, OverlapsAreRefused) {
   fs::create_directories(dir_ / "in/sub");
   fs::create_directory_symlink(dir_ / "in", dir_ / "link");

@@ -13,7 +13,7 @@
 namespace octet {
 namespace {
 
-std::string describe(const TensorView& t) {
+std::string stored_as(const TensorView& t) {
   return fmt::format("{} {}", dtype_name(t.dtype), shape_string(t.shape));
 }
 
@@ -30,6 +30,7 @@ class Checker {
       findings_.error(e.tensor_name(), e.what());
       return findings_.take();
     }
+    findings_.add(folder_->remarks());
     check_files(*folder_, findings_);
     check_finite();
     const ModelConfig& c = folder_->config();
@@ -46,7 +47,8 @@ class Checker {
  private:
   void missing(const std::string& name) {
     findings_.error(name, "the tensor is missing").remedy =
-        "quantize again, or restore the lost file";
+        folder_->quantized() ? "quantize again, or restore the lost file"
+                             : "a weight file is missing or of another model: get it again";
   }
 
   // The tensor, when it is there and of that shape; otherwise a finding.
@@ -60,7 +62,7 @@ class Checker {
     if (t->shape != shape) {
       Finding& f = findings_.error(name, "wrong shape");
       f.expected = shape_string(shape);
-      f.found = describe(*t);
+      f.found = stored_as(*t);
       return nullptr;
     }
     return t;
@@ -79,7 +81,8 @@ class Checker {
     Finding& f = findings_.error(t.name, "wrong dtype");
     f.expected = "F16, BF16 or F32";
     f.found = dtype_name(t.dtype);
-    if (is_quant_dtype(t.dtype)) f.remedy = "its description says FLOAT; it should say W8A8";
+    if (is_quant_dtype(t.dtype) && folder_->quantized())
+      f.remedy = "its description says FLOAT; it should say W8A8";
   }
 
   // The type word of a linear; a finding and nothing when it cannot be told.
@@ -148,7 +151,9 @@ class Checker {
         const auto scheme = scheme_of(l.full_name);
         if (!scheme) continue;
         known.emplace_back(l.full_name, *scheme);
-        check_linear(l.full_name, l.shape, *scheme);
+        LinearShape stored = l.shape;
+        stored.bias = stored.bias && !folder_->has_zero_bias(l);
+        check_linear(l.full_name, stored, *scheme);
       }
       check_part(part.words, known);
     }
@@ -299,9 +304,9 @@ class Checker {
       const bool bias = t->name.ends_with(".bias");
       if (bias && !folder_->compressed_tensors()) continue;
       Finding& f = findings_.error(t->name, "no loader knows this tensor");
-      f.found = describe(*t);
+      f.found = stored_as(*t);
       f.remedy = bias ? "loaders drop the bias; attention_bias or mlp_bias in config.json"
-                      : "vLLM-Ascend ends with KeyError; remove it";
+                      : "loaders end with KeyError; remove it";
     }
     if (!folder_->ascend()) return;
     for (const auto& [name, type] : folder_->description()->types)
@@ -314,7 +319,7 @@ class Checker {
       if (folder_->description()->find(t->name) == nullptr) {
         Finding& f = findings_.warning(t->name, "the description does not name this tensor");
         f.file = folder_->description()->source;
-        f.found = describe(*t);
+        f.found = stored_as(*t);
       }
   }
 
@@ -324,7 +329,8 @@ class Checker {
         t->expect_finite();
       } catch (const Error& e) {
         findings_.error(t->name, e.message()).remedy =
-            "the checkpoint is damaged; get it or quantize it again";
+            folder_->quantized() ? "the checkpoint is damaged; get it or quantize it again"
+                                 : "the checkpoint is damaged; get it again";
       }
     }
   }

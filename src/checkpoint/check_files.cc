@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/base/json_member.h"
 
 namespace octet {
 namespace {
@@ -23,9 +24,7 @@ class FileChecker {
   void run() {
     if (!folder_.quantized()) refuse_int8();
     if (folder_.ascend()) check_descriptions();
-    check_tokenizer();
     if (folder_.ascend()) check_beside_weights();
-    check_unique_keys(config_file_);
     if (folder_.ascend()) check_config();
     check_stray_files();
   }
@@ -33,8 +32,8 @@ class FileChecker {
  private:
   // The dictionary in config.json, or null.
   const ordered_json* dictionary() const {
-    const auto it = raw_.find("quantization_config");
-    return it != raw_.end() && it->is_object() ? &*it : nullptr;
+    const ordered_json* member = find_member(raw_, "quantization_config");
+    return member != nullptr && member->is_object() ? member : nullptr;
   }
 
   void refuse_int8() {
@@ -61,7 +60,7 @@ class FileChecker {
     }
     if (folder_.int8_kv())
       for (const char* key : {"kv_cache_type", "kv_quant_type"})
-        if (const ordered_json& d = folder_.description()->raw; !d.contains(key)) {
+        if (find_member(folder_.description()->raw, key) == nullptr) {
           Finding& f = findings_.warning("", fmt::format("the description lacks {}", key));
           f.file = folder_.description()->source;
           f.expected = kKvCacheWord;
@@ -79,7 +78,6 @@ class FileChecker {
         check_same_description(*d, file);
       }
     }
-    if (fs::exists(file)) check_unique_keys(file);
   }
 
   void check_same_description(const ordered_json& dictionary, const fs::path& file) {
@@ -92,14 +90,6 @@ class FileChecker {
         f.remedy = "vLLM-Ascend reads the former, MindIE the latter; make them equal";
         return;  // one is enough: they are two different descriptions
       }
-  }
-
-  void check_unique_keys(const fs::path& file) {
-    try {
-      parse_json(read_text(file), file.string(), 128, /*unique_keys=*/true);
-    } catch (const Error& e) {
-      findings_.error("", e.what());
-    }
   }
 
   // Weight files that loaders would read beside ours.
@@ -123,18 +113,13 @@ class FileChecker {
       f.remedy = "MindIE demands it, and it decides how deq_scale is read; add it";
     }
     const ordered_json* d = dictionary();
-    if (d == nullptr || !d->contains("quant_method") || d->at("quant_method") == "") return;
+    const ordered_json* method = d == nullptr ? nullptr : find_member(*d, "quant_method");
+    if (method == nullptr || *method == "") return;
     Finding& f = findings_.error("", "quantization_config names another quant_method");
     f.file = config_file_.string();
     f.expected = "no quant_method";
-    f.found = d->at("quant_method").dump();
+    f.found = method->dump();
     f.remedy = "vLLM-Ascend would not take the checkpoint for its own; remove the key";
-  }
-
-  void check_tokenizer() {
-    if (!fs::exists(path_ / "tokenizer.json"))
-      findings_.warning("", "no tokenizer.json").remedy =
-          "copy the tokenizer's files from the float model";
   }
 
   void check_beside_weights() {

@@ -13,17 +13,13 @@
 namespace octet {
 namespace {
 
+using octet::testing::LooseTensor;
 using octet::testing::TempFolder;
 using ::testing::HasSubstr;
 
 const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16";
 constexpr const char* kWeights = "quant_model_weight_w8a8.safetensors";
 constexpr const char* kDescription = "quant_model_description.json";
-
-struct Tensor {
-  TensorSpec spec;
-  std::vector<std::byte> data;
-};
 
 class Check : public ::testing::Test {
  protected:
@@ -32,43 +28,32 @@ class Check : public ::testing::Test {
              ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     config_ = parse_ordered_json(read_text(kGolden / "model/config.json"), "config.json");
     take("minmax");
-    write_text(dir_ / "tokenizer.json", "{}");
   }
 
   // Begins anew with another output of the tool.
   void take(const std::string& name) {
     const fs::path folder = kGolden / ("out_" + name);
     description_ = parse_ordered_json(read_text(folder / kDescription), kDescription);
-    const TensorStore all(folder);
-    tensors_.clear();
-    for (const TensorView* t : all.all())
-      tensors_.push_back({{t->name, t->dtype, t->shape}, {t->data.begin(), t->data.end()}});
+    tensors_ = octet::testing::loose_tensors(folder);
   }
 
-  Tensor& tensor(const std::string& name) {
-    for (Tensor& t : tensors_)
+  LooseTensor& tensor(const std::string& name) {
+    for (LooseTensor& t : tensors_)
       if (t.spec.name == name) return t;
     throw std::out_of_range(name);
   }
   template <typename T>
   void set(const std::string& name, DType dtype, const Shape& shape, const std::vector<T>& values) {
-    Tensor& t = tensor(name);
-    t.spec = {name, dtype, shape};
-    const auto bytes = std::as_bytes(std::span(values));
-    t.data.assign(bytes.begin(), bytes.end());
+    tensor(name).set(dtype, shape, values);
   }
   void remove(const std::string& name) {
-    std::erase_if(tensors_, [&](const Tensor& t) { return t.spec.name == name; });
+    std::erase_if(tensors_, [&](const LooseTensor& t) { return t.spec.name == name; });
   }
 
   std::vector<Finding> run() {
     write_text(dir_ / "config.json", config_.dump(2));
     if (!description_.is_null()) write_text(dir_ / kDescription, description_.dump(2));
-    std::vector<TensorSpec> specs;
-    for (const Tensor& t : tensors_) specs.push_back(t.spec);
-    SafetensorsWriter w(dir_.path(), specs, {"quant_model_weight_w8a8", 0, false});
-    for (const Tensor& t : tensors_) w.write(t.spec.name, std::span<const std::byte>(t.data));
-    w.finish();
+    octet::testing::write_tensors(dir_.path(), tensors_, {"quant_model_weight_w8a8", 0, false});
     return check_folder(dir_.path());
   }
 
@@ -88,7 +73,7 @@ class Check : public ::testing::Test {
 
   TempFolder dir_;
   ordered_json config_, description_;
-  std::vector<Tensor> tensors_;
+  std::vector<LooseTensor> tensors_;
 };
 
 const std::string kQ = "model.layers.1.self_attn.q_proj", kK = "model.layers.1.self_attn.k_proj",
@@ -217,8 +202,9 @@ TEST_F(Check, DoubledEntry) {
   text.insert(text.find("\"model.norm.weight\""), "\"model.norm.weight\": \"FLOAT\", ");
   write_text(dir_ / kDescription, text);
   const auto findings = check_folder(dir_.path());
-  ASSERT_FALSE(findings.empty());
-  EXPECT_THAT(findings[0].problem, HasSubstr("model.norm.weight"));
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].severity, Severity::kWarning);
+  EXPECT_EQ(findings[0].found, "model.norm.weight");
 }
 
 TEST_F(Check, DeqScaleMustFitTheModelsDtype) {
@@ -328,7 +314,7 @@ TEST_F(Check, StrayFloatShard) {
   run();
   fs::rename(dir_ / kWeights, dir_ / "quant_model_weight_w8a8-00001-of-00001.safetensors");
   ordered_json map = ordered_json::object();
-  for (const Tensor& t : tensors_)
+  for (const LooseTensor& t : tensors_)
     map[t.spec.name] = "quant_model_weight_w8a8-00001-of-00001.safetensors";
   write_text(dir_ / "quant_model_weight_w8a8.safetensors.index.json",
              ordered_json{{"weight_map", map}}.dump());
@@ -346,8 +332,28 @@ TEST_F(Check, AnotherQuantMethod) {
 }
 
 TEST_F(Check, NoTorchDtype) {
+  config_["torch_dtype"] = nullptr;
+  expect_error("", "torch_dtype");
   config_.erase("torch_dtype");
   expect_error("", "torch_dtype");
+}
+
+TEST_F(Check, NullInAQuantizationConfigIsNothing) {
+  config_["quantization_config"] = description_;
+  config_["quantization_config"]["quant_method"] = nullptr;
+  EXPECT_TRUE(run().empty());
+  take("kv8");
+  config_.erase("quantization_config");
+  description_["kv_quant_type"] = nullptr;
+  const std::vector<Finding> findings = run();
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_THAT(findings[0].problem, HasSubstr("kv_quant_type"));
+}
+
+// Other loaders would compute with the embedding.
+TEST_F(Check, AQuantizedModelThatIsTiedByMistake) {
+  config_["tie_word_embeddings"] = true;
+  expect_error("lm_head.weight", "tie_word_embeddings");
 }
 
 TEST_F(Check, DoubledKeyInConfig) {
@@ -356,8 +362,9 @@ TEST_F(Check, DoubledKeyInConfig) {
   text.insert(1, "\"hidden_size\": 64, ");
   write_text(dir_ / "config.json", text);
   const auto findings = check_folder(dir_.path());
-  ASSERT_FALSE(findings.empty());
-  EXPECT_THAT(findings[0].problem, HasSubstr("hidden_size"));
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].severity, Severity::kWarning);
+  EXPECT_EQ(findings[0].found, "hidden_size");
 }
 
 TEST_F(Check, ValuesMustBeFinite) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "src/base/error.h"
+#include "src/base/json_member.h"
 #include "src/checkpoint/model_folder.h"
 
 namespace octet {
@@ -20,8 +21,8 @@ class Fields {
   }
   // Absent and null are `fallback`.
   ordered_json get(const char* name, const ordered_json& fallback) const {
-    const auto it = object_.find(name);
-    return it == object_.end() || it->is_null() ? fallback : *it;
+    const ordered_json* member = find_member(object_, name);
+    return member == nullptr ? fallback : *member;
   }
   void need(const char* name, const ordered_json& fallback, const std::vector<ordered_json>& any,
             const char* expected) const {

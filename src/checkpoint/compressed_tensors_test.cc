@@ -96,6 +96,12 @@ TEST_F(CompressedTensors, TypesOfItsTensors) {
   EXPECT_EQ(types.at(kV + ".bias"), "FLOAT");
 }
 
+TEST_F(CompressedTensors, UnderTheOldNameOfTheirDictionary) {
+  config_["compression_config"] = config_["quantization_config"];
+  config_.erase("quantization_config");
+  EXPECT_EQ(folder().scheme(kQ), Scheme::kW8A8);
+}
+
 TEST_F(CompressedTensors, TheirNumbers) {
   const ModelFolder f = folder();
   const InputQuant input = input_quant(f, kQ);

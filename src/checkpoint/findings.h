@@ -17,6 +17,9 @@ struct Finding {
   std::string expected, found, remedy;  // "" = none
 };
 
+// In one line: "FILE: TENSOR: PROBLEM; expected ..., found ... (REMEDY)".
+std::string describe(const Finding& finding);
+
 class Findings {
  public:
   // The new finding, to be filled in before the next one.
@@ -25,6 +28,9 @@ class Findings {
   }
   Finding& warning(std::string tensor, std::string problem) {
     return add(Severity::kWarning, std::move(tensor), std::move(problem));
+  }
+  void add(std::vector<Finding> findings) {
+    for (Finding& f : findings) all_.push_back(std::move(f));
   }
   std::vector<Finding> take() { return std::move(all_); }
 

@@ -234,8 +234,11 @@ GgufTensor read_tensor(Cursor& cursor, const std::string& file) {
 
 }  // namespace
 
-GgufFile::GgufFile(const std::filesystem::path& path)
+GgufFile::GgufFile(const std::filesystem::path& path) : GgufFile(path, OnePart()) { join_parts(); }
+
+GgufFile::GgufFile(const std::filesystem::path& path, OnePart)
     : name_(path.string()), file_(path), bytes_(file_.bytes()) {
+  refuse_lfs_pointer(file_);
   parse();
 }
 
@@ -299,6 +302,41 @@ void GgufFile::place_tensors(uint64_t end_of_descriptions) {
           .found(fmt::format("{} to {}", start, end));
     }
     t.offset = start;
+  }
+}
+
+void GgufFile::join_parts() {
+  const uint64_t count = has("split.count") ? get_uint("split.count") : 1;
+  if (count < 2) return;
+  // NAME-00001-of-00002.gguf
+  const auto ending = [count](uint64_t part) {
+    return fmt::format("-{:05}-of-{:05}.gguf", part + 1, count);
+  };
+  const uint64_t own = get_uint("split.no");
+  if (own >= count || !name_.ends_with(ending(own)))
+    throw error("is a part of a split model, but not by its name", "split.no")
+        .expected(fmt::format("a name that ends in {}", ending(own)));
+  const std::string stem = name_.substr(0, name_.size() - ending(own).size());
+  if (own != 0)
+    throw error(fmt::format("is part {} of {} of a split model", own + 1, count))
+        .remedy("name its first part, " + stem + ending(0));
+  for (uint64_t part = 1; part < count; ++part) {
+    const std::string name = stem + ending(part);
+    if (std::error_code ec; !std::filesystem::exists(name, ec))
+      throw error(fmt::format("is part 1 of {} of a split model, and another is missing", count))
+          .expected(name)
+          .remedy("put all parts into one folder");
+    const GgufFile& other =
+        *parts_.emplace_back(std::unique_ptr<GgufFile>(new GgufFile(name, OnePart())));
+    if (other.get_uint("split.no") != part || other.get_uint("split.count") != count)
+      throw other.error("is another part than its name says", "split.no")
+          .expected(fmt::format("part {} of {}", part + 1, count));
+    for (GgufTensor t : other.tensors_) {
+      t.part = part;
+      if (!tensor_index_.emplace(t.name, tensors_.size()).second)
+        throw other.error("a tensor occurs in two parts").tensor(std::string(t.name));
+      tensors_.push_back(std::move(t));
+    }
   }
 }
 
@@ -378,11 +416,13 @@ const GgufTensor* GgufFile::find_tensor(std::string_view name) const {
 }
 
 std::span<const std::byte> GgufFile::bytes(const GgufTensor& tensor) const {
-  return bytes_.subspan(tensor.offset, tensor.bytes);
+  const GgufFile& file = tensor.part == 0 ? *this : *parts_[tensor.part - 1];
+  return file.bytes_.subspan(tensor.offset, tensor.bytes);
 }
 
 void GgufFile::release(const GgufTensor& tensor) const noexcept {
-  file_.release(tensor.offset, tensor.bytes);
+  const GgufFile& file = tensor.part == 0 ? *this : *parts_[tensor.part - 1];
+  file.file_.release(tensor.offset, tensor.bytes);
 }
 
 }  // namespace octet

@@ -1,4 +1,5 @@
-// Reader of GGUF files (versions 2 and 3, little-endian): metadata and tensors, memory-mapped.
+// Reader of GGUF files (versions 2 and 3, little-endian): metadata and tensors, memory-mapped. A
+// model that llama-gguf-split has cut is read whole from its first part, whose metadata counts.
 //
 // The file is not trusted: every count, length and offset is checked against what is left of the
 // file before it is used, with arithmetic that cannot overflow, and nothing is allocated that the
@@ -9,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -42,8 +44,9 @@ struct GgufTensor {
   GgufType type = GgufType::kF32;
   std::vector<uint64_t> dims;  // as stored, innermost first: a linear layer's weight is [k, n]
   uint64_t elements = 0;
-  uint64_t offset = 0;  // from the start of the file
+  uint64_t offset = 0;  // from the start of its file
   uint64_t bytes = 0;
+  size_t part = 0;  // which file of a split model
 };
 
 // One metadata value. Arrays stay in the file; the typed getters of GgufFile decode them.
@@ -56,7 +59,8 @@ struct GgufValue {
 
 class GgufFile {
  public:
-  // Maps and checks the file. Throws Error when it is not a GGUF file that this reader supports.
+  // Maps and checks the file, and the other parts of a split model beside it. Throws Error when it
+  // is not a GGUF file that this reader supports, or a part other than the first.
   explicit GgufFile(const std::filesystem::path& path);
   // The same over bytes in memory, which must outlive the object; `name` stands for the file.
   GgufFile(std::span<const std::byte> bytes, std::string name);
@@ -83,7 +87,11 @@ class GgufFile {
   void release(const GgufTensor& tensor) const noexcept;
 
  private:
+  struct OnePart {};
+  GgufFile(const std::filesystem::path& path, OnePart);
   void parse();
+  // Reads the other parts of a split model, which lie beside this one.
+  void join_parts();
   // From where the descriptions end on; sets the offsets from the start of the file.
   void place_tensors(uint64_t end_of_descriptions);
   const GgufValue& value(std::string_view key) const;
@@ -96,6 +104,7 @@ class GgufFile {
   std::map<std::string_view, GgufValue> values_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string_view, size_t> tensor_index_;
+  std::vector<std::unique_ptr<GgufFile>> parts_;  // of a split model, from the second on
 };
 
 }  // namespace octet

@@ -11,6 +11,7 @@
 #include "src/base/error.h"
 #include "src/checkpoint/gguf_dequant.h"
 #include "src/checkpoint/gguf_testing.h"
+#include "src/checkpoint/testing.h"
 
 namespace octet {
 namespace {
@@ -77,6 +78,45 @@ TEST(Gguf, ReadsMetadataAndTensors) {
     EXPECT_THAT(values, ElementsAre(1.0f, 2.0f, -3.0f));
     EXPECT_EQ(file.find_tensor("x"), nullptr);
   }
+}
+
+// Part `number` of `count`, with one tensor of two values.
+void write_part(const fs::path& file, uint32_t number, uint32_t count, const char* tensor,
+                float value) {
+  GgufBuilder b;
+  b.header(1, number == 0 ? 3 : 2).uint("split.no", number).uint("split.count", count);
+  if (number == 0) b.text("name", "whole");
+  b.tensor(tensor, {2}, 0, 0).align().number(value).number(-value);
+  write_text(file, {reinterpret_cast<const char*>(b.bytes().data()), b.bytes().size()});
+}
+
+TEST(Gguf, AllPartsOfASplitModelAreRead) {
+  const testing::TempFolder dir("gguf_split");
+  const fs::path one = dir / "m-00001-of-00002.gguf", two = dir / "m-00002-of-00002.gguf";
+  const auto refused = [&](const fs::path& file, const std::string& words) {
+    EXPECT_THAT(testing::message_of([&] { GgufFile{file}; }), HasSubstr(words));
+  };
+  write_part(one, 0, 2, "a", 1);
+  refused(one, "is part 1 of 2 of a split model, and another is missing");
+  write_part(two, 1, 2, "b", 2);
+  const GgufFile file(one);
+  EXPECT_EQ(file.get_string("name"), "whole");
+  ASSERT_EQ(file.tensors().size(), 2u);
+  for (const auto& [name, value] : {std::pair("a", 1.0f), std::pair("b", 2.0f)}) {
+    const GgufTensor* t = file.find_tensor(name);
+    ASSERT_NE(t, nullptr);
+    std::vector<float> values(2);
+    gguf_dequantize(t->type, file.bytes(*t), values);
+    EXPECT_THAT(values, ElementsAre(value, -value));
+    file.release(*t);
+  }
+  refused(two, "is part 2 of 2 of a split model (name its first part");
+  write_part(two, 1, 2, "a", 2);
+  refused(one, "a tensor occurs in two parts");
+  write_part(two, 0, 2, "b", 2);
+  refused(one, "another part than its name says");
+  fs::rename(one, dir / "m.gguf");
+  refused(dir / "m.gguf", "a name that ends in -00001-of-00002.gguf");
 }
 
 TEST(Gguf, NamesTheKeyThatIsMissingOrOfAnotherKind) {

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "src/base/error.h"
+#include "src/base/json_member.h"
 #include "src/base/output_folder.h"
 
 namespace octet {
@@ -14,15 +16,24 @@ constexpr int64_t kMaxVocab = int64_t{1} << 24;
 // Inputs of a linear: 2^17 products of two int8 still fit an int32 sum.
 constexpr int64_t kMaxInputs = (int64_t{1} << 17) - 1;
 
+// Python makes no difference between 50 and 50.0 where files are written by hand.
+int64_t get_whole(const json& object, const char* key, const std::string& where, int64_t lo,
+                  int64_t hi) {
+  if (const json* member = find_member(object, key); member != nullptr && member->is_number_float())
+    if (const double v = member->get<double>(); v == std::floor(v) && std::fabs(v) < 0x1p53)
+      return get_int({{key, static_cast<int64_t>(v)}}, key, where, lo, hi);
+  return get_int(object, key, where, lo, hi);
+}
+
 // "eos_token_id" may be an integer, a list, or absent.
 std::vector<int64_t> token_ids(const json& object, const char* key, const std::string& where) {
   std::vector<int64_t> ids;
-  const auto it = object.find(key);
-  if (it == object.end() || it->is_null()) return ids;
-  const json list = it->is_array() ? *it : json::array({*it});
+  const json* member = find_member(object, key);
+  if (member == nullptr) return ids;
+  const json list = member->is_array() ? *member : json::array({*member});
   for (const json& id : list) {
     const json holder = {{key, id}};
-    ids.push_back(get_int(holder, key, where, -1, kMaxVocab));
+    ids.push_back(get_whole(holder, key, where, -1, kMaxVocab));
   }
   return ids;
 }
@@ -30,10 +41,10 @@ std::vector<int64_t> token_ids(const json& object, const char* key, const std::s
 // The object under `key` ("rope_scaling"; transformers 5 puts everything into "rope_parameters"),
 // or null.
 const json* rope_object(const json& object, const char* key, const std::string& where) {
-  const auto it = object.find(key);
-  if (it == object.end() || it->is_null()) return nullptr;
-  if (!it->is_object()) throw Error("bad value").file(where).field(key).expected("an object");
-  return &*it;
+  const json* member = find_member(object, key);
+  if (member != nullptr && !member->is_object())
+    throw Error("bad value").file(where).field(key).expected("an object");
+  return member;
 }
 
 std::optional<RopeScaling> rope_scaling(const json& s, const std::string& where) {
@@ -51,7 +62,7 @@ std::optional<RopeScaling> rope_scaling(const json& s, const std::string& where)
   r.low_freq_factor = get_number(s, "low_freq_factor", where);
   r.high_freq_factor = get_number(s, "high_freq_factor", where);
   r.original_max_position =
-      get_int(s, "original_max_position_embeddings", where, 1, int64_t{1} << 32);
+      get_whole(s, "original_max_position_embeddings", where, 1, int64_t{1} << 32);
   if (!(r.factor > 0) || !(r.low_freq_factor > 0) || !(r.high_freq_factor > r.low_freq_factor))
     throw Error("bad value")
         .file(where)
@@ -78,10 +89,32 @@ const Architecture& architecture_of(const json& object, const std::string& where
   const std::string type = get_string_or(object, "model_type", "", where);
   const Architecture* a = find_architecture(type);
   if (a == nullptr) throw refused("model_type", model_types(), type);
-  if (const auto it = object.find("architectures"); it != object.end() && !it->is_null())
-    if (!it->is_array() || std::find(it->begin(), it->end(), a->class_name) == it->end())
-      throw refused("architectures", a->class_name, it->dump().substr(0, 80));
+  if (const json* list = find_member(object, "architectures"))
+    if (!list->is_array() || std::find(list->begin(), list->end(), a->class_name) == list->end())
+      throw refused("architectures", a->class_name, list->dump().substr(0, 80));
   return *a;
+}
+
+// What transformers' Qwen classes make of the fields: layers that look at `sliding_window` tokens
+// only, those from `max_window_layers` on where `layer_types` does not name them. A window that
+// holds the whole context is full attention.
+void refuse_windows(const json& o, const ModelConfig& c, const std::string& where) {
+  if (!get_bool_or(o, "use_sliding_window", false, where)) return;
+  const auto window = o.find("sliding_window");
+  if (window != o.end() && window->is_null()) return;
+  if (get_int_or(o, "sliding_window", 4096, where, 1, int64_t{1} << 62) >= c.max_position) return;
+  int64_t windowed = c.layers - get_int_or(o, "max_window_layers", 28, where, 0, int64_t{1} << 62);
+  if (const json* types = find_member(o, "layer_types")) {
+    if (!types->is_array())
+      throw Error("bad value").file(where).field("layer_types").expected("a list");
+    windowed = std::count(types->begin(), types->end(), "sliding_attention");
+  }
+  if (windowed <= 0) return;
+  throw Error("sliding window attention is not supported")
+      .file(where)
+      .field("use_sliding_window")
+      .expected("no layer with a window shorter than the context")
+      .found(fmt::format("{} of {} layers", windowed, c.layers));
 }
 
 DType float_dtype(const json& object, const std::string& where) {
@@ -111,8 +144,14 @@ ModelConfig ModelConfig::load(const fs::path& folder) {
     throw Error("is an unfinished output, no model yet")
         .file(folder.string())
         .remedy("octet quantize with --resume goes on with it");
-  if (!fs::exists(path, ec))
-    throw Error("the model folder has no config.json").file(folder.string());
+  if (fs::symlink_status(path, ec).type() == fs::file_type::not_found) {
+    const bool cache = fs::is_directory(folder / "snapshots", ec);
+    throw Error("the model folder has no config.json")
+        .file(folder.string())
+        .remedy(cache
+                    ? "this is the cache of a model of the hub: name a folder inside its snapshots/"
+                    : "");
+  }
   return parse(parse_ordered_json(read_text(path, uint64_t{64} << 20), path.string()),
                path.string());
 }
@@ -122,6 +161,14 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   const json o = raw;
   ModelConfig c;
   c.raw = raw;
+  for (const char* key : {"torch_dtype", "dtype", "quantization_config"})
+    if (find_member(c.raw, key) == nullptr) c.raw.erase(key);
+  // The key of compressed-tensors before 0.5, which transformers and vLLM read as well.
+  if (!c.raw.contains("quantization_config") &&
+      find_member(c.raw, "compression_config") != nullptr) {
+    c.raw["quantization_config"] = c.raw["compression_config"];
+    c.raw.erase("compression_config");
+  }
   const Architecture& a = architecture_of(o, where);
   c.family = a.family;
   c.hidden_size = get_int(o, "hidden_size", where, 1, kMaxInputs);
@@ -175,10 +222,7 @@ ModelConfig ModelConfig::parse(const ordered_json& raw, const std::string& where
   c.o_bias = a.attention_bias && get_bool_or(o, "attention_bias", false, where);
   c.qkv_bias = a.qkv_bias || c.o_bias;
   c.mlp_bias = a.mlp_bias && get_bool_or(o, "mlp_bias", false, where);
-  if (get_bool_or(o, "use_sliding_window", false, where))
-    throw Error("sliding window attention is not supported")
-        .file(where)
-        .field("use_sliding_window");
+  refuse_windows(o, c, where);
   const std::string act = get_string_or(o, "hidden_act", "silu", where);
   if (act != "silu")
     throw Error("this activation is not supported")
@@ -211,12 +255,12 @@ GenerationConfig GenerationConfig::load(const fs::path& folder) {
   const json o = parse_json(read_text(path, 1 << 20), where);
   if (!o.is_object()) throw Error("is no JSON object").file(where);
   const auto number = [&](const char* key) -> std::optional<double> {
-    if (!o.contains(key) || o[key].is_null()) return std::nullopt;
+    if (find_member(o, key) == nullptr) return std::nullopt;
     return get_number(o, key, where);
   };
   const auto integer = [&](const char* key) -> std::optional<int64_t> {
-    if (!o.contains(key) || o[key].is_null()) return std::nullopt;
-    return get_int(o, key, where, -1, kMaxVocab);
+    if (find_member(o, key) == nullptr) return std::nullopt;
+    return get_whole(o, key, where, -1, kMaxVocab);
   };
   g.temperature = number("temperature");
   g.top_p = number("top_p");

@@ -41,7 +41,9 @@ struct ModelConfig {
   bool mlp_bias = false;       // of gate, up and down
   DType dtype = DType::kBF16;  // torch_dtype: F16, BF16 or F32; the embedding's where it is absent
   std::vector<int64_t> eos_token_ids;
-  ordered_json raw;  // the file as it stands
+  // The file as it stands, without a torch_dtype, dtype or quantization_config that is null, and
+  // with what old files call compression_config under its present name.
+  ordered_json raw;
 
   int64_t q_size() const { return heads * head_dim; }
   int64_t kv_size() const { return kv_heads * head_dim; }

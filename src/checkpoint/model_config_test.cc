@@ -146,6 +146,57 @@ TEST(ModelConfig, BadValuesAreRefusedByField) {
   }
 }
 
+TEST(ModelConfig, NullIsAsGoodAsAbsent) {
+  for (const char* key : {"architectures", "num_key_value_heads", "max_position_embeddings",
+                          "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
+                          "tie_word_embeddings", "attention_bias", "mlp_bias", "hidden_act",
+                          "head_dim", "torch_dtype", "eos_token_id", "use_sliding_window"}) {
+    ordered_json null = llama(), absent = llama();
+    null[key] = nullptr;
+    absent.erase(key);
+    const ModelConfig a = ModelConfig::parse(null, "config.json");
+    const ModelConfig b = ModelConfig::parse(absent, "config.json");
+    EXPECT_EQ(a.dtype, b.dtype) << key;
+    EXPECT_EQ(a.max_position, b.max_position) << key;
+    EXPECT_EQ(a.eos_token_ids, b.eos_token_ids) << key;
+    EXPECT_EQ(a.kv_heads, b.kv_heads) << key;
+  }
+}
+
+// The fields as transformers' Qwen2Config reads them: no window without use_sliding_window, 4096
+// where sliding_window is absent, full attention below max_window_layers (28 where absent).
+TEST(ModelConfig, SlidingWindows) {
+  ordered_json j = llama();  // 3 layers, context 256
+  j["architectures"] = {"Qwen2ForCausalLM"};
+  j["model_type"] = "qwen2";
+  j["use_sliding_window"] = true;
+  j["sliding_window"] = 64;
+  const auto expect_full = [&](const char* why) {
+    EXPECT_NO_THROW(ModelConfig::parse(j, "config.json")) << why;
+  };
+  const auto expect_refused = [&](const char* layers) {
+    EXPECT_THAT(message_of([&] { ModelConfig::parse(j, "config.json"); }),
+                ::testing::AllOf(HasSubstr("use_sliding_window"), HasSubstr(layers)));
+  };
+  expect_full("28 layers without a window");
+  j["max_window_layers"] = 3;
+  expect_full("no layer is left for windows");
+  j["max_window_layers"] = 2;
+  expect_refused("1 of 3 layers");
+  j["layer_types"] = {"full_attention", "full_attention", "full_attention"};
+  expect_full("layer_types says so");
+  j["layer_types"] = {"full_attention", "sliding_attention", "sliding_attention"};
+  expect_refused("2 of 3 layers");
+  j["sliding_window"] = 256;
+  expect_full("the window holds the context");
+  j["sliding_window"] = nullptr;
+  expect_full("no window");
+  j["sliding_window"] = 255;
+  expect_refused("2 of 3 layers");
+  j["use_sliding_window"] = false;
+  expect_full("not used");
+}
+
 TEST(ModelConfig, OtherArchitecturesAreRefusedByName) {
   ordered_json j = llama();
   j["architectures"] = {"MixtralForCausalLM"};
@@ -161,6 +212,21 @@ TEST(ModelConfig, FoldersWithoutOrWithBrokenConfig) {
   write_text(dir / "config.json", std::string(10000, '['));
   EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }), HasSubstr("config.json"));
   EXPECT_THAT(message_of([&] { ModelConfig::load(dir / "none"); }), HasSubstr("none"));
+  fs::remove(dir / "config.json");
+  fs::create_directories(dir / "snapshots");
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }),
+              HasSubstr("inside its snapshots"));
+  fs::create_symlink("../../blobs/0a1b", dir / "config.json");
+  EXPECT_THAT(message_of([&] { ModelConfig::load(dir.path()); }), HasSubstr("blobs/0a1b"));
+}
+
+TEST(ModelConfig, TheOldNameOfQuantizationConfig) {
+  ordered_json j = llama();
+  j["quantization_config"] = nullptr;
+  j["compression_config"] = {{"quant_method", "compressed-tensors"}};
+  const ModelConfig c = ModelConfig::parse(j, "config.json");
+  EXPECT_EQ(c.raw["quantization_config"], j["compression_config"]);
+  EXPECT_FALSE(c.raw.contains("compression_config"));
 }
 
 TEST(GenerationConfig, ReadsDefaults) {
@@ -172,6 +238,29 @@ TEST(GenerationConfig, ReadsDefaults) {
   EXPECT_EQ(g.temperature, 0.7);
   EXPECT_EQ(g.top_k, 20);
   EXPECT_EQ(g.eos_token_ids, (std::vector<int64_t>{1, 2}));
+}
+
+TEST(GenerationConfig, WholeNumbersMayBeWrittenAsFloats) {
+  const TempFolder dir("generation_floats");
+  write_text(dir / "generation_config.json",
+             R"({"temperature": 1, "top_k": 50.0, "max_new_tokens": 1e3, "eos_token_id": [2.0]})");
+  const GenerationConfig g = GenerationConfig::load(dir.path());
+  EXPECT_EQ(g.top_k, 50);
+  EXPECT_EQ(g.max_new_tokens, 1000);
+  EXPECT_EQ(g.eos_token_ids, std::vector<int64_t>{2});
+  for (const char* bad : {R"({"top_k": 50.5})", R"({"top_k": 1e30})", R"({"top_k": "50"})"}) {
+    write_text(dir / "generation_config.json", bad);
+    EXPECT_THAT(message_of([&] { GenerationConfig::load(dir.path()); }), HasSubstr("top_k")) << bad;
+  }
+}
+
+TEST(GenerationConfig, NullIsAsGoodAsAbsent) {
+  const TempFolder dir("generation_null");
+  write_text(dir / "generation_config.json",
+             R"({"temperature": null, "top_k": null, "top_p": null, "eos_token_id": null})");
+  const GenerationConfig g = GenerationConfig::load(dir.path());
+  EXPECT_FALSE(g.temperature || g.top_k || g.top_p);
+  EXPECT_TRUE(g.eos_token_ids.empty());
 }
 
 }  // namespace

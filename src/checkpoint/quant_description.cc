@@ -3,6 +3,7 @@
 #include <array>
 
 #include "src/base/error.h"
+#include "src/base/json_member.h"
 
 namespace octet {
 namespace {
@@ -18,14 +19,14 @@ constexpr std::array<const char*, 7> kSuffixes = {
 bool asks_int8_kv(const ordered_json& raw, const std::string& source) {
   bool found = false;
   for (const char* key : {"kv_cache_type", "kv_quant_type"}) {
-    if (!raw.contains(key) || !raw[key].is_string() || raw[key] == "")
-      continue;  // null of old files
-    if (raw[key] != kKvCacheWord)
+    const ordered_json* word = find_member(raw, key);
+    if (word == nullptr || !word->is_string() || *word == "") continue;
+    if (*word != kKvCacheWord)
       throw Error("this type of KV cache is not supported")
           .file(source)
           .field(key)
           .expected(kKvCacheWord)
-          .found(raw[key].get<std::string>());
+          .found(word->get<std::string>());
     found = true;
   }
   return found;

@@ -181,6 +181,7 @@ void TensorView::will_need() const {
 }
 
 SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_unique<MappedFile>(path)) {
+  refuse_lfs_pointer(*file_);
   const std::string where = path.string();
   const auto bytes = file_->bytes();
   if (bytes.size() < 8)
@@ -198,10 +199,11 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_unique<
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header_size);
   if (text.empty() || text[0] != '{')
     throw Error("is no safetensors file: no JSON header").file(where);
-  const json header = parse_json(text, where, 8, true);
+  const json header = parse_json(text, where, {.depth = 8, .unique_keys = true});
   const auto data = bytes.subspan(8 + header_size);
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
+      if (entry.is_null()) continue;
       if (!entry.is_object()) throw Error("bad header").file(where).field(name);
       for (const auto& [key, value] : entry.items())
         if (value.is_string()) metadata_[key] = value.get<std::string>();
@@ -270,18 +272,27 @@ TensorStore::TensorStore(const fs::path& folder) : folder_(folder) {
   for (const fs::path& path : weights) {
     files_.push_back(std::make_unique<SafetensorsFile>(path));
     for (const TensorView& t : files_.back()->tensors()) {
-      if (!by_name_.emplace(t.name, &t).second)
+      const auto [it, first] = by_name_.emplace(t.name, &t);
+      if (first) {
+        order_.push_back(&t);
+        continue;
+      }
+      if (const auto named = file_of.find(t.name);
+          named == file_of.end() || named->second != path.filename())
         throw Error("the tensor occurs in two files")
             .file(path.string())
             .tensor(t.name)
-            .found("also in " + by_name_[t.name]->file->path().filename().string())
+            .found("also in " + it->second->file->path().filename().string())
             .remedy("remove the weight file that does not belong to this checkpoint");
-      order_.push_back(&t);
+      std::replace(order_.begin(), order_.end(), it->second, &t);
+      it->second = &t;
     }
   }
   for (const auto& [tensor, file] : file_of) {
-    const auto it = by_name_.find(tensor);
-    if (it == by_name_.end() || it->second->file->path().filename() != file)
+    const TensorView* stored = find(tensor);
+    if (stored == nullptr)
+      unstored_.push_back(tensor);
+    else if (stored->file->path().filename() != file)
       throw Error("the index names a tensor that its file lacks")
           .file((folder / file).string())
           .tensor(tensor)
@@ -299,6 +310,15 @@ const TensorView& TensorStore::get(const std::string& name) const {
   if (t == nullptr)
     throw Error("the checkpoint lacks a tensor").file(folder_.string()).tensor(name);
   return *t;
+}
+
+void TensorStore::rename(const std::string& name, const std::string& other) {
+  const TensorView* old = &get(name);
+  const auto& renamed = renamed_.emplace_back(std::make_unique<TensorView>(*old));
+  renamed->name = other;
+  by_name_.erase(name);
+  by_name_.emplace(other, renamed.get());
+  std::replace(order_.begin(), order_.end(), old, static_cast<const TensorView*>(renamed.get()));
 }
 
 uint64_t TensorStore::total_bytes() const {

@@ -71,8 +71,9 @@ class SafetensorsFile {
 };
 
 // Every tensor of a folder: the files named by an index (`*.safetensors.index.json`) or, without
-// one, all `*.safetensors`. A name in two files, an index entry without tensor, or a file name that
-// is not plain is an Error.
+// one, all `*.safetensors`, in order of their names. As transformers reads them, a file that the
+// index names for a tensor overlays those before it; a name in two files is an Error otherwise, and
+// so are an index entry whose tensor is in another file and a file name that is not plain.
 class TensorStore {
  public:
   explicit TensorStore(const fs::path& folder);
@@ -82,12 +83,18 @@ class TensorStore {
   const std::vector<const TensorView*>& all() const { return order_; }  // file by file
   const std::vector<std::unique_ptr<SafetensorsFile>>& files() const { return files_; }
   uint64_t total_bytes() const;
+  // Entries of the index that no file has a tensor for.
+  const std::vector<std::string>& unstored() const { return unstored_; }
+  // From now on the tensor `name`, which must be there, is called `other`.
+  void rename(const std::string& name, const std::string& other);
 
  private:
   fs::path folder_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, const TensorView*> by_name_;
   std::vector<const TensorView*> order_;
+  std::vector<std::string> unstored_;
+  std::vector<std::unique_ptr<TensorView>> renamed_;
 };
 
 }  // namespace octet

@@ -153,6 +153,14 @@ INSTANTIATE_TEST_SUITE_P(
                "shape"}),
     [](const auto& c) { return std::string(c.param.name); });
 
+TEST(Safetensors, GitLfsPointersAreNamed) {
+  const TempFolder dir("st_lfs");
+  write_text(dir / "model.safetensors",
+             "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4976698672\n");
+  EXPECT_THAT(message_of([&] { SafetensorsFile{dir / "model.safetensors"}; }),
+              HasSubstr("git lfs pull"));
+}
+
 TEST(Safetensors, TinyFilesAreRefused) {
   const TempFolder dir("st_tiny");
   write_text(dir / "model.safetensors", "");
@@ -185,9 +193,51 @@ TEST(Safetensors, IndexMayOnlyNamePlainFiles) {
                ordered_json{{"weight_map", {{"a", name}}}}.dump());
     EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("plain")) << name;
   }
+}
+
+TEST(Safetensors, IndexEntriesWithoutATensorAreListed) {
+  const TempFolder dir("st_unstored");
+  write_two(dir.path(), {});
   write_text(dir / "model.safetensors.index.json",
              ordered_json{{"weight_map", {{"missing", "model.safetensors"}}}}.dump());
-  EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("missing"));
+  const TensorStore store(dir.path());
+  EXPECT_EQ(store.unstored(), std::vector<std::string>{"missing"});
+  EXPECT_EQ(store.all().size(), 2u);
+}
+
+// A small file with changed tensors beside the shards, as some trainers leave it.
+TEST(Safetensors, AFileThatTheIndexNamesOverlaysTheOthers) {
+  const TempFolder dir("st_overlay");
+  write_two(dir.path(), {});
+  SafetensorsWriter w(dir.path(), {{"a", DType::kF32, {2}}}, {.stem = "model-overlay"});
+  w.write("a", std::vector<float>{7, 8});
+  w.finish();
+  fs::rename(dir / "model.safetensors", dir / "model-00001-of-00001.safetensors");
+  const auto index = [&](const char* file_of_a) {
+    write_text(dir / "model.safetensors.index.json",
+               ordered_json{{"weight_map",
+                             {{"a", file_of_a},
+                              {"b", "model-00001-of-00001.safetensors"},
+                              {"other", "model-overlay.safetensors"}}}}
+                   .dump());
+  };
+  index("model-overlay.safetensors");
+  const TensorStore store(dir.path());
+  EXPECT_EQ(store.get("a").floats(), (std::vector<float>{7, 8}));
+  ASSERT_EQ(store.all().size(), 2u);
+  EXPECT_EQ(store.all()[0], &store.get("a"));
+  EXPECT_EQ(store.total_bytes(), 11u);
+  // transformers would take the overlay's, the index says the other.
+  index("model-00001-of-00001.safetensors");
+  EXPECT_THAT(message_of([&] { TensorStore{dir.path()}; }), HasSubstr("two files"));
+}
+
+TEST(Safetensors, MetadataMayBeNull) {
+  const TempFolder dir("st_null");
+  write_raw_safetensors(
+      dir / "model.safetensors",
+      R"({"__metadata__":null,"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}})", "x");
+  EXPECT_EQ(SafetensorsFile(dir / "model.safetensors").tensors().size(), 1u);
 }
 
 TEST(Safetensors, IndexMustNameTheRightFile) {

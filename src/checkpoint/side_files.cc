@@ -27,7 +27,12 @@ bool is_side_file(const std::string& name) {
 }
 
 void copy_side_files(const fs::path& from, const fs::path& to) {
-  const auto copy = [&](const fs::path& name) { write_text(to / name, read_text(from / name)); };
+  const auto copy = [&](const fs::path& name) {
+    const MappedFile file(from / name);  // may be a git-lfs pointer that nobody needs
+    OutputFile out(to / name);
+    out.write(file.bytes());
+    out.close();
+  };
   for (const auto& entry : fs::directory_iterator(from))
     if (entry.is_regular_file() && is_side_file(entry.path().filename().string()))
       copy(entry.path().filename());

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,67 @@ inline void copy_in_float32(
   }
   writer.finish();
 }
+
+// A tensor by itself, to be changed and written again.
+struct LooseTensor {
+  TensorSpec spec;
+  std::vector<std::byte> data;
+
+  template <typename T>
+  void set(DType dtype, const Shape& shape, const std::vector<T>& values) {
+    const auto bytes = std::as_bytes(std::span(values));
+    spec = {spec.name, dtype, shape};
+    data.assign(bytes.begin(), bytes.end());
+  }
+};
+inline std::vector<LooseTensor> loose_tensors(const fs::path& folder) {
+  std::vector<LooseTensor> loose;
+  const TensorStore store(folder);
+  for (const TensorView* t : store.all())
+    loose.push_back({{t->name, t->dtype, t->shape}, {t->data.begin(), t->data.end()}});
+  return loose;
+}
+inline void write_tensors(const fs::path& folder, const std::vector<LooseTensor>& tensors,
+                          const WriterOptions& options = {}) {
+  std::vector<TensorSpec> specs;
+  for (const LooseTensor& t : tensors) specs.push_back(t.spec);
+  SafetensorsWriter writer(folder, specs, options);
+  for (const LooseTensor& t : tensors) writer.write(t.spec.name, std::span(t.data));
+  writer.finish();
+}
+
+// A float model (tests/golden/FAMILY/model) with other tensors and another config.json.
+class EditedModel {
+ public:
+  explicit EditedModel(const std::string& family)
+      : EditedModel(fs::path(OCTET_SOURCE_DIR) / "tests/golden" / family / "model") {}
+  explicit EditedModel(const fs::path& from)
+      : config(parse_ordered_json(read_text(from / "config.json"), "config.json")),
+        tensors(loose_tensors(from)) {}
+
+  LooseTensor& at(const std::string& name) {
+    for (LooseTensor& t : tensors)
+      if (t.spec.name == name) return t;
+    throw std::out_of_range(name);
+  }
+  void remove(const std::string& end_of_name) {
+    std::erase_if(tensors,
+                  [&](const LooseTensor& t) { return t.spec.name.ends_with(end_of_name); });
+  }
+  // A copy of the tensor `name`.
+  void add(const std::string& name, const std::string& copy) {
+    LooseTensor t = at(name);
+    t.spec.name = copy;
+    tensors.push_back(std::move(t));
+  }
+  void write(const fs::path& folder, const WriterOptions& options = {}) const {
+    write_text(folder / "config.json", config.dump(2));
+    write_tensors(folder, tensors, options);
+  }
+
+  ordered_json config;
+  std::vector<LooseTensor> tensors;
+};
 
 // A file of a header text and data bytes, with the length in front (or a false one).
 inline void write_raw_safetensors(const fs::path& path, const std::string& header,

@@ -3,28 +3,73 @@
 
 #include <fmt/format.h>
 
+#include <functional>
 #include <memory>
+#include <optional>
 
+#include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/checkpoint/model_config.h"
 #include "src/cli/cli.h"
 #include "src/cli/flags.h"
+#include "src/cli/runtime.h"
+#include "src/engine/refusal.h"
+#include "src/server/api/refusals.h"
+#include "src/text/slow_tokenizer.h"
 
 namespace octet::cli {
 namespace {
 
 void print_line(const Finding& f) {
-  std::string line = f.severity == Severity::kError ? "error" : "warning";
-  if (!f.file.empty()) line += ": " + f.file;
-  if (!f.tensor.empty()) line += ": " + f.tensor;
-  line += ": " + f.problem;
-  if (!f.expected.empty()) line += "; expected " + f.expected;
-  if (!f.found.empty()) line += ", found " + f.found;
-  if (!f.remedy.empty()) line += " (" + f.remedy + ")";
-  fmt::print("{}\n", line);
+  fmt::print("{}: {}\n", f.severity == Severity::kError ? "error" : "warning", describe(f));
+}
+
+// The tokenizer, templates and sampling defaults: whatever would keep `generate` and `serve` from
+// using the folder.
+std::vector<Finding> check_use(const fs::path& folder) {
+  Findings findings;
+  const auto attempt = [&](const std::function<void()>& read) {
+    try {
+      read();
+    } catch (const Error& e) {
+      findings.error("", e.what());
+    }
+  };
+  std::optional<ModelConfig> config;
+  try {
+    config = ModelConfig::load(folder);
+  } catch (const Error&) {
+    return {};  // check_folder says it
+  }
+  std::error_code ec;
+  if (fs::symlink_status(folder / "tokenizer.json", ec).type() == fs::file_type::not_found &&
+      !text::has_slow_tokenizer(folder)) {
+    findings.warning("", "no tokenizer.json").remedy = text::how_to_get_tokenizer(folder);
+  } else {
+    attempt([&] {
+      const size_t tokens = text::Tokenizer::load(folder).vocab_size();
+      if (tokens <= static_cast<size_t>(config->vocab_size)) return;
+      Finding& f = findings.warning("", "the tokenizer has more tokens than the model embeddings");
+      f.expected = fmt::format("at most {} (vocab_size of config.json)", config->vocab_size);
+      f.found = std::to_string(tokens);
+      f.remedy = "text that has such a token is refused";
+    });
+  }
+  attempt([&] { text::ChatTemplate::load(folder); });
+  attempt([&] {
+    const GenerationConfig defaults = GenerationConfig::load(folder);
+    const Request request{{0}, sampling_of({}, defaults), nullptr};
+    if (const auto refusal = refusal_of(
+            request, {config->vocab_size, static_cast<size_t>(config->max_position), true, {}}))
+      throw server::error_of(*refusal).file((folder / "generation_config.json").string());
+  });
+  return findings.take();
 }
 
 void check_checkpoint(const std::string& folder, bool as_json) {
-  const std::vector<Finding> findings = check_folder(folder);
+  std::vector<Finding> findings = check_folder(folder);
+  const std::vector<Finding> of_use = check_use(folder);
+  findings.insert(findings.end(), of_use.begin(), of_use.end());
   size_t errors = 0;
   for (const Finding& f : findings) errors += f.severity == Severity::kError;
   if (as_json) {

@@ -11,6 +11,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/checkpoint/model_folder.h"
 #include "src/cli/flags.h"
 #include "src/cli/spelling.h"
 
@@ -105,6 +106,11 @@ void silence_notices() { silent = true; }
 
 void warning(const std::string& text) {
   fmt::print(stderr, "octet: warning: {}\n", as_typed(text));
+}
+
+void warn_of(const ModelFolder& folder) {
+  for (const Finding& f : folder.remarks())
+    warning(fmt::format("{}: {}", folder.path().string(), describe(f)));
 }
 
 std::string format_table(const std::vector<std::vector<std::string>>& rows,

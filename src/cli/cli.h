@@ -7,6 +7,10 @@
 
 #include "src/base/json.h"
 
+namespace octet {
+class ModelFolder;
+}
+
 namespace octet::cli {
 
 class Verb;  // flags.h
@@ -54,6 +58,8 @@ void notice(const std::string& text);
 // From now on they are left out.
 void silence_notices();
 void warning(const std::string& text);
+// Says what is remarkable about a model folder that a verb has opened (ModelFolder::remarks).
+void warn_of(const ModelFolder& folder);
 
 // A table for people: columns padded to the widest cell; `right` says which are right-aligned.
 std::string format_table(const std::vector<std::vector<std::string>>& rows,

@@ -53,6 +53,7 @@ std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, co
     ComparedModel& m = models.emplace_back();
     m.path = path;
     m.folder = std::make_shared<const ModelFolder>(path);
+    if (ranks == nullptr || ranks->rank() == 0) warn_of(*m.folder);
     const ModelConfig& config = m.folder->config();
     if (config.vocab_size != models[0].folder->config().vocab_size)
       throw Error("the models have different vocabularies", ErrorKind::kUsage)
@@ -72,6 +73,10 @@ std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, co
   return models;
 }
 
+text::Tokenizer tokenizer_of(const std::string& model) {
+  return text::Tokenizer::load(model, ModelConfig::load(model).vocab_size);
+}
+
 std::vector<std::vector<int32_t>> encode_texts(const TextFlags& f,
                                                const text::Tokenizer& tokenizer) {
   const fs::path path = f.file;
@@ -80,7 +85,7 @@ std::vector<std::vector<int32_t>> encode_texts(const TextFlags& f,
                                        : read_texts(path, "passage for " + f.flag);
   if (f.passages > 0 && texts.size() > f.passages) texts.resize(f.passages);
   std::vector<std::vector<int32_t>> all =
-      tokenize(texts, tokenizer, f.window > 0 ? SIZE_MAX : f.max_tokens);
+      tokenize(texts, f.file, tokenizer, f.window > 0 ? SIZE_MAX : f.max_tokens);
   std::erase_if(all, [](const std::vector<int32_t>& ids) { return ids.size() < 2; });
   if (all.empty()) throw Error(f.flag + ": no passage of two tokens or more").file(f.file);
   return all;
@@ -102,8 +107,7 @@ ordered_json measure(const std::string& reference, const std::string& model, con
                      bool quiet) {
   ThreadTeam team;
   const std::vector<ComparedModel> models = load_models({reference, model}, f, team);
-  const text::Tokenizer tokenizer = text::Tokenizer::load(reference);
-  const auto texts = encode_texts(f, tokenizer);
+  const auto texts = encode_texts(f, tokenizer_of(reference));
   Progress progress("measure", "passage",
                     static_cast<int64_t>(count_windows(texts, f.size(), f.step())), quiet);
   int64_t done = 0;

@@ -43,6 +43,8 @@ std::vector<ComparedModel> load_models(const std::vector<std::string>& paths,
 // two tokens, which predict nothing, are left out.
 std::vector<std::vector<int32_t>> encode_texts(const TextFlags& flags,
                                                const text::Tokenizer& tokenizer);
+// The tokenizer of the model in this folder: no text gives it ids that the model lacks.
+text::Tokenizer tokenizer_of(const std::string& model);
 
 // Which texts, as encode_texts gives them: {"text": the file's name, "passages", and how they are
 // cut: "max_tokens", or "window", "stride" and how many "windows" that makes}.

@@ -19,7 +19,7 @@ namespace {
 
 struct Flags {
   std::string folder, out_folder;  // positional
-  std::string to, from_gguf, out, dtype;
+  std::string to, from_gguf, out, dtype, tokenizer;
   double part_file_size = 5;
   bool overwrite = false, quiet = false;
 };
@@ -53,6 +53,7 @@ void from_gguf(const Flags& f) {
   options.dtype = f.dtype == "float16" ? DType::kF16 : DType::kBF16;
   options.overwrite = f.overwrite;
   options.part_bytes = part_bytes(f);
+  options.tokenizer = f.tokenizer;
   refuse_overlap(f.from_gguf, f.out);
   Shown shown(f.quiet);
   text::convert_gguf(f.from_gguf, f.out, options, std::ref(shown));
@@ -65,6 +66,7 @@ void to_layout(const Flags& f) {
         .field("--to")
         .expected(fmt::format("{}", fmt::join(layout_names(), ", ")));
   if (!f.dtype.empty()) throw usage_error("--dtype goes with --from_gguf");
+  if (!f.tokenizer.empty()) throw usage_error("--tokenizer goes with --from_gguf");
   Shown shown(f.quiet);
   const RelayoutResult result =
       relayout(f.folder, f.out, {*parse_layout(f.to), part_bytes(f), f.overwrite}, std::ref(shown));
@@ -93,10 +95,15 @@ void add_convert(Verb program) {
   verb.text("FOLDER", f->folder, "a quantized checkpoint, in any of the layouts of --to");
   verb.text("OUT", f->out_folder, "the folder to write");
   verb.text("--to", f->to, "the layout wanted").one_of(layout_names());
-  verb.text("--from-gguf", f->from_gguf, "the file to read").metavar("FILE");
+  verb.text("--from-gguf", f->from_gguf, "the file to read; of a split model the first part")
+      .metavar("FILE");
   verb.text("--out", f->out, "OUT by another name").metavar("DIR");
   verb.text("--dtype", f->dtype, "of the tensors of a GGUF file; bfloat16 if absent")
       .one_of({"bfloat16", "float16"});
+  verb.text("--tokenizer", f->tokenizer,
+            "the folder of the model that a GGUF file was made of: its tokenizer, templates and "
+            "licence are taken in place of the file's tokenizer")
+      .metavar("DIR");
   verb.number("--part-file-size", f->part_file_size, "largest weight file in GB; 0 = one file")
       .show_default();
   verb.toggle("--overwrite", f->overwrite, "replace the folder if it holds a model");

@@ -28,10 +28,10 @@ struct Flags {
   size_t ranks = 1;
 };
 
-// A question to be answered by yes or no.
+// A question to be answered by yes or no, and the first tokens of the two answers.
 struct Question {
   std::vector<int32_t> prompt;
-  bool yes;
+  int32_t right, wrong;
 };
 
 // What one model scored on questions, and of --layers.
@@ -54,13 +54,22 @@ void expect_short(size_t tokens, size_t max_tokens, const std::string& where) {
         .found(std::to_string(tokens));
 }
 
+std::string question_name(const std::string& path, size_t number) {
+  return fmt::format("{}, question {}", path, number);
+}
+
 std::vector<Question> encode_yes_no(const std::string& path, const text::Tokenizer& tokenizer,
                                     size_t max_tokens) {
+  const auto first_token = [&](const char* word) {
+    return tokenizer.encode(word, /*add_special_tokens=*/false, "the answers of --yes-no").at(0);
+  };
+  const int32_t yes = first_token(" yes"), no = first_token(" no");
   std::vector<Question> questions;
   for (const YesNoText& text : read_yes_no(path)) {
-    questions.push_back({tokenizer.encode(text.prompt, true), text.yes});
-    expect_short(questions.back().prompt.size(), max_tokens,
-                 fmt::format("{}, question {}", path, questions.size()));
+    const std::string where = question_name(path, questions.size() + 1);
+    questions.push_back(
+        {tokenizer.encode(text.prompt, true, where), text.yes ? yes : no, text.yes ? no : yes});
+    expect_short(questions.back().prompt.size(), max_tokens, where);
   }
   return questions;
 }
@@ -69,23 +78,18 @@ std::vector<ChoiceQuestion> encode_choices(const std::string& path,
                                            const text::Tokenizer& tokenizer, size_t max_tokens) {
   std::vector<ChoiceQuestion> questions;
   for (const ChoiceText& text : read_choices(path)) {
-    questions.push_back(encode(text, tokenizer));
-    expect_short(questions.back().longest(), max_tokens,
-                 fmt::format("{}, question {}", path, questions.size()));
+    const std::string where = question_name(path, questions.size() + 1);
+    questions.push_back(encode(text, tokenizer, where));
+    expect_short(questions.back().longest(), max_tokens, where);
   }
   return questions;
 }
 
-void answer_yes_no(const std::vector<Question>& questions, const text::Tokenizer& tokenizer,
-                   const std::vector<Scorer*>& models, std::vector<Scored>& scored,
-                   const std::function<void()>& step) {
-  const auto first_token = [&](const char* word) {
-    return tokenizer.encode(word, /*add_special_tokens=*/false).at(0);
-  };
-  const int32_t yes = first_token(" yes"), no = first_token(" no");
+void answer_yes_no(const std::vector<Question>& questions, const std::vector<Scorer*>& models,
+                   std::vector<Scored>& scored, const std::function<void()>& step) {
   for (const Question& q : questions) {
     for (size_t i = 0; i < models.size(); ++i)
-      scored[i].yes_no.push_back(prefers(*models[i], q.prompt, q.yes ? yes : no, q.yes ? no : yes));
+      scored[i].yes_no.push_back(prefers(*models[i], q.prompt, q.right, q.wrong));
     step();
   }
 }
@@ -240,7 +244,7 @@ void evaluate_model(const Flags& f, Communicator& ranks) {
   for (ComparedModel& m : models) scorers.push_back(m.scorer.get());
   ranks.meet();
   if (ranks.rank() != 0) return Scorer::follow(ranks, scorers);
-  const text::Tokenizer tokenizer = text::Tokenizer::load(f.models[0]);
+  const text::Tokenizer tokenizer = tokenizer_of(f.models[0]);
   const size_t longest = f.text.max_tokens;
   std::vector<std::vector<int32_t>> texts;
   if (!f.text.file.empty()) texts = encode_texts(f.text, tokenizer);
@@ -269,7 +273,7 @@ void evaluate_model(const Flags& f, Communicator& ranks) {
     if (noise) noise->stop();
     for (size_t i = 1; noise && i < models.size(); ++i) scored[i].layers = noise->of(i);
   }
-  answer_yes_no(questions, tokenizer, scorers, scored, step);
+  answer_yes_no(questions, scorers, scored, step);
   answer_choices(choices, scorers, scored, step);
   progress.finish();
   models[0].model->release();

@@ -16,14 +16,14 @@ void quantize_by_flags(QuantizeFlags& f, const Verb& verb) {
   settle_paths(f);
   verb.expect_companions();
   QuantizeOptions options = options_of(f);
-  settle_by_model(f.model_path, options);
+  settle_by_folders(f.model_path, f.save_directory, options);
   const bool measures = !f.report_text.file.empty();
   if (measures) {
     if (is_msmodelslim_v0(options.output.layout))
       throw usage_error(
           "--report_text: --compat msmodelslim (which --mindie_format means) writes no report");
     // What is wrong with the text is to show before the work.
-    encode_texts(f.report_text, text::Tokenizer::load(f.model_path));
+    encode_texts(f.report_text, tokenizer_of(f.model_path));
   }
   const CalibrationData data = calibration_data(f, options);
   note_calibration(data, options);

@@ -42,8 +42,10 @@ struct RunFlags {
   void quantize(const std::string& model, const std::string& target, const CalibrationData& data,
                 const QuantizeOptions& options, const Finish& finish) const;
 };
-// Settles what `options` leaves to the model, and shows the notes on them.
-void settle_by_model(const std::string& model, QuantizeOptions& options);
+// Before any work: refuses an output that cannot be written and a model that cannot be quantized,
+// settles what `options` leaves to the model, and shows the notes on them. Throws Error.
+void settle_by_folders(const std::string& model, const std::string& target,
+                       QuantizeOptions& options);
 // The table at the end.
 void print_summary(const QuantizeSummary& summary, const std::string& target);
 

@@ -52,15 +52,15 @@ bool data_free(const QuantizeFlags& f) { return is_none(f.calib_file); }
 CalibrationData calibration_data(const QuantizeFlags& f, const QuantizeOptions& o) {
   if (!f.calib_tokens.empty() && !(f.calib_file.empty() && f.calib_texts.empty()))
     throw usage_error("--calib_tokens: give it without --calib_file and --calib_texts");
+  const ModelConfig config = ModelConfig::load(f.model_path);
   std::optional<text::Tokenizer> loaded;
   const auto tokenizer = [&]() -> const text::Tokenizer& {
-    if (!loaded) loaded = text::Tokenizer::load(f.model_path);
+    if (!loaded) loaded = text::Tokenizer::load(f.model_path, config.vocab_size);
     return *loaded;
   };
   // The tool takes every line at full length.
   const bool as_msmodelslim = is_msmodelslim_v0(o.output.layout);
-  const size_t longest =
-      as_msmodelslim ? SIZE_MAX : static_cast<size_t>(ModelConfig::load(f.model_path).max_position);
+  const size_t longest = as_msmodelslim ? SIZE_MAX : static_cast<size_t>(config.max_position);
   CalibrationData data;
   if (!needs_samples(o, /*outlier=*/!f.anti_calib_file.empty())) {
     for (const auto& [flag, given] :
@@ -72,10 +72,11 @@ CalibrationData calibration_data(const QuantizeFlags& f, const QuantizeOptions& 
     data.samples = one_each(read_calibration_tokens(f.calib_tokens));
     data.source = fs::path(f.calib_tokens).filename().string();
   } else if (!data_free(f)) {
-    data.samples = one_each(tokenize(calibration_texts(f, as_msmodelslim), tokenizer(), longest));
     data.source = !f.calib_file.empty()   ? fs::path(f.calib_file).filename().string()
                   : f.calib_texts.empty() ? kBuiltinSource
                                           : "--calib_texts";
+    data.samples =
+        one_each(tokenize(calibration_texts(f, as_msmodelslim), data.source, tokenizer(), longest));
   }
   if (f.anti_calib_file.empty()) return data;
   if (o.layerwise() || !learns_from_outliers(o.tool())) {
@@ -85,8 +86,9 @@ CalibrationData calibration_data(const QuantizeFlags& f, const QuantizeOptions& 
   const OutlierTexts texts = read_outlier_texts(f.anti_calib_file, as_msmodelslim);
   data.outlier_source = fs::path(f.anti_calib_file).filename().string();
   // Padding would enter the statistics, as it does in the tool.
-  data.outlier = as_msmodelslim ? tokenize_padded(texts, tokenizer())
-                                : one_each(tokenize(texts.all(), tokenizer(), longest));
+  data.outlier = as_msmodelslim
+                     ? tokenize_padded(texts, data.outlier_source, tokenizer())
+                     : one_each(tokenize(texts.all(), data.outlier_source, tokenizer(), longest));
   return data;
 }
 

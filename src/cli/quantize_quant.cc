@@ -98,8 +98,9 @@ CalibrationData calibration_data(const Flags& f, const Practice& practice,
                                             practice.dataset));
     data.source = kBuiltinSource;
   }
-  data.samples = one_each(tokenize(texts, text::Tokenizer::load(f.model_path),
-                                   static_cast<size_t>(config.max_position)));
+  data.samples =
+      one_each(tokenize(texts, data.source, text::Tokenizer::load(f.model_path, config.vocab_size),
+                        static_cast<size_t>(config.max_position)));
   return data;
 }
 
@@ -117,7 +118,7 @@ void quantize_by_practice(const Flags& f) {
   if (f.debug) notice("--debug has no effect");
   if (!f.model_type.empty()) notice("--model_type has no effect: config.json says what it is");
   for (const std::string& note : practice.notes) notice(note);
-  settle_by_model(f.model_path, o);
+  settle_by_folders(f.model_path, f.save_path, o);
   const CalibrationData data = calibration_data(f, practice, config, o);
   note_calibration(data, o);
   f.run.quantize(f.model_path, f.save_path, data, o, write_report_page);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "src/base/error.h"
+#include "src/base/output_folder.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/cli/quantize.h"
 #include "src/cli/ranks.h"
@@ -55,8 +56,12 @@ void note_remote_code(bool trusted) {
   if (trusted) notice("--trust_remote_code has no effect: no code of a model folder is ever run");
 }
 
-void settle_by_model(const std::string& model, QuantizeOptions& options) {
-  settle(options, ModelFolder(model).config().dtype);
+void settle_by_folders(const std::string& model, const std::string& target,
+                       QuantizeOptions& options) {
+  OutputFolder::expect_usable(target, options.run.overwrite);
+  const ModelFolder folder = open_float_model(model);
+  warn_of(folder);
+  settle(options, folder.config().dtype);
   for (const std::string& note : options.notes) notice(note);
 }
 

@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/cli/cli.h"
 #include "src/engine/refusal.h"
 #include "src/machine/topology.h"
 #include "src/server/api/refusals.h"
@@ -52,10 +53,27 @@ kernels::FloatType kv_type_of(const RuntimeOptions& options, const ModelFolder& 
   return type;
 }
 
+// The tokens that end a text, first the tokenizer's own, as vLLM takes them.
+std::vector<int32_t> eos_of(const ModelConfig& config, const GenerationConfig& generation,
+                            const text::Tokenizer& tokenizer, const std::string& tokenizer_folder) {
+  std::vector<int64_t> all;
+  const text::SpecialTokens special = text::load_special_tokens(tokenizer_folder);
+  if (const auto it = special.find("eos_token"); it != special.end())
+    if (const auto id = tokenizer.token_to_id(it->second); id && *id < config.vocab_size)
+      all.push_back(*id);
+  all.insert(all.end(), config.eos_token_ids.begin(), config.eos_token_ids.end());
+  all.insert(all.end(), generation.eos_token_ids.begin(), generation.eos_token_ids.end());
+  std::vector<int32_t> ids;
+  for (int64_t id : all)
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(static_cast<int32_t>(id));
+  return ids;
+}
+
 }  // namespace
 
 Runtime::Runtime(const RuntimeOptions& options)
     : folder_(std::make_shared<const ModelFolder>(options.model)) {
+  if (options.ranks == nullptr || options.ranks->rank() == 0) warn_of(*folder_);
   const ModelConfig& config = folder_->config();
   const std::string tokenizer = options.tokenizer.empty() ? options.model : options.tokenizer;
   tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(tokenizer));
@@ -78,12 +96,7 @@ Runtime::Runtime(const RuntimeOptions& options)
       kv_blocks(options, shape, engine_options_.kv_type, folder_->tensors().total_bytes() / ranks,
                 engine_options_.max_model_len);
   engine_options_.on_lost_rank = options.on_lost_rank;
-  std::vector<int64_t> eos = config.eos_token_ids;
-  eos.insert(eos.end(), generation_.eos_token_ids.begin(), generation_.eos_token_ids.end());
-  for (int64_t id : eos)
-    if (std::find(engine_options_.eos_ids.begin(), engine_options_.eos_ids.end(), id) ==
-        engine_options_.eos_ids.end())
-      engine_options_.eos_ids.push_back(static_cast<int32_t>(id));
+  engine_options_.eos_ids = eos_of(config, generation_, *tokenizer_, tokenizer);
   team_ = std::make_unique<ThreadTeam>();
   model_ =
       std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens, options.ranks);

@@ -1,7 +1,5 @@
 // `octet serve`: the OpenAI API, in place of `python -m vllm.entrypoints.openai.api_server`.
 #include <fmt/format.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +12,7 @@
 #include "src/cli/ranks.h"
 #include "src/cli/serve_ending.h"
 #include "src/cli/serve_flags.h"
+#include "src/cli/serve_log.h"
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
 #include "src/dist/restarts.h"
@@ -107,22 +106,19 @@ void serve(ServeFlags& f, MpiJob* job) {
     f.runtime.on_lost_rank = [&](const std::string& why) { ending->lose_rank(why); };
   }
   // mpirun gives ranks a terminal of its own, whoever reads it in the end.
-  if (job != nullptr)
-    for (const auto& sink : spdlog::default_logger()->sinks())
-      if (auto* colored = dynamic_cast<spdlog::sinks::stdout_color_sink_mt*>(sink.get()))
-        colored->set_color_mode(spdlog::color_mode::never);
+  ServeLog log(/*color=*/job == nullptr);
   std::optional<server::Unavailable> unavailable;
   if (job_has_served()) unavailable.emplace(listener, f.server, kStartAgain);
   Runtime runtime(f.runtime);
   const EngineOptions& engine_options = runtime.engine_options();
   const uint64_t kv = engine_options.kv_blocks *
                       KvCache::block_bytes(runtime.model().shape(), engine_options.kv_type);
-  fmt::print(
+  log.print(fmt::format(
       "{}, {} of weights, KV cache {} ({} tokens), up to {} tokens a request; {} threads, "
       "{}\n",
       runtime.folder().type_words(), format_bytes(runtime.folder().tensors().total_bytes()),
       format_bytes(kv), engine_options.kv_blocks * kBlockTokens, engine_options.max_model_len,
-      runtime.model().team().size(), isa_name(selected_isa()));
+      runtime.model().team().size(), isa_name(selected_isa())));
   const std::optional<text::ChatTemplate> chat = chat_template_of(f, runtime);
   server::Metrics metrics(f.server.served_model_names[0], engine_options);
   const auto engine = runtime.start(&metrics);
@@ -132,8 +128,7 @@ void serve(ServeFlags& f, MpiJob* job) {
   std::optional<ServeEnding::Serving> serving;
   if (ending) serving.emplace(*ending, server);
   job_serves();
-  fmt::print("Octet is ready at {}\n", server.url());
-  std::fflush(stdout);
+  log.print(fmt::format("Octet is ready at {}\n", server.url()));
   server.run();
   // What the clients have not read yet is in the kernel's hands.
   if (ending && ending->lost_rank()) job->abort(1);

@@ -31,6 +31,8 @@ CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const Pl
       (is_quantized(type) ? int8 : floats) += elements;
       bytes += elements * static_cast<double>(octet::weight_bytes(type, config_.dtype));
     }
+    bytes += static_cast<double>(shard.vocab.size()) * static_cast<double>(config_.hidden_size) *
+             static_cast<double>(dtype_size(config_.dtype));  // the embedding
     if (bytes < static_cast<double>(weights_)) continue;
     weights_ = static_cast<uint64_t>(bytes);
     int8_elements_ = static_cast<uint64_t>(int8);
@@ -84,7 +86,7 @@ std::vector<PlanTerm> CostModel::decode(size_t batch) const {
       {"keys and values", b * static_cast<double>(sequence_) * share / options_.host.memory},
       {"norms, rope, barriers", layers * kLayerLatency}};
   if (options_.ranks > 1) {
-    terms.push_back({"sums over the ranks", 2 * layers * all_reduce(b * hidden * 4)});
+    terms.push_back({"sums over the ranks", (2 * layers + 1) * all_reduce(b * hidden * 4)});
     const double latency = options_.hosts == 1 ? kLocalLatency : options_.network.latency;
     // On several hosts the logits of all but the first pass the network.
     const double speed = options_.hosts == 1
@@ -111,8 +113,9 @@ std::vector<PlanTerm> CostModel::prefill() const {
       {"attention", 4 * pairs * heads * static_cast<double>(config_.head_dim) * layers * share /
                         (options_.host.float_ops * kGemm)}};
   if (options_.ranks > 1)
-    terms.push_back({"sums over the ranks",
-                     2 * layers * all_reduce(m * static_cast<double>(config_.hidden_size) * 4)});
+    terms.push_back(
+        {"sums over the ranks",
+         (2 * layers + 1) * all_reduce(m * static_cast<double>(config_.hidden_size) * 4)});
   return terms;
 }
 

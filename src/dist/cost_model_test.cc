@@ -41,8 +41,8 @@ double term(const std::vector<PlanTerm>& terms, const std::string& name) {
 }
 
 TEST(CostModel, BytesByType) {
-  EXPECT_EQ(CostModel(config(), all_float, options()).weight_bytes(), 2 * (2 * kLayer + kHead));
-  EXPECT_EQ(CostModel(config(), all_static, options()).weight_bytes(), 2 * kLayer + 2 * kHead);
+  EXPECT_EQ(CostModel(config(), all_float, options()).weight_bytes(), 2 * (2 * kLayer + 2 * kHead));
+  EXPECT_EQ(CostModel(config(), all_static, options()).weight_bytes(), 2 * kLayer + 4 * kHead);
 }
 
 // Keys and values of two layers: 2 * 2 * 32 values of two bytes a token.
@@ -55,7 +55,7 @@ TEST(CostModel, RanksShareTheWeights) {
   PlanOptions o = options();
   o.ranks = 2;
   const uint64_t vocab = 8 * 64;
-  EXPECT_EQ(CostModel(config(), all_static, o).weight_bytes(), kLayer + 2 * vocab * 64);
+  EXPECT_EQ(CostModel(config(), all_static, o).weight_bytes(), kLayer + 4 * vocab * 64);
 }
 
 // One token reads all weights: memory is the limit here.

@@ -23,6 +23,7 @@ double seconds(Clock::duration d) { return std::chrono::duration<double>(d).coun
 struct Engine::WantedRow {
   Sequence* sequence;
   size_t position;
+  bool draws;  // a new token; else it scores one of the prompt
 };
 
 Engine::Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptions options,
@@ -51,8 +52,8 @@ Engine::~Engine() {
 }
 
 std::optional<RequestId> Engine::submit(Request request) {
-  if (const auto why = refusal_of(
-          request, {model_.config().vocab_size, options_.max_model_len, tokenizer_ != nullptr}))
+  if (const auto why = refusal_of(request, {model_.config().vocab_size, options_.max_model_len,
+                                            tokenizer_ != nullptr, options_.eos_ids}))
     throw RequestError(*why);
   OCTET_CHECK(request.sink != nullptr);
   const std::lock_guard lock(mutex_);
@@ -207,7 +208,7 @@ Batch Engine::batch_of(const Step& step, std::vector<WantedRow>& wanted) const {
       const bool last = i + 1 == s.tokens.size(), of_prompt = c.scores_prompt && i + 1 < prompt;
       if (!last && !of_prompt) continue;
       batch.logit_rows.push_back(first + i - c.position);
-      wanted.push_back({c.sequence, i});
+      wanted.push_back({c.sequence, i, last});
     }
   }
   return batch;
@@ -222,30 +223,32 @@ void Engine::compute(const Step& step) {
   std::vector<WantedRow> wanted;
   const std::span<float> logits = model_.forward(batch_of(step, wanted), cache_);
   const size_t vocab = static_cast<size_t>(model_.config().vocab_size);
-  std::vector<int32_t> tokens(wanted.size(), -1);
+  std::vector<std::optional<int32_t>> tokens(wanted.size());
   std::vector<TokenLogprob> logprobs(wanted.size());
   model_.team().run([&](Worker& w) {
     for (size_t i = w.id(); i < wanted.size(); i += w.count()) {
       Sequence& s = *wanted[i].sequence;
       const std::span<float> row = logits.subspan(i * vocab, vocab);
-      const size_t next = wanted[i].position + 1;
       Sampler::make_safe(row);
-      if (next == s.tokens.size())
+      if (wanted[i].draws)
         tokens[i] = s.sampler.sample(row, &logprobs[i]);
       else
-        logprobs[i] = Sampler::logprob_of(row, s.tokens[next], s.request.sampling.prompt_logprobs);
+        logprobs[i] = Sampler::logprob_of(row, s.tokens[wanted[i].position + 1],
+                                          s.request.sampling.prompt_logprobs);
     }
   });
   prompt_tokens_ += step.prompt_tokens;
   size_t generated = 0;
   for (size_t i = 0; i < wanted.size(); ++i) {
     Sequence& s = *wanted[i].sequence;
-    if (tokens[i] >= 0) {
-      ++generated;
-      deliver(s, tokens[i], std::move(logprobs[i]));
-    } else {
+    if (!wanted[i].draws) {
       if (s.prompt_logprobs.empty()) s.prompt_logprobs.emplace_back();  // the first has none
       s.prompt_logprobs.emplace_back(std::move(logprobs[i]));
+    } else if (tokens[i]) {
+      ++generated;
+      deliver(s, *tokens[i], std::move(logprobs[i]));
+    } else {
+      send(s, s.end());
     }
   }
   generation_tokens_ += generated;
@@ -263,23 +266,24 @@ void Engine::deliver(Sequence& s, int32_t token, TokenLogprob logprob) {
   }
   if (count == 1) s.times.first_token = now;
   s.times.last_token = now;
-  RequestOutput out = s.accept(token, std::move(logprob), options_.eos_ids);
+  send(s, s.accept(token, std::move(logprob), options_.eos_ids));
+}
+
+void Engine::send(Sequence& s, RequestOutput out) {
   if (out.finish) {
     scheduler_.finish(s);
     publish_stats();  // pages are free before the caller hears of the end
-    if (observer_ != nullptr) observer_->on_finish(s.request, count, *out.finish, s.times);
+    if (observer_ != nullptr)
+      observer_->on_finish(s.request, s.sampler.output().size(), *out.finish, s.times);
   }
   s.request.sink->on_output(std::move(out));
 }
 
 void Engine::finish(Sequence& s, FinishReason reason, const std::string& error) {
-  scheduler_.finish(s);
-  if (observer_ != nullptr)
-    observer_->on_finish(s.request, s.sampler.output().size(), reason, s.times);
   RequestOutput out;
   out.finish = reason;
   out.error = error;
-  s.request.sink->on_output(std::move(out));
+  send(s, std::move(out));
 }
 
 void Engine::finish_all(FinishReason reason, const std::string& error) {

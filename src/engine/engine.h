@@ -33,7 +33,7 @@ struct EngineOptions {
   size_t max_model_len = 2048;      // prompt + output tokens of a request
   size_t kv_blocks = 0;             // pages; at least blocks_for(max_model_len)
   kernels::FloatType kv_type = kernels::FloatType::kBF16;
-  std::vector<int32_t> eos_ids;
+  std::vector<int32_t> eos_ids;  // the first is the tokenizer's: to end with it needs no reason
   // Called once, on the engine's thread, when another rank is lost: every request has ended with
   // an error then, and no more are taken.
   std::function<void(const std::string& why)> on_lost_rank;
@@ -90,6 +90,7 @@ class Engine {
   Batch batch_of(const Step& step, std::vector<WantedRow>& wanted) const;
   void compute(const Step& step);
   void deliver(Sequence& sequence, int32_t token, TokenLogprob logprob);
+  void send(Sequence& sequence, RequestOutput output);
   void finish(Sequence& sequence, FinishReason reason, const std::string& error = "");
   void finish_all(FinishReason reason, const std::string& error = "");
   void publish_stats();

@@ -183,15 +183,25 @@ TEST_F(EngineTest, MasksAndBiases) {
   EXPECT_EQ(run(prompts_[0], p).text, "BABABABABA");
 }
 
-TEST_F(EngineTest, MaskingEveryTokenIsNoCrash) {
-  eos_ = {2};
+TEST_F(EngineTest, WhereMasksLeaveNoTokenTheTextEnds) {
   start();
-  SamplingParams p;
-  p.allowed_token_ids = {2};
-  p.min_tokens = p.max_tokens = 3;
-  EXPECT_EQ(run(prompts_[0], p).tokens.size(), 3u);
-  p.top_p = 0.5;
-  EXPECT_EQ(run(prompts_[0], p).tokens.size(), 3u);
+  for (const double temperature : {0.0, 1.0})
+    for (const double top_p : {1.0, 0.5}) {
+      SamplingParams p = greedy(10);
+      p.temperature = temperature;
+      p.top_p = top_p;
+      p.allowed_token_ids = {65, 66};
+      p.bad_words = {{65, 65}, {65, 66}, {66, 65}, {66, 66}};  // nothing follows the first
+      p.prompt_logprobs = 0;
+      p.stop = {"AC", "BC"};  // holds the text back
+      const RequestOutput out = run(prompts_[0], p);
+      EXPECT_TRUE(out.text == "A" || out.text == "B") << out.text;
+      EXPECT_EQ(out.tokens.size(), 1u);
+      EXPECT_EQ(out.finish, FinishReason::kStop);
+      EXPECT_TRUE(std::holds_alternative<std::monostate>(out.stop_reason));
+      EXPECT_EQ(out.prompt_logprobs.size(), prompts_[0].size());
+    }
+  expect_idle();
 }
 
 TEST(Sampler, LogitsOfABrokenModelAreNoCrash) {
@@ -211,7 +221,7 @@ TEST(Sampler, LogitsOfABrokenModelAreNoCrash) {
           for (size_t i = 0; i < logits.size(); i += share) logits[i] = bad;
           Sampler::make_safe(logits);
           TokenLogprob logprob;
-          const int32_t token = Sampler(p, prompt, {}).sample(logits, &logprob);
+          const int32_t token = Sampler(p, prompt, {}).sample(logits, &logprob).value();
           EXPECT_GE(token, 0);
           EXPECT_LT(token, 100);
           EXPECT_FALSE(std::isnan(logprob.logprob));
@@ -283,6 +293,7 @@ TEST_F(EngineTest, DrainAbortsWhatIsLeft) {
 }
 
 TEST_F(EngineTest, RefusesWhatCanNeverRun) {
+  eos_ = {2};
   start();
   using Field = Refusal::Field;
   const auto refused_field = [&](std::vector<int32_t> prompt, SamplingParams p) {
@@ -311,6 +322,10 @@ TEST_F(EngineTest, RefusesWhatCanNeverRun) {
   p = greedy(1);
   p.stop = {""};
   EXPECT_EQ(refused_field({1}, p), Field::kStop);
+  p = greedy(3);
+  p.allowed_token_ids = {2};
+  p.min_tokens = 1;  // masks the eos
+  EXPECT_EQ(refused_field({1}, p), Field::kAllowedTokens);
   const auto range = [&](double SamplingParams::*member, double value) {
     SamplingParams wrong = greedy(1);
     wrong.*member = value;

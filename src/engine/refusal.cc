@@ -1,7 +1,9 @@
 #include "src/engine/refusal.h"
 
+#include <algorithm>
 #include <limits>
 #include <span>
+#include <unordered_set>
 
 namespace octet {
 namespace {
@@ -38,6 +40,20 @@ class Checks {
   std::optional<Refusal> first_;
 };
 
+// Whether other members forbid every allowed token from the start.
+bool nothing_left(const SamplingParams& p, std::span<const int32_t> eos_ids) {
+  if (p.allowed_token_ids.empty()) return false;
+  std::unordered_set<int32_t> forbidden;
+  for (const auto& word : p.bad_words)
+    if (word.size() == 1) forbidden.insert(word[0]);
+  if (p.min_tokens > 0) {
+    forbidden.insert(eos_ids.begin(), eos_ids.end());
+    forbidden.insert(p.stop_token_ids.begin(), p.stop_token_ids.end());
+  }
+  return std::all_of(p.allowed_token_ids.begin(), p.allowed_token_ids.end(),
+                     [&](int32_t id) { return forbidden.contains(id); });
+}
+
 }  // namespace
 
 std::optional<Refusal> refusal_of(const Request& r, const RequestLimits& limits) {
@@ -51,6 +67,7 @@ std::optional<Refusal> refusal_of(const Request& r, const RequestLimits& limits)
     if (word.empty()) check.refuse({Reason::kEmpty, Field::kBadWords});
     check.ids(word, Field::kBadWords);
   }
+  if (nothing_left(p, limits.eos_ids)) check.refuse({Reason::kNothingLeft, Field::kAllowedTokens});
   for (const auto& [id, bias] : p.logit_bias) {
     check.ids({&id, 1}, Field::kLogitBias);
     check.range(bias, -kMaxBias, kMaxBias, Field::kLogitBias);

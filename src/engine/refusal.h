@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "src/base/error.h"
 #include "src/engine/request.h"
@@ -19,6 +20,7 @@ struct Refusal {
     kNoOutput,      // not one token to generate
     kTooLong,       // prompt and output, for the context
     kNoTokenizer,   // that stop strings need
+    kNothingLeft,   // of the allowed tokens, by bad words and min_tokens
   };
   enum class Field {
     kPrompt,
@@ -48,6 +50,7 @@ struct RequestLimits {
   int64_t vocab;
   size_t max_model_len;  // prompt and output tokens
   bool has_tokenizer;
+  std::span<const int32_t> eos_ids;  // forbidden below min_tokens
 };
 
 // The first thing that is wrong with a request; nothing: it can run.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 namespace octet {
@@ -18,7 +19,8 @@ Request good() {
 }
 
 std::optional<Refusal> check(const Request& request, bool has_tokenizer = true) {
-  return refusal_of(request, {/*vocab=*/100, /*max_model_len=*/40, has_tokenizer});
+  static constexpr std::array<int32_t, 2> kEos = {7, 8};
+  return refusal_of(request, {/*vocab=*/100, /*max_model_len=*/40, has_tokenizer, kEos});
 }
 
 TEST(Refusal, NothingIsWrong) {
@@ -86,6 +88,21 @@ TEST(Refusal, StopStringsNeedATokenizer) {
   Request r = good();
   r.sampling.stop = {"x"};
   EXPECT_EQ(check(r, false)->reason, Reason::kNoTokenizer);
+}
+
+TEST(Refusal, AllowedTokensOfWhichNoneIsLeft) {
+  Request r = good();
+  SamplingParams& p = r.sampling;
+  p.allowed_token_ids = {7, 8, 9};
+  p.bad_words = {{9}, {1, 7}};
+  EXPECT_FALSE(check(r));
+  p.min_tokens = 1;
+  EXPECT_EQ(check(r)->reason, Reason::kNothingLeft);
+  EXPECT_EQ(check(r)->field, Field::kAllowedTokens);
+  p.bad_words.clear();
+  EXPECT_FALSE(check(r));
+  p.stop_token_ids = {9};
+  EXPECT_EQ(check(r)->reason, Reason::kNothingLeft);
 }
 
 TEST(Refusal, TheFirstThingIsNamed) {

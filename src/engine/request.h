@@ -66,7 +66,8 @@ struct RequestOutput {
   // With the first output when asked: one a prompt token, the first without value.
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;
   std::optional<FinishReason> finish;  // the last output of the request
-  // Why it stopped: the stop string, the stop token's id, or nothing (eos, length).
+  // Why it stopped: the stop string, the stop token's id (that of a further eos, too), or nothing
+  // (the first eos, length, masks that leave no token).
   std::variant<std::monostate, std::string, int32_t> stop_reason;
   std::string error;  // with kError
 };

@@ -63,6 +63,12 @@ TokenLogprob Sampler::logprob_of(std::span<const float> logits, int32_t token, i
   return out;
 }
 
+// Whether any token may be forbidden at this step.
+bool Sampler::masks() const {
+  return !params_.allowed_token_ids.empty() || !params_.bad_words.empty() ||
+         output_.size() < params_.min_tokens;
+}
+
 void Sampler::mask(std::span<float> logits) const {
   for (const auto& [id, bias] : params_.logit_bias) at(logits, id) += bias;
   if (!params_.allowed_token_ids.empty()) {
@@ -113,7 +119,7 @@ int32_t Sampler::draw(std::span<const float> logits) {
     if (logits[i] > kMasked)
       c.push_back(
           {std::exp(static_cast<double>(logits[i] - max) * inverse), static_cast<int32_t>(i)});
-  if (c.empty()) return static_cast<int32_t>(argmax(logits));  // every token is masked
+  if (c.empty()) return static_cast<int32_t>(argmax(logits));  // a broken model's logits
   const auto heavier = [](const Candidate& a, const Candidate& b) {
     return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
   };
@@ -148,11 +154,12 @@ int32_t Sampler::draw(std::span<const float> logits) {
   return c.back().id;
 }
 
-int32_t Sampler::sample(std::span<float> logits, TokenLogprob* logprob) {
+std::optional<int32_t> Sampler::sample(std::span<float> logits, TokenLogprob* logprob) {
   std::vector<float> raw;
   if (params_.logprobs >= 0) raw.assign(logits.begin(), logits.end());
   mask(logits);
   penalize(logits);
+  if (masks() && logits[argmax(logits)] <= kMasked) return std::nullopt;
   const int32_t token = draw(logits);
   if (params_.logprobs >= 0) *logprob = logprob_of(raw, token, params_.logprobs);
   output_.push_back(token);

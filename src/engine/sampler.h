@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <span>
 #include <unordered_map>
@@ -23,8 +24,8 @@ class Sampler {
   static void make_safe(std::span<float> logits);
 
   // Draws the next token from safe logits [vocab] (overwritten) and records it. With
-  // params.logprobs >= 0 fills `logprob`.
-  int32_t sample(std::span<float> logits, TokenLogprob* logprob);
+  // params.logprobs >= 0 fills `logprob`. Nothing when the request's masks leave no token.
+  std::optional<int32_t> sample(std::span<float> logits, TokenLogprob* logprob);
 
   const std::vector<int32_t>& output() const { return output_; }
 
@@ -32,6 +33,7 @@ class Sampler {
   static TokenLogprob logprob_of(std::span<const float> logits, int32_t token, int top);
 
  private:
+  bool masks() const;
   void mask(std::span<float> logits) const;
   void penalize(std::span<float> logits) const;
   int32_t draw(std::span<const float> logits);

@@ -33,7 +33,7 @@ std::vector<double> shares(const SamplingParams& p) {
   std::vector<double> share(4);
   for (int i = 0; i < kDraws; ++i) {
     std::vector<float> logits = tenths();
-    share[static_cast<size_t>(sampler.sample(logits, nullptr))] += 1.0 / kDraws;
+    share[static_cast<size_t>(*sampler.sample(logits, nullptr))] += 1.0 / kDraws;
   }
   return share;
 }
@@ -52,7 +52,7 @@ void expect_shares(const SamplingParams& p, const std::vector<double>& weights) 
 
 // The logits that `sampler` makes of `logits`, and the token it takes.
 std::pair<std::vector<float>, int32_t> step(Sampler& sampler, std::vector<float> logits) {
-  const int32_t token = sampler.sample(logits, nullptr);
+  const int32_t token = sampler.sample(logits, nullptr).value();
   return {logits, token};
 }
 
@@ -121,7 +121,7 @@ TEST(Sampler, TopPOfManyTokens) {
   for (int i = 0; i < 6000; ++i) {  // one of 151 is missed with probability 151 exp(-6000 / 151)
     std::vector<float> logits(1000, -60.0f);
     for (size_t id = 500; id < 801; ++id) logits[id] = 2.0f;
-    drawn.insert(sampler.sample(logits, nullptr));
+    drawn.insert(sampler.sample(logits, nullptr).value());
   }
   EXPECT_EQ(drawn.size(), 151u);
   EXPECT_EQ(*drawn.begin(), 500);

@@ -14,7 +14,24 @@ Sequence::Sequence(RequestId id_, Request request_, const text::Tokenizer* token
       scores_prompt(request.sampling.prompt_logprobs >= 0),
       sampler(request.sampling, request.prompt, eos_ids),
       stops(request.sampling.stop, request.sampling.include_stop) {
-  if (tokenizer != nullptr) decoder.emplace(*tokenizer, request.sampling.skip_special_tokens);
+  if (tokenizer != nullptr)
+    decoder.emplace(*tokenizer, request.sampling.skip_special_tokens, request.prompt);
+}
+
+// The prompt's log-probabilities go out with the first one.
+RequestOutput Sequence::next_output() {
+  RequestOutput out;
+  if (sampler.output().size() <= 1 && request.sampling.prompt_logprobs >= 0) {
+    if (prompt_logprobs.empty()) prompt_logprobs.emplace_back();  // a one-token prompt
+    out.prompt_logprobs = std::exchange(prompt_logprobs, {});
+  }
+  return out;
+}
+
+void Sequence::flush_text(RequestOutput& out) {
+  if (!decoder || stops.matched()) return;
+  out.text += stops.push(decoder->flush());
+  out.text += stops.flush();
 }
 
 RequestOutput Sequence::accept(int32_t token, TokenLogprob logprob,
@@ -23,38 +40,36 @@ RequestOutput Sequence::accept(int32_t token, TokenLogprob logprob,
   const size_t count = sampler.output().size();
   tokens.push_back(token);
 
-  RequestOutput out;
+  RequestOutput out = next_output();
   out.tokens = {token};
   if (p.logprobs >= 0) out.logprobs.push_back(std::move(logprob));
-  if (count == 1 && p.prompt_logprobs >= 0) {
-    if (prompt_logprobs.empty()) prompt_logprobs.emplace_back();  // a one-token prompt
-    out.prompt_logprobs = std::exchange(prompt_logprobs, {});
-  }
 
   const auto has = [&](const std::vector<int32_t>& ids) {
     return std::find(ids.begin(), ids.end(), token) != ids.end();
   };
-  const bool stop_token = count >= p.min_tokens && has(p.stop_token_ids);
-  const bool eos = count >= p.min_tokens && !p.ignore_eos && has(eos_ids);
+  const bool may_stop = count >= p.min_tokens;
+  const bool stop_token = may_stop && has(p.stop_token_ids);
+  const bool eos = may_stop && !p.ignore_eos && has(eos_ids);
   // The token that ends the text is not part of it, unless the request wants to see what did.
   const bool silent = (stop_token || eos) && !p.include_stop;
-  if (decoder && !silent) {
-    const std::string text = decoder->push(token);
-    out.text = count >= p.min_tokens ? stops.push(text) : text;
-  }
+  if (decoder && !silent) out.text = stops.push(decoder->push(token), may_stop);
   if (stops.matched()) {
     out.finish = FinishReason::kStop;
     out.stop_reason = *stops.matched();
   } else if (stop_token || eos) {
     out.finish = FinishReason::kStop;
-    if (stop_token && !eos) out.stop_reason = token;
+    if (!eos || token != eos_ids.front()) out.stop_reason = token;
   } else if (count >= p.max_tokens) {
     out.finish = FinishReason::kLength;
   }
-  if (out.finish && decoder && !stops.matched()) {
-    out.text += stops.push(decoder->flush());
-    out.text += stops.flush();
-  }
+  if (out.finish) flush_text(out);
+  return out;
+}
+
+RequestOutput Sequence::end() {
+  RequestOutput out = next_output();
+  out.finish = FinishReason::kStop;
+  flush_text(out);
   return out;
 }
 

@@ -21,8 +21,10 @@ struct Sequence {
 
   size_t uncomputed() const { return tokens.size() - computed; }
   // Takes the token that `sampler` has drawn last: what it adds to the text, and whether it is the
-  // last one.
+  // last one. `eos_ids` as in EngineOptions.
   RequestOutput accept(int32_t token, TokenLogprob logprob, const std::vector<int32_t>& eos_ids);
+  // Ends the text here, because the request's masks leave no token to go on with.
+  RequestOutput end();
 
   RequestId id;
   Request request;
@@ -40,6 +42,10 @@ struct Sequence {
   StopMatcher stops;
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;  // until the first output
   RequestTimes times;
+
+ private:
+  RequestOutput next_output();
+  void flush_text(RequestOutput& output);
 };
 
 }  // namespace octet

@@ -6,14 +6,15 @@
 
 namespace octet {
 
-std::string StopMatcher::push(const std::string& text) {
+std::string StopMatcher::push(const std::string& text, bool may_stop) {
   if (matched_) return "";
   if (stops_.empty()) return text;
   held_ += text;
+  if (!may_stop) passed_ = held_.size();
   size_t found = std::string::npos;
   const std::string* stop = nullptr;
   for (const std::string& s : stops_)
-    if (const size_t at = held_.find(s); at < found) {
+    if (const size_t at = held_.find(s, passed_ - std::min(s.size() - 1, passed_)); at < found) {
       found = at;
       stop = &s;
     }
@@ -32,7 +33,8 @@ std::string StopMatcher::push(const std::string& text) {
         break;
       }
   std::string out = held_.substr(0, held_.size() - keep);
-  held_.erase(0, held_.size() - keep);
+  held_.erase(0, out.size());
+  passed_ -= std::min(passed_, out.size());
   return out;
 }
 

@@ -100,6 +100,26 @@ TEST(StopMatcher, CharactersSplitOverTokens) {
   }
 }
 
+// Text of the minimum of tokens: a stop string may begin in it, not end.
+TEST(StopMatcher, StopsThatBeginBeforeTheyCount) {
+  StopMatcher stops({"abc", "x"}, false);
+  EXPECT_EQ(stops.push("abcx1a", false), "abcx1");
+  EXPECT_EQ(stops.push("b", false), "");
+  EXPECT_EQ(stops.push("c2"), "");
+  EXPECT_EQ(stops.matched(), "abc");
+  StopMatcher late({"aa"}, false);
+  EXPECT_EQ(late.push("aaa", false), "aa");
+  EXPECT_EQ(late.push("b"), "ab");  // "aa" was over before
+  EXPECT_EQ(late.push("a"), "");
+  EXPECT_EQ(late.push("a"), "");
+  EXPECT_EQ(late.matched(), "aa");
+  StopMatcher held({"abc"}, false);
+  EXPECT_EQ(held.push("ab", false), "");
+  EXPECT_EQ(held.push("d", false), "abd");
+  EXPECT_EQ(held.push("ab", false), "");
+  EXPECT_EQ(held.flush(), "ab");
+}
+
 // Random texts, stops and cuts. One stop: the text up to it, however it is cut. Several: what went
 // out ends where the first of them to be complete begins.
 TEST(StopMatcher, AgreesWithASearchInTheWhole) {

@@ -7,13 +7,14 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/base/json_member.h"
 
 namespace octet {
 namespace {
 
 const json* first_of(const json& object, std::initializer_list<const char*> keys) {
   for (const char* key : keys)
-    if (const auto it = object.find(key); it != object.end() && !it->is_null()) return &*it;
+    if (const json* member = find_member(object, key)) return member;
   return nullptr;
 }
 
@@ -64,9 +65,11 @@ ChoiceText parse(const json& object, const std::string& where) {
   if (choices == nullptr)
     throw Error("no answers").file(where).expected("a list under choices or endings");
   std::vector<std::string> labels;
-  if (choices->is_object() && choices->contains("text") && choices->contains("label")) {
-    labels = strings((*choices)["label"], where, "choices.label");
-    q.choices = strings((*choices)["text"], where, "choices.text");
+  const json* texts = choices->is_object() ? find_member(*choices, "text") : nullptr;
+  if (texts != nullptr) {  // ARC names its answers, "A" or "1"
+    if (const json* names = find_member(*choices, "label"))
+      labels = strings(*names, where, "choices.label");
+    q.choices = strings(*texts, where, "choices.text");
   } else {
     q.choices = strings(*choices, where, "choices");
   }
@@ -113,16 +116,18 @@ size_t ChoiceQuestion::longest() const {
   return context.size() + most;
 }
 
-ChoiceQuestion encode(const ChoiceText& text, const text::Tokenizer& tokenizer) {
+ChoiceQuestion encode(const ChoiceText& text, const text::Tokenizer& tokenizer,
+                      const std::string& where) {
   const size_t end = text.context.find_last_not_of(" \t\n\r\f\v") + 1;
-  if (end == 0) throw Error("a question of white space");
+  if (end == 0) throw Error("a question of white space").file(where);
   const std::string context = text.context.substr(0, end), space = text.context.substr(end) + " ";
   ChoiceQuestion q;
   q.gold = text.gold;
-  q.context = tokenizer.encode(context, true);
+  q.context = tokenizer.encode(context, true, where);
   for (const std::string& choice : text.choices) {
-    const std::vector<int32_t> all = tokenizer.encode(context + space + choice, true);
-    if (all.size() <= q.context.size()) throw Error("an answer that adds no token").found(choice);
+    const std::vector<int32_t> all = tokenizer.encode(context + space + choice, true, where);
+    if (all.size() <= q.context.size())
+      throw Error("an answer that adds no token").file(where).found(choice);
     q.answers.emplace_back(all.begin() + static_cast<ptrdiff_t>(q.context.size()), all.end());
     q.characters.push_back(characters(choice));
   }

@@ -36,7 +36,9 @@ struct ChoiceQuestion {
 
   size_t longest() const;  // tokens of the context and the longest answer
 };
-ChoiceQuestion encode(const ChoiceText& text, const text::Tokenizer& tokenizer);
+// Errors name the question by `where`.
+ChoiceQuestion encode(const ChoiceText& text, const text::Tokenizer& tokenizer,
+                      const std::string& where);
 
 // ln p(answer | context), for every answer.
 std::vector<double> log_likelihoods(Scorer& model, const ChoiceQuestion& question);

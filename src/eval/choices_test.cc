@@ -58,7 +58,7 @@ TEST_F(Choices, WrongOnesAreNamed) {
 TEST(ChoiceQuestion, SpaceAtTheEndGoesToTheAnswers) {
   const text::Tokenizer tokenizer =
       text::Tokenizer::load(fs::path(OCTET_SOURCE_DIR) / "models/llama3_tiny_bf16");
-  const ChoiceQuestion q = encode({"Rain \n", {"falls", "ä–"}, 0}, tokenizer);
+  const ChoiceQuestion q = encode({"Rain \n", {"falls", "ä–"}, 0}, tokenizer, "it");
   EXPECT_EQ(q.context, tokenizer.encode("Rain", true));
   const auto answer = tokenizer.decode(q.answers[0], false);
   EXPECT_EQ(answer, " \n falls");

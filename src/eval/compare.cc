@@ -8,6 +8,7 @@
 #include <map>
 
 #include "src/base/decibels.h"
+#include "src/base/json_member.h"
 #include "src/eval/tensor_rows.h"
 
 namespace octet {
@@ -82,9 +83,11 @@ std::vector<LayerDifference> by_layer(const std::vector<TensorDifference>& tenso
 std::vector<std::string> config_keys(const ordered_json& a, const ordered_json& b) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : a.items())
-    if (!b.contains(key) || b.at(key) != value) keys.push_back(key);
+    if (const ordered_json* other = find_member(b, key.c_str());
+        other == nullptr ? !value.is_null() : *other != value)
+      keys.push_back(key);
   for (const auto& [key, value] : b.items())
-    if (!a.contains(key)) keys.push_back(key);
+    if (!value.is_null() && !a.contains(key)) keys.push_back(key);
   return keys;
 }
 

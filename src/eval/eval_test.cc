@@ -74,7 +74,7 @@ TEST_P(Eval, ChoicesEqualTransformers) {
   for (size_t i = 0; i < expected.size(); ++i) {
     const json& q = golden.at("questions")[i];
     const ChoiceText text{q.at("query"), q.at("choices"), q.at("gold")};
-    const std::vector<double> found = log_likelihoods(scorer_, encode(text, tokenizer_));
+    const std::vector<double> found = log_likelihoods(scorer_, encode(text, tokenizer_, "it"));
     ASSERT_EQ(found.size(), expected[i].size());
     // Some ten tokens, each right to 1e-4.
     for (size_t a = 0; a < found.size(); ++a)

@@ -6,6 +6,7 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/base/json_member.h"
 
 namespace octet {
 namespace {
@@ -39,15 +40,15 @@ std::vector<YesNoText> read_yes_no(const fs::path& path) {
     const std::string where = fmt::format("{}, line {}", path.string(), number);
     const json object = parse_json(line, where);
     if (!object.is_object()) throw Error("is no object").file(where);
-    const char* key = object.contains("answer") ? "answer" : "label";
-    const json given = object.value(key, json());
-    const std::optional<bool> yes = answer_of(given);
+    const json* given = find_member(object, "answer");
+    if (given == nullptr) given = find_member(object, "label");
+    const std::optional<bool> yes = given == nullptr ? std::nullopt : answer_of(*given);
     if (!yes)
       throw Error("no answer")
           .file(where)
           .field("answer")
           .expected("yes, no, true or false")
-          .found(given.is_null() ? "nothing" : given.dump());
+          .found(given == nullptr ? "nothing" : given->dump());
     questions.push_back({prompt_of(object, where), *yes});
   });
   if (questions.empty()) throw Error("no questions").file(path.string());

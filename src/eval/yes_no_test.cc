@@ -39,6 +39,12 @@ TEST_F(YesNo, AllShapesGiveOnePrompt) {
   EXPECT_FALSE(q[2].yes || q[3].yes);
 }
 
+TEST_F(YesNo, AnAnswerThatIsNullIsNone) {
+  const auto q = read(R"({"question": "q", "passage": "p", "answer": null, "label": 1})");
+  ASSERT_EQ(q.size(), 1u);
+  EXPECT_TRUE(q[0].yes);
+}
+
 TEST_F(YesNo, WhatIsWrongIsNamed) {
   EXPECT_THAT(refused("\n{\"question\": \"q\", \"passage\": \"p\", \"answer\": \"maybe\"}"),
               ::testing::AllOf(HasSubstr("line 2"), HasSubstr("no answer"), HasSubstr("maybe")));

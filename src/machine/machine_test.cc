@@ -140,5 +140,36 @@ TEST(ThreadTeam, BarrierSeparatesPhases) {
   }
 }
 
+// Whoever throws, before, between or behind barriers: the caller gets it, nobody waits for ever,
+// and the team works on.
+TEST(ThreadTeam, WhatAWorkerThrowsReachesTheCaller) {
+  ThreadTeam team(3);
+  for (int round = 0; round < 50; ++round)
+    for (size_t thrower = 0; thrower < 3; ++thrower)
+      for (int phase = 0; phase < 3; ++phase) {
+        const auto failing = [&](Worker& w) {
+          for (int p = 0; p < 3; ++p) {
+            if (p == phase && w.id() == thrower) throw std::runtime_error("worker");
+            w.barrier();
+          }
+        };
+        EXPECT_THROW(team.run(failing), std::runtime_error);
+        std::atomic<size_t> done{0};
+        team.run([&](Worker& w) {
+          w.barrier();
+          done++;
+          w.barrier();
+          EXPECT_EQ(done, 3u);
+        });
+      }
+}
+
+TEST(ThreadTeam, OneErrorOfManyReachesTheCaller) {
+  ThreadTeam team(3);
+  EXPECT_THROW(team.run([](Worker& w) { throw std::runtime_error(std::to_string(w.id())); }),
+               std::runtime_error);
+  EXPECT_NO_THROW(team.run([](Worker& w) { w.barrier(); }));
+}
+
 }  // namespace
 }  // namespace octet

@@ -76,13 +76,28 @@ void ThreadTeam::run(const std::function<void(Worker&)>& fn) {
     slots_[id].epoch.store(epoch_, std::memory_order_release);  // pairs with loop()'s acquire
     slots_[id].epoch.notify_one();
   }
-  Worker self(this, 0, count_);
-  fn(self);
+  run_one(0);
   for (size_t id = 1; id < count_; ++id) {
     uint32_t spins = 0;
     while (slots_[id].done.load(std::memory_order_acquire) != epoch_) pause_or_yield(spins);
   }
   fn_ = nullptr;
+  if (!failed_.load(std::memory_order_acquire)) return;
+  failed_.store(false, std::memory_order_relaxed);
+  arrived_.store(0, std::memory_order_relaxed);  // of the barrier that not all have reached
+  std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void ThreadTeam::run_one(size_t id) noexcept {
+  Worker self(this, id, count_);
+  try {
+    (*fn_)(self);
+  } catch (const Abandoned&) {
+  } catch (...) {
+    const std::lock_guard lock(error_mutex_);
+    if (!error_) error_ = std::current_exception();
+    failed_.store(true, std::memory_order_release);
+  }
 }
 
 void ThreadTeam::loop(size_t id) {
@@ -100,8 +115,7 @@ void ThreadTeam::loop(size_t id) {
     }
     if (stop_.load(std::memory_order_relaxed)) return;
     seen = epoch;
-    Worker self(this, id, count_);
-    (*fn_)(self);
+    run_one(id);
     slot.done.store(epoch, std::memory_order_release);  // pairs with run()'s acquire
   }
 }
@@ -115,7 +129,10 @@ void ThreadTeam::barrier() {
     return;
   }
   uint32_t spins = 0;
-  while (phase_.load(std::memory_order_acquire) == phase) pause_or_yield(spins);
+  while (phase_.load(std::memory_order_acquire) == phase) {
+    if (failed_.load(std::memory_order_acquire)) throw Abandoned();
+    pause_or_yield(spins);
+  }
 }
 
 }  // namespace octet

@@ -9,8 +9,10 @@
 
 #include <atomic>
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -46,7 +48,8 @@ class ThreadTeam {
 
   size_t size() const { return count_; }
   // Runs fn on every worker (the caller is worker 0) and returns when all are done. Not reentrant;
-  // one caller at a time. fn must not throw.
+  // one caller at a time. What one of them throws, the first if several do, reaches the caller; the
+  // others end at their next barrier, so what they computed is then in no known state.
   void run(const std::function<void(Worker&)>& fn);
   // Pins the calling thread to worker 0's CPU: for a thread that does nothing else (the engine's).
   void pin_caller() const;
@@ -59,7 +62,10 @@ class ThreadTeam {
     alignas(kLine) std::atomic<uint32_t> done{0};  // written by the worker only; polled by run()
   };
 
+  struct Abandoned {};  // thrown by barriers when another worker has failed
+
   void loop(size_t id);
+  void run_one(size_t id) noexcept;
   void barrier();
   void pause_or_yield(uint32_t& spins) const;
 
@@ -71,6 +77,9 @@ class ThreadTeam {
   const std::function<void(Worker&)>* fn_ = nullptr;
   uint32_t epoch_ = 0;
   std::atomic<bool> stop_{false};
+  std::mutex error_mutex_;
+  std::exception_ptr error_;         // the first of this run
+  std::atomic<bool> failed_{false};  // in this run
   alignas(kLine) std::atomic<uint32_t> arrived_{0};
   alignas(kLine) std::atomic<uint32_t> phase_{0};
 };

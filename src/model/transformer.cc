@@ -103,14 +103,12 @@ Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& 
       shard_(make_shard(folder_->config(), ranks_.rank(), ranks_.size())),
       shape_(folder_->config(), shard_),
       rope_(folder_->config()),
-      embedding_(&folder_->tensors().get(kEmbeddingWeight)),
+      embedding_type_(folder_->tensors().get(kEmbeddingWeight).dtype),
       final_norm_(load_final_norm(*folder_)),
       buffers_(shape_, max_rows),
       head_stage_(buffers_.stage) {
   const ModelConfig& c = config();
-  embedding_->expect_shape(
-      {static_cast<uint64_t>(c.vocab_size), static_cast<uint64_t>(c.hidden_size)});
-  float_type(embedding_->dtype);  // throws for other types
+  load_embedding();
   for (int64_t l = 0; l < c.layers; ++l) {
     DecoderLayer& layer = layers_.emplace_back(load_layer(*folder_, l, shard_, team));
     if (shard_.whole()) continue;
@@ -118,6 +116,21 @@ Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& 
       *linear = std::make_unique<ReducedLinear>(std::move(*linear), ranks_, max_rows, reduce_);
   }
   head_ = load_head(*folder_, shard_, team);
+}
+
+void Transformer::load_embedding() {
+  const size_t hidden = as_size(config().hidden_size);
+  const TensorView& table = folder_->tensors().get(kEmbeddingWeight);
+  table.expect_shape({static_cast<uint64_t>(config().vocab_size), hidden});
+  float_type(table.dtype);  // throws for other types
+  const TensorView own = table.part(shard_.vocab.begin * hidden, shard_.vocab.size() * hidden);
+  embedding_.ensure(own.data.size());
+  team_.run([&](Worker& w) {
+    const auto [begin, end] = w.share(own.data.size(), size_t{1} << 20);
+    std::copy(own.data.begin() + static_cast<ptrdiff_t>(begin),
+              own.data.begin() + static_cast<ptrdiff_t>(end), embedding_.data() + begin);
+  });
+  own.release();
 }
 
 uint64_t Transformer::weight_bytes() const {
@@ -135,15 +148,22 @@ void Transformer::wrap_linears(const Wrap& wrap) {
   }
 }
 
+// Each rank has rows of the table; a token's row is the sum of one rank's and of zeros.
 void Transformer::embed(Worker& w, const Batch& batch) {
   const size_t hidden = as_size(config().hidden_size), half = rope_.half();
-  const size_t row_bytes = hidden * dtype_size(embedding_->dtype);
+  const size_t row_bytes = hidden * dtype_size(embedding_type_);
   const auto [begin, end] = w.share(batch.tokens.size());
-  TensorView row = *embedding_;
+  TensorView row;
+  row.dtype = embedding_type_;
   for (size_t r = begin; r < end; ++r) {
     const size_t token = as_size(batch.tokens[r]);
-    row.data = embedding_->data.subspan(token * row_bytes, row_bytes);
-    row.to_floats(buffers_.x.data() + r * hidden);
+    float* x = buffers_.x.data() + r * hidden;
+    if (token < shard_.vocab.begin || token >= shard_.vocab.end) {
+      std::fill_n(x, hidden, 0.0f);
+      continue;
+    }
+    row.data = {embedding_.data() + (token - shard_.vocab.begin) * row_bytes, row_bytes};
+    row.to_floats(x);
   }
   for (const SequenceChunk& s : batch.chunks)
     for (size_t r = std::max(begin, s.first_row); r < std::min(end, s.first_row + s.tokens); ++r)
@@ -224,6 +244,10 @@ std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
   team_.run([&](Worker& w) {
     embed(w, batch);
     w.barrier();
+    if (!shard_.whole()) {
+      if (w.id() == 0) ranks_.sum(std::span(buffers_.x.data(), m * hidden));
+      w.barrier();
+    }
     for (size_t l = 0; l < layers_.size(); ++l)
       layers_[l].forward(w, shape_, batch.chunks, m,
                          {cache.k_pool(l), cache.v_pool(l), cache.page_elements(), cache.type()},

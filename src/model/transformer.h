@@ -65,6 +65,7 @@ class Transformer {
   void ping();
 
  private:
+  void load_embedding();
   void embed(Worker& w, const Batch& batch);
   std::span<float> compute(const Batch& batch, KvCache& cache);
   void gather_logits(size_t rows);
@@ -77,7 +78,10 @@ class Transformer {
   Shard shard_;
   RankShape shape_;
   Rope rope_;
-  const TensorView* embedding_;  // [vocab, hidden], read from the mapping row by row
+  // This rank's rows of the table [vocab, hidden], as they are stored, but not in the mapped file:
+  // what happens to that while a server runs must change nothing.
+  DType embedding_type_;
+  Buffer<std::byte> embedding_;
   ReduceBuffer reduce_;
   std::vector<DecoderLayer> layers_;
   Norm final_norm_;

@@ -14,7 +14,7 @@ namespace {
 // One linear of several that may become one matrix, or some of its rows or columns.
 struct LinearShare {
   std::string prefix;
-  LinearShape shape;  // of the whole linear
+  LinearShape shape;  // of the whole linear; without a bias where that is zeros
   Extent rows, columns;
   Scheme scheme{};
   W8A8Params params{};  // W8A8 and W8A8_MIX
@@ -245,7 +245,9 @@ DecoderLayer load_layer(const ModelFolder& f, int64_t layer, const Shard& shard,
   for (const PartRow& row : part_rows()) {
     std::vector<LinearShare> parts;
     for (const LayerLinear& l : layer_linears(f.config(), layer, row.part))
-      parts.push_back({l.full_name, l.shape, shard.extent(l.rows, f.config()),
+      parts.push_back({l.full_name,
+                       {l.shape.n, l.shape.k, l.shape.bias && !f.has_zero_bias(l)},
+                       shard.extent(l.rows, f.config()),
                        shard.extent(l.columns, f.config())});
     loaded.part(row.part) = load_parts(f, std::move(parts), team);
   }

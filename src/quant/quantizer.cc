@@ -8,6 +8,7 @@
 #include "src/base/error.h"
 #include "src/base/output_folder.h"
 #include "src/base/progress.h"
+#include "src/quant/layer/float_layer.h"
 #include "src/quant/layerwise/layerwise.h"
 #include "src/quant/memory_plan.h"
 #include "src/quant/msmodelslim/samplewise.h"
@@ -67,7 +68,8 @@ void check_data(const CalibrationData& data, const ModelConfig& config, const Qu
   check_batches(data.outlier, config, longest);
 }
 
-// What `work` throws, with how to go on when the folder keeps finished layers.
+// What `work` throws, with how to go on when the folder keeps finished layers. They fit the model's
+// files as they are, so nothing is kept when one of its tensors is what is wrong.
 void keep_for_resume(const OutputFolder& output, Journal& journal,
                      const std::function<void()>& work) {
   const auto remedy = [&](const char* when) -> std::string {
@@ -86,6 +88,10 @@ void keep_for_resume(const OutputFolder& output, Journal& journal,
     e.remedy = remedy("");
     throw;
   } catch (Error& e) {
+    if (!e.tensor_name().empty()) {
+      journal.drop();
+      throw;
+    }
     if (const std::string text = remedy("when this is mended, "); !text.empty()) e.add_remedy(text);
     throw;
   } catch (const std::bad_alloc&) {
@@ -101,15 +107,21 @@ fs::path spill_folder(const fs::path& target) {
 
 }  // namespace
 
-QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
-                         const QuantizeOptions& options, const Finish& finish,
-                         Communicator* several) {
-  refuse_overlap(model, target);
-  const ModelFolder folder(model);
+ModelFolder open_float_model(const fs::path& model) {
+  ModelFolder folder(model);
   if (folder.quantized())
     throw Error("the model is quantized already", ErrorKind::kUsage)
         .file(model.string())
         .remedy("start from the float checkpoint");
+  expect_float_model(folder);
+  return folder;
+}
+
+QuantizeSummary quantize(const fs::path& model, const fs::path& target, const CalibrationData& data,
+                         const QuantizeOptions& options, const Finish& finish,
+                         Communicator* several) {
+  refuse_overlap(model, target);
+  const ModelFolder folder = open_float_model(model);
   check_data(data, folder.config(), options);
   const std::unique_ptr<Communicator> alone = solo_communicator();
   Communicator& ranks = several == nullptr ? *alone : *several;
@@ -141,9 +153,14 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
     return summary;
   }
   OutputFolder output(target, run.overwrite, run.resume);
-  Journal journal(output, fingerprint_of(folder, data, options));
+  const Fingerprint fingerprint = fingerprint_of(folder, data, options);
+  Journal journal(output, fingerprint);
   keep_for_resume(output, journal, [&] {
     work(output.path(), output.partial(), journal);
+    if (fingerprint_of(folder, data, options) != fingerprint) {
+      journal.drop();
+      throw Error("the model's files changed while they were read").file(model.string());
+    }
     const std::optional<Recipe> whole = options.whole_recipe();
     const PracticeYaml* practice = options.practice();
     if (whole && !as_the_tool) write_text(output.path() / "octet_recipe.yaml", to_yaml(*whole));

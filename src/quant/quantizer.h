@@ -4,11 +4,17 @@
 #include <functional>
 
 #include "src/base/json.h"
+#include "src/checkpoint/model_folder.h"
 #include "src/dist/communicator.h"
 #include "src/quant/output/summary.h"
 #include "src/quant/settings/calibration.h"
 
 namespace octet {
+
+// The model, of which quantize() can make something as far as its config and the headers of its
+// tensors tell. Throws Error for one that is quantized already, or whose tensors are missing or of
+// the wrong kind.
+ModelFolder open_float_model(const fs::path& model);
 
 // Quantizes `model` into the folder `target`, which appears whole or not at all. Token ids must be
 // in the vocabulary. Without samples only types without static ranges work, no level, and no KV

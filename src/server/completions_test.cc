@@ -112,7 +112,15 @@ TEST_F(CompletionsTest, Echo) {
   EXPECT_EQ(l["tokens"].size(), prompt + 12);
   EXPECT_TRUE(l["token_logprobs"][0].is_null());
   EXPECT_FALSE(l["token_logprobs"][1].is_null());
-  EXPECT_TRUE(std::is_sorted(l["text_offset"].begin(), l["text_offset"].end()));
+  // Names join to the text, offsets are places in it; the first token is added to the text.
+  EXPECT_EQ(l["tokens"][0], "<|begin_of_text|>");
+  std::string joined_names;
+  for (size_t i = 1; i < l["tokens"].size(); ++i) {
+    EXPECT_EQ(l["text_offset"][i], std::count_if(joined_names.begin(), joined_names.end(),
+                                                 [](char b) { return (b & 0xC0) != 0x80; }));
+    joined_names += l["tokens"][i].get<std::string>();
+  }
+  EXPECT_EQ(joined_names, text(a));
   EXPECT_EQ(joined(stream(kPath, greedy({{"echo", true}}))), text(a));
 }
 
@@ -143,6 +151,25 @@ TEST_F(CompletionsTest, StreamedUsage) {
     before = e["usage"]["completion_tokens"];
   }
   EXPECT_EQ(before, 12);
+
+  // Each choice counts its own, the last event all.
+  const size_t hi = ids("Hi").size(), there = ids("there you go").size();
+  std::vector<size_t> counts(4, 0);
+  events = stream(
+      kPath, {{"prompt", {"Hi", "there you go"}},
+              {"n", 2},
+              {"max_tokens", 5},
+              {"ignore_eos", true},
+              {"stream_options", {{"include_usage", true}, {"continuous_usage_stats", true}}}});
+  for (const ordered_json& e : events)
+    for (const ordered_json& c : e["choices"]) {
+      const size_t i = c["index"];
+      EXPECT_EQ(e["usage"]["completion_tokens"], ++counts[i]);
+      EXPECT_EQ(e["usage"]["prompt_tokens"], i < 2 ? hi : there);
+    }
+  EXPECT_EQ(counts, std::vector<size_t>(4, 5));
+  EXPECT_EQ(events.back()["usage"]["completion_tokens"], 20);
+  EXPECT_EQ(events.back()["usage"]["prompt_tokens"], hi + there);
 }
 
 TEST_F(CompletionsTest, SeveralAnswers) {
@@ -220,6 +247,30 @@ TEST_F(CompletionsTest, Biases) {
   EXPECT_EQ(bad(kPath, greedy({{"allowed_token_ids", {99999999}}}))["param"], "allowed_token_ids");
   const ordered_json word = greedy({{"bad_words", {"the"}}, {"allowed_token_ids", ids("the cat")}});
   EXPECT_EQ(text(complete(word)).find("the"), std::string::npos);
+  // Longer than any answer: never in one.
+  complete(greedy({{"bad_words", {std::string(1 << 20, 'x')}}}));
+}
+
+TEST_F(CompletionsTest, MasksThatLeaveNothing) {
+  const ordered_json word = {{"allowed_token_ids", ids("the")}, {"bad_words", {"the"}}};
+  ordered_json one = word;
+  one["allowed_token_ids"] = {ids("the").back()};
+  EXPECT_EQ(bad(kPath, greedy(one))["param"], "allowed_token_ids");
+  EXPECT_EQ(bad(kPath, greedy({{"allowed_token_ids", {2016}}, {"min_tokens", 1}}))["param"],
+            "allowed_token_ids");
+  EXPECT_EQ(complete(greedy({{"allowed_token_ids", {2016}}}))["usage"]["completion_tokens"], 1);
+}
+
+// The text and the ids of a prompt that ends inside a character.
+TEST_F(CompletionsTest, CharactersThatPromptsEndIn) {
+  std::vector<int32_t> prompt = ids("a \u9f98");  // a rare one: no token of its own
+  prompt.pop_back();
+  const ordered_json a = complete({{"prompt", prompt},
+                                   {"temperature", 0},
+                                   {"max_tokens", 1},
+                                   {"echo", true},
+                                   {"allowed_token_ids", {ids("a \u9f98").back()}}});
+  EXPECT_EQ(text(a), "a \u9f98");
 }
 
 TEST_F(CompletionsTest, Context) {
@@ -270,6 +321,11 @@ TEST_F(CompletionsTest, Tokenization) {
   bad("/detokenize", ordered_json::object());
   bad("/tokenize", ordered_json::object());
   EXPECT_EQ(bad("/tokenize", {{"prompt", "Hi"}, {"model", "x"}}, 404)["param"], "model");
+  EXPECT_EQ(good("/tokenize", {{"prompt", "Hi"}, {"model", ""}})["count"], with["count"]);
+  // The context bounds answers, not counting.
+  std::string book;
+  for (int i = 0; i < 20000; ++i) book += "word after word, ";
+  EXPECT_GT(good("/tokenize", {{"prompt", book}})["count"].get<size_t>(), 20000u);
 }
 
 }  // namespace

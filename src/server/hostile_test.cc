@@ -2,6 +2,8 @@
 // on.
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "src/server/testing.h"
 
 namespace octet::server::testing {
@@ -61,23 +63,124 @@ TEST_F(HostileTest, Sizes) {
   alive();
 }
 
-TEST_F(HostileTest, BodiesTogetherAreBounded) {
+// What is announced and does not come takes nobody's place.
+TEST_F(HostileTest, BodiesTogetherAreBoundedByWhatHasArrived) {
   options_.max_body_bytes = 100000;
   options_.max_bodies_bytes = 150000;
   start();
+  const std::string header =
+      "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n";
+  std::vector<Client> silent;
+  for (int i = 0; i < 20; ++i) {
+    silent.push_back(connect());
+    silent.back().send(header + "{");
+  }
+  alive();
   Client first = connect();
-  first.send("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n{");
-  wait_until([&] {  // once the first one's header is read
+  first.send(header + std::string(80000, ' '));
+  wait_until([&] {  // once the first one's body is read
     Client second = connect();
-    second.send("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n{");
+    second.send(header + std::string(80000, ' '));
+    second.send(std::string(10000, ' '));
     const Reply reply = second.receive();
-    EXPECT_EQ(reply.header("Retry-After"), "1");
+    if (reply.status == 503) {
+      EXPECT_EQ(reply.header("Retry-After"), "1");
+    }
     return reply.status == 503;
   });
   first.close();
   wait_until([&] {
     return connect().request("POST", "/v1/completions", std::string(90000, ' ')).status == 400;
   });
+  alive();
+}
+
+TEST_F(HostileTest, ErrorsThatTheHeaderShowsComeBeforeTheBody) {
+  options_.api_keys = {"k"};
+  options_.max_body_bytes = 1000;
+  start();
+  const auto status = [&](const std::string& line, const std::string& lines) {
+    Client client = connect();
+    client.send(line + " HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n");
+    const Reply reply = client.receive();
+    EXPECT_EQ(reply.header("Connection"), "close") << line;
+    EXPECT_EQ(client.receive_some(), "") << line;
+    return reply.status;
+  };
+  const std::string key = "Authorization: Bearer k\r\n", body = "Content-Length: 500\r\n";
+  EXPECT_EQ(status("POST /v1/completions", body), 401u);
+  EXPECT_EQ(status("POST /v1/completions", "Transfer-Encoding: chunked\r\n"), 401u);
+  EXPECT_EQ(status("POST /v1/completions", "Expect: 100-continue\r\n" + body), 401u);
+  EXPECT_EQ(status("POST /v1/nothing", key + body), 404u);
+  EXPECT_EQ(status("PUT /v1/completions", key + body), 405u);
+  EXPECT_EQ(status("POST /v1/completions", key + "Content-Length: 1001\r\n"), 413u);
+}
+
+// A request that follows where one reader sees a body would be served with that body's words.
+TEST_F(HostileTest, FramingInDoubtEndsTheConnection) {
+  start();
+  const std::string inner = "GET /version HTTP/1.1\r\nHost: a\r\n\r\n";
+  for (const auto& [lines, expected] : std::vector<std::pair<std::string, unsigned>>{
+           {"Transfer-Encoding: identity\r\n", 501},
+           {"Transfer-Encoding: gzip, chunked\r\n", 501},
+           {"Transfer-Encoding: chunked, identity\r\n", 501},
+           {"Transfer-Encoding: xchunked\r\n", 501},
+           {"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n", 501},
+           {"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400},
+           {"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400},
+           {"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400},
+           {"Content-Length: 5\r\nContent-Length: 6\r\n", 400},
+           {"Transfer-Encoding : chunked\r\n", 400},
+           {"Host: b\r\n", 400}}) {
+    Client client = connect();
+    client.send("POST /ping HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" + inner);
+    EXPECT_EQ(client.receive().status, expected) << lines;
+    EXPECT_EQ(client.receive_some(), "") << lines;
+  }
+  for (const std::string request : {"GET /version HTTP/1.1\r\n\r\n",
+                                    "POST /ping HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
+    Client client = connect();
+    client.send(request + inner);
+    EXPECT_EQ(client.receive().status, 400u) << request;
+    EXPECT_EQ(client.receive_some(), "") << request;
+  }
+  alive();
+}
+
+TEST_F(HostileTest, EmptyLinesBeforeARequestAreSkipped) {
+  options_.keep_alive_seconds = 30;
+  start();
+  Client client = connect();
+  client.send("\r\n\r\n\r");
+  client.send("\nGET /version HTTP/1.1\r\nHost: a\r\n\r\n\r\n");
+  EXPECT_EQ(client.receive().status, 200u);
+  client.send("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(client.receive().status, 404u);
+  client.send("\n\nGET /version HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(client.receive().status, 400u);
+}
+
+// Bytes that follow a request do not hide that its client went.
+TEST_F(HostileTest, AClientThatGoesBehindFurtherBytesIsNoticed) {
+  allow_long_requests();
+  start();
+  const std::string body = R"({"prompt": "Hi", "max_tokens": 4000, "ignore_eos": true})";
+  for (const std::string& further :
+       {std::string("\r\n"), std::string("GET /version HTTP/1.1\r\nHost: a\r\n\r\n"),
+        "GET /version HTTP/1.1\r\nX-Long: " + std::string(300000, 'a')}) {
+    Client client = connect();
+    client.send(
+        "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        "Content-Length: " +
+        std::to_string(body.size()) + "\r\n\r\n" + body + further);
+    wait_until([&] { return metric("vllm:num_requests_running") == 1; });
+    client.close();
+    const auto begin = std::chrono::steady_clock::now();
+    wait_until([&] { return metric("vllm:num_requests_running") == 0; });
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+    EXPECT_LT(metric("vllm:generation_tokens_total"), 3 * 4000);
+  }
+  EXPECT_NE(get("/metrics").text.find("finished_reason=\"abort\"} 3"), std::string::npos);
   alive();
 }
 
@@ -241,11 +344,9 @@ TEST_F(HostileTest, LogprobsOfARequestAreBounded) {
 
 TEST_F(HostileTest, LongPromptsAreRefusedUntokenized) {
   start();
-  for (const char* path : {"/v1/completions", "/tokenize"}) {
-    const Reply reply = post(path, {{"prompt", std::string(10 << 20, 'x')}});
-    EXPECT_EQ(reply.status, 400u);
-    EXPECT_NE(reply.text.find("contains at least"), std::string::npos) << reply.text;
-  }
+  const Reply reply = post("/v1/completions", {{"prompt", std::string(10 << 20, 'x')}});
+  EXPECT_EQ(reply.status, 400u);
+  EXPECT_NE(reply.text.find("contains at least"), std::string::npos) << reply.text;
 }
 
 }  // namespace

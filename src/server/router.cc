@@ -4,8 +4,10 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/post.hpp>
 #include <boost/beast/core/string.hpp>
+#include <charconv>
 #include <chrono>
 
 #include "src/server/api/endpoints.h"
@@ -17,7 +19,10 @@
 namespace octet::server {
 namespace {
 
-constexpr std::string_view kModelPrefix = "/v1/models/";
+constexpr std::string_view kModelPrefix = "/v1/models/", kMetrics = "/metrics";
+// Routes that HTTP's figures leave out, as vLLM's do.
+constexpr std::array<std::string_view, 5> kUncounted = {kMetrics, "/health", "/load", "/ping",
+                                                        "/version"};
 constexpr size_t kMaxIdBytes = 256;
 
 std::string header(const Exchange& exchange, http::field name) {
@@ -42,6 +47,28 @@ std::string percent_decode(std::string_view text) {
     }
   }
   return out;
+}
+
+// For a line of the log that others parse: bytes that could end it or be taken for its own are
+// escaped.
+std::string printable(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte > ' ' && byte < 0x7f && c != '"' && c != '\\')
+      out += c;
+    else
+      out += fmt::format("\\x{:02x}", byte);
+  }
+  return out;
+}
+
+// "OPTIONS, GET, HEAD", from a map by method.
+template <class Methods>
+std::string methods_of(const Methods& methods) {
+  std::vector<std::string> names = {"OPTIONS"};
+  for (const auto& [method, handler] : methods) names.push_back(method);
+  return fmt::format("{}", fmt::join(names, ", "));
 }
 
 // application/json, whatever parameters follow.
@@ -80,7 +107,7 @@ Router::Router(Context& context) : context_(context), keys_(context.options.api_
   add_route("GET", "/load", false, [this](ExchangePtr x) {
     respond_json(*x, {{"server_load", context_.load.load(std::memory_order_relaxed)}});
   });
-  add_route("GET", "/metrics", false, [this](ExchangePtr x) {
+  add_route("GET", std::string(kMetrics), false, [this](ExchangePtr x) {
     x->respond({200,
                 "text/plain; version=0.0.4; charset=utf-8",
                 context_.metrics.text(context_.engine.stats()),
@@ -106,15 +133,20 @@ Router::Target Router::find_route(std::string_view target) const {
     const size_t path = target.find('/', scheme + 3);
     target = path == target.npos ? "/" : target.substr(path);
   }
-  target = target.substr(0, target.find_first_of("?#"));
+  std::string_view path = target.substr(0, target.find_first_of("?#"));
+  const std::string_view query = target.substr(path.size());
   std::string_view root = context_.options.root_path;
   if (root.ends_with('/')) root.remove_suffix(1);
-  if (!root.empty() && target.starts_with(root) &&
-      (target.size() == root.size() || target[root.size()] == '/'))
-    target.remove_prefix(root.size());
-  Target found{std::string(target)};
-  auto it = routes_.find(found.path);
-  if (it == routes_.end() && target.starts_with(kModelPrefix)) it = routes_.find(kModelPrefix);
+  const bool rooted = !root.empty() && path.starts_with(root) &&
+                      (path.size() == root.size() || path[root.size()] == '/');
+  if (rooted) path.remove_prefix(root.size());
+  Target found;
+  found.path = path;
+  const std::string_view bare = path.substr(0, path.find_last_not_of('/') + 1);
+  auto it = routes_.find(bare);
+  if (it != routes_.end() && bare != path && bare != kMetrics)
+    found.elsewhere = fmt::format("{}{}{}", rooted ? root : "", bare, query);
+  if (it == routes_.end() && path.starts_with(kModelPrefix)) it = routes_.find(kModelPrefix);
   if (it != routes_.end()) {
     found.route = &it->second;
     found.name = it->first;
@@ -123,12 +155,30 @@ Router::Target Router::find_route(std::string_view target) const {
 }
 
 // Unknown paths under /v1 are guarded too, so that a stranger cannot tell which exist.
-bool Router::admitted(const Exchange& exchange, const Target& target) const {
+bool Router::admitted(const HttpRequest& header, const Target& target) const {
   if (keys_.empty()) return true;
-  const bool guarded =
-      target.route != nullptr ? target.route->guarded : target.path.starts_with("/v1");
-  if (!guarded) return true;
-  return keys_.admits(header(exchange, http::field::authorization));
+  const bool open = target.path == "/health" || target.path == "/ping";
+  const bool guarded = context_.options.guard_all_paths ? !open
+                       : target.route != nullptr        ? target.route->guarded
+                                                        : target.path.starts_with("/v1");
+  return !guarded || keys_.admits(header[http::field::authorization]);
+}
+
+std::optional<HttpResponse> Router::refusal(const HttpRequest& header, const Target& target) const {
+  if (header.method() == http::verb::options) return std::nullopt;
+  if (!admitted(header, target))
+    return HttpResponse{
+        401, "application/json", R"({"error":"Unauthorized"})", {{"WWW-Authenticate", "Bearer"}}};
+  if (!target.elsewhere.empty()) return HttpResponse{307, "", "", {{"Location", target.elsewhere}}};
+  if (target.route == nullptr) return error_response(http_error(404));
+  if (target.route->methods.contains(std::string_view(header.method_string()))) return std::nullopt;
+  HttpResponse response = error_response(http_error(405));
+  response.headers.emplace_back("Allow", methods_of(target.route->methods));
+  return response;
+}
+
+bool Router::refuses(const HttpRequest& header) const {
+  return refusal(header, find_route(header.target())).has_value();
 }
 
 void Router::add_common_headers(Exchange& exchange) const {
@@ -158,10 +208,8 @@ void Router::preflight(Exchange& exchange, const Target& target) const {
   };
   HttpResponse response{200, "text/plain; charset=utf-8", "OK", {}};
   if (header(exchange, http::field::access_control_request_method).empty()) {
-    std::vector<std::string> methods = {"OPTIONS"};
-    if (target.route != nullptr)
-      for (const auto& [method, handler] : target.route->methods) methods.push_back(method);
-    response.headers.emplace_back("Allow", fmt::format("{}", fmt::join(methods, ", ")));
+    response.headers.emplace_back(
+        "Allow", target.route == nullptr ? "OPTIONS" : methods_of(target.route->methods));
   } else {
     response.headers.emplace_back(
         "Access-Control-Allow-Methods",
@@ -178,37 +226,36 @@ void Router::preflight(Exchange& exchange, const Target& target) const {
 void Router::record_when_done(Exchange& exchange, const Target& target) {
   const auto begin = std::chrono::steady_clock::now();
   const HttpRequest& request = exchange.request();
-  const std::string_view verb = request.method_string();
+  const std::string_view verb = request.method_string(), path = request.target();
   // What clients make up is not counted by name: series must stay few.
   const bool known = target.route != nullptr && target.route->methods.contains(verb);
-  std::string line = fmt::format("{} - \"{} {} HTTP/{}.{}\"", exchange.peer(), verb.substr(0, 20),
-                                 std::string_view(request.target()).substr(0, 200),
-                                 request.version() / 10, request.version() % 10);
-  exchange.on_done([this, begin, name = std::string(target.name),
+  // A query may hold what is nobody's business.
+  std::string line =
+      fmt::format("{} - \"{} {} HTTP/{}.{}\"", exchange.peer(), printable(verb.substr(0, 20)),
+                  printable(path.substr(0, std::min<size_t>(path.find_first_of("?#"), 200))),
+                  request.version() / 10, request.version() % 10);
+  size_t announced = 0;
+  const std::string_view length = request[http::field::content_length];
+  std::from_chars(length.data(), length.data() + length.size(), announced);
+  exchange.on_done([this, begin, announced, name = std::string(target.name),
                     method = known ? std::string(verb) : "other",
-                    line = std::move(line)](unsigned status) {
+                    line = std::move(line)](unsigned status, size_t bytes) {
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
-    context_.metrics.on_http(name, method, status, spent.count());
+    if (std::find(kUncounted.begin(), kUncounted.end(), name) == kUncounted.end())
+      context_.metrics.on_http({name, method, status, spent.count(), announced, bytes});
     if (context_.options.access_log) spdlog::info("{} {}", line, status);
   });
 }
 
 void Router::handle(ExchangePtr exchange) {
-  const Target target = find_route(exchange->request().target());
+  const HttpRequest& request = exchange->request();
+  const Target target = find_route(request.target());
   record_when_done(*exchange, target);
   add_common_headers(*exchange);
+  if (request.method() == http::verb::options) return preflight(*exchange, target);
+  if (auto response = refusal(request, target)) return exchange->respond(std::move(*response));
   try {
-    if (exchange->request().method() == http::verb::options) return preflight(*exchange, target);
-    if (!admitted(*exchange, target))
-      return exchange->respond({401,
-                                "application/json",
-                                R"({"error":"Unauthorized"})",
-                                {{"WWW-Authenticate", "Bearer"}}});
-    if (target.route == nullptr) throw http_error(404);
-    const auto& methods = target.route->methods;
-    const auto method = methods.find(std::string_view(exchange->request().method_string()));
-    if (method == methods.end()) throw http_error(405);
-    method->second(exchange);
+    target.route->methods.find(std::string_view(request.method_string()))->second(exchange);
   } catch (const std::exception& e) {
     respond_error(*exchange, e);
   }
@@ -220,41 +267,46 @@ void Router::health(Exchange& exchange) const {
   exchange.respond({closed_ || dead || !context_.engine.alive() ? 503u : 200u, "", "", {}});
 }
 
-void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
-  boost::asio::post(context_.pool, [this, exchange, make]() mutable {
+template <class Work>
+void Router::on_pool(const ExchangePtr& exchange, Work work) {
+  boost::asio::post(context_.pool, [this, exchange, work = std::move(work)]() mutable {
     std::optional<ApiError> error;
-    ordered_json body;
     try {
-      body = make(context_, parse_request(*exchange));
+      throw_if_gone(*exchange);
+      return work();
+    } catch (const ClientGone&) {
+      return;
     } catch (const std::exception& e) {
       error = to_api_error(e);
     }
-    boost::asio::post(context_.io, [exchange = std::move(exchange), error = std::move(error),
-                                    body = std::move(body)] {
-      error ? respond_error(*exchange, *error) : respond_json(*exchange, body);
+    boost::asio::post(context_.io, [exchange = std::move(exchange), error = std::move(*error)] {
+      respond_error(*exchange, error);
     });
+  });
+}
+
+void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
+  on_pool(exchange, [this, exchange, make] {
+    const ordered_json request = parse_request(*exchange);
+    throw_if_gone(*exchange);
+    boost::asio::post(
+        context_.io, [exchange, body = make(context_, request)] { respond_json(*exchange, body); });
   });
 }
 
 // `chat` nothing: the body tells.
 void Router::generate(const ExchangePtr& exchange, std::optional<bool> chat) {
   if (closed_) throw http_error(503, "The server is shutting down.");
-  boost::asio::post(context_.pool, [this, exchange, chat]() mutable {
-    try {
-      const ordered_json body = parse_request(*exchange);
-      GenerationRequest request = chat.value_or(body.contains("messages"))
-                                      ? parse_chat(body, context_.options)
-                                      : parse_completion(body, context_.options);
-      std::string id(exchange->request()["X-Request-Id"]);
-      if (id.empty()) id = request.request_id.value_or("");
-      if (id.empty()) id = random_id();
-      id.resize(std::min(id.size(), kMaxIdBytes));
-      std::make_shared<Generation>(context_, std::move(request), id, exchange)->submit();
-    } catch (const std::exception& e) {
-      boost::asio::post(context_.io, [exchange = std::move(exchange), error = to_api_error(e)] {
-        respond_error(*exchange, error);
-      });
-    }
+  on_pool(exchange, [this, exchange, chat] {
+    const ordered_json body = parse_request(*exchange);
+    GenerationRequest request = chat.value_or(body.contains("messages"))
+                                    ? parse_chat(body, context_.options)
+                                    : parse_completion(body, context_.options);
+    std::string id(exchange->request()["X-Request-Id"]);
+    if (id.empty()) id = request.request_id.value_or("");
+    if (id.empty()) id = random_id();
+    id.resize(std::min(id.size(), kMaxIdBytes));
+    std::make_shared<Generation>(context_, std::move(request), id, exchange)->submit();
   });
 }
 

@@ -22,6 +22,8 @@ class Router {
   explicit Router(Context& context);
 
   void handle(ExchangePtr exchange);
+  // Whether handle() answers at once with an error, whatever the request's body is.
+  bool refuses(const HttpRequest& header) const;
   // From now on generation is refused and /health says 503.
   void close() { closed_ = true; }
 
@@ -36,15 +38,21 @@ class Router {
     std::string path;  // without query and root path
     const Route* route = nullptr;
     std::string_view name = "none";  // of the route, for metrics
+    std::string elsewhere;  // the target without the slash at its end, where that is a route
   };
 
   void add_route(const std::string& method, const std::string& path, bool guarded, Handler handler);
   Target find_route(std::string_view target) const;
   void record_when_done(Exchange& exchange, const Target& target);
-  bool admitted(const Exchange& exchange, const Target& target) const;
+  bool admitted(const HttpRequest& header, const Target& target) const;
+  // The error, or the way to the right path, that needs no handler.
+  std::optional<HttpResponse> refusal(const HttpRequest& header, const Target& target) const;
   void add_common_headers(Exchange& exchange) const;
   void preflight(Exchange& exchange, const Target& target) const;
 
+  // Runs `work`, which may throw, on the pool, unless the client goes before; errors are answered.
+  template <class Work>
+  void on_pool(const ExchangePtr& exchange, Work work);
   // Runs `make` on the pool with the parsed body and answers with its JSON.
   using MakeJson = ordered_json (*)(const Context&, const ordered_json& body);
   void answer_json(const ExchangePtr& exchange, MakeJson make);

@@ -1,6 +1,11 @@
 // Which handler answers what, and what comes before any handler.
 #include "src/server/router.h"
 
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <sstream>
+
 #include "src/server/api/generation_testing.h"
 
 namespace octet::server::testing {
@@ -57,7 +62,13 @@ TEST_F(RouterTest, PathsAndMethods) {
            {"GET", "/v1/models/%2Fmodels%2Ftiny", 200},
            {"GET", "/v1/models/%zz", 404},
            {"GET", "/v1/models/other", 404},
-           {"GET", "/v1/models/", 404},
+           {"GET", "/v1/models/", 307},
+           {"GET", "/v1/models/alias/", 404},
+           {"POST", "/v1/completions//", 307},
+           {"GET", "/metrics/", 200},
+           {"POST", "/metrics/", 405},
+           {"GET", "//", 404},
+           {"GET", "//elsewhere/version/", 404},
            {"GET", "/v1/completions", 405},
            {"GET", "/v1/chat/completions", 405},
            {"GET", "/invocations", 405},
@@ -66,7 +77,7 @@ TEST_F(RouterTest, PathsAndMethods) {
            {"GET", "/", 404},
            {"GET", "", 404},
            {"GET", "/healthy", 404},
-           {"GET", "/health/", 404},
+           {"GET", "/health/", 307},
            {"POST", "/v1/embeddings", 404},
            {"GET", "/version?verbose=1", 200},
            {"GET", "/version#part", 200},
@@ -85,6 +96,81 @@ TEST_F(RouterTest, Errors) {
   const auto wrong = ask("PUT", "/version");
   EXPECT_EQ(wrong->response()->body, R"({"error":{"message":"Method Not Allowed","type":)"
                                      R"("Method Not Allowed","param":null,"code":405}})");
+  EXPECT_EQ(wrong->header("Allow"), "OPTIONS, GET, HEAD");
+  EXPECT_EQ(ask("GET", "/v1/completions")->header("Allow"), "OPTIONS, POST");
+}
+
+TEST_F(RouterTest, SlashesAtTheEndRedirect) {
+  options_.root_path = "/llm";
+  start_router();
+  for (const auto& [target, location] :
+       std::vector<std::pair<const char*, const char*>>{{"/version/", "/version"},
+                                                        {"/version//?a=/b/", "/version?a=/b/"},
+                                                        {"/llm/v1/models/", "/llm/v1/models"},
+                                                        {"http://elsewhere/version/", "/version"}})
+    EXPECT_EQ(ask("GET", target)->header("Location"), location) << target;
+}
+
+TEST_F(RouterTest, WhatTheBodyCannotChangeIsKnownBefore) {
+  options_.api_keys = {"k"};
+  start_router();
+  const auto refuses = [&](const char* method, const char* target, const char* authorization) {
+    return router_->refuses(
+        RecordedExchange(method, target, "", {{"Authorization", authorization}}).request());
+  };
+  EXPECT_FALSE(refuses("POST", "/v1/completions", "Bearer k"));
+  EXPECT_TRUE(refuses("POST", "/v1/completions", "Bearer x"));
+  EXPECT_TRUE(refuses("PUT", "/v1/completions", "Bearer k"));
+  EXPECT_TRUE(refuses("POST", "/nothing", "Bearer k"));
+  EXPECT_TRUE(refuses("POST", "/tokenize/", "Bearer k"));
+  EXPECT_FALSE(refuses("POST", "/tokenize", ""));
+  EXPECT_FALSE(refuses("OPTIONS", "/v1/completions", ""));
+}
+
+TEST_F(RouterTest, AllPathsCanBeGuarded) {
+  options_.api_keys = {"k"};
+  options_.guard_all_paths = true;
+  start_router();
+  for (const char* target : {"/metrics", "/version", "/load", "/tokenize", "/detokenize",
+                             "/nothing", "/", "/v1/models", "/metrics/", "/healthy", "//health"}) {
+    EXPECT_EQ(status("GET", target), 401u) << target;
+    EXPECT_NE(status("GET", target, "", {{"Authorization", "Bearer k"}}), 401u) << target;
+  }
+  for (const char* target : {"/health", "/ping", "/health?x=1"})
+    EXPECT_EQ(status("GET", target), 200u) << target;
+}
+
+TEST_F(RouterTest, WorkOfAClientThatWentIsNotBegun) {
+  start_router();
+  for (const char* target : {"/v1/completions", "/tokenize"}) {
+    auto exchange = std::make_shared<RecordedExchange>(
+        "POST", target, R"({"prompt": [72, 105], "max_tokens": 100, "ignore_eos": true})", kJson);
+    exchange->go();
+    router_->handle(exchange);
+    EXPECT_EQ(status("POST", "/tokenize", R"({"prompt": "Hi"})"), 200u);  // the pool is past it
+    EXPECT_FALSE(exchange->response());
+  }
+  EXPECT_EQ(engine_->stats().generation_tokens, 0u);
+  EXPECT_EQ(context_->load.load(), 0u);
+}
+
+// What a log's reader would take for a field, a line or a secret of the client does not get there.
+TEST_F(RouterTest, TheAccessLogIsOneCleanLine) {
+  options_.access_log = true;
+  start_router();
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  ask("GET", "/version?key=secret#part");
+  ask("GET", "/a\"b\\c\x1b[31m\xff/\x7f");
+  spdlog::set_default_logger(before);
+  EXPECT_NE(log.str().find("127.0.0.1:40000 - \"GET /version HTTP/1.1\" 200\n"), std::string::npos)
+      << log.str();
+  EXPECT_NE(log.str().find(R"("GET /a\x22b\x5cc\x1b[31m\xff/\x7f HTTP/1.1" 404)"),
+            std::string::npos)
+      << log.str();
+  EXPECT_EQ(log.str().find("secret"), std::string::npos);
 }
 
 TEST_F(RouterTest, HandlersAnswer) {
@@ -199,14 +285,24 @@ TEST_F(RouterTest, FiguresHaveRoutesNotPaths) {
   start_router();
   for (const char* target : {"/v1/models/tiny", "/v1/models/alias", "/one", "/two"})
     ask("GET", target);
-  ask("MADEUP", "/version");
+  ask("MADEUP", "/tokenize");
+  const std::string body = R"({"prompt": "Hi"})";
+  const auto tokens = ask("POST", "/tokenize", body,
+                          {{"Content-Type", "application/json"}, {"Content-Length", "16"}});
+  for (const char* target : {"/metrics", "/health", "/load", "/ping", "/version", "/version/"})
+    ask("GET", target);
   const std::string text = metrics_->text({});
   for (const char* line :
-       {"http_requests_total{handler=\"/v1/models/\",method=\"GET\",status=\"200\"} 2\n",
-        "http_requests_total{handler=\"none\",method=\"other\",status=\"404\"} 2\n",
-        "http_requests_total{handler=\"/version\",method=\"other\",status=\"405\"} 1\n"})
+       {"http_requests_total{handler=\"/v1/models/\",method=\"GET\",status=\"2xx\"} 2\n",
+        "http_requests_total{handler=\"none\",method=\"other\",status=\"4xx\"} 2\n",
+        "http_requests_total{handler=\"/tokenize\",method=\"other\",status=\"4xx\"} 1\n",
+        "http_request_size_bytes_sum{handler=\"/tokenize\"} 16\n",
+        "http_request_duration_highr_seconds_count 6\n"})
     EXPECT_NE(text.find(line), std::string::npos) << line;
-  for (const char* made_up : {"/one", "tiny\",method", "MADEUP"})
+  const std::string sizes = "http_response_size_bytes_count{handler=\"/tokenize\"} 2\n";
+  EXPECT_NE(text.find(sizes), std::string::npos) << text;
+  for (const char* made_up : {"/one", "tiny\",method", "MADEUP", "handler=\"/version",
+                              "handler=\"/metrics", "handler=\"/health"})
     EXPECT_EQ(text.find(made_up), std::string::npos) << made_up;
 }
 

@@ -26,8 +26,10 @@ struct Server::Impl {
       : options(std::move(options_)),
         context{backend, options, io, pool, {}},
         router(context),
-        http(io, options, listener.take(io),
-             [this](ExchangePtr exchange) { router.handle(std::move(exchange)); }) {
+        http(
+            io, options, listener.take(io),
+            [this](ExchangePtr exchange) { router.handle(std::move(exchange)); },
+            [this](const HttpRequest& header) { return router.refuses(header); }) {
     OCTET_CHECK(!options.served_model_names.empty());
   }
 

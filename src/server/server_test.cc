@@ -59,6 +59,7 @@ TEST_F(ServerTest, Keys) {
   EXPECT_EQ(status("/v1/models", "first"), 401u);
   EXPECT_EQ(status("/v1/models", "bearer first"), 200u);
   EXPECT_EQ(status("/v1/models", "Bearer second"), 200u);
+  EXPECT_EQ(status("/v1/models/", "Bearer first"), 307u);
   for (const char* path : {"/v1/models/", "/v1/models/tiny", "/v1/models?x=1", "/v1/nothing",
                            "/v1%2fmodels", "http://elsewhere/v1/models"})
     EXPECT_EQ(status(path, ""), 401u) << path;
@@ -163,10 +164,18 @@ TEST_F(ServerTest, Figures) {
                 .text.find("vllm:request_success_total{engine=\"0\",model_name=\"tiny\",finished_"
                            "reason=\"length\"} 10"),
             std::string::npos);
+  // Per request: n = 4 counts once, three prompts three times.
+  complete({{"prompt", "Hi"}, {"max_tokens", 7}, {"ignore_eos", true}, {"n", 4}});
+  complete({{"prompt", {"Hi", "you", "there"}}, {"max_tokens", 3}, {"ignore_eos", true}});
+  EXPECT_EQ(metric("vllm:request_params_n_count"), 10 + 1 + 3);
+  EXPECT_EQ(metric("vllm:request_params_n_sum"), 10 + 4 + 3);
+  EXPECT_EQ(metric("vllm:request_max_num_generation_tokens_count"), 10 + 1 + 3);
+  EXPECT_EQ(metric("vllm:request_max_num_generation_tokens_sum"), 100 + 7 + 3 * 3);
+  EXPECT_EQ(metric("vllm:request_generation_tokens_count"), 10 + 4 + 3);
   EXPECT_NE(
       get("/metrics")
           .text.find(
-              "http_requests_total{handler=\"/v1/completions\",method=\"POST\",status=\"200\"} 10"),
+              "http_requests_total{handler=\"/v1/completions\",method=\"POST\",status=\"2xx\"} 12"),
       std::string::npos);
 }
 

@@ -11,10 +11,12 @@ namespace octet::server {
 struct Unavailable::Impl {
   Impl(Listener& listener, const HttpOptions& options_, std::string message)
       : options(options_),
-        http(io, options, listener.lend(io),
-             [message = std::move(message)](std::shared_ptr<Exchange> exchange) {
-               respond_error(*exchange, http_error(503, message));
-             }) {
+        http(
+            io, options, listener.lend(io),
+            [message = std::move(message)](std::shared_ptr<Exchange> exchange) {
+              respond_error(*exchange, http_error(503, message));
+            },
+            [](const HttpRequest&) { return true; }) {
     http.accept();
     thread = std::thread([this] { io.run(); });
   }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <optional>
 #include <string_view>
 #include <unordered_set>
 #include <utility>
@@ -19,7 +20,9 @@
 #include "src/checkpoint/gguf_dequant.h"
 #include "src/checkpoint/model_config.h"
 #include "src/checkpoint/safetensors_writer.h"
+#include "src/checkpoint/side_files.h"
 #include "src/text/gguf_tokenizer.h"
+#include "src/text/tokenizer.h"
 
 namespace octet::text {
 namespace {
@@ -207,7 +210,7 @@ ordered_json ids_json(const std::vector<int32_t>& ids) {
   return ids.size() == 1 ? ordered_json(ids[0]) : ordered_json(ids);
 }
 
-ordered_json config_json(const ModelShape& s, const GgufTokenizerFiles& tokens, DType dtype) {
+ordered_json config_json(const ModelShape& s, const GgufTokenIds& tokens, DType dtype) {
   ordered_json config = {
       {"architectures", ordered_json::array({s.arch->class_name})},
       {"model_type", s.arch->model_type},
@@ -238,7 +241,7 @@ ordered_json config_json(const ModelShape& s, const GgufTokenizerFiles& tokens, 
   return config;
 }
 
-ordered_json generation_config_json(const GgufTokenizerFiles& tokens) {
+ordered_json generation_config_json(const GgufTokenIds& tokens) {
   ordered_json config = ordered_json::object();
   if (tokens.bos >= 0) config["bos_token_id"] = tokens.bos;
   if (!tokens.end_of_text.empty()) config["eos_token_id"] = ids_json(tokens.end_of_text);
@@ -295,14 +298,23 @@ void convert_gguf(const std::filesystem::path& path, const std::filesystem::path
   const ModelShape shape = read_shape(gguf);
   const std::vector<Mapping> maps = mappings(shape);
   check_tensors(gguf, maps);
-  const GgufTokenizerFiles tokens = gguf_tokenizer(gguf);
+  const GgufTokenIds ids = gguf_token_ids(gguf);
+  std::optional<GgufTokenizerFiles> tokens;
+  if (options.tokenizer.empty())
+    tokens = gguf_tokenizer(gguf);
+  else
+    expect_tokens_of(gguf, Tokenizer::load(options.tokenizer), options.tokenizer);
 
   OutputFolder folder(out_dir, options.overwrite);
-  write_json(folder.path() / "config.json", config_json(shape, tokens, options.dtype));
-  write_json(folder.path() / "generation_config.json", generation_config_json(tokens));
-  write_json(folder.path() / "tokenizer.json", tokens.tokenizer);
-  write_json(folder.path() / "tokenizer_config.json", tokens.tokenizer_config);
-  write_json(folder.path() / "special_tokens_map.json", tokens.special_tokens_map);
+  write_json(folder.path() / "config.json", config_json(shape, ids, options.dtype));
+  write_json(folder.path() / "generation_config.json", generation_config_json(ids));
+  if (tokens) {
+    write_json(folder.path() / "tokenizer.json", tokens->tokenizer);
+    write_json(folder.path() / "tokenizer_config.json", tokens->tokenizer_config);
+    write_json(folder.path() / "special_tokens_map.json", tokens->special_tokens_map);
+  } else {
+    copy_side_files(options.tokenizer, folder.path());
+  }
 
   std::vector<TensorSpec> specs;
   for (const Mapping& m : maps) specs.push_back({m.hf, options.dtype, m.shape});

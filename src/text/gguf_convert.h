@@ -13,6 +13,7 @@ namespace octet::text {
 struct GgufConvertOptions {
   DType dtype = DType::kBF16;               // of every tensor; kBF16 or kF16
   bool overwrite = false;                   // replace an existing folder
+  std::string tokenizer = {};               // folder whose tokenizer is taken; "": the file's
   uint64_t part_bytes = uint64_t{5} << 30;  // largest safetensors file
 };
 
@@ -21,7 +22,8 @@ using ConvertProgress = std::function<void(int64_t done, int64_t total, const st
 
 // Writes the folder that `transformers` and `octet quantize` read: config.json,
 // generation_config.json, the tokenizer's files and the weights, decoded from the file's blocks and
-// rounded to `dtype`. Architectures llama and qwen2. The folder appears whole or not at all; one
+// rounded to `dtype`. Architectures llama, qwen2 and qwen3. A tokenizer of another folder must
+// spell the file's tokens; its side files are copied. The folder appears whole or not at all; one
 // tensor at a time is in memory. Throws Error naming file, tensor or metadata for what does not fit
 // the architecture, kUsage when the folder exists.
 void convert_gguf(const std::filesystem::path& path, const std::filesystem::path& out_dir,

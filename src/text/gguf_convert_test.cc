@@ -116,6 +116,24 @@ TEST_F(GgufConvert, WritesAQwen3Folder) {
   EXPECT_EQ(store.get("model.layers.0.self_attn.q_proj.weight").floats()[32], 32.0f);
 }
 
+TEST_F(GgufConvert, TakesTheTokenizerOfAnotherFolder) {
+  convert({});
+  fs::rename(dir_ / "out", dir_ / "original");
+  write_text(dir_ / "original/LICENSE", "free");
+  const TinyGguf unknown = {.pre = "of-next-year"};
+  EXPECT_THAT(refusal(unknown), HasSubstr("--tokenizer DIR"));
+  GgufConvertOptions options;
+  options.tokenizer = (dir_ / "original").string();
+  convert(unknown, options);
+  EXPECT_EQ(read_text(dir_ / "out/tokenizer.json"), read_text(dir_ / "original/tokenizer.json"));
+  EXPECT_EQ(read_text(dir_ / "out/LICENSE"), "free");
+  EXPECT_EQ(config()["eos_token_id"], 260);
+  fs::remove_all(dir_ / "out");
+  TinyGguf other = unknown;
+  other.doubled_token = "other";
+  EXPECT_THAT(refusal(other, options), HasSubstr("token 0; expected \"other\""));
+}
+
 TEST_F(GgufConvert, RefusesWhatDoesNotFitTheArchitecture) {
   EXPECT_THAT(refusal({.arch = "mamba"}), HasSubstr("general.architecture"));
   EXPECT_THAT(refusal({.drop = "blk.1.ffn_up.weight"}), HasSubstr("blk.1.ffn_up.weight"));

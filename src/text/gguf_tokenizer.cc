@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "src/base/error.h"
+#include "src/text/bpe_json.h"
 #include "src/text/tokenizer.h"
 
 namespace octet::text {
@@ -19,36 +20,38 @@ constexpr const char* kTokens = "tokenizer.ggml.tokens";
 constexpr const char* kTypes = "tokenizer.ggml.token_type";
 constexpr const char* kMerges = "tokenizer.ggml.merges";
 constexpr const char* kPre = "tokenizer.ggml.pre";
+constexpr const char* kBos = "tokenizer.ggml.bos_token_id";
+constexpr const char* kEos = "tokenizer.ggml.eos_token_id";
+constexpr const char* kPad = "tokenizer.ggml.padding_token_id";
+constexpr const char* kTakeAnother =
+    "--tokenizer DIR takes the tokenizer of the model that the file was made of";
 
 // tokenizer.ggml.token_type.
 enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5 };
 
-// How text is cut into words before BPE.
 struct PreTokenizer {
-  const char* name;     // tokenizer.ggml.pre
-  const char* split;    // regex whose matches are words; nullptr: GPT-2's, built into ByteLevel
-  bool digits;          // cut digits off one by one first
-  bool nfc;             // normalize to Unicode's composed form
-  bool ignore_merges;   // a word that is a token needs no merges
-  bool bos_by_default;  // when the file does not say
+  const char* name;  // tokenizer.ggml.pre
+  BpeRules rules;
+  bool bos_by_default = false;  // when the file does not say
 };
 
 constexpr const char* kLlama3Split =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr const char* kQwen2Split =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr BpeRules kGpt2, kSmolLm = {.digits = true},
+                          kLlama3 = {.split = kLlama3Split, .ignore_merges = true},
+                          kQwen2 = {.split = kQwen2Split, .nfc = true};
 
 constexpr PreTokenizer kPreTokenizers[] = {
-    {"gpt-2", nullptr, false, false, false, false},
-    {"gpt2", nullptr, false, false, false, false},
-    {"smollm", nullptr, true, false, false, false},
-    {"starcoder", nullptr, true, false, false, false},
-    {"llama-bpe", kLlama3Split, false, false, true, true},
-    {"llama3", kLlama3Split, false, false, true, true},
-    {"llama-v3", kLlama3Split, false, false, true, true},
-    {"qwen2", kQwen2Split, false, true, false, false},
+    {"gpt-2", kGpt2},
+    {"gpt2", kGpt2},
+    {"smollm", kSmolLm},
+    {"starcoder", kSmolLm},
+    {"llama-bpe", kLlama3, true},
+    {"llama3", kLlama3, true},
+    {"llama-v3", kLlama3, true},
+    {"qwen2", kQwen2},
+    {"deepseek-r1-qwen", kQwen2},
 };
 
 struct Vocabulary {
@@ -68,7 +71,8 @@ const PreTokenizer& pre_tokenizer(const GgufFile& gguf) {
   if (model != "gpt2") {
     throw bad(gguf, "tokenizer.ggml.model", "unsupported tokenizer")
         .expected("gpt2 (byte-level BPE)")
-        .found(std::string(model));
+        .found(std::string(model))
+        .remedy(kTakeAnother);
   }
   const std::string_view name = gguf.get_string(kPre);
   std::string known;
@@ -76,7 +80,10 @@ const PreTokenizer& pre_tokenizer(const GgufFile& gguf) {
     if (name == p.name) return p;
     known += fmt::format("{}{}", known.empty() ? "" : ", ", p.name);
   }
-  throw bad(gguf, kPre, "unsupported pre-tokenizer").expected(known).found(std::string(name));
+  throw bad(gguf, kPre, "unsupported pre-tokenizer")
+      .expected(known)
+      .found(std::string(name))
+      .remedy(kTakeAnother);
 }
 
 Vocabulary vocabulary(const GgufFile& gguf) {
@@ -113,58 +120,6 @@ bool flag_or(const GgufFile& gguf, const char* key, bool fallback) {
   return gguf.has(key) ? gguf.get_bool(key) : fallback;
 }
 
-ordered_json byte_level(bool prefix_space, bool trim_offsets, bool regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", prefix_space},
-          {"trim_offsets", trim_offsets},
-          {"use_regex", regex}};
-}
-
-ordered_json pre_tokenizer_json(const PreTokenizer& pre) {
-  ordered_json steps = ordered_json::array();
-  if (pre.digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
-  if (pre.split != nullptr) {
-    steps.push_back({{"type", "Split"},
-                     {"pattern", {{"Regex", pre.split}}},
-                     {"behavior", "Isolated"},
-                     {"invert", false}});
-  }
-  steps.push_back(byte_level(false, true, pre.split == nullptr));
-  if (steps.size() == 1) return steps[0];
-  return {{"type", "Sequence"}, {"pretokenizers", steps}};
-}
-
-// Adds BOS before and EOS after the text where the model wants them.
-ordered_json post_processor_json(const Vocabulary& v, std::optional<int32_t> bos,
-                                 std::optional<int32_t> eos) {
-  if (!bos && !eos) return byte_level(true, false, true);
-  ordered_json specials = ordered_json::object();
-  auto special = [&](int32_t id, int type) -> ordered_json {
-    const std::string token(v.tokens[static_cast<size_t>(id)]);
-    specials[token] = {{"id", token},
-                       {"ids", ordered_json::array({id})},
-                       {"tokens", ordered_json::array({token})}};
-    return {{"SpecialToken", {{"id", token}, {"type_id", type}}}};
-  };
-  auto sequence = [&](const char* name, int type) {
-    ordered_json steps = ordered_json::array();
-    if (bos) steps.push_back(special(*bos, type));
-    steps.push_back({{"Sequence", {{"id", name}, {"type_id", type}}}});
-    if (eos) steps.push_back(special(*eos, type));
-    return steps;
-  };
-  const ordered_json single = sequence("A", 0);
-  ordered_json pair = single;
-  for (ordered_json& step : sequence("B", 1)) pair.push_back(std::move(step));
-  return {{"type", "Sequence"},
-          {"processors",
-           {byte_level(true, false, true),
-            {{"type", "TemplateProcessing"},
-             {"single", single},
-             {"pair", pair},
-             {"special_tokens", specials}}}}};
-}
-
 ordered_json added_token_json(const Vocabulary& v, size_t id, bool with_id) {
   ordered_json token = ordered_json::object();
   if (with_id) token["id"] = id;
@@ -177,44 +132,20 @@ ordered_json added_token_json(const Vocabulary& v, size_t id, bool with_id) {
 
 ordered_json tokenizer_json(const GgufFile& gguf, const PreTokenizer& pre, const Vocabulary& v,
                             std::optional<int32_t> bos, std::optional<int32_t> eos) {
-  // Appended without ordered_json's look-up of each key, which would take quadratic time over a
-  // whole vocabulary; vocabulary() has checked that no token occurs twice.
-  ordered_json vocab = ordered_json::object();
-  auto& entries = vocab.get_ref<ordered_json::object_t&>();
-  ordered_json added = ordered_json::array();
+  const auto named = [&](int64_t id) {
+    return std::pair(std::string(v.tokens[static_cast<size_t>(id)]), id);
+  };
+  BpeParts parts;
+  parts.rules = pre.rules;
+  parts.merges = gguf.get_strings(kMerges);
   for (size_t id = 0; id < v.tokens.size(); ++id) {
     if (!v.used(id)) continue;  // padding rows of the embedding
-    // Added tokens are put into the vocabulary as well: that pins their ids, wherever they lie.
-    entries.push_back({std::string(v.tokens[id]), ordered_json(id)});
-    if (v.added(id)) added.push_back(added_token_json(v, id, true));
+    parts.vocabulary.push_back(named(static_cast<int64_t>(id)));
+    if (v.added(id)) parts.added.push_back(added_token_json(v, id, true));
   }
-  ordered_json merges = ordered_json::array();
-  for (const std::string_view merge : gguf.get_strings(kMerges)) {
-    // A byte-level token has no space in it, so the first space is the separator.
-    const size_t space = merge.find(' ', 1);
-    if (space == std::string_view::npos || space + 1 == merge.size())
-      throw bad(gguf, kMerges, "a merge is not a pair of tokens").found(std::string(merge));
-    merges.push_back({merge.substr(0, space), merge.substr(space + 1)});
-  }
-  return {{"version", "1.0"},
-          {"truncation", nullptr},
-          {"padding", nullptr},
-          {"added_tokens", added},
-          {"normalizer", pre.nfc ? ordered_json{{"type", "NFC"}} : ordered_json()},
-          {"pre_tokenizer", pre_tokenizer_json(pre)},
-          {"post_processor", post_processor_json(v, bos, eos)},
-          {"decoder", byte_level(true, true, true)},
-          {"model",
-           {{"type", "BPE"},
-            {"dropout", nullptr},
-            {"unk_token", nullptr},
-            {"continuing_subword_prefix", nullptr},
-            {"end_of_word_suffix", nullptr},
-            {"fuse_unk", false},
-            {"byte_fallback", false},
-            {"ignore_merges", pre.ignore_merges},
-            {"vocab", std::move(vocab)},
-            {"merges", std::move(merges)}}}};
+  if (bos) parts.before.push_back(named(*bos));
+  if (eos) parts.after.push_back(named(*eos));
+  return bpe_tokenizer_json(std::move(parts), gguf.name() + ", " + kMerges);
 }
 
 ordered_json chat_template_json(const GgufFile& gguf) {
@@ -229,27 +160,45 @@ ordered_json chat_template_json(const GgufFile& gguf) {
 
 }  // namespace
 
+GgufTokenIds gguf_token_ids(const GgufFile& gguf) {
+  const Vocabulary v = vocabulary(gguf);
+  GgufTokenIds ids;
+  ids.bos = token_id(gguf, kBos, v).value_or(-1);
+  ids.pad = token_id(gguf, kPad, v).value_or(-1);
+  for (const char* key : {kEos, "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    const auto id = token_id(gguf, key, v);
+    if (id && std::ranges::find(ids.end_of_text, *id) == ids.end_of_text.end())
+      ids.end_of_text.push_back(*id);
+  }
+  return ids;
+}
+
+void expect_tokens_of(const GgufFile& gguf, const Tokenizer& tokenizer, const std::string& where) {
+  const Vocabulary v = vocabulary(gguf);
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    if (v.types[id] != kNormal) continue;  // the names of others are not always kept
+    const int32_t token = static_cast<int32_t>(id);
+    if (tokenizer.has_token(token) && tokenizer.id_to_token(token) == v.tokens[id]) continue;
+    throw Error("the tokenizer is of another model than the GGUF file")
+        .file(where)
+        .field(fmt::format("token {}", id))
+        .expected(fmt::format("\"{}\"", v.tokens[id]))
+        .found(tokenizer.has_token(token) ? fmt::format("\"{}\"", tokenizer.id_to_token(token))
+                                          : "nothing");
+  }
+}
+
 GgufTokenizerFiles gguf_tokenizer(const GgufFile& gguf) {
   const PreTokenizer& pre = pre_tokenizer(gguf);
   const Vocabulary v = vocabulary(gguf);
-  const auto bos = token_id(gguf, "tokenizer.ggml.bos_token_id", v);
-  const auto eos = token_id(gguf, "tokenizer.ggml.eos_token_id", v);
-  const auto pad = token_id(gguf, "tokenizer.ggml.padding_token_id", v);
+  const auto bos = token_id(gguf, kBos, v);
+  const auto eos = token_id(gguf, kEos, v);
+  const auto pad = token_id(gguf, kPad, v);
   const auto unknown = token_id(gguf, "tokenizer.ggml.unknown_token_id", v);
   const bool add_bos = bos && flag_or(gguf, "tokenizer.ggml.add_bos_token", pre.bos_by_default);
   const bool add_eos = eos && flag_or(gguf, "tokenizer.ggml.add_eos_token", false);
 
   GgufTokenizerFiles files;
-  files.bos = bos.value_or(-1);
-  files.pad = pad.value_or(-1);
-  const auto eot = token_id(gguf, "tokenizer.ggml.eot_token_id", v);
-  const auto eom = token_id(gguf, "tokenizer.ggml.eom_token_id", v);
-  for (const auto& id : {eos, eot, eom}) {
-    if (id && std::find(files.end_of_text.begin(), files.end_of_text.end(), *id) ==
-                  files.end_of_text.end())
-      files.end_of_text.push_back(*id);
-  }
-
   files.tokenizer =
       tokenizer_json(gguf, pre, v, add_bos ? bos : std::nullopt, add_eos ? eos : std::nullopt);
   ordered_json& config = files.tokenizer_config;

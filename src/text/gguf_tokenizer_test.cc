@@ -43,7 +43,8 @@ TEST(GgufTokenizer, CutsWordsAsTheFileSays) {
     t.pre = pre;
     return tokenizer_of(t).encode(text, false);
   };
-  for (const char* pre : {"smollm", "gpt-2", "qwen2", "llama-bpe", "starcoder"}) {
+  for (const char* pre :
+       {"smollm", "gpt-2", "qwen2", "deepseek-r1-qwen", "llama-bpe", "starcoder"}) {
     SCOPED_TRACE(pre);
     EXPECT_THAT(ids(pre, "hell"), ElementsAre(258));
     EXPECT_THAT(ids(pre, "<|end|>hell<tool>"), ElementsAre(260, 258, 261));
@@ -57,6 +58,7 @@ TEST(GgufTokenizer, CutsWordsAsTheFileSays) {
     return files_of(t).tokenizer["pre_tokenizer"].dump();
   };
   EXPECT_THAT(split("llama-bpe"), HasSubstr("{1,3}"));
+  EXPECT_EQ(split("deepseek-r1-qwen"), split("qwen2"));
   EXPECT_THAT(split("smollm"), HasSubstr("individual_digits"));
   EXPECT_THAT(split("gpt-2"), HasSubstr("\"use_regex\":true"));
 }
@@ -81,9 +83,11 @@ TEST(GgufTokenizer, KeepsIdsTypesAndTemplate) {
   EXPECT_FALSE(t.has_token(262));
   EXPECT_TRUE(t.is_special(259));
   EXPECT_FALSE(t.is_special(261));
-  EXPECT_EQ(files.bos, 259);
-  EXPECT_EQ(files.pad, -1);
-  EXPECT_THAT(files.end_of_text, ElementsAre(260));
+  const auto builder = TinyGguf().build();
+  const GgufTokenIds ids = gguf_token_ids(GgufFile(builder.bytes(), "tiny.gguf"));
+  EXPECT_EQ(ids.bos, 259);
+  EXPECT_EQ(ids.pad, -1);
+  EXPECT_THAT(ids.end_of_text, ElementsAre(260));
   EXPECT_EQ(files.tokenizer_config["eos_token"], "<|end|>");
   EXPECT_EQ(files.tokenizer_config["model_max_length"], 128);
   EXPECT_THAT(files.tokenizer_config["chat_template"].get<std::string>(), HasSubstr("messages"));
@@ -93,6 +97,7 @@ TEST(GgufTokenizer, KeepsIdsTypesAndTemplate) {
 TEST(GgufTokenizer, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(refusal({.model = "llama"}), HasSubstr("tokenizer.ggml.model"));
   EXPECT_THAT(refusal({.pre = "deepseek-llm"}), HasSubstr("qwen2"));  // names what is known
+  EXPECT_THAT(refusal({.pre = "deepseek-llm"}), HasSubstr("--tokenizer DIR"));
   EXPECT_THAT(refusal({.merges = {"he"}}), HasSubstr("merge"));
   EXPECT_THAT(refusal({.merges = {"he "}}), HasSubstr("merge"));
   EXPECT_THAT(refusal({.merges = {"nothing here"}}), HasSubstr("not a usable tokenizer"));

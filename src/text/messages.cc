@@ -70,7 +70,7 @@ void parse_arguments(ordered_json& message, const std::string& where) {
       const std::string text = *arguments;
       try {
         *arguments = text.empty() ? ordered_json::object()
-                                  : parse_ordered_json(text, field + ".arguments", 64);
+                                  : parse_ordered_json(text, field + ".arguments", {.depth = 64});
       } catch (const Error&) {
         throw bad_member(field + ".arguments", "the text of a JSON object");
       }

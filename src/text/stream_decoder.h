@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,38 +11,48 @@
 
 namespace octet::text {
 
-// The text of a growing sequence of tokens, piece by piece. The pieces, flush()'s included, add up
-// to Tokenizer::decode of all ids for byte-level tokenizers (Llama 3, Qwen). For decoders that look
-// at their neighbours, the first token's leading space is stripped as in the whole and later ones
-// are kept; what can differ is text that such a decoder takes back once more tokens arrive (a run
-// of byte-fallback tokens that turns out not to be UTF-8, a stripper of trailing text).
+// The text of a growing sequence of tokens, piece by piece. The pieces add up to what
+// Tokenizer::decode makes of all ids beyond its text for the prompt, up to an incomplete character
+// at the end. (A decoder that takes text back when more tokens arrive, which Llama 2's does after a
+// run of byte tokens that turns out not to be UTF-8, cannot be followed exactly.)
+//
+// Tokens that end inside a character add no text; the one that completes it adds all of theirs.
 //
 // Only a few tokens are decoded at each step, however long the sequence is: those since the last
 // two points where the text was whole. Not for several threads at once; the tokenizer must outlive
 // it.
 class StreamDecoder {
  public:
-  StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
+  // The text that follows `prompt`. What comes before decides how it begins: sentencepiece's
+  // decoders drop the space before the first word of a text, and a prompt may end inside a
+  // character (then the text begins with that character).
+  StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens,
+                std::span<const int32_t> prompt = {});
 
   // The text that is final now that `id` is known; often empty, when a character is not complete.
   // An id that has no token (a padding row of the model's embedding) adds no text.
   std::string push(int32_t id);
-  // What is held back (an incomplete character shows as U+FFFD). Afterwards a new sequence starts.
+  // What push(id) would return, a run of broken bytes apart.
+  std::string peek(int32_t id) const;
+  // What is held back, without an incomplete character at its end. Afterwards a new text starts.
   std::string flush();
   // Tokens that the next push() decodes beside its own.
   size_t window() const { return ids_.size(); }
 
  private:
-  std::string decode(size_t from) const;
-  void slide(size_t to);
+  bool visible(int32_t id) const;
+  void prime(std::span<const int32_t> prompt);
+  std::string decode(std::span<const int32_t> ids) const;
+  std::string addition(std::string_view text, std::span<const int32_t> ids) const;
+  std::string push_broken(const std::string& text);
+  void slide();
 
   const Tokenizer* tokenizer_;
   bool skip_special_tokens_;
-  // The last tokens. Those before read_ are context, the text of which is out; emitted_ bytes of
-  // the text of ids_ are out.
+  // The last tokens. The text of the first read_ is out: they are context, which decodes to out_.
   std::vector<int32_t> ids_;
   size_t read_ = 0;
-  size_t emitted_ = 0;
+  std::string out_;
 };
 
 }  // namespace octet::text

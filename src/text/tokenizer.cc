@@ -1,11 +1,14 @@
 #include "src/text/tokenizer.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "octet-text-ffi/src/lib.rs.h"
 #include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/text/ffi_call.h"
+#include "src/text/slow_tokenizer.h"
 
 namespace octet::text {
 
@@ -18,11 +21,35 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
+std::string how_to_get_tokenizer(const fs::path& folder) {
+  std::error_code ec;
+  if (!fs::exists(folder / "tokenizer.model", ec))
+    return "copy it from the model that this one was made of";
+  return fmt::format(
+      "transformers makes it of tokenizer.model: pip install transformers sentencepiece tiktoken, "
+      "then python3 -c \"from transformers import AutoTokenizer as T; "
+      "T.from_pretrained('{0}').save_pretrained('{0}')\"",
+      folder.string());
+}
+
 Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file) {
-  std::filesystem::path path = dir_or_file;
   std::error_code ignored;  // a path that cannot be looked at fails with its name in read_text
-  if (std::filesystem::is_directory(path, ignored)) path /= "tokenizer.json";
-  return from_json(read_text(path), path.string());
+  if (!fs::is_directory(dir_or_file, ignored))
+    return from_json(read_text(dir_or_file), dir_or_file.string());
+  const fs::path path = dir_or_file / "tokenizer.json";
+  if (fs::symlink_status(path, ignored).type() != fs::file_type::not_found)
+    return from_json(read_text(path), path.string());
+  if (has_slow_tokenizer(dir_or_file))
+    return from_json(slow_tokenizer_json(dir_or_file).dump(), dir_or_file.string());
+  throw Error("the model folder has no tokenizer.json")
+      .file(dir_or_file.string())
+      .remedy(how_to_get_tokenizer(dir_or_file));
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file, int64_t vocab) {
+  Tokenizer t = load(dir_or_file);
+  t.model_vocab_ = vocab;
+  return t;
 }
 
 Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) {
@@ -33,11 +60,25 @@ Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) 
   }
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens) const {
-  const rust::Vec<int32_t> ids = ffi_call("cannot encode: ", [&] {
-    return impl_->handle->encode(ffi_bytes(utf8), add_special_tokens);
-  });
-  return {ids.begin(), ids.end()};
+std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens,
+                                       const std::string& where) const {
+  try {
+    const rust::Vec<int32_t> ids = ffi_call("cannot encode: ", [&] {
+      return impl_->handle->encode(ffi_bytes(utf8), add_special_tokens);
+    });
+    for (int32_t id : ids)
+      if (id >= model_vocab_)
+        throw Error("a token of the text is not in the model's vocabulary")
+            .expected(fmt::format("ids below {} (vocab_size of config.json)", model_vocab_))
+            .found(fmt::format("{}, \"{}\"", id, id_to_token(id)))
+            .remedy(fmt::format("the tokenizer has {} tokens: is it of another model, or were "
+                                "tokens added without resizing the embedding?",
+                                vocab_size()));
+    return {ids.begin(), ids.end()};
+  } catch (Error& e) {
+    if (where.empty()) throw;
+    throw std::move(e).file(where);
+  }
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {

@@ -12,14 +12,20 @@
 
 namespace octet::text {
 
+// How to get a tokenizer.json into the folder, which has none.
+std::string how_to_get_tokenizer(const std::filesystem::path& folder);
+
 // A thin face on the `tokenizers` crate (src/text/ffi). Move-only; the const methods may be called
 // from many threads at once. Text is UTF-8; what is not throws Error, as does any failure inside
 // the crate.
 class Tokenizer {
  public:
-  // Reads `tokenizer.json` (the file, or the one in the folder). Throws Error naming the file when
-  // it is missing or broken. Truncation and padding in the file are ignored.
+  // Reads `tokenizer.json` (the file, or the one in the folder, or what slow_tokenizer.h makes of
+  // an older form). Throws Error naming the file when it is missing or broken, and how to get one.
+  // Truncation and padding in the file are ignored.
   static Tokenizer load(const std::filesystem::path& dir_or_file);
+  // The same for a model of `vocab` embeddings: encode() never gives an id that it has no row for.
+  static Tokenizer load(const std::filesystem::path& dir_or_file, int64_t vocab);
   // The same from the text of a tokenizer.json; `where` names it in errors.
   static Tokenizer from_json(std::string_view json, const std::string& where);
 
@@ -29,8 +35,10 @@ class Tokenizer {
 
   // The ids of `utf8`. Special tokens spelled out in the text become their ids; with
   // `add_special_tokens` the post-processor adds what the model expects around it (BOS).
-  // kUsage Error when the text is not valid UTF-8.
-  std::vector<int32_t> encode(std::string_view utf8, bool add_special_tokens) const;
+  // kUsage Error when the text is not valid UTF-8; Error when it has a token that the model lacks.
+  // `where`, if given, names the text in both.
+  std::vector<int32_t> encode(std::string_view utf8, bool add_special_tokens,
+                              const std::string& where = "") const;
 
   // The text of `ids`; broken UTF-8 in it shows as U+FFFD. kUsage Error for an id without a token.
   // No clean-up of spaces before punctuation: the text is what the tokens spell.
@@ -58,6 +66,7 @@ class Tokenizer {
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
+  int64_t model_vocab_ = INT64_MAX;
 };
 
 }  // namespace octet::text

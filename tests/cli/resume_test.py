@@ -85,14 +85,21 @@ class Interruptions(Verbs):
 
 class Kills(Interruptions):
     def test_kills_at_random_moments(self):
+        self.of_each_way([signal.SIGKILL], [-signal.SIGKILL])
+
+    def test_signals_at_random_moments(self):
+        """130 while layers are worked on; before and after that nothing is lost by the signal's own way."""
+        self.of_each_way([signal.SIGTERM, signal.SIGINT], [130, -signal.SIGTERM, -signal.SIGINT])
+
+    def of_each_way(self, signals, codes):
         seed = ARGS.seed if ARGS.seed is not None else random.randrange(1 << 30)
-        print(f"seed {seed}, {ARGS.kills} kills of each way", flush=True)
+        print(f"seed {seed}, {ARGS.kills} signals for each way", flush=True)
         chance = random.Random(seed)
         for way in WAYS:
             with self.subTest(way=way, seed=seed):
-                self.killed(way, chance)
+                self.killed(way, chance, signals, codes)
 
-    def killed(self, way, chance):
+    def killed(self, way, chance, signals, codes):
         start = time.monotonic()
         files = self.whole(way)
         longest = time.monotonic() - start
@@ -101,9 +108,9 @@ class Kills(Interruptions):
             had_journal = (self.partial / "journal").exists()
             run = subprocess.Popen([OCTET, *self.command(way, "--resume")], stderr=subprocess.PIPE, text=True)
             time.sleep(chance.uniform(0, longest))
-            run.kill()
+            run.send_signal(chance.choice(signals))
             words = run.communicate()[1]
-            self.assertIn(run.returncode, (0, -signal.SIGKILL), words)
+            self.assertIn(run.returncode, [0, *codes], words)
             kills += run.returncode != 0
             resumed += had_journal
             if self.out.exists():  # finished, in this run or just before it was killed

@@ -148,12 +148,12 @@ BROKEN = {
     "an unknown tensor": (lambda f, w: w.set(Q + ".smooth", "F32", numpy.ones(3, numpy.float32)), Q + ".smooth"),
     "two descriptions": (second_description, ""),
     "descriptions that disagree": (disagree, O + ".weight"),
-    "a key twice": (twice, ""),
     "an index of another model": (stale_index, ""),
     "no torch_dtype": (config(lambda c: c.pop("torch_dtype")), ""),
     "another quant_method": (config(lambda c: c["quantization_config"].update(quant_method="awq")), ""),
 }
 GOOD = {
+    "a key twice": twice,
     "a norm's bias described": norm_bias(True),
     "config.json alone": lambda f, w: (f / "quant_model_description.json").unlink(),
     "the description alone": config(lambda c: c.pop("quantization_config")),

@@ -1,7 +1,6 @@
 #include "src/quant/layer/float_layer.h"
 
 #include <algorithm>
-#include <exception>
 
 #include "src/base/error.h"
 #include "src/model/float_linear.h"
@@ -20,37 +19,58 @@ struct Conversion {
 
 // All of them, by all workers, checked for values that are no numbers.
 void convert(const std::vector<Conversion>& all, ThreadTeam& team) {
-  std::vector<std::exception_ptr> errors(team.size());
-  team.run([&](Worker& w) {
-    try {  // whoever touches pages first waits for them, as long as converting takes
+  try {
+    team.run([&](Worker& w) {
+      // Whoever touches pages first waits for them, as long as converting takes.
       for (size_t i = w.id(); i < all.size(); i += w.count())
         all[i].to->resize(all[i].from->elements());
-    } catch (...) {
-      errors[w.id()] = std::current_exception();
-    }
-    w.barrier();
-    for (const Conversion& c : all) {
-      const auto [begin, end] = w.share(c.to->size(), kChunk);
-      try {
+      w.barrier();
+      for (const Conversion& c : all) {
+        const auto [begin, end] = w.share(c.to->size(), kChunk);
         for (size_t i = begin; i < end; i += kChunk) {
           const TensorView part = c.from->part(i, std::min(kChunk, end - i));
           part.expect_finite();
           part.to_floats(c.to->data() + i);
         }
-      } catch (...) {
-        errors[w.id()] = std::current_exception();
       }
-    }
-  });
-  for (const std::exception_ptr& e : errors)
-    if (e) {
-      for (const Conversion& c : all) c.from->expect_finite();  // says which element of the whole
-      std::rethrow_exception(e);
-    }
+    });
+  } catch (const Error&) {
+    for (const Conversion& c : all) c.from->expect_finite();  // says which element of the whole
+    throw;
+  }
   for (const Conversion& c : all) c.from->release();
 }
 
+// Whether a tensor is there, as float, in the shape: all that its header says.
+void expect_float(const ModelFolder& folder, const std::string& name, const Shape& shape) {
+  const TensorView& t = folder.tensors().get(name);
+  t.expect_shape(shape);
+  if (t.dtype != DType::kF32 && t.dtype != DType::kF16 && t.dtype != DType::kBF16)
+    throw Error("is no float tensor")
+        .file(t.file->path().string())
+        .tensor(name)
+        .expected("F32, F16 or BF16")
+        .found(std::string(dtype_name(t.dtype)));
+}
+
 }  // namespace
+
+void expect_float_model(const ModelFolder& folder) {
+  const ModelConfig& c = folder.config();
+  const Shape table = {axis_size(c, Axis::kVocab), axis_size(c, Axis::kHidden)};
+  expect_float(folder, kEmbeddingWeight, table);
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    for (const LayerLinear& l : layer_linears(c, layer)) {
+      expect_float(folder, l.full_name + ".weight", {l.shape.n, l.shape.k});
+      if (l.shape.bias && !folder.has_zero_bias(l))
+        expect_float(folder, l.full_name + ".bias", {l.shape.n});
+    }
+    for (const LayerNorm& norm : layer_norms(c, layer))
+      expect_float(folder, norm.full_name + ".weight", {norm.count});
+  }
+  expect_float(folder, std::string(kFinalNorm) + ".weight", {axis_size(c, Axis::kHidden)});
+  expect_float(folder, folder.head_weight().name, table);
+}
 
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam& team) {
   FloatLayer f;
@@ -63,6 +83,10 @@ FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam
     t.expect_shape({l.shape.n, l.shape.k});
     all.push_back({&t, &weight.w});
     if (!l.shape.bias) continue;
+    if (folder.has_zero_bias(l)) {
+      weight.bias.resize(l.shape.n);
+      continue;
+    }
     const TensorView& b = folder.tensors().get(l.full_name + ".bias");
     b.expect_shape({l.shape.n});
     all.push_back({&b, &weight.bias});

@@ -42,6 +42,11 @@ struct FloatLayer {
   std::vector<const FloatWeight*> of(LayerPart part) const;
 };
 
+// Throws Error with file and tensor unless every tensor that quantizing reads is there, as float,
+// in the shape that config.json says. Reads headers only, so that hours of work do not end at a
+// file that was missing from the start.
+void expect_float_model(const ModelFolder& folder);
+
 // Throws Error with file and tensor when one is missing, has another shape than
 // config.json says, or holds a value that is NaN or infinite.
 FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam& team);

@@ -1,9 +1,10 @@
 #include "src/quant/msmodelslim/observer.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numeric>
+#include <type_traits>
+#include <utility>
 
 #include "src/base/error.h"
 
@@ -68,10 +69,31 @@ constexpr size_t kBins = 2048;
 constexpr size_t kUpsample = 128;  // of an old histogram before it is merged into a wider one
 using Bins = std::vector<float>;   // [kBins]
 
+// Adds as torch.sum adds a row of floats on a CPU: 8 lanes of 4 accumulators each, emptied into a
+// second level after 16 additions.
+float sum_as_torch(const Bins& bins) {
+  constexpr size_t kLanes = 8, kAccumulators = 4, kSteps = 16;
+  static_assert(kBins == 4 * kSteps * kAccumulators * kLanes);  // two levels, no rest
+  float lanes[kAccumulators][kLanes] = {};
+  for (size_t i = 0; i < kBins;) {
+    float sums[kAccumulators][kLanes] = {};
+    for (size_t step = 0; step < kSteps; ++step)
+      for (auto& accumulator : sums)
+        for (float& lane : accumulator) lane += bins[i++];
+    for (size_t k = 0; k < kAccumulators; ++k)
+      for (size_t l = 0; l < kLanes; ++l) lanes[k][l] += sums[k][l];
+  }
+  float sum = 0;
+  for (size_t l = 0; l < kLanes; ++l)
+    sum += ((lanes[0][l] + lanes[1][l]) + lanes[2][l]) + lanes[3][l];
+  return sum;
+}
+
+// `Real`: in what old bins are merged and the range is searched. float is the tool's way, operation
+// by operation and sum by sum, with its edges; on equal inputs the ranges are equal, bit for bit.
+template <typename Real>
 class HistogramObserver final : public Observer {
  public:
-  explicit HistogramObserver(bool as_msmodelslim) : as_msmodelslim_(as_msmodelslim) {}
-
   void observe(std::span<const float> x) override {
     const Range r = extremes(x);
     const bool first = bins_.empty();
@@ -81,7 +103,7 @@ class HistogramObserver final : public Observer {
       const float mass = std::accumulate(bins_.begin(), bins_.end(), 0.0f);
       seen_ = wide;
       bins_ = histogram(x, wide);
-      if (!first && !as_msmodelslim_) bins_[bin_of(constant, edges(x, wide))] += mass;
+      if (!first && !kAsTool) bins_[bin_of(constant, edges(x, wide))] += mass;
       return;
     }
     // The old bins, cut into kUpsample parts, fall on the new ones' edges when the new range is
@@ -100,12 +122,20 @@ class HistogramObserver final : public Observer {
     seen_ = wide;
   }
 
-  Range range() const override { return search(); }
+  Range range() const override {
+    OCTET_CHECK(!bins_.empty());
+    if (seen_.min == seen_.max) return seen_;
+    const auto [a, b] = search();
+    const float bin = (seen_.max - seen_.min) / static_cast<float>(kBins);
+    return {seen_.min + bin * static_cast<float>(a), seen_.min + bin * static_cast<float>(b + 1)};
+  }
 
  private:
+  static constexpr bool kAsTool = std::is_same_v<Real, float>;
+
   // The outer edges of the bins into which x is counted, for the range r.
   Range edges(std::span<const float> x, Range r) const {
-    if (as_msmodelslim_) {
+    if (kAsTool) {
       r = {std::trunc(r.min), std::trunc(r.max)};
       if (r.min == r.max) r = extremes(x);
     }
@@ -125,65 +155,71 @@ class HistogramObserver final : public Observer {
   }
 
   // next += the old histogram in the new bins: bin i covers parts [i d, (i + 1) d), the old parts
-  // begin at `start`.
+  // begin at `start`. What is subtracted is a Real: the tool's empty bins take the residue of its
+  // rounding, also a negative one.
   void merge(size_t d, size_t start, Bins& next) const {
-    std::vector<double> cumulative(kBins + 1, 0.0);  // of the old parts, at old bin edges
-    for (size_t i = 0; i < kBins; ++i)
-      cumulative[i + 1] = cumulative[i] + static_cast<double>(bins_[i]) * kUpsample;
-    const auto mass_below = [&](size_t part) {  // of all parts before `part`, new numbering
-      if (part <= start) return 0.0;
-      const size_t p = std::min(part - start, kBins * kUpsample);
-      const size_t bin = p / kUpsample;
-      const double rest =
-          bin < kBins ? static_cast<double>(bins_[bin]) * static_cast<double>(p % kUpsample) : 0.0;
-      return cumulative[bin] + rest;
-    };
-    double before = 0;
+    size_t p = 0;  // the next old part
+    double mass = 0;
+    Real before = 0;
     for (size_t i = 0; i < kBins; ++i) {
-      const double mass = mass_below((i + 1) * d);
-      next[i] += static_cast<float>((mass - before) / kUpsample);
-      before = mass;
+      for (; p < kBins * kUpsample && start + p < (i + 1) * d; ++p)
+        mass += double{bins_[p / kUpsample]};
+      next[i] += static_cast<float>((mass - double{before}) / kUpsample);
+      before = static_cast<Real>(mass);
     }
   }
 
   // Squared error of quantizing bins [a, b] with 256 levels, the mass of a bin spread evenly
   // (HistogramObserver of PyTorch; restated in docs/quantization.md).
-  double error(size_t a, size_t b, double width) const {
-    const double level = width * static_cast<double>(b - a + 1) / 256;
-    if (level == 0) return 0;
-    const auto integral = [](double from, double to) {
+  Real error(size_t a, size_t b) const {
+    const double bin = (double{seen_.max} - double{seen_.min}) / kBins;
+    const double step = bin * static_cast<double>(b - a + 1) / 256;
+    if (step == 0) return 0;
+    const Real width = static_cast<Real>(bin), level = static_cast<Real>(step),
+               half = static_cast<Real>(step / 2);
+    const auto integral = [](Real from, Real to) {
       return (to * to * to - from * from * from) / 3;
     };
-    double sum = 0;
+    const auto level_of = [level](Real at) {
+      return std::clamp(std::floor(at / level), Real{0}, Real{255});
+    };
+    const Real inner = integral(-half, half);
+    std::vector<Real> of_bin(kBins);
     for (size_t i = 0; i < kBins; ++i) {
       if (bins_[i] == 0) continue;
-      const double begin = (static_cast<double>(i) - static_cast<double>(a)) * width;
-      const double end = begin + width;
-      const double first = std::clamp(std::floor(begin / level), 0.0, 255.0);
-      const double last = std::clamp(std::floor(end / level), 0.0, 255.0);
-      const double density = static_cast<double>(bins_[i]) / width;
-      sum += density * (integral(begin - (first + 0.5) * level, level / 2) +
-                        (last - first - 1) * integral(-level / 2, level / 2) +
-                        integral(-level / 2, end - (last * level + level / 2)));
+      const Real begin = (static_cast<Real>(i) - static_cast<Real>(a)) * width;
+      const Real end = begin + width;
+      const Real first = level_of(begin), last = level_of(end);
+      const Real density = bins_[i] / width;
+      of_bin[i] = density * integral(begin - (first + Real{0.5}) * level, half);
+      of_bin[i] += (last - first - 1) * (density * inner);
+      of_bin[i] += density * integral(-half, end - (last * level + half));
     }
-    return sum;
+    return sum(of_bin);
   }
 
-  Range search() const {
-    OCTET_CHECK(!bins_.empty());
-    if (seen_.min == seen_.max) return seen_;
-    const double width = static_cast<double>(seen_.max - seen_.min) / kBins;
-    std::array<double, kBins> cumulative;
-    double total = 0;
-    for (size_t i = 0; i < kBins; ++i) cumulative[i] = total += static_cast<double>(bins_[i]);
+  static Real sum(const std::vector<Real>& values) {
+    if constexpr (kAsTool)
+      return sum_as_torch(values);
+    else
+      return std::accumulate(values.begin(), values.end(), Real{0});
+  }
+
+  // The first and the last bin of the range.
+  std::pair<size_t, size_t> search() const {
+    std::vector<Real> cumulative(kBins);
+    double mass = 0;
+    for (size_t i = 0; i < kBins; ++i) cumulative[i] = static_cast<Real>(mass += double{bins_[i]});
+    const Real total = sum({bins_.begin(), bins_.end()});
     constexpr double kStep = 1e-5;
-    double alpha = 0, beta = 1, best = INFINITY;
+    double alpha = 0, beta = 1;
+    Real best = INFINITY;
     size_t a = 0, b = kBins - 1;
     while (alpha < beta) {
       const double next_alpha = alpha + kStep, next_beta = beta - kStep;
       size_t l = a, r = b;
-      while (l < b && cumulative[l] < next_alpha * total) ++l;
-      while (r > a && cumulative[r] > next_beta * total) --r;
+      while (l < b && cumulative[l] < static_cast<Real>(next_alpha) * total) ++l;
+      while (r > a && cumulative[r] > static_cast<Real>(next_beta) * total) --r;
       size_t na = a, nb = b;
       if (l - a > b - r) {
         na = l;
@@ -193,17 +229,15 @@ class HistogramObserver final : public Observer {
         beta = next_beta;
       }
       if (na == a && nb == b) continue;
-      const double e = error(na, nb, width);
+      const Real e = error(na, nb);
       if (e > best) break;
       best = e;
       a = na;
       b = nb;
     }
-    const float bin = (seen_.max - seen_.min) / static_cast<float>(kBins);
-    return {seen_.min + bin * static_cast<float>(a), seen_.min + bin * static_cast<float>(b + 1)};
+    return {a, b};
   }
 
-  bool as_msmodelslim_;
   Range seen_;
   Bins bins_;
 };
@@ -216,7 +250,8 @@ std::unique_ptr<Observer> make_symmetric(std::unique_ptr<Observer> inner) {
   return std::make_unique<SymmetricObserver>(std::move(inner));
 }
 std::unique_ptr<Observer> make_histogram_observer(bool as_msmodelslim) {
-  return std::make_unique<HistogramObserver>(as_msmodelslim);
+  if (as_msmodelslim) return std::make_unique<HistogramObserver<float>>();
+  return std::make_unique<HistogramObserver<double>>();
 }
 
 }  // namespace octet

@@ -26,8 +26,9 @@ std::unique_ptr<Observer> make_extremes_observer();
 // The range of `inner` made symmetric, so that params_of gives scale max|x| / 127 and offset 0.
 std::unique_ptr<Observer> make_symmetric(std::unique_ptr<Observer> inner);
 // act_method 2: a histogram of 2048 bins, merged sample by sample, and a search for the range with
-// the least squared error. `as_msmodelslim`: the outer edges of a sample's bins are cut to
-// integers, and constant samples before the first other one are forgotten.
+// the least squared error, in double. `as_msmodelslim`: the tool's ranges, bit for bit on equal
+// inputs: in float32 with torch's order of sums, the outer edges of a sample's bins cut to
+// integers, constant samples before the first other one forgotten.
 std::unique_ptr<Observer> make_histogram_observer(bool as_msmodelslim);
 
 }  // namespace octet

@@ -29,18 +29,18 @@ bool OutlierMethod::applies(LayerPart part, int64_t) const { return part_row(par
 
 std::unique_ptr<OutlierMethod> make_outlier_method(const ToolMethod& m, const FlexSmooth& flex,
                                                    bool as_the_tool) {
-  const auto alpha = [&](float own) { return m.smooth ? m.smooth->alpha.value_or(own) : own; };
+  const std::optional<float> alpha = m.smooth ? m.smooth->alpha : std::nullopt;
   switch (m.anti_method) {
     case AntiMethod::kNone:
       return nullptr;
     case AntiMethod::kM1:
-      return make_m1(alpha(0.5f));
+      return make_m1(alpha);
     case AntiMethod::kM2:
       return make_m2();
     case AntiMethod::kM3:
       return make_m3(m.asymmetric_weights, as_the_tool);
     case AntiMethod::kM4:
-      return make_m4(alpha(0.9f));
+      return make_m4(alpha);
     case AntiMethod::kM5:
       return make_m5();
     case AntiMethod::kM6:

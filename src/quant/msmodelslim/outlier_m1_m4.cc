@@ -36,7 +36,11 @@ class M4 final : public OutlierMethod {
 
 }  // namespace
 
-std::unique_ptr<OutlierMethod> make_m1(float alpha) { return std::make_unique<M1>(alpha); }
-std::unique_ptr<OutlierMethod> make_m4(float alpha) { return std::make_unique<M4>(alpha); }
+std::unique_ptr<OutlierMethod> make_m1(std::optional<float> alpha) {
+  return std::make_unique<M1>(alpha.value_or(0.5f));
+}
+std::unique_ptr<OutlierMethod> make_m4(std::optional<float> alpha) {
+  return std::make_unique<M4>(alpha.value_or(0.9f));
+}
 
 }  // namespace octet

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "src/quant/msmodelslim/outlier.h"
@@ -17,13 +18,13 @@ std::vector<float> power_scale(const std::vector<float>& a, const std::vector<fl
                                float alpha, float beta);
 
 // The methods (docs/quantization.md has their formulas). m1 and m4 scale by input amplitude ^ alpha
-// / weight amplitude ^ (1 - alpha).
-std::unique_ptr<OutlierMethod> make_m1(float alpha);
+// / weight amplitude ^ (1 - alpha); without an alpha, each by its own.
+std::unique_ptr<OutlierMethod> make_m1(std::optional<float> alpha);
 std::unique_ptr<OutlierMethod> make_m2();
 // `asymmetric`: as the weights will be rounded. `one_batch`: from the first batch only, as the
 // tool.
 std::unique_ptr<OutlierMethod> make_m3(bool asymmetric, bool one_batch);
-std::unique_ptr<OutlierMethod> make_m4(float alpha);
+std::unique_ptr<OutlierMethod> make_m4(std::optional<float> alpha);
 std::unique_ptr<OutlierMethod> make_m5();
 std::unique_ptr<OutlierMethod> make_m6(const FlexSmooth& flex);
 

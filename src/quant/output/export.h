@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "src/checkpoint/layout.h"
@@ -35,14 +36,11 @@ class Exporter {
   // with what an earlier run wrote in `target`. Throws Error when its files are not as it left
   // them.
   void resume_at(int64_t layer);
-  // What is written so far to disk.
-  void sync() { writer_->sync(); }
-
   // To be called in this order.
   void write_embedding(const RowSource& rows);
   void write_layer(int64_t layer, const FloatLayer& weights, const QuantizedLayer& linears);
-  // write_layer() and sync(), to be called later and perhaps by another thread: holds of the layer
-  // only what is written.
+  // write_layer() and a sync to disk, to be called later and perhaps by another thread: owns what
+  // it uses, of the layer only what is written. Empty on ranks that write nothing.
   std::function<void()> layer_job(int64_t layer, FloatLayer weights, QuantizedLayer linears);
   void write_final_norm(const Norm& norm);
   // `rows`: of a head in float; nothing is written for a tied one.
@@ -50,39 +48,13 @@ class Exporter {
   // Closes the weights, writes description and config, copies the other files.
   void finish();
 
-  uint64_t total_bytes() const { return writer_->total_bytes(); }
+  uint64_t total_bytes() const;
 
  private:
-  void plan();
-  void plan_tensor(const std::string& name, DType dtype, Shape shape, const std::string& type);
-  void plan_float(const std::string& name, Shape shape);
-  void plan_norm(const std::string& prefix, uint64_t size);
-  void plan_linear(const std::string& name, const LinearShape& shape);
-  void plan_kv(const std::string& name, uint64_t channels);
-  void write_float(const std::string& name, std::span<const float> values);
-  void write_rows(const std::string& name, const RowSource& rows);
-  void write_norm(const std::string& prefix, const Norm& norm);
-  void write_linear(const std::string& name, const std::vector<float>& bias, bool stores_bias,
-                    const QuantizedLinear& linear);
-  std::vector<std::byte> tensor_bytes(QuantTensor::Role role, const std::string& name,
-                                      const std::vector<float>& bias,
-                                      const QuantizedLinear& linear) const;
-  void write_kv(const std::string& name, const std::vector<float>& scale);
-  void write_config(const ordered_json& description) const;
+  class Output;  // the plan and the open files
 
-  bool stores(const QuantTensor& part) const;
-  bool norm_bias() const;
-  bool stores_head() const;
-
-  fs::path target_;
   const ModelFolder& source_;
-  ExportContent content_;
-  const OutputSettings& settings_;
-  StoredTypes stored_;
-  std::string type_;  // of the whole: the description's model_quant_type
-  std::vector<TensorSpec> specs_;
-  TensorTypes types_;                          // of every tensor, and of a tied head
-  std::unique_ptr<SafetensorsWriter> writer_;  // null without a target
+  std::shared_ptr<Output> output_;  // the jobs of layer_job() own it, too
 };
 
 }  // namespace octet

@@ -38,6 +38,12 @@ Journal::~Journal() {
   if (pending_.valid()) pending_.wait();
 }
 
+void Journal::drop() noexcept {
+  if (pending_.valid()) pending_.wait();
+  std::error_code ec;
+  if (output_ != nullptr) fs::remove(output_->journal(), ec);
+}
+
 Error Journal::damaged(const std::string& reason) const {
   return Error("is damaged: " + reason)
       .file(output_->journal().string())

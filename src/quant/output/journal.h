@@ -37,6 +37,8 @@ class Journal {
   Journal(const OutputFolder& output, Fingerprint fingerprint);
   // Of all ranks but the first, which keeps it: they learn from that in share().
   explicit Journal(Fingerprint fingerprint) : fingerprint_(std::move(fingerprint)) {}
+  // Waits for a layer that is being written, and removes what would be resumed.
+  void drop() noexcept;
   ~Journal();  // waits for a layer that is being written
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/base/json_member.h"
 #include "src/checkpoint/quant_tensors.h"
 
 namespace octet {
@@ -32,8 +33,8 @@ QuantizedSource::QuantizedSource(const fs::path& path) : folder_(path) {
         "one")
         .file(path.string());
   const ordered_json& raw = config().raw;
-  const auto dictionary = raw.find("quantization_config");
-  const bool pdmix = dictionary != raw.end() && dictionary->is_object() &&
+  const ordered_json* dictionary = find_member(raw, "quantization_config");
+  const bool pdmix = dictionary != nullptr && dictionary->is_object() &&
                      dictionary->value("pdmix", ordered_json()) == true;
   const fs::path description = description_file();
   if (folder_.compressed_tensors()) {
@@ -44,7 +45,7 @@ QuantizedSource::QuantizedSource(const fs::path& path) : folder_(path) {
              tensors().files()[0]->path().filename().string().starts_with("quant_model_weights")) {
     layout_ = Layout::kMsmodelslimV1;
   } else {
-    layout_ = raw.contains("quantization_config") ? Layout::kOctet : Layout::kMsmodelslim;
+    layout_ = dictionary != nullptr ? Layout::kOctet : Layout::kMsmodelslim;
   }
   for (const auto& [name, shape, rows, columns] : linears_of(config())) {
     Scheme scheme = folder_.scheme(name);

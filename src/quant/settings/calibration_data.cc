@@ -48,6 +48,10 @@ void expect_texts(const std::vector<std::string>& texts, const fs::path& path,
   if (texts.empty()) throw Error("the file is empty: no " + noun).file(path.string());
 }
 
+std::string passage_name(const std::string& source, size_t number) {
+  return fmt::format("{}, text {}", source, number);
+}
+
 std::vector<std::string> texts_of_lines(std::string_view all, const std::string& name,
                                         const std::string& noun) {
   std::vector<std::string> texts;
@@ -164,10 +168,12 @@ std::vector<std::vector<int32_t>> read_calibration_tokens(const fs::path& path) 
 }
 
 std::vector<std::vector<int32_t>> tokenize(const std::vector<std::string>& texts,
+                                           const std::string& source,
                                            const text::Tokenizer& tokenizer, size_t max_tokens) {
   std::vector<std::vector<int32_t>> samples;
   for (const std::string& text : texts) {
-    std::vector<int32_t> ids = tokenizer.encode(text, /*add_special_tokens=*/true);
+    std::vector<int32_t> ids = tokenizer.encode(text, /*add_special_tokens=*/true,
+                                                passage_name(source, samples.size() + 1));
     if (ids.size() > max_tokens) ids.resize(max_tokens);
     samples.push_back(std::move(ids));
   }
@@ -175,13 +181,15 @@ std::vector<std::vector<int32_t>> tokenize(const std::vector<std::string>& texts
 }
 
 std::vector<std::vector<std::vector<int32_t>>> tokenize_padded(const OutlierTexts& texts,
+                                                               const std::string& source,
                                                                const text::Tokenizer& tokenizer) {
   std::vector<std::vector<std::vector<int32_t>>> batches;
+  size_t number = 0;
   for (const auto& group : texts.groups) {
     auto& batch = batches.emplace_back();
     size_t longest = 0;
     for (const std::string& text : group) {
-      batch.push_back(tokenizer.encode(text, texts.special_tokens));
+      batch.push_back(tokenizer.encode(text, texts.special_tokens, passage_name(source, ++number)));
       longest = std::max(longest, batch.back().size());
     }
     for (auto& ids : batch) ids.resize(longest, 0);

@@ -40,12 +40,14 @@ std::vector<std::string> builtin_calibration_texts();
 std::vector<std::vector<int32_t>> read_calibration_tokens(const fs::path& path);
 
 // The token ids of the texts, special tokens added as the model's tokenizer does by default; each
-// cut to `max_tokens`.
+// cut to `max_tokens`. Errors name `source`, where the texts are from, and their number from one.
 std::vector<std::vector<int32_t>> tokenize(const std::vector<std::string>& texts,
+                                           const std::string& source,
                                            const text::Tokenizer& tokenizer, size_t max_tokens);
 
 // A batch of each group, its sequences filled up at the right with token 0 to the longest of them.
 std::vector<std::vector<std::vector<int32_t>>> tokenize_padded(const OutlierTexts& texts,
+                                                               const std::string& source,
                                                                const text::Tokenizer& tokenizer);
 
 }  // namespace octet

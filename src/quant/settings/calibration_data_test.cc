@@ -1,5 +1,6 @@
 #include "src/quant/settings/calibration_data.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -154,8 +155,9 @@ TEST(TokenizeCalibration, AddsSpecialTokensAndCuts) {
   const text::Tokenizer tokenizer =
       text::Tokenizer::load(fs::path(OCTET_SOURCE_DIR) / "models/llama3_tiny_bf16");
   const Texts texts = {"The quick brown fox jumps over the lazy dog.", "Hi"};
-  const Samples whole = tokenize(texts, tokenizer, 1000), cut = tokenize(texts, tokenizer, 4);
-  const Samples shorter = tokenize(texts, tokenizer, whole.at(0).size() - 1);
+  const Samples whole = tokenize(texts, "it", tokenizer, 1000),
+                cut = tokenize(texts, "it", tokenizer, 4);
+  const Samples shorter = tokenize(texts, "it", tokenizer, whole.at(0).size() - 1);
   EXPECT_EQ(shorter.at(0).size(), whole[0].size() - 1);
   ASSERT_EQ(whole.size(), 2u);
   ASSERT_EQ(cut.size(), 2u);
@@ -169,11 +171,23 @@ TEST(TokenizeCalibration, AddsSpecialTokensAndCuts) {
   EXPECT_EQ(cut[0].size(), 4u);
 }
 
+TEST(TokenizeCalibration, NamesTheTextThatTheModelCannotRead) {
+  const fs::path model = fs::path(OCTET_SOURCE_DIR) / "models/llama3_tiny_bf16";
+  const int32_t last = text::Tokenizer::load(model).encode("<|eot_id|>", false).at(0);
+  const text::Tokenizer tokenizer = text::Tokenizer::load(model, last);
+  const std::string message = octet::testing::message_of([&] {
+    tokenize({"Hi", "Rain.<|eot_id|>"}, "boolq.jsonl", tokenizer, 100);
+  });
+  EXPECT_THAT(message, ::testing::HasSubstr("boolq.jsonl, text 2"));
+  EXPECT_THAT(message, ::testing::HasSubstr(std::to_string(last) + ", \"<|eot_id|>\""));
+  EXPECT_THAT(message, ::testing::HasSubstr("ids below " + std::to_string(last)));
+}
+
 TEST(TokenizeOutlierTexts, PadsToTheLongestOfAGroup) {
   const text::Tokenizer tokenizer =
       text::Tokenizer::load(fs::path(OCTET_SOURCE_DIR) / "models/llama3_tiny_bf16");
   OutlierTexts texts{{{"Hi", "The quick brown fox"}, {"Rain falls."}}, /*special_tokens=*/false};
-  const auto batches = tokenize_padded(texts, tokenizer);
+  const auto batches = tokenize_padded(texts, "it", tokenizer);
   ASSERT_EQ(batches.size(), 2u);
   std::vector<int32_t> hi = tokenizer.encode("Hi", false);
   const std::vector<int32_t> fox = tokenizer.encode("The quick brown fox", false);
@@ -182,7 +196,8 @@ TEST(TokenizeOutlierTexts, PadsToTheLongestOfAGroup) {
   EXPECT_EQ(batches[0], (Samples{hi, fox}));
   EXPECT_EQ(batches[1], Samples{tokenizer.encode("Rain falls.", false)});
   texts.special_tokens = true;
-  EXPECT_EQ(tokenize_padded(texts, tokenizer)[1], Samples{tokenizer.encode("Rain falls.", true)});
+  EXPECT_EQ(tokenize_padded(texts, "it", tokenizer)[1],
+            Samples{tokenizer.encode("Rain falls.", true)});
 }
 
 }  // namespace

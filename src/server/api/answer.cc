@@ -11,6 +11,15 @@
 #include "src/base/error.h"
 
 namespace octet::server {
+namespace {
+
+ordered_json token_counts(size_t prompt, size_t generated) {
+  return {{"prompt_tokens", prompt},
+          {"total_tokens", prompt + generated},
+          {"completion_tokens", generated}};
+}
+
+}  // namespace
 
 void Choice::append(RequestOutput output, bool prompt_only) {
   finish = output.finish;
@@ -29,6 +38,7 @@ void Choice::append(RequestOutput output, bool prompt_only) {
 
 void Choice::mark_sent() {
   begun = true;
+  sent = generated;
   text.clear();
   tokens.clear();
   logprobs.clear();
@@ -38,7 +48,7 @@ void Choice::mark_sent() {
 Answer::Answer(const GenerationRequest& request, std::string id, std::string model,
                const text::Tokenizer& tokenizer)
     : request_(request),
-      names_(tokenizer, request.tokens_as_ids),
+      tokenizer_(tokenizer),
       id_(std::move(id)),
       model_(std::move(model)),
       created_(std::time(nullptr)) {}
@@ -47,26 +57,33 @@ ordered_json Answer::head(const char* object) const {
   return {{"id", id_}, {"object", object}, {"created", created_}, {"model", model_}};
 }
 
+ordered_json Answer::prompt_scores(const Choice& choice) const {
+  if (!request_.prompt_logprobs) return nullptr;
+  return prompt_logprobs(choice.prompt->tokens, choice.prompt_logprobs, tokenizer_);
+}
+
 ordered_json Answer::usage(const std::vector<Choice>& all, bool whole) const {
   size_t prompt = 0, generated = 0;
   for (const Choice& c : all) {
     if (c.index % request_.n == 0) prompt += c.prompt->tokens.size();
     generated += c.generated;
   }
-  ordered_json u = {{"prompt_tokens", prompt},
-                    {"total_tokens", prompt + generated},
-                    {"completion_tokens", generated}};
+  ordered_json u = token_counts(prompt, generated);
   if (whole) u["prompt_tokens_details"] = nullptr;
   return u;
 }
 
-std::vector<ordered_json> Answer::events(Choice& choice, const std::vector<Choice>& all) {
+std::vector<ordered_json> Answer::events(Choice& choice) {
   const bool first = !choice.begun;
+  const size_t before = choice.sent, prompt = choice.prompt->tokens.size();
   std::vector<ordered_json> events;
-  for (ordered_json& piece : pieces(choice)) {
+  std::vector<ordered_json> parts = pieces(choice);
+  for (size_t i = 0; i < parts.size(); ++i) {
     ordered_json event = head(event_object());
-    event["choices"].push_back(std::move(piece));
-    if (request_.continuous_usage) event["usage"] = usage(all, false);
+    event["choices"].push_back(std::move(parts[i]));
+    // Tokens come with the last one; a chat's role comes before.
+    const size_t generated = i + 1 == parts.size() ? choice.sent : before;
+    if (request_.continuous_usage) event["usage"] = token_counts(prompt, generated);
     events.push_back(std::move(event));
   }
   if (request_.chat() && first && request_.return_token_ids && !events.empty())

@@ -22,13 +22,15 @@ struct Choice {
 
   std::string text;
   std::vector<int32_t> tokens;
-  Logprobs logprobs;         // of `tokens`, when asked
-  Logprobs prompt_logprobs;  // of the prompt, when asked
+  Logprobs logprobs;                // of `tokens`, when asked
+  Logprobs prompt_logprobs;         // of the prompt, when asked
+  std::optional<TokenNames> names;  // of the next token, with log-probabilities
   std::optional<FinishReason> finish;
   std::variant<std::monostate, std::string, int32_t> stop_reason;
 
   bool begun = false;    // the first output has arrived
   size_t generated = 0;  // tokens in all
+  size_t sent = 0;       // of them in events
   size_t offset = 0;     // characters sent, for text_offset
 
   // With `prompt_only` what was generated does not count: only the prompt is wanted.
@@ -42,8 +44,8 @@ class Answer {
   virtual ~Answer() = default;
 
   // The events with what is unsent in `choice` (which forgets it); often one, none when there is
-  // nothing to send yet. `all` is for running usage.
-  std::vector<ordered_json> events(Choice& choice, const std::vector<Choice>& all);
+  // nothing to send yet. Running usage is the choice's own.
+  std::vector<ordered_json> events(Choice& choice);
   // The last event of a stream when usage was asked for.
   ordered_json usage_event(const std::vector<Choice>& all) const;
   // The answer to a request without streaming.
@@ -53,14 +55,18 @@ class Answer {
   Answer(const GenerationRequest& request, std::string id, std::string model,
          const text::Tokenizer& tokenizer);
 
+  // Of the prompt by name; null when not asked for.
+  ordered_json prompt_scores(const Choice& choice) const;
+
   // The `choices` entry of each event.
   virtual std::vector<ordered_json> pieces(Choice& choice) const = 0;
   virtual const char* event_object() const = 0;
   ordered_json head(const char* object) const;  // id, object, created, model
+  // Of all choices together; each prompt counts once.
   ordered_json usage(const std::vector<Choice>& all, bool whole) const;
 
   const GenerationRequest& request_;
-  TokenNames names_;
+  const text::Tokenizer& tokenizer_;
 
  private:
   std::string id_, model_;

@@ -2,8 +2,8 @@
 
 namespace octet::server {
 
-ordered_json ChatAnswer::logprobs(const Choice& c) const {
-  return request_.sampling.logprobs < 0 ? ordered_json() : chat_logprobs(c.logprobs, names_);
+ordered_json ChatAnswer::logprobs(Choice& c) const {
+  return c.names ? chat_logprobs(c.logprobs, *c.names) : ordered_json();
 }
 
 // The role comes with the first output, not before: its arrival marks the end of the prefill.
@@ -33,7 +33,7 @@ ordered_json ChatAnswer::whole(std::vector<Choice>& choices) const {
   ordered_json answer = head("chat.completion");
   ordered_json& list = answer["choices"] = ordered_json::array();
   const bool ids = request_.return_token_ids;
-  for (const Choice& c : choices) {
+  for (Choice& c : choices) {
     ordered_json message = {{"role", request_.role},
                             {"content", request_.echo_text + c.text},
                             {"refusal", nullptr},
@@ -52,9 +52,7 @@ ordered_json ChatAnswer::whole(std::vector<Choice>& choices) const {
   answer["service_tier"] = nullptr;
   answer["system_fingerprint"] = nullptr;
   answer["usage"] = usage(choices, true);
-  answer["prompt_logprobs"] = request_.prompt_logprobs
-                                  ? prompt_logprobs(choices.front().prompt_logprobs, names_)
-                                  : ordered_json();
+  answer["prompt_logprobs"] = prompt_scores(choices.front());
   answer["prompt_token_ids"] = ids ? ordered_json(choices.front().prompt->tokens) : ordered_json();
   answer["kv_transfer_params"] = nullptr;
   return answer;

@@ -19,7 +19,7 @@ class ChatAnswer final : public Answer {
  private:
   std::vector<ordered_json> pieces(Choice& choice) const override;
   const char* event_object() const override { return "chat.completion.chunk"; }
-  ordered_json logprobs(const Choice& choice) const;
+  ordered_json logprobs(Choice& choice) const;
 };
 
 }  // namespace octet::server

@@ -5,17 +5,20 @@ namespace octet::server {
 // {index, text, logprobs, finish_reason, stop_reason}. With echo the prompt leads the first one.
 ordered_json CompletionAnswer::next_piece(Choice& c) const {
   std::string text = std::move(c.text);
-  std::vector<int32_t> tokens = c.tokens;
-  Logprobs scores = std::move(c.logprobs);
+  ordered_json scores;
   if (request_.echo && !c.begun) {
     text.insert(0, c.prompt->text);
-    tokens.insert(tokens.begin(), c.prompt->tokens.begin(), c.prompt->tokens.end());
-    scores.insert(scores.begin(), c.prompt_logprobs.begin(), c.prompt_logprobs.end());
+    if (c.names) {
+      TokenNames names = c.prompt->verbatim
+                             ? TokenNames(tokenizer_, request_.tokens_as_ids, c.prompt->text)
+                             : TokenNames(tokenizer_, request_.tokens_as_ids,
+                                          request_.sampling.skip_special_tokens);
+      append_completion_logprobs(c.prompt->tokens, c.prompt_logprobs, names, c.offset, scores);
+    }
   }
+  if (c.names) append_completion_logprobs(c.tokens, c.logprobs, *c.names, c.offset, scores);
   ordered_json piece = {{"index", c.index}, {"text", std::move(text)}};
-  piece["logprobs"] = request_.sampling.logprobs < 0
-                          ? ordered_json()
-                          : completion_logprobs(tokens, scores, names_, c.offset);
+  piece["logprobs"] = std::move(scores);
   piece["finish_reason"] = finish_reason(c);
   piece["stop_reason"] = stop_reason(c);
   return piece;
@@ -38,8 +41,7 @@ ordered_json CompletionAnswer::whole(std::vector<Choice>& choices) const {
     ordered_json piece = next_piece(c);
     const bool ids = request_.return_token_ids;
     piece["token_ids"] = ids ? ordered_json(c.tokens) : ordered_json();
-    piece["prompt_logprobs"] =
-        request_.prompt_logprobs ? prompt_logprobs(c.prompt_logprobs, names_) : ordered_json();
+    piece["prompt_logprobs"] = prompt_scores(c);
     piece["prompt_token_ids"] = ids ? ordered_json(c.prompt->tokens) : ordered_json();
     list.push_back(std::move(piece));
   }

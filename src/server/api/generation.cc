@@ -80,7 +80,7 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
                        std::shared_ptr<Exchange> exchange)
     : context_(context), request_(std::move(request)), exchange_(std::move(exchange)) {
   const PromptMaker maker = context.prompts();
-  prompts_ = maker.make(request_);
+  prompts_ = maker.make(request_, [this] { throw_if_gone(*exchange_); });
   if (const auto cap = context.options.defaults.max_new_tokens; cap && *cap > 0)
     for (Prompt& p : prompts_) p.max_tokens = std::min(p.max_tokens, static_cast<size_t>(*cap));
   for (const Prompt& p : prompts_)
@@ -97,8 +97,13 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
   for (size_t i = 0; i < choices_.size(); ++i) {
     choices_[i].index = i;
     choices_[i].prompt = &prompts_[i / request_.n];
+    if (request_.sampling.logprobs >= 0)
+      choices_[i].names.emplace(context.tokenizer, request_.tokens_as_ids,
+                                request_.sampling.skip_special_tokens, choices_[i].prompt->tokens);
   }
   unfinished_ = choices_.size();
+  lengths_.resize(choices_.size());
+  open_.assign(prompts_.size(), request_.n);
   context_.load.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -129,17 +134,27 @@ void Generation::submit() {
     undo();
     throw;
   }
-  context_.metrics.on_generation(request_.n);
   boost::asio::post(context_.io, [self = shared_from_this()] { self->start(); });
 }
 
 void Generation::deliver(size_t choice, RequestOutput output) {
+  count(choice, output);
   {
     const std::lock_guard lock(mutex_);
     inbox_.emplace_back(choice, std::move(output));
     if (std::exchange(drain_posted_, true)) return;
   }
   boost::asio::post(context_.io, [self = shared_from_this()] { self->drain_inbox(); });
+}
+
+// For the metrics: a prompt is done with its last answer.
+void Generation::count(size_t choice, const RequestOutput& output) {
+  lengths_[choice] += output.tokens.size();
+  const size_t prompt = choice / request_.n;
+  if (!output.finish || --open_[prompt] > 0) return;
+  const auto first = lengths_.begin() + static_cast<ptrdiff_t>(prompt * request_.n);
+  context_.metrics.on_prompt_done(
+      request_.n, *std::max_element(first, first + static_cast<ptrdiff_t>(request_.n)));
 }
 
 void Generation::start() {
@@ -177,7 +192,7 @@ void Generation::send_output(Choice& choice, RequestOutput output) {
   choice.append(std::move(output), request_.prompt_only());
   if (choice.finish) --unfinished_;
   if (request_.stream)
-    for (const ordered_json& event : answer_->events(choice, choices_)) write_event(event);
+    for (const ordered_json& event : answer_->events(choice)) write_event(event);
   if (unfinished_ == 0 && exchange_ != nullptr) complete();
 }
 
@@ -194,7 +209,8 @@ void Generation::complete() {
     return;
   }
   // With many log-probabilities this takes a while.
-  boost::asio::post(context_.pool, [self = shared_from_this()] {
+  boost::asio::post(context_.pool, [self = shared_from_this(), client = exchange_] {
+    if (client->gone()) return;
     std::string body = dump(self->answer_->whole(self->choices_));
     boost::asio::post(self->context_.io, [self, body = std::move(body)]() mutable {
       const auto exchange = std::exchange(self->exchange_, nullptr);

@@ -30,7 +30,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
  private:
   class Sink;
 
-  void deliver(size_t choice, RequestOutput output);  // the engine's thread
+  // The engine's thread.
+  void deliver(size_t choice, RequestOutput output);
+  void count(size_t choice, const RequestOutput& output);
   // The rest is for the I/O thread.
   void start();
   void drain_inbox();
@@ -52,6 +54,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<RequestId> ids_;                           // of the engine, by choice
   std::deque<std::pair<size_t, RequestOutput>> unsent_;  // by choice
   size_t unfinished_ = 0;
+  std::vector<size_t> lengths_;  // tokens so far, by choice; the engine thread's
+  std::vector<size_t> open_;     // answers that are not complete, by prompt; the engine thread's
   bool started_ = false;
   bool load_ended_ = false;  // no longer counted as load
 

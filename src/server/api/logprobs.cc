@@ -19,80 +19,109 @@ size_t characters(const std::string& utf8) {
   }));
 }
 
-ordered_json chat_entry(int32_t token, float logprob, const TokenNames& names) {
-  const std::string name = names.name(token);
+ordered_json chat_entry(const TokenNames::Name& name, float logprob) {
   ordered_json bytes = ordered_json::array();
-  for (char c : name) bytes.push_back(static_cast<unsigned char>(c));
-  return {{"token", name}, {"logprob", finite(logprob)}, {"bytes", std::move(bytes)}};
+  for (char c : name.text) bytes.push_back(static_cast<unsigned char>(c));
+  return {{"token", name.shown}, {"logprob", finite(logprob)}, {"bytes", std::move(bytes)}};
 }
 
 }  // namespace
 
-std::string TokenNames::text(int32_t id) const {
-  return tokenizer_.has_token(id) ? tokenizer_.decode(std::span(&id, 1), false) : std::string();
+TokenNames::TokenNames(const text::Tokenizer& tokenizer, bool as_ids, bool skip_special_tokens,
+                       std::span<const int32_t> before)
+    : tokenizer_(&tokenizer), as_ids_(as_ids), decoder_(tokenizer, skip_special_tokens, before) {}
+
+TokenNames::TokenNames(const text::Tokenizer& tokenizer, bool as_ids, std::string_view text)
+    : tokenizer_(&tokenizer),
+      as_ids_(as_ids),
+      source_(text),
+      decoder_(tokenizer, /*skip_special_tokens=*/false) {}
+
+TokenNames::Name TokenNames::name(int32_t id, std::string added) const {
+  std::string shown = added;
+  if (as_ids_)
+    shown = fmt::format("token_id:{}", id);
+  else if (added.empty() && tokenizer_->is_special(id))
+    shown = tokenizer_->id_to_token(id);
+  return {std::move(shown), std::move(added)};
 }
 
-std::string TokenNames::name(int32_t id) const {
-  return as_ids_ ? fmt::format("token_id:{}", id) : text(id);
+TokenNames::Name TokenNames::next(int32_t id) {
+  if (!source_) return name(id, decoder_.push(id));
+  if (tokenizer_->is_special(id) && !source_->starts_with(tokenizer_->id_to_token(id)))
+    return name(id, "");
+  std::string added = decoder_.push(id);
+  source_->remove_prefix(std::min(added.size(), source_->size()));
+  return name(id, std::move(added));
 }
 
-ordered_json completion_logprobs(std::span<const int32_t> tokens,
-                                 std::span<const std::optional<TokenLogprob>> logprobs,
-                                 const TokenNames& names, size_t& offset) {
-  ordered_json offsets = ordered_json::array(), values = ordered_json::array();
-  ordered_json spelled = ordered_json::array(), tops = ordered_json::array();
+TokenNames::Name TokenNames::alternative(int32_t id) const { return name(id, decoder_.peek(id)); }
+
+void append_completion_logprobs(std::span<const int32_t> tokens,
+                                std::span<const std::optional<TokenLogprob>> logprobs,
+                                TokenNames& names, size_t& offset, ordered_json& out) {
+  if (out.is_null())
+    for (const char* list : {"text_offset", "token_logprobs", "tokens", "top_logprobs"})
+      out[list] = ordered_json::array();
+  ordered_json &offsets = out["text_offset"], &values = out["token_logprobs"],
+               &spelled = out["tokens"], &tops = out["top_logprobs"];
   for (size_t i = 0; i < tokens.size(); ++i) {
+    const TokenLogprob* l = i < logprobs.size() && logprobs[i] ? &*logprobs[i] : nullptr;
+    // Before next(): they take the same place in the text.
+    std::vector<std::pair<std::string, float>> others;
+    if (l != nullptr)
+      for (const auto& [id, value] : l->top)
+        if (id != l->token) others.emplace_back(names.alternative(id).shown, value);
+    const TokenNames::Name name = names.next(tokens[i]);
     offsets.push_back(offset);
-    offset += characters(names.text(tokens[i]));
-    spelled.push_back(names.name(tokens[i]));
-    if (i >= logprobs.size() || !logprobs[i]) {
-      values.push_back(nullptr);
-      tops.push_back(nullptr);
-      continue;
-    }
-    const TokenLogprob& l = *logprobs[i];
-    values.push_back(finite(l.logprob));
-    // The chosen token comes first, whether or not it is among the likeliest.
-    ordered_json top = {{names.name(l.token), finite(l.logprob)}};
-    for (const auto& [id, value] : l.top)
-      if (id != l.token) top[names.name(id)] = finite(value);
-    tops.push_back(std::move(top));
+    offset += characters(name.text);
+    spelled.push_back(name.shown);
+    values.push_back(l == nullptr ? ordered_json() : ordered_json(finite(l->logprob)));
+    tops.push_back(nullptr);
+    if (l == nullptr) continue;
+    // The chosen token comes first, whether or not it is among the likeliest. Of several with one
+    // name the chosen one counts, else the likeliest.
+    ordered_json& top = tops.back() = {{name.shown, finite(l->logprob)}};
+    for (const auto& [other, value] : others) top.emplace(other, finite(value));
   }
-  return {{"text_offset", std::move(offsets)},
-          {"token_logprobs", std::move(values)},
-          {"tokens", std::move(spelled)},
-          {"top_logprobs", std::move(tops)}};
 }
 
 ordered_json chat_logprobs(std::span<const std::optional<TokenLogprob>> logprobs,
-                           const TokenNames& names) {
+                           TokenNames& names) {
   ordered_json content = ordered_json::array();
   for (const auto& l : logprobs) {
     if (!l) continue;
-    ordered_json entry = chat_entry(l->token, l->logprob, names);
-    ordered_json& top = entry["top_logprobs"] = ordered_json::array();
-    for (const auto& [id, value] : l->top) top.push_back(chat_entry(id, value, names));
+    ordered_json top = ordered_json::array();
+    for (const auto& [id, value] : l->top) top.push_back(chat_entry(names.alternative(id), value));
+    ordered_json entry = chat_entry(names.next(l->token), l->logprob);
+    entry["top_logprobs"] = std::move(top);
     content.push_back(std::move(entry));
   }
   return {{"content", std::move(content)}};
 }
 
-ordered_json prompt_logprobs(std::span<const std::optional<TokenLogprob>> logprobs,
-                             const TokenNames& names) {
+ordered_json prompt_logprobs(std::span<const int32_t> prompt,
+                             std::span<const std::optional<TokenLogprob>> logprobs,
+                             const text::Tokenizer& tokenizer) {
+  TokenNames names(tokenizer, /*as_ids=*/false, /*skip_special_tokens=*/true);
   ordered_json out = ordered_json::array();
-  for (const auto& l : logprobs) {
-    if (!l) {
-      out.push_back(nullptr);
-      continue;
-    }
-    const auto entry = [&](int32_t id, float value, int64_t rank) -> ordered_json {
-      return {{"logprob", finite(value)}, {"rank", rank}, {"decoded_token", names.text(id)}};
+  for (size_t p = 0; p < logprobs.size(); ++p) {
+    const auto entry = [&](const TokenNames::Name& name, float value,
+                           int64_t rank) -> ordered_json {
+      return {{"logprob", finite(value)}, {"rank", rank}, {"decoded_token", name.shown}};
     };
-    ordered_json map = {{std::to_string(l->token), entry(l->token, l->logprob, l->rank)}};
-    for (size_t i = 0; i < l->top.size(); ++i)
-      if (const auto& [id, value] = l->top[i]; id != l->token)
-        map[std::to_string(id)] = entry(id, value, static_cast<int64_t>(i) + 1);
-    out.push_back(std::move(map));
+    ordered_json others = ordered_json::object();
+    const auto& l = logprobs[p];
+    if (l)
+      for (size_t i = 0; i < l->top.size(); ++i)
+        if (const auto& [id, value] = l->top[i]; id != l->token)
+          others[std::to_string(id)] =
+              entry(names.alternative(id), value, static_cast<int64_t>(i) + 1);
+    const TokenNames::Name name = names.next(prompt[p]);
+    out.push_back(nullptr);
+    if (!l) continue;
+    out.back() = {{std::to_string(l->token), entry(name, l->logprob, l->rank)}};
+    out.back().update(others);
   }
   return out;
 }

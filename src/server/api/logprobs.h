@@ -5,43 +5,62 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/base/json.h"
 #include "src/engine/request.h"
+#include "src/text/stream_decoder.h"
 #include "src/text/tokenizer.h"
 
 namespace octet::server {
 
-// How tokens are named: by their text, or "token_id:17".
+// Names the tokens of one text in their order: each by the text that it adds there, so that names
+// join to the text, or as "token_id:17". A token that ends inside a character is called "", the one
+// that completes it by all of the character's text.
 class TokenNames {
  public:
-  TokenNames(const text::Tokenizer& tokenizer, bool as_ids)
-      : tokenizer_(tokenizer), as_ids_(as_ids) {}
+  // Of the tokens that follow `before`. Special tokens that the text leaves out are spelled all the
+  // same.
+  TokenNames(const text::Tokenizer& tokenizer, bool as_ids, bool skip_special_tokens,
+             std::span<const int32_t> before = {});
+  // Of the tokens that `text` was turned into: special ones belong to it where it spells them, and
+  // not where they were added.
+  TokenNames(const text::Tokenizer& tokenizer, bool as_ids, std::string_view text);
 
-  std::string name(int32_t id) const;
-  std::string text(int32_t id) const;  // empty for an id that has no token
+  struct Name {
+    std::string shown;
+    std::string text;  // that the token adds
+  };
+  Name next(int32_t id);
+  // The name of an alternative to the token that next() names.
+  Name alternative(int32_t id) const;
 
  private:
-  const text::Tokenizer& tokenizer_;
+  Name name(int32_t id, std::string added) const;
+
+  const text::Tokenizer* tokenizer_;
   bool as_ids_;
+  std::optional<std::string_view> source_;  // the text's rest
+  text::StreamDecoder decoder_;
 };
 
 using Logprobs = std::vector<std::optional<TokenLogprob>>;
 
-// The completions shape: {text_offset, token_logprobs, tokens, top_logprobs} of `tokens` [n] with
-// `logprobs` [n]. `offset` is where the first token starts in the text, in characters; afterwards
-// where the next one does.
-ordered_json completion_logprobs(std::span<const int32_t> tokens,
-                                 std::span<const std::optional<TokenLogprob>> logprobs,
-                                 const TokenNames& names, size_t& offset);
+// The completions shape: {text_offset, token_logprobs, tokens, top_logprobs}. Appends `tokens` [n]
+// with `logprobs` [n] to it, or makes it of null. `offset` is where the first token starts in the
+// text, in characters; afterwards where the next one does.
+void append_completion_logprobs(std::span<const int32_t> tokens,
+                                std::span<const std::optional<TokenLogprob>> logprobs,
+                                TokenNames& names, size_t& offset, ordered_json& out);
 
 // The chat shape: {content: [{token, logprob, bytes, top_logprobs}]}.
 ordered_json chat_logprobs(std::span<const std::optional<TokenLogprob>> logprobs,
-                           const TokenNames& names);
+                           TokenNames& names);
 
 // One entry a prompt token: null for the first, then {"<id>": {logprob, rank, decoded_token}}.
-ordered_json prompt_logprobs(std::span<const std::optional<TokenLogprob>> logprobs,
-                             const TokenNames& names);
+ordered_json prompt_logprobs(std::span<const int32_t> prompt,
+                             std::span<const std::optional<TokenLogprob>> logprobs,
+                             const text::Tokenizer& tokenizer);
 
 }  // namespace octet::server

@@ -28,6 +28,7 @@ struct ServerOptions : HttpOptions {
   GenerationConfig defaults;
 
   std::vector<std::string> api_keys;  // none: open to all
+  bool guard_all_paths = false;       // but /health and /ping; else what generates and /v1
   std::string root_path;              // "/llm": removed from the front of request paths
   CorsOptions cors;
   bool enable_request_id_headers = false;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "src/server/http/errors.h"
+#include "src/text/stream_decoder.h"
 
 namespace octet::server {
 namespace {
@@ -35,11 +36,22 @@ std::string PromptMaker::render(const ChatInput& chat) const {
 }
 
 std::vector<int32_t> PromptMaker::encode(std::string_view text, bool add_special_tokens) const {
-  const size_t least = text.size() / std::max<size_t>(tokenizer_.longest_token_bytes(), 1);
+  return tokenizer_.encode(text, add_special_tokens);
+}
+
+// Tokens that the text has at least, known without making them.
+size_t PromptMaker::least_tokens(std::string_view text) const {
+  return text.size() / std::max<size_t>(tokenizer_.longest_token_bytes(), 1);
+}
+
+// Text that cannot fit into the context is refused before it is tokenized.
+std::vector<int32_t> PromptMaker::encode_prompt(std::string_view text,
+                                                bool add_special_tokens) const {
+  const size_t least = least_tokens(text);
   if (least > max_model_len_)
     throw context_error(max_model_len_,
                         fmt::format("your prompt contains at least {} input tokens.", least));
-  return tokenizer_.encode(text, add_special_tokens);
+  return encode(text, add_special_tokens);
 }
 
 Prompt PromptMaker::make_prompt(const GenerationRequest& r, std::vector<int32_t> tokens) const {
@@ -68,20 +80,33 @@ Prompt PromptMaker::make_prompt(const GenerationRequest& r, std::vector<int32_t>
   return prompt;
 }
 
-std::vector<Prompt> PromptMaker::make(const GenerationRequest& r) const {
+// A character that the prompt ends in belongs to the answer, which may complete it.
+std::string PromptMaker::text_of(const Prompt& prompt, const GenerationRequest& r) const {
+  text::StreamDecoder decoder(tokenizer_, r.sampling.skip_special_tokens);
+  std::string text;
+  for (int32_t id : prompt.tokens) text += decoder.push(id);
+  return r.prompt_only() ? text + decoder.flush() : text;
+}
+
+std::vector<Prompt> PromptMaker::make(const GenerationRequest& r,
+                                      const std::function<void()>& go_on) const {
   std::vector<Prompt> prompts;
+  go_on();
   if (const auto* chat = std::get_if<ChatInput>(&r.input)) {
-    prompts.push_back(make_prompt(r, encode(render(*chat), r.add_special_tokens)));
+    const std::string text = render(*chat);
+    go_on();
+    prompts.push_back(make_prompt(r, encode_prompt(text, r.add_special_tokens)));
     return prompts;
   }
   for (const PromptInput& input : std::get<std::vector<PromptInput>>(r.input)) {
+    go_on();
     const auto* text = std::get_if<std::string>(&input);
-    Prompt prompt = make_prompt(r, text != nullptr ? encode(*text, r.add_special_tokens)
+    Prompt prompt = make_prompt(r, text != nullptr ? encode_prompt(*text, r.add_special_tokens)
                                                    : std::get<std::vector<int32_t>>(input));
-    if (r.echo)
-      prompt.text = text != nullptr && !r.truncate
-                        ? *text
-                        : tokenizer_.decode(prompt.tokens, r.sampling.skip_special_tokens);
+    if (r.echo) {
+      prompt.verbatim = text != nullptr && !r.truncate;
+      prompt.text = prompt.verbatim ? *text : text_of(prompt, r);
+    }
     prompts.push_back(std::move(prompt));
   }
   return prompts;
@@ -90,13 +115,21 @@ std::vector<Prompt> PromptMaker::make(const GenerationRequest& r) const {
 std::vector<std::vector<int32_t>> PromptMaker::bad_words(
     const std::vector<std::string>& words) const {
   std::vector<std::vector<int32_t>> out;
+  const auto add = [&](std::vector<int32_t> tokens) {
+    if (std::find(out.begin(), out.end(), tokens) == out.end()) out.push_back(std::move(tokens));
+  };
+  // Behind a line's end a word has no space, which sentencepiece's tokenizers give it at a start.
+  const std::vector<int32_t> line = encode("\n", false);
   for (const std::string& word : words) {
     const std::string bare(strip_left(word));
-    const auto start = encode(bare, false), inside = encode(" " + bare, false);
+    if (least_tokens(bare) > max_model_len_) continue;  // longer than any answer
+    std::vector<int32_t> start = encode(bare, false);
     if (start.empty()) throw bad_request("bad_words must not hold a blank string", "bad_words");
-    out.push_back(start);
-    // Where the space is a token of its own, the word after it is the one that is listed already.
-    if (inside.size() == start.size() && inside[0] != start[0]) out.push_back(inside);
+    add(std::move(start));
+    add(encode(" " + bare, false));
+    std::vector<int32_t> inside = encode("\n" + bare, false);
+    if (inside.size() > line.size() && std::equal(line.begin(), line.end(), inside.begin()))
+      add({inside.begin() + static_cast<ptrdiff_t>(line.size()), inside.end()});
   }
   return out;
 }

@@ -65,9 +65,10 @@ void parse_bias(const Fields& f, SamplingParams& s) {
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (error != std::errc() || end != key.data() + key.size())
       throw bad_value("logit_bias", "a map from token ids to numbers", key);
-    if (!value.is_number())
+    const auto number = number_of(value);
+    if (!number || std::isnan(*number))
       throw bad_shape("logit_bias", "a map from token ids to numbers", &value);
-    s.logit_bias.emplace_back(id, std::clamp(value.get<float>(), -100.0f, 100.0f));
+    s.logit_bias.emplace_back(id, static_cast<float>(std::clamp(*number, -100.0, 100.0)));
   }
 }
 
@@ -113,7 +114,7 @@ void parse_streaming(const Fields& f, const ServerOptions& options, GenerationRe
 
 void check_model(const Fields& f, const ServerOptions& options) {
   const auto model = f.string("model");
-  if (!model || *model == options.model_path) return;
+  if (!model || model->empty() || *model == options.model_path) return;
   const auto& names = options.served_model_names;
   if (std::find(names.begin(), names.end(), *model) != names.end()) return;
   throw ApiError(404, "NotFoundError",

@@ -156,7 +156,7 @@ TEST_F(ProtocolTest, WrongTypes) {
                                                                   {"top_k", "1.5"},
                                                                   {"logprobs", R"("x")"},
                                                                   {"max_tokens", "[]"},
-                                                                  {"stream", R"("yes")"},
+                                                                  {"stream", R"("yes!")"},
                                                                   {"stop", "[1]"},
                                                                   {"logit_bias", "[]"},
                                                                   {"logit_bias", R"({"1": "a"})"},
@@ -169,6 +169,46 @@ TEST_F(ProtocolTest, WrongTypes) {
   for (const auto& [name, value] : wrong)
     EXPECT_EQ(completion_outcome({{name, parsed(value)}}), std::string("400 body.") + name)
         << value;
+}
+
+// As pydantic 2 reads them in its lax mode.
+TEST_F(ProtocolTest, NumbersAndBooleansAsStrings) {
+  for (const auto& [text, value] : std::vector<std::pair<const char*, int64_t>>{{R"("5")", 5},
+                                                                                {R"(" 5\n")", 5},
+                                                                                {R"("+5")", 5},
+                                                                                {R"("05")", 5},
+                                                                                {R"("5.0")", 5},
+                                                                                {R"("5.")", 5},
+                                                                                {R"("1_0")", 10},
+                                                                                {"true", 1}})
+    EXPECT_EQ(completion({{"max_tokens", parsed(text)}}).max_tokens, value) << text;
+  for (const char* wrong : {R"("five")", R"("")", R"(" ")", R"("5.5")", R"("5e0")", R"("_5")",
+                            R"("5_")", R"("1__0")", R"("0x5")", R"("+-5")", R"("5 5")"})
+    EXPECT_EQ(completion_outcome({{"max_tokens", parsed(wrong)}}), "400 body.max_tokens") << wrong;
+  for (const auto& [text, value] : std::vector<std::pair<const char*, double>>{
+           {R"("0.7")", 0.7}, {R"(" 7e-1 ")", 0.7}, {R"("+.5")", 0.5}, {R"("1")", 1}, {"true", 1}})
+    EXPECT_EQ(completion({{"temperature", parsed(text)}}).sampling.temperature, value) << text;
+  for (const char* wrong : {R"("hot")", R"("0.7x")", R"("")", "[]", "{}"})
+    EXPECT_EQ(completion_outcome({{"temperature", parsed(wrong)}}), "400 body.temperature")
+        << wrong;
+  for (const char* infinite : {R"("inf")", R"("nan")"})
+    EXPECT_EQ(completion_outcome({{"temperature", parsed(infinite)}}), "400 temperature");
+  for (const char* yes : {"true", "1", "1.0", R"("true")", R"("True")", R"("YES")", R"("on")",
+                          R"("1")", R"("t")", R"("y")"})
+    EXPECT_TRUE(completion({{"stream", parsed(yes)}}).stream) << yes;
+  for (const char* no :
+       {"false", "0", "0.0", R"("false")", R"("No")", R"("off")", R"("0")", R"("f")", R"("n")"})
+    EXPECT_FALSE(completion({{"stream", parsed(no)}}).stream) << no;
+  for (const char* wrong : {"2", "0.5", R"("2")", R"("")", R"("yes!")", R"(" true")", "[]"})
+    EXPECT_EQ(completion_outcome({{"stream", parsed(wrong)}}), "400 body.stream") << wrong;
+
+  const GenerationRequest r = completion(parsed(
+      R"({"stop_token_ids": ["5", 6.0], "logit_bias": {"7": "1.5"}, "logprobs": "2", "n": "1"})"));
+  EXPECT_EQ(r.sampling.stop_token_ids, (std::vector<int32_t>{5, 6}));
+  EXPECT_EQ(r.sampling.logit_bias, (std::vector<std::pair<int32_t, float>>{{7, 1.5f}}));
+  EXPECT_EQ(r.sampling.logprobs, 2);
+  EXPECT_EQ(chat({{"logprobs", "true"}, {"top_logprobs", "3"}}).sampling.logprobs, 3);
+  EXPECT_EQ(completion_outcome({{"logit_bias", {{"7", "nan"}}}}), "400 body.logit_bias");
 }
 
 TEST_F(ProtocolTest, Seeds) {
@@ -214,7 +254,7 @@ TEST_F(ProtocolTest, WhatWouldChangeTheAnswerIsRefused) {
 }
 
 TEST_F(ProtocolTest, Models) {
-  for (const char* name : {"tiny", "alias", "/models/tiny"})
+  for (const char* name : {"tiny", "alias", "/models/tiny", ""})
     EXPECT_EQ(completion_outcome({{"model", name}}), "accepted");
   EXPECT_EQ(completion_outcome({{"model", "other"}}), "404 model");
   EXPECT_EQ(chat_outcome({{"model", "other"}}), "404 model");

@@ -76,6 +76,8 @@ Error message_of(const Refusal& why) {
           why.prompt_tokens + why.output_tokens));
     case Reason::kNoTokenizer:
       return usage_error("stop strings need a tokenizer");
+    case Reason::kNothingLeft:
+      return usage_error("bad_words, or eos and stop tokens below min_tokens, are all there is");
   }
   OCTET_CHECK(false);
 }

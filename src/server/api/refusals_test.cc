@@ -68,6 +68,10 @@ TEST(Refusals, Words) {
        "and your prompt contains 100 input tokens, 129 in all. Reduce the prompt or the number of "
        "output tokens."},
       {{Reason::kNoTokenizer, Field::kStop}, "stop", "stop strings need a tokenizer; field stop"},
+      {{Reason::kNothingLeft, Field::kAllowedTokens},
+       "allowed_token_ids",
+       "bad_words, or eos and stop tokens below min_tokens, are all there is; field "
+       "allowed_token_ids"},
   };
   for (const Case& c : cases) {
     const ApiError error = to_api_error(error_of(c.why));

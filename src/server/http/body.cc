@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <boost/beast/core/string.hpp>
+#include <charconv>
 #include <cmath>
 
 #include "src/base/error.h"
@@ -10,53 +14,49 @@
 namespace octet::server {
 namespace {
 
-constexpr int kMaxDepth = 64;
-// ordered_json looks through all members of an object for each new one. This many comparisons take
-// about a tenth of a second; an object of 10 000 members still passes.
-constexpr uint64_t kMaxComparisons = 50'000'000;
+// A long prompt as token ids, or a bias for every id of a vocabulary, is one value an id.
+constexpr JsonLimits kLimits = {.depth = 64, .values = 4 << 20};
 
-// Runs over the text before anything is built.
-class Guard : public nlohmann::json_sax<ordered_json> {
- public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(size_t) override { return open(); }
-  bool end_object() override { return close(); }
-  bool start_array(size_t) override { return open(); }
-  bool end_array() override { return close(); }
-  bool key(string_t&) override {
-    comparisons_ += members_.back()++;
-    if (comparisons_ > kMaxComparisons) throw bad_request("JSON object has too many members");
-    return true;
+// A number's text without the white space around it, the underscores between its digits and its
+// plus sign; nothing when the underscores are elsewhere.
+std::optional<std::string> plain_number(const std::string& text) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  const size_t begin = text.find_first_not_of(" \t\r\n"), end = text.find_last_not_of(" \t\r\n");
+  if (begin == std::string::npos) return std::nullopt;
+  std::string plain;
+  for (size_t i = begin; i <= end; ++i) {
+    if (text[i] != '_')
+      plain += text[i];
+    else if (i == begin || i == end || !digit(text[i - 1]) || !digit(text[i + 1]))
+      return std::nullopt;
   }
-  // What is no JSON is left to the parser, which words it.
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
-    return false;
-  }
+  if (plain[0] == '+' && plain.size() > 1 && plain[1] != '-') plain.erase(0, 1);
+  return plain;
+}
 
- private:
-  bool open() {
-    if (members_.size() >= kMaxDepth)
-      throw bad_request(fmt::format("JSON is nested deeper than {} levels", kMaxDepth));
-    members_.push_back(0);
-    return true;
-  }
-  bool close() {
-    members_.pop_back();
-    return true;
-  }
+// All of `text` as a number, or nothing.
+template <class T>
+std::optional<T> parse_number(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
 
-  std::vector<uint64_t> members_;  // of the open objects
-  uint64_t comparisons_ = 0;
-};
+std::optional<int64_t> integer_of_text(const std::string& text) {
+  const auto plain = plain_number(text);
+  if (!plain) return std::nullopt;
+  std::string_view digits = *plain;
+  if (const size_t point = digits.find('.');
+      point != digits.npos && digits.find_first_not_of('0', point + 1) == digits.npos)
+    digits = digits.substr(0, point);
+  return parse_number<int64_t>(digits);
+}
 
 // Python's clients send 5.0 where 5 is meant, and the original accepts it.
-std::optional<int64_t> exact_integer(const ordered_json& v) {
+std::optional<int64_t> integer_of(const ordered_json& v) {
+  if (v.is_boolean()) return v.get<bool>() ? 1 : 0;
+  if (v.is_string()) return integer_of_text(v.get_ref<const std::string&>());
   if (v.is_number_unsigned()) {
     const auto u = v.get<uint64_t>();
     if (u > uint64_t{std::numeric_limits<int64_t>::max()}) return std::nullopt;
@@ -69,13 +69,29 @@ std::optional<int64_t> exact_integer(const ordered_json& v) {
   return static_cast<int64_t>(d);
 }
 
+std::optional<bool> boolean_of(const ordered_json& v) {
+  if (v.is_boolean()) return v.get<bool>();
+  if (v.is_number()) {
+    const double d = v.get<double>();
+    return d == 0 || d == 1 ? std::optional(d == 1) : std::nullopt;
+  }
+  if (!v.is_string()) return std::nullopt;
+  static constexpr std::array<const char*, 6> kTrue = {"1", "on", "t", "true", "y", "yes"};
+  static constexpr std::array<const char*, 6> kFalse = {"0", "off", "f", "false", "n", "no"};
+  const auto in = [&](const auto& words) {
+    return std::any_of(words.begin(), words.end(), [&](const char* word) {
+      return boost::beast::iequals(v.get_ref<const std::string&>(), word);
+    });
+  };
+  if (in(kTrue)) return true;
+  return in(kFalse) ? std::optional(false) : std::nullopt;
+}
+
 }  // namespace
 
 ordered_json parse_body(std::string_view text) {
-  Guard guard;
-  ordered_json::sax_parse(text.begin(), text.end(), &guard);
   try {
-    ordered_json body = parse_ordered_json(text, "request body", kMaxDepth);
+    ordered_json body = parse_ordered_json(text, "request body", kLimits);
     if (!body.is_object())
       throw ApiError(400, "Bad Request", "the request body must be a JSON object", "body");
     return body;
@@ -92,7 +108,7 @@ const ordered_json* Fields::find(const char* name) const {
 std::optional<int64_t> Fields::integer(const char* name, int64_t lo, int64_t hi) const {
   const ordered_json* v = find(name);
   if (v == nullptr) return std::nullopt;
-  const auto value = exact_integer(*v);
+  const auto value = integer_of(*v);
   if (!value) throw bad_shape(name, "a 64-bit integer", v);
   if (*value < lo || *value > hi)
     throw bad_value(name,
@@ -106,15 +122,17 @@ std::optional<int64_t> Fields::integer(const char* name, int64_t lo, int64_t hi)
 std::optional<double> Fields::number(const char* name) const {
   const ordered_json* v = find(name);
   if (v == nullptr) return std::nullopt;
-  if (!v->is_number()) throw bad_shape(name, "a number", v);
-  return v->get<double>();
+  const auto value = number_of(*v);
+  if (!value) throw bad_shape(name, "a number", v);
+  return value;
 }
 
 bool Fields::boolean(const char* name, bool fallback) const {
   const ordered_json* v = find(name);
   if (v == nullptr) return fallback;
-  if (!v->is_boolean()) throw bad_shape(name, "true or false", v);
-  return v->get<bool>();
+  const auto value = boolean_of(*v);
+  if (!value) throw bad_shape(name, "true or false", v);
+  return *value;
 }
 
 std::optional<std::string> Fields::string(const char* name) const {
@@ -158,14 +176,22 @@ std::vector<int32_t> token_ids(const ordered_json& array, const char* name) {
   std::vector<int32_t> ids;
   ids.reserve(array.size());
   for (const ordered_json& item : array) {
-    if (!item.is_number_integer()) throw bad_shape(name, "an array of token ids", &item);
-    const auto id = exact_integer(item);
+    const auto id = integer_of(item);
+    if (!id && !item.is_number_integer()) throw bad_shape(name, "an array of token ids", &item);
     if (!id || *id < 0 || *id > std::numeric_limits<int32_t>::max())
       throw bad_request(fmt::format("token id {} in {} is out of vocabulary", dump(item), name),
                         name);
     ids.push_back(static_cast<int32_t>(*id));
   }
   return ids;
+}
+
+std::optional<double> number_of(const ordered_json& v) {
+  if (v.is_boolean()) return v.get<bool>() ? 1 : 0;
+  if (v.is_number()) return v.get<double>();
+  if (!v.is_string()) return std::nullopt;
+  const auto plain = plain_number(v.get_ref<const std::string&>());
+  return plain ? parse_number<double>(*plain) : std::nullopt;
 }
 
 }  // namespace octet::server

@@ -17,7 +17,9 @@ namespace octet::server {
 ordered_json parse_body(std::string_view text);
 
 // The members of an object. Absent and null are the same: nothing. What has the wrong type or is
-// out of range throws ApiError 400 naming the member. The object must outlive the look-ups.
+// out of range throws ApiError 400 naming the member. Numbers and booleans are read as pydantic's
+// lax mode reads them, as clients of the original rely on: 5.0 and "5" are integers, "0.7" is a
+// number, 0, "0", "off" and "no" are false. The object must outlive the look-ups.
 class Fields {
  public:
   explicit Fields(const ordered_json& object) : object_(object) {}
@@ -39,5 +41,7 @@ class Fields {
 
 // The token ids in an array; `name` is for errors.
 std::vector<int32_t> token_ids(const ordered_json& array, const char* name);
+// The number that a value stands for, as Fields::number reads it; nothing when it is none.
+std::optional<double> number_of(const ordered_json& value);
 
 }  // namespace octet::server

@@ -1,18 +1,23 @@
 #include "src/server/http/connection.h"
 
 #include <fmt/format.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
+#include <atomic>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/read.hpp>
+#include <chrono>
 #include <optional>
 #include <type_traits>
+#include <vector>
 
 #include "src/base/error.h"
 #include "src/server/http/errors.h"
+#include "src/server/http/framing.h"
 
 namespace octet::server {
 namespace {
@@ -21,9 +26,11 @@ namespace beast = boost::beast;
 using boost::system::error_code;
 
 constexpr size_t kReadAhead = size_t{64} << 10;  // bytes of the requests that follow
+constexpr size_t kReadPiece = size_t{16} << 10;
 constexpr size_t kWritePiece = size_t{64} << 10;
 constexpr int kSendBuffer = 128 << 10;
 constexpr double kLingerSeconds = 2;
+constexpr auto kWatchInterval = std::chrono::seconds(1);
 constexpr unsigned kClientGone = 499;  // nginx's number, for logs and metrics
 
 template <class Stream>
@@ -35,6 +42,8 @@ class StreamConnection final : public Connection,
         options_(options),
         owner_(owner),
         deadline_(stream_.get_executor()),
+        watch_(stream_.get_executor()),
+        piece_(kReadPiece),
         buffer_(options.max_header_bytes + kReadAhead) {
     error_code ec;
     const auto endpoint = stream_.lowest_layer().remote_endpoint(ec);
@@ -65,11 +74,13 @@ class StreamConnection final : public Connection,
   void abort() override {
     if (state_ == State::kClosed) return;
     state_ = State::kClosed;
+    gone_ = true;
     deadline_.cancel();
+    watch_.cancel();
     error_code ignored;
     stream_.lowest_layer().close(ignored);
     forget_request();
-    report_done(kClientGone);
+    report_done(kClientGone, 0);
     on_done_ = nullptr;
     on_writable_ = nullptr;
     if (const auto callback = std::exchange(on_gone_, nullptr)) callback();
@@ -78,7 +89,7 @@ class StreamConnection final : public Connection,
 
   const HttpRequest& request() const override { return request_; }
   std::string peer() const override { return peer_; }
-  bool gone() const override { return state_ == State::kClosed; }
+  bool gone() const override { return gone_; }
 
   void respond(HttpResponse response) override {
     if (state_ == State::kClosed) return;
@@ -88,7 +99,7 @@ class StreamConnection final : public Connection,
     add_line(head, "Content-Length", std::to_string(response.body.size()));
     out_ += head + "\r\n";
     if (request_.method() != http::verb::head) out_ += response.body;
-    finish_answer(response.status);
+    finish_answer(response.status, response.body.size());
   }
 
   void begin_stream(std::string_view content_type) override {
@@ -116,7 +127,7 @@ class StreamConnection final : public Connection,
   void end_stream() override {
     if (state_ == State::kClosed) return;
     if (chunked_) out_ += "0\r\n\r\n";
-    finish_answer(200);
+    finish_answer(200, 0);
   }
 
  private:
@@ -146,92 +157,124 @@ class StreamConnection final : public Connection,
   void await_request(double seconds) {
     state_ = State::kIdle;
     arm(seconds);
-    if (buffer_.size() > 0)
-      read_header();
-    else
-      read_ahead();
+    advance();
   }
 
-  // Reads ahead while nothing else does: to see the next request begin, and the client go away.
-  // Once there are bytes of a further request it rests (that client is noticed when writing fails).
-  void read_ahead() {
-    if (watching_ || buffer_.size() > 0) return;
-    watching_ = true;
-    stream_.async_read_some(buffer_.prepare(kReadAhead),
+  // One read at most is under way. It goes on while a request is answered, to see the client go
+  // away, whatever it has sent beyond the request.
+  void read_more() {
+    if (reading_) return;
+    if (buffer_.size() + piece_.size() > buffer_.max_size()) return watch_peer();
+    reading_ = true;
+    stream_.async_read_some(asio::buffer(piece_),
                             [self = this->shared_from_this()](error_code ec, size_t bytes) {
-                              self->watching_ = false;
+                              self->reading_ = false;
                               if (self->state_ == State::kClosed) return;
                               if (ec) return self->abort();
-                              if (self->state_ == State::kLingering)
-                                return self->read_ahead();  // thrown away
-                              self->buffer_.commit(bytes);
-                              if (self->state_ == State::kIdle) self->read_header();
+                              self->take(bytes);
+                              self->advance();
                             });
   }
 
-  void read_header() {
+  void take(size_t bytes) {
+    if (state_ == State::kLingering) return;  // thrown away
+    buffer_.commit(asio::buffer_copy(buffer_.prepare(bytes), asio::buffer(piece_, bytes)));
+  }
+
+  // With no room to read up to the client's end, the system is asked for it.
+  void watch_peer() {
+    watch_.expires_after(kWatchInterval);
+    watch_.async_wait([self = this->shared_from_this()](error_code ec) {
+      if (ec || self->state_ == State::kClosed) return;
+      self->peer_has_closed() ? self->abort() : self->read_more();
+    });
+  }
+
+  bool peer_has_closed() {
+    tcp_info info{};
+    socklen_t size = sizeof(info);
+    const int socket = stream_.lowest_layer().native_handle();
+    return ::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+           info.tcpi_state != TCP_ESTABLISHED;
+  }
+
+  void advance() {
+    if (state_ == State::kIdle && skip_empty_lines()) begin_request();
+    if (state_ == State::kReading) parse();
+    if (state_ != State::kClosed) read_more();
+  }
+
+  // As RFC 9112, 2.2 has it. Whether a request follows.
+  bool skip_empty_lines() {
+    const auto text = [this] {
+      return std::string_view(static_cast<const char*>(buffer_.data().data()), buffer_.size());
+    };
+    while (text().starts_with("\r\n")) buffer_.consume(2);
+    return !text().empty() && text() != "\r";
+  }
+
+  void begin_request() {
     state_ = State::kReading;
     arm(options_.read_seconds);
     parser_.emplace();
     parser_->header_limit(static_cast<uint32_t>(options_.max_header_bytes));
     parser_->body_limit(options_.max_body_bytes);
-    read_header_part(0);
+    header_bytes_ = 0;
   }
 
-  // Piece by piece, because the parser's own limit is for one field: many would pass it.
-  void read_header_part(size_t so_far) {
-    http::async_read_some(stream_, buffer_, *parser_,
-                          [self = this->shared_from_this(), so_far](error_code ec, size_t bytes) {
-                            if (self->state_ != State::kReading) return;
-                            const size_t total = so_far + bytes;
-                            if (ec)
-                              self->on_read_error(ec);
-                            else if (total > self->options_.max_header_bytes)
-                              self->on_read_error(http::error::header_limit);
-                            else
-                              self->parser_->is_header_done() ? self->on_header()
-                                                              : self->read_header_part(total);
-                          });
-  }
-
-  void on_header() {
-    const auto& request = parser_->get();
-    const auto length = parser_->content_length();
-    const size_t size = length               ? static_cast<size_t>(*length)
-                        : parser_->chunked() ? options_.max_body_bytes
-                                             : 0;
-    if (!owner_.reserve(size)) return refuse(503, "too many large requests at once");
-    reserved_ = size;
-    if (beast::iequals(request[http::field::expect], "100-continue") && request.version() >= 11) {
-      static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-      asio::async_write(stream_, asio::buffer(kContinue),
-                        [self = this->shared_from_this()](error_code failed, size_t) {
-                          if (self->state_ != State::kReading) return;
-                          failed ? self->abort() : self->read_body();
-                        });
-    } else {
-      read_body();
+  void parse() {
+    while (state_ == State::kReading && buffer_.size() > 0) {
+      const bool in_header = !parser_->is_header_done();
+      error_code ec;
+      const size_t used = parser_->put(buffer_.data(), ec);
+      buffer_.consume(used);
+      if (ec && ec != http::error::need_more) return on_read_error(ec);
+      if (in_header) {
+        // The parser's own limit is for one field: many would pass it.
+        header_bytes_ += used;
+        if (header_bytes_ > options_.max_header_bytes)
+          return on_read_error(http::error::header_limit);
+        if (parser_->is_header_done()) on_header();
+      } else if (const size_t size = parser_->get().body().size(); size > reserved_) {
+        if (!owner_.reserve(size - reserved_))
+          return refuse(503, "too many large requests at once");
+        reserved_ = size;
+      }
+      if (state_ == State::kReading && parser_->is_done()) return on_request();
+      if (ec == http::error::need_more) {
+        if (buffer_.size() + piece_.size() > buffer_.max_size())
+          on_read_error(http::error::buffer_overflow);
+        return;
+      }
     }
   }
 
-  void read_body() {
-    http::async_read(stream_, buffer_, *parser_,
-                     [self = this->shared_from_this()](error_code ec, size_t) {
-                       if (self->state_ != State::kReading) return;
-                       ec ? self->on_read_error(ec) : self->on_request();
-                     });
+  // Answers now what its body would not change, so that nobody's body is taken in vain.
+  void on_header() {
+    const HttpRequest& header = parser_->get();
+    if (const auto fault = framing_fault(header)) return refuse(*fault);
+    if (parser_->is_done()) return;  // there is no body
+    if (owner_.refuses(header)) {
+      keep_alive_ = false;
+      return hand_over();
+    }
+    parser_->eager(true);
+    if (beast::iequals(header[http::field::expect], "100-continue") && header.version() >= 11) {
+      out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+      flush();
+    }
   }
 
   void on_request() {
+    keep_alive_ = keep_alive_ && parser_->get().keep_alive();
+    hand_over();
+  }
+
+  void hand_over() {
     deadline_.cancel();
     request_ = parser_->release();
     parser_.reset();
-    // A chunked body was counted at its limit while its size was unknown.
-    owner_.release(reserved_ - request_.body().size());
-    reserved_ = request_.body().size();
-    keep_alive_ = request_.keep_alive();
     state_ = State::kBusy;
-    read_ahead();
     owner_.handle(this->shared_from_this());
   }
 
@@ -247,12 +290,15 @@ class StreamConnection final : public Connection,
   }
 
   // Answers what is not a request that the owner can handle, and closes.
-  void refuse(unsigned status, std::string message) {
+  void refuse(const ApiError& error) {
     deadline_.cancel();
     state_ = State::kBusy;
     keep_alive_ = false;
     request_ = {};
-    respond(error_response(http_error(status, std::move(message))));
+    respond(error_response(error));
+  }
+  void refuse(unsigned status, std::string message) {
+    refuse(http_error(status, std::move(message)));
   }
 
   // --- writing ---
@@ -275,17 +321,17 @@ class StreamConnection final : public Connection,
     return head;
   }
 
-  void finish_answer(unsigned status) {
+  void finish_answer(unsigned status, size_t body_bytes) {
     state_ = State::kSending;
     on_gone_ = nullptr;
     on_writable_ = nullptr;
-    report_done(status);
+    report_done(status, body_bytes);
     forget_request();
     flush();
   }
 
-  void report_done(unsigned status) {
-    if (const auto callback = std::exchange(on_done_, nullptr)) callback(status);
+  void report_done(unsigned status, size_t body_bytes) {
+    if (const auto callback = std::exchange(on_done_, nullptr)) callback(status, body_bytes);
   }
 
   void forget_request() {
@@ -314,6 +360,7 @@ class StreamConnection final : public Connection,
   }
 
   void on_written() {
+    if (state_ == State::kReading) return arm(options_.read_seconds);  // "100 Continue" is out
     deadline_.cancel();
     if (!out_.empty()) {
       flush();
@@ -336,21 +383,26 @@ class StreamConnection final : public Connection,
       error_code ignored;
       stream_.shutdown(tcp::socket::shutdown_send, ignored);
       buffer_.clear();
-      read_ahead();
+      read_more();
     }
   }
 
   Stream stream_;
   const HttpOptions& options_;
   ConnectionOwner& owner_;
-  asio::steady_timer deadline_;
+  asio::steady_timer deadline_, watch_;
   std::string peer_ = "unknown";
   State state_ = State::kIdle;
+  std::atomic<bool> gone_{false};  // as state_ says, for other threads
+  // What is being read, and what is read but not parsed: they are apart because a buffer's bytes
+  // must not be consumed under a read.
+  std::vector<char> piece_;
   beast::flat_buffer buffer_;
-  std::optional<http::request_parser<http::string_body>> parser_;
+  std::optional<http::request_parser<ArrivingBody>> parser_;
+  size_t header_bytes_ = 0;  // parsed so far
   HttpRequest request_;
   size_t reserved_ = 0;  // body bytes, with the owner
-  bool watching_ = false, writing_ = false, keep_alive_ = true, chunked_ = false;
+  bool reading_ = false, writing_ = false, keep_alive_ = true, chunked_ = false;
   std::string out_, sent_;  // to be sent; being sent
 };
 

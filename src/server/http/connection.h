@@ -27,8 +27,11 @@ class ConnectionOwner {
  public:
   virtual ~ConnectionOwner() = default;
   virtual void handle(std::shared_ptr<Exchange> exchange) = 0;
+  // Whether handle() answers at once with an error, whatever the body is; then it is not read.
+  virtual bool refuses(const HttpRequest& header) = 0;
   virtual void closed(Connection* connection) = 0;
-  // Bytes of bodies that all connections hold; reserve() is false when there is no room.
+  // Bytes of bodies that have arrived, of all connections; reserve() is false when there is no
+  // room.
   virtual bool reserve(size_t bytes) = 0;
   virtual void release(size_t bytes) = 0;
 };

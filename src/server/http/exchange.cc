@@ -4,6 +4,10 @@
 
 namespace octet::server {
 
+void throw_if_gone(const Exchange& exchange) {
+  if (exchange.gone()) throw ClientGone();
+}
+
 HttpResponse error_response(const std::exception& e) {
   const ApiError error = to_api_error(e);
   HttpResponse response{error.status(), "application/json", dump(error.json()), {}};

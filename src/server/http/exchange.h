@@ -1,8 +1,11 @@
 // One HTTP request and the answer to it, as the router and its handlers see them.
 #pragma once
 
+#include <boost/beast/core/buffers_range.hpp>
+#include <boost/beast/core/error.hpp>
 #include <boost/beast/http/message.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <boost/optional/optional.hpp>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -16,7 +19,31 @@
 namespace octet::server {
 
 namespace http = boost::beast::http;
-using HttpRequest = http::request<http::string_body>;
+
+// A body in a string that grows as it arrives. (Beast's string_body allocates what is announced,
+// whether it comes or not.)
+struct ArrivingBody {
+  using value_type = std::string;
+  class reader {
+   public:
+    template <bool kIsRequest, class Fields>
+    reader(http::header<kIsRequest, Fields>&, value_type& body) : body_(body) {}
+    void init(boost::optional<uint64_t> /*announced*/, boost::beast::error_code& ec) { ec = {}; }
+    template <class Buffers>
+    size_t put(const Buffers& buffers, boost::beast::error_code& ec) {
+      const size_t before = body_.size();
+      for (const auto piece : boost::beast::buffers_range_ref(buffers))
+        body_.append(static_cast<const char*>(piece.data()), piece.size());
+      ec = {};
+      return body_.size() - before;
+    }
+    void finish(boost::beast::error_code& ec) { ec = {}; }
+
+   private:
+    value_type& body_;
+  };
+};
+using HttpRequest = http::request<ArrivingBody>;
 
 struct HttpResponse {
   unsigned status = 200;
@@ -25,9 +52,9 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
-// All members are for the I/O thread, except that one other thread at a time may read request()
-// until the answer is given. Each request is answered once: by respond(), or by begin_stream(),
-// any number of write() and end_stream().
+// All members are for the I/O thread, except that any may ask gone(), and that one other at a time
+// may read request() until the answer is given. Each request is answered once: by respond(), or by
+// begin_stream(), any number of write() and end_stream().
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -52,14 +79,21 @@ class Exchange {
   void on_gone(std::function<void()> callback) { on_gone_ = std::move(callback); }
   // Called once, when a congested stream can take more; not when the client goes.
   void on_writable(std::function<void()> callback) { on_writable_ = std::move(callback); }
-  // Called once with the status: when the answer was handed over, or 499 when the client went.
-  void on_done(std::function<void(unsigned)> callback) { on_done_ = std::move(callback); }
+  // Called once with the status and the body's size, which a stream does not know (0): when the
+  // answer was handed over, or with 499 when the client went.
+  using OnDone = std::function<void(unsigned status, size_t body_bytes)>;
+  void on_done(OnDone callback) { on_done_ = std::move(callback); }
 
  protected:
   std::vector<std::pair<std::string, std::string>> headers_;
   std::function<void()> on_gone_, on_writable_;
-  std::function<void(unsigned)> on_done_;
+  OnDone on_done_;
 };
+
+// Thrown where work finds that its client is gone; there is nobody to tell.
+class ClientGone : public std::exception {};
+// What takes long asks before each step. Any thread.
+void throw_if_gone(const Exchange& exchange);
 
 // {"error": ...} with the error's status.
 HttpResponse error_response(const std::exception& error);

@@ -25,11 +25,14 @@ class RecordedExchange final : public Exchange {
 
   const HttpRequest& request() const override { return request_; }
   std::string peer() const override { return "127.0.0.1:40000"; }
-  void respond(HttpResponse response) override { end(std::move(response)); }
+  void respond(HttpResponse response) override {
+    const size_t bytes = response.body.size();
+    end(std::move(response), bytes);
+  }
   void begin_stream(std::string_view content_type) override { stream_type_ = content_type; }
   void write(std::string_view data) override { streamed_ += data; }
   bool congested() const override { return congested_; }
-  void end_stream() override { end({200, stream_type_, streamed_, {}}); }
+  void end_stream() override { end({200, stream_type_, streamed_, {}}, 0); }
   bool gone() const override { return gone_; }
 
   // What the client does.
@@ -56,10 +59,10 @@ class RecordedExchange final : public Exchange {
   }
 
  private:
-  void end(HttpResponse response) {
+  void end(HttpResponse response, size_t bytes) {
     response_ = std::move(response);
     on_gone_ = nullptr;
-    if (const auto callback = std::exchange(on_done_, nullptr)) callback(response_->status);
+    if (const auto callback = std::exchange(on_done_, nullptr)) callback(response_->status, bytes);
   }
 
   HttpRequest request_;

@@ -16,10 +16,11 @@ constexpr auto kAcceptRetry = std::chrono::milliseconds(100);  // when out of fi
 }  // namespace
 
 HttpServer::HttpServer(asio::io_context& io, const HttpOptions& options, Listener::Socket socket,
-                       Handler handler)
+                       Handler handler, Refuses refuses)
     : io_(io),
       options_(options),
       handler_(std::move(handler)),
+      refuses_(std::move(refuses)),
       socket_(std::move(socket)),
       grace_(io),
       retry_(io) {}

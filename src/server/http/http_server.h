@@ -23,10 +23,12 @@ namespace octet::server {
 class HttpServer final : private ConnectionOwner {
  public:
   using Handler = std::function<void(std::shared_ptr<Exchange>)>;
+  // Whether the handler answers a request at once with an error, whatever its body is.
+  using Refuses = std::function<bool(const HttpRequest& header)>;
 
   // Connections are served once accept() is called. `options` must outlive `io`.
   HttpServer(asio::io_context& io, const HttpOptions& options, Listener::Socket socket,
-             Handler handler);
+             Handler handler, Refuses refuses);
 
   void accept();
   // Stops listening, lets requests finish within the grace time, ends the rest and stops `io`.
@@ -38,6 +40,7 @@ class HttpServer final : private ConnectionOwner {
 
  private:
   void handle(std::shared_ptr<Exchange> exchange) override { handler_(std::move(exchange)); }
+  bool refuses(const HttpRequest& header) override { return refuses_(header); }
   void closed(Connection* connection) override;
   bool reserve(size_t bytes) override;
   void release(size_t bytes) override { bodies_ -= bytes; }
@@ -47,6 +50,7 @@ class HttpServer final : private ConnectionOwner {
   asio::io_context& io_;
   const HttpOptions& options_;
   const Handler handler_;
+  const Refuses refuses_;
   std::unordered_map<Connection*, std::weak_ptr<Connection>> connections_;
   size_t bodies_ = 0;  // bytes reserved
   bool accepting_ = false, closing_ = false;

@@ -4,6 +4,7 @@
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <prometheus/summary.h>
 #include <prometheus/text_serializer.h>
 
 #include <vector>
@@ -17,6 +18,7 @@ using prometheus::Counter;
 using prometheus::Family;
 using prometheus::Gauge;
 using prometheus::Histogram;
+using prometheus::Summary;
 using Buckets = Histogram::BucketBoundaries;
 
 const Buckets kFirstToken = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
@@ -26,7 +28,10 @@ const Buckets kNextToken = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 
 const Buckets kLatency = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                           30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680};
 const Buckets kStepTokens = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
-const Buckets kHttpSeconds = {0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 600};
+// Those of prometheus-fastapi-instrumentator, which vLLM uses: by route, and over all routes.
+const Buckets kHttpSeconds = {0.1, 0.5, 1};
+const Buckets kHttpSecondsOfAll = {0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1,  1.5, 2,
+                                   2.5,  3,     3.5,  4,     4.5, 5,    7.5, 10,   30, 60};
 
 // 1, 2, 5, 10, 20, 50, ... up to `limit`.
 Buckets ladder(size_t limit) {
@@ -146,9 +151,23 @@ struct Metrics::Impl {
                                        .Name("http_requests_total")
                                        .Help("HTTP requests answered.")
                                        .Register(registry);
+  Family<Summary>& http_request_bytes = prometheus::BuildSummary()
+                                            .Name("http_request_size_bytes")
+                                            .Help("Content-Length of requests.")
+                                            .Register(registry);
+  Family<Summary>& http_response_bytes = prometheus::BuildSummary()
+                                             .Name("http_response_size_bytes")
+                                             .Help("Content-Length of answers.")
+                                             .Register(registry);
+  Histogram& http_seconds_of_all =
+      prometheus::BuildHistogram()
+          .Name("http_request_duration_highr_seconds")
+          .Help("From the request to the whole answer, all routes together.")
+          .Register(registry)
+          .Add({}, kHttpSecondsOfAll);
   Family<Histogram>& http_seconds = prometheus::BuildHistogram()
                                         .Name("http_request_duration_seconds")
-                                        .Help("From the whole request to the whole answer.")
+                                        .Help("From the request to the whole answer.")
                                         .Register(registry);
   ProcessFigures process{registry};
 };
@@ -186,19 +205,29 @@ void Metrics::on_finish(const Request& request, size_t output_tokens, FinishReas
     m.mean_token.Observe(seconds(t.first_token, end) / static_cast<double>(output_tokens - 1));
   m.prompt_size.Observe(static_cast<double>(request.prompt.size()));
   m.output_size.Observe(static_cast<double>(output_tokens));
-  m.longest_output.Observe(static_cast<double>(output_tokens));
   m.output_limit.Observe(static_cast<double>(request.sampling.max_tokens));
 }
 
-void Metrics::on_generation(size_t n) { impl_->answers.Observe(static_cast<double>(n)); }
+void Metrics::on_prompt_done(size_t n, size_t longest) {
+  impl_->answers.Observe(static_cast<double>(n));
+  impl_->longest_output.Observe(static_cast<double>(longest));
+}
 
-void Metrics::on_http(std::string_view handler, std::string_view method, unsigned status,
-                      double duration) {
-  const std::string route(handler), verb(method);
-  impl_->http_requests
-      .Add({{"handler", route}, {"method", verb}, {"status", std::to_string(status)}})
+void Metrics::on_http(const HttpFigures& f) {
+  Impl& m = *impl_;
+  const std::string handler(f.handler), method(f.method);
+  m.http_requests
+      .Add({{"handler", handler},
+            {"method", method},
+            {"status", std::to_string(f.status / 100) + "xx"}})
       .Increment();
-  impl_->http_seconds.Add({{"handler", route}, {"method", verb}}, kHttpSeconds).Observe(duration);
+  m.http_seconds.Add({{"handler", handler}, {"method", method}}, kHttpSeconds).Observe(f.seconds);
+  m.http_seconds_of_all.Observe(f.seconds);
+  const Summary::Quantiles none;
+  m.http_request_bytes.Add({{"handler", handler}}, none)
+      .Observe(static_cast<double>(f.request_bytes));
+  m.http_response_bytes.Add({{"handler", handler}}, none)
+      .Observe(static_cast<double>(f.response_bytes));
 }
 
 std::string Metrics::text(const EngineStats& stats) {

@@ -10,6 +10,14 @@
 
 namespace octet::server {
 
+// What is known of an HTTP request when it is answered.
+struct HttpFigures {
+  std::string_view handler, method;  // the route, not the path: there are few
+  unsigned status = 0;
+  double seconds = 0;
+  size_t request_bytes = 0, response_bytes = 0;  // as Content-Length says; without one 0
+};
+
 // Made before the engine, which reports to it (from its own thread); every series is there, at
 // zero, from the start.
 class Metrics final : public EngineObserver {
@@ -24,10 +32,10 @@ class Metrics final : public EngineObserver {
   void on_finish(const Request& request, size_t output_tokens, FinishReason reason,
                  const RequestTimes& times) override;
 
-  // A generation was accepted, with n answers per prompt.
-  void on_generation(size_t n);
-  // An HTTP request was answered. `handler` is the route, not the path: there are few.
-  void on_http(std::string_view handler, std::string_view method, unsigned status, double seconds);
+  // All n answers to a prompt are complete; the longest has so many tokens.
+  void on_prompt_done(size_t n, size_t longest);
+  // An HTTP request was answered.
+  void on_http(const HttpFigures& figures);
 
   // The exposition text; one thread at a time.
   std::string text(const EngineStats& stats);

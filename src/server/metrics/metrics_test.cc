@@ -79,7 +79,7 @@ TEST_F(MetricsTest, EverySeriesIsThereAtZero) {
 // Arrives at 0, is scheduled at 0.5 s, has its tokens at 1, 1.25 and 2 s.
 TEST_F(MetricsTest, OneRequest) {
   const Clock::time_point begin(std::chrono::hours(1));
-  metrics_.on_generation(1);
+  metrics_.on_prompt_done(1, 3);
   metrics_.on_step(6, 1);
   metrics_.on_first_token(1);
   metrics_.on_step(0, 1);
@@ -154,13 +154,22 @@ TEST_F(MetricsTest, TheEnginesOwnFigures) {
   EXPECT_EQ(value("vllm:num_preemptions_total"), "1");
 }
 
+// Names, labels and buckets of prometheus-fastapi-instrumentator.
 TEST_F(MetricsTest, HttpRequests) {
-  metrics_.on_http("/version", "GET", 200, 0.25);
-  metrics_.on_http("/version", "GET", 200, 0.5);
-  metrics_.on_http("/version", "GET", 401, 0.25);
+  metrics_.on_http({"/version", "GET", 200, 0.25, 10, 100});
+  metrics_.on_http({"/version", "GET", 204, 0.5, 0, 50});
+  metrics_.on_http({"/version", "GET", 401, 0.25, 1, 0});
+  metrics_.on_http({"/other", "POST", 200, 2, 5, 0});
   text_ = metrics_.text({});
-  EXPECT_EQ(line(R"(http_requests_total{handler="/version",method="GET",status="200"})"), "2");
-  EXPECT_EQ(line(R"(http_requests_total{handler="/version",method="GET",status="401"})"), "1");
+  EXPECT_EQ(line(R"(http_requests_total{handler="/version",method="GET",status="2xx"})"), "2");
+  EXPECT_EQ(line(R"(http_requests_total{handler="/version",method="GET",status="4xx"})"), "1");
+  EXPECT_EQ(line(R"(http_request_size_bytes_sum{handler="/version"})"), "11");
+  EXPECT_EQ(line(R"(http_request_size_bytes_count{handler="/version"})"), "3");
+  EXPECT_EQ(line(R"(http_response_size_bytes_sum{handler="/version"})"), "150");
+  EXPECT_EQ(line("http_request_duration_highr_seconds_count"), "4");
+  EXPECT_EQ(line("http_request_duration_highr_seconds_sum"), "3");
+  EXPECT_EQ(line(R"(http_request_duration_highr_seconds_bucket{le="0.25"})"), "2");
+  EXPECT_EQ(line(R"(http_request_duration_highr_seconds_bucket{le="3.5"})"), "4");
   const std::string seconds = "http_request_duration_seconds";
   EXPECT_EQ(line(seconds + R"(_count{handler="/version",method="GET"})"), "3");
   EXPECT_EQ(line(seconds + R"(_sum{handler="/version",method="GET"})"), "1");

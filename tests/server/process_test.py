@@ -1,0 +1,78 @@
+"""The server as a process: who reads its log, and which signals it gets.
+
+    python tests/server/process_test.py build/release/octet
+"""
+
+import http.client
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OCTET = str(pathlib.Path(sys.argv[1]).resolve())
+MODEL = ROOT / "models/llama3_tiny_bf16"
+
+
+class Process(unittest.TestCase):
+    def start(self, *more):
+        self.run_ = subprocess.Popen([OCTET, "serve", "--model", MODEL, "--port", "0", "--host", "127.0.0.1", *more],
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.end)
+        for line in self.run_.stdout:
+            if line.startswith("Octet is ready at "):
+                self.port = int(line.rsplit(":", 1)[1])
+                return
+        self.fail(self.run_.stderr.read())
+
+    def end(self):
+        if self.run_.poll() is None:
+            self.run_.kill()
+        self.run_.wait()
+        for pipe in self.run_.stdout, self.run_.stderr:
+            if not pipe.closed:
+                pipe.close()
+
+    def get(self, *paths):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        for path in paths:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
+            self.assertEqual(response.status, 200)
+        connection.close()
+
+    def ends(self, code, seconds):
+        start = time.monotonic()
+        self.assertEqual(self.run_.wait(timeout=60), code)
+        self.assertLess(time.monotonic() - start, seconds)
+
+    def test_a_log_that_nobody_reads(self):
+        """64 KiB of it fit into the pipe, and 1 MiB wait: the lines of 20 000 requests are twice that."""
+        self.start()
+        self.get(*["/v1/models"] * 20000)
+        self.get("/health")
+        self.run_.send_signal(signal.SIGTERM)
+        self.ends(0, seconds=10)
+
+    def test_a_log_whose_reader_is_gone(self):
+        self.start()
+        self.run_.stdout.close()
+        self.get(*["/v1/models"] * 100)
+        self.get("/health")
+        self.run_.send_signal(signal.SIGTERM)
+        self.ends(0, seconds=10)
+
+    def test_all_lines_come_where_they_are_read(self):
+        self.start()
+        self.get(*["/v1/models"] * 50)
+        self.run_.send_signal(signal.SIGTERM)
+        self.assertEqual(sum("/v1/models" in line for line in self.run_.stdout), 50)
+        self.ends(0, seconds=10)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
