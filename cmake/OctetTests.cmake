@@ -57,10 +57,12 @@ foreach(name checkpoints cli completion help quantize_calibration quantize_flags
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
-# The server as a process: its log and its signals.
-add_test(NAME serve_process COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/server/process_test.py
-                                    $<TARGET_FILE:octet>)
-set_tests_properties(serve_process PROPERTIES LABELS fast TIMEOUT 300)
+# The server as a process: its log and its signals; who may ask it.
+foreach(name process keys)
+  add_test(NAME serve_${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/server/${name}_test.py
+                                      $<TARGET_FILE:octet>)
+  set_tests_properties(serve_${name} PROPERTIES LABELS fast TIMEOUT 300)
+endforeach()
 # Kills, full disks and leftovers; at length: ctest -L slow.
 foreach(kills 8 100)
   add_test(NAME resume_${kills} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/resume_test.py

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 
@@ -46,7 +47,8 @@ void run_ranks(const ServeFlags& f) {
   note_crowding(f.tensor_parallel);
   MpiJob::check_installed();
   const bool ray = f.backend == "ray";
-  Job job(f.tensor_parallel, own_command(), ray ? Launcher::kRay : Launcher::kMpirun);
+  ::setenv(kKeysVariable, fmt::format("{}", fmt::join(f.server.api_keys, "\n")).c_str(), 1);
+  Job job(f.tensor_parallel, without_keys(own_command()), ray ? Launcher::kRay : Launcher::kMpirun);
   Restarts restarts(f.restart_ranks);
   while (true) {
     const auto begin = std::chrono::steady_clock::now();

@@ -16,6 +16,7 @@ struct ServeFlags {
   RuntimeOptions runtime;
   server::ServerOptions server;
   std::string model_argument;  // `octet serve MODEL`
+  std::string api_key_file;
   std::string chat_template, max_model_len, kv_cache_dtype = "auto", kv_cache_bytes;
   std::string generation_config = "auto", override_generation_config;
   std::string dtype = "auto", quantization, load_format = "auto", device = "auto";
@@ -37,5 +38,11 @@ std::string with_negation(const std::string& name);
 // Checks values and fills runtime and server options, environment variables included. Throws kUsage
 // Error for what cannot be done.
 void resolve(ServeFlags& flags);
+
+// Keys, one a line, where no flag gives any. Ranks get theirs so: others can read a command line,
+// not an environment.
+inline constexpr const char* kKeysVariable = "OCTET_API_KEYS";
+// `command` without --api-key, --api-key-file and their values.
+std::vector<std::string> without_keys(const std::vector<std::string>& command);
 
 }  // namespace octet::cli

@@ -2,11 +2,15 @@
 #include "src/cli/serve_flags.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <map>
+#include <sstream>
+#include <utility>
 
 #include "src/base/error.h"
 #include "src/base/json.h"
@@ -14,6 +18,7 @@
 #include "src/dist/launch.h"
 #include "src/dist/mpi_job.h"
 #include "src/machine/topology.h"
+#include "src/server/http/auth.h"
 
 namespace octet::cli {
 namespace {
@@ -173,9 +178,69 @@ GenerationConfig generation_defaults(const ServeFlags& f) {
   return defaults;
 }
 
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+void resolve_keys(ServeFlags& f) {
+  std::vector<std::string>& keys = f.server.api_keys;
+  if (std::find(keys.begin(), keys.end(), "") != keys.end())
+    throw Error("a key is empty", ErrorKind::kUsage)
+        .field("--api-key")
+        .remedy("leave the flag out to serve without keys");
+  if (!f.api_key_file.empty()) {
+    const std::vector<std::string> more = server::read_key_file(f.api_key_file);
+    keys.insert(keys.end(), more.begin(), more.end());
+  }
+  if (const char* lines = environment(kKeysVariable); keys.empty() && lines != nullptr)
+    keys = lines_of(lines);
+  if (const char* key = environment("VLLM_API_KEY"); keys.empty() && key != nullptr) keys = {key};
+  if (keys.empty() && f.server.guard_all_paths)
+    throw Error("there is no key to guard paths with", ErrorKind::kUsage)
+        .field("--guard-all-paths")
+        .expected("--api-key, --api-key-file or VLLM_API_KEY");
+}
+
+// Descriptors for everything but connections.
+constexpr size_t kOtherDescriptors = 128;
+
+// Every connection needs a descriptor: as many as the system gives, and no more connections.
+void bound_connections(size_t& connections) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t before = std::exchange(limit.rlim_cur, limit.rlim_max);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = before;
+  const auto descriptors = static_cast<size_t>(limit.rlim_cur);
+  const size_t room = descriptors > 2 * kOtherDescriptors ? descriptors - kOtherDescriptors
+                                                          : std::max<size_t>(descriptors / 2, 1);
+  connections = std::min(connections, room);
+}
+
 }  // namespace
 
+std::vector<std::string> without_keys(const std::vector<std::string>& command) {
+  std::vector<std::string> rest;
+  size_t dropped = 0;  // values to come at most
+  for (const std::string& word : command) {
+    if (!word.starts_with("-") && dropped > 0) {
+      --dropped;
+      continue;
+    }
+    const size_t equals = word.find('=');
+    std::string name = word.substr(0, equals);
+    std::replace(name.begin(), name.end(), '_', '-');
+    const bool list = name == "--api-key", file = name == "--api-key-file";
+    dropped = list ? command.size() : file && equals == word.npos ? 1 : 0;
+    if (!list && !file) rest.push_back(word);
+  }
+  return rest;
+}
+
 void resolve(ServeFlags& f) {
+  bound_connections(f.server.max_connections);
   f.server.tls.require_client_certificate = f.ssl_cert_reqs == 2;
   check_parallel(f);
   check_formats(f);
@@ -204,8 +269,7 @@ void resolve(ServeFlags& f) {
   s.version = kVersion;
   s.model_path = f.runtime.model;
   if (s.served_model_names.empty()) s.served_model_names = {f.runtime.model};
-  if (s.api_keys.empty())
-    if (const char* key = environment("VLLM_API_KEY")) s.api_keys = {key};
+  resolve_keys(f);
   if (const char* seconds = environment("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"))
     s.keep_alive_seconds = environment_number("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", seconds);
   if (const char* seconds = environment("VLLM_LOG_STATS_INTERVAL"))

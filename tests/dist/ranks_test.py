@@ -14,8 +14,11 @@ import sys
 import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 
-from serving import LLAMA, OCTET, PROMPTS, QWEN, Ranked, Server, Verbs, below, error_of, gone, mpirun, shared_files, until
+from serving import (LLAMA, OCTET, PROMPTS, QWEN, Ranked, Server, Verbs, below, error_of, gone, mpirun, shared_files, until,
+                     words_of)
 
 
 class SameTokens(Verbs):
@@ -67,6 +70,26 @@ class TwoServers(Ranked):
         for server, (processes, files) in zip(servers, left):
             self.assertEqual(server.end(), 0)
             self.nothing_left_of(server, processes, files)
+
+
+class Keys(Ranked):
+    def test_nobody_reads_them_in_a_command_line(self):
+        """The user's own command has to be the only one."""
+        file = self.dir / "keys"
+        file.write_text("of-a-file\n")
+        server = Server(self, LLAMA, 2, "--api_key=secret-1", "secret-2", "--api-key-file", file)
+        for pid in below(server.pid):
+            for key in "secret", "api":
+                self.assertNotIn(key, " ".join(words_of(pid)))
+        url = f"http://127.0.0.1:{server.port}/v1/models"
+        for key, want in ("secret-1", 200), ("secret-2", 200), ("of-a-file", 200), ("secret", 401):
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+            try:
+                self.assertEqual(urllib.request.urlopen(request, timeout=20).status, want)
+            except urllib.error.HTTPError as e:
+                with e:
+                    self.assertEqual(e.code, want, key)
+        self.assertEqual(server.end(), 0, server.text())
 
 
 class Faults(Ranked):

@@ -4,8 +4,28 @@
 #include <openssl/sha.h>
 
 #include <boost/beast/core/string.hpp>
+#include <sstream>
+
+#include "src/base/error.h"
+#include "src/base/file.h"
 
 namespace octet::server {
+
+std::vector<std::string> read_key_file(const std::string& path) {
+  std::vector<std::string> keys;
+  try {
+    std::istringstream lines(read_text(path));
+    for (std::string line; std::getline(lines, line);) {
+      const size_t begin = line.find_first_not_of(" \t\r"), end = line.find_last_not_of(" \t\r");
+      if (begin != line.npos && line[begin] != '#')
+        keys.push_back(line.substr(begin, end + 1 - begin));
+    }
+  } catch (const Error& e) {
+    throw usage_error(e.what());
+  }
+  if (keys.empty()) throw usage_error("holds no key").file(path);
+  return keys;
+}
 
 KeyRing::KeyRing(const std::vector<std::string>& keys) {
   for (const std::string& key : keys) digests_.push_back(digest(key));

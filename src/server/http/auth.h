@@ -8,6 +8,10 @@
 
 namespace octet::server {
 
+// The keys in a file, one a line; empty lines and those that begin with # do not count. kUsage
+// Error when it cannot be read or holds none.
+std::vector<std::string> read_key_file(const std::string& path);
+
 // Keeps digests of the keys, compares in constant time and with every key.
 class KeyRing {
  public:
