@@ -27,6 +27,13 @@ class Deploy(unittest.TestCase):
             if word.startswith("--"):
                 self.assertIn(word.split("=")[0].replace("_", "-"), known)
 
+    def runs_as_the_images_user(self, *containers):
+        self.assertIn("\nUSER octet\n", IMAGE)
+        self.assertIn("useradd --uid 1000 --create-home octet", IMAGE)
+        for container in containers:
+            self.assertEqual(container["securityContext"],
+                             {"runAsNonRoot": True, "runAsUser": 1000, "allowPrivilegeEscalation": False})
+
     def test_mpijob(self):
         job, service = yaml.safe_load_all((DEPLOY / "mpijob.yaml").read_text())
         self.assertEqual((job["apiVersion"], job["kind"]), ("kubeflow.org/v2beta1", "MPIJob"))
@@ -39,7 +46,13 @@ class Deploy(unittest.TestCase):
         port = int(command[command.index("--port") + 1])
         self.assertEqual(launcher["spec"]["containers"][0]["readinessProbe"]["httpGet"], {"path": "/health", "port": port})
         self.assertEqual(service["spec"]["ports"], [{"port": port}])
-        for words in "openssh-server", "StrictModes no", "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null":
+        # Root is nowhere: the image's user has its ssh where the operator puts the keys.
+        self.assertNotIn("--allow-run-as-root", command)
+        self.assertEqual(job["spec"]["sshAuthMountPath"], "/home/octet/.ssh")
+        worker = job["spec"]["mpiReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+        self.assertIn(f"> {worker['command'][-1]}", IMAGE)
+        self.runs_as_the_images_user(launcher["spec"]["containers"][0], worker)
+        for words in "openssh-server", "HostKey /home/octet/.ssh/id_rsa", "Port 2222", "StrictModes no", "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null":
             self.assertIn(words, IMAGE)
 
     def test_rayjob(self):
@@ -55,6 +68,7 @@ class Deploy(unittest.TestCase):
         self.assertIn({"containerPort": port, "name": "http"}, head["ports"])
         # KubeRay starts the server when all pods are ready, by probes of its own.
         self.assertEqual(job["spec"]["submissionMode"], "K8sJobMode")
+        self.runs_as_the_images_user(head, workers["template"]["spec"]["containers"][0])
         for container in head, workers["template"]["spec"]["containers"][0]:
             self.assertNotIn("readinessProbe", container)
         for words in " wget ", "PATH=/octet/build/release/ray/bin:":

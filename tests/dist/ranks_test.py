@@ -77,9 +77,9 @@ class Keys(Ranked):
         """The user's own command has to be the only one."""
         file = self.dir / "keys"
         file.write_text("of-a-file\n")
-        server = Server(self, LLAMA, 2, "--api_key=secret-1", "secret-2", "--api-key-file", file)
+        server = Server(self, LLAMA, 2, "--api_key", "secret-1", "secret-2", "--api-key-file", file)
         for pid in below(server.pid):
-            for key in "secret", "api":
+            for key in "secret", "--api":
                 self.assertNotIn(key, " ".join(words_of(pid)))
         url = f"http://127.0.0.1:{server.port}/v1/models"
         for key, want in ("secret-1", 200), ("secret-2", 200), ("of-a-file", 200), ("secret", 401):
