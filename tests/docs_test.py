@@ -84,7 +84,6 @@ TESTED_BY = {
     "src/eval/summary_test.cc": ["src/eval/bootstrap.cc"],
     "src/eval/compare_test.cc": ["src/eval/tensor_rows.cc"],
     "src/eval/report_page_test.cc": ["src/eval/report_parts.cc"],
-    "src/engine/engine_test.cc": ["src/engine/sequence.cc"],
     "src/server/completions_test.cc": ["src/server/api/answer_completions.cc",
                                        "src/server/api/prompts.cc"],
     "src/server/chat_test.cc": ["src/server/api/answer.cc", "src/server/api/answer_chat.cc"],
