@@ -249,12 +249,14 @@ class StreamConnection final : public Connection,
     }
   }
 
-  // Answers now what its body would not change, so that nobody's body is taken in vain.
+  // Answers now what its body would not change, so that no body is waited for in vain. One that is
+  // here already is read, and the connection stays.
   void on_header() {
     const HttpRequest& header = parser_->get();
     if (const auto fault = framing_fault(header)) return refuse(*fault);
     if (parser_->is_done()) return;  // there is no body
-    if (owner_.refuses(header)) {
+    const auto length = parser_->content_length();
+    if (owner_.refuses(header) && !(length && *length <= buffer_.size())) {
       keep_alive_ = false;
       return hand_over();
     }
