@@ -68,6 +68,27 @@ TEST_F(ChatTest, Streams) {
   EXPECT_EQ(events.back()["usage"]["completion_tokens"], 10);
 }
 
+TEST_F(ChatTest, RunningUsageIsThatOfTheChoice) {
+  start();
+  const auto events = stream(
+      kPath,
+      body({{"n", 2},
+            {"temperature", 1},
+            {"ignore_eos", true},
+            {"logprobs", true},
+            {"stream_options", {{"include_usage", true}, {"continuous_usage_stats", true}}}}));
+  std::vector<size_t> counts(2, 0);
+  for (const ordered_json& e : events)
+    for (const ordered_json& c : e["choices"]) {
+      size_t& count = counts[c["index"].get<size_t>()];
+      if (!c["logprobs"].is_null()) count += c["logprobs"]["content"].size();
+      EXPECT_EQ(e["usage"]["completion_tokens"], count);  // the role's event comes before any
+      EXPECT_EQ(e["usage"]["prompt_tokens"], events.back()["usage"]["prompt_tokens"]);
+    }
+  EXPECT_EQ(counts, std::vector<size_t>(2, 10));
+  EXPECT_EQ(events.back()["usage"]["completion_tokens"], 20);
+}
+
 TEST_F(ChatTest, Logprobs) {
   start();
   const auto scores = [&](ordered_json extra) {
