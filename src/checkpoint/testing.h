@@ -95,10 +95,8 @@ inline void write_tensors(const fs::path& folder, const std::vector<LooseTensor>
 class EditedModel {
  public:
   explicit EditedModel(const std::string& family)
-      : EditedModel(fs::path(OCTET_SOURCE_DIR) / "tests/golden" / family / "model") {}
-  explicit EditedModel(const fs::path& from)
-      : config(parse_ordered_json(read_text(from / "config.json"), "config.json")),
-        tensors(loose_tensors(from)) {}
+      : config(parse_ordered_json(read_text(folder_of(family) / "config.json"), "config.json")),
+        tensors(loose_tensors(folder_of(family))) {}
 
   LooseTensor& at(const std::string& name) {
     for (LooseTensor& t : tensors)
@@ -122,6 +120,11 @@ class EditedModel {
 
   ordered_json config;
   std::vector<LooseTensor> tensors;
+
+ private:
+  static fs::path folder_of(const std::string& family) {
+    return fs::path(OCTET_SOURCE_DIR) / "tests/golden" / family / "model";
+  }
 };
 
 // A file of a header text and data bytes, with the length in front (or a false one).

@@ -8,6 +8,7 @@
 
 #include "src/base/error.h"
 #include "src/engine/refusal.h"
+#include "src/model/logits.h"
 
 namespace octet {
 namespace {
@@ -225,10 +226,13 @@ void Engine::compute(const Step& step) {
   const size_t vocab = static_cast<size_t>(model_.config().vocab_size);
   std::vector<std::optional<int32_t>> tokens(wanted.size());
   std::vector<TokenLogprob> logprobs(wanted.size());
+  std::vector<char> broken(wanted.size());
   model_.team().run([&](Worker& w) {
     for (size_t i = w.id(); i < wanted.size(); i += w.count()) {
       Sequence& s = *wanted[i].sequence;
       const std::span<float> row = logits.subspan(i * vocab, vocab);
+      broken[i] = !all_finite(row);
+      if (broken[i]) continue;
       Sampler::make_safe(row);
       if (wanted[i].draws)
         tokens[i] = s.sampler.sample(row, &logprobs[i]);
@@ -241,7 +245,10 @@ void Engine::compute(const Step& step) {
   size_t generated = 0;
   for (size_t i = 0; i < wanted.size(); ++i) {
     Sequence& s = *wanted[i].sequence;
-    if (!wanted[i].draws) {
+    if (s.finished) continue;  // by an earlier row that is broken
+    if (broken[i]) {
+      finish(s, FinishReason::kError, broken_logits(model_.folder()).what());
+    } else if (!wanted[i].draws) {
       if (s.prompt_logprobs.empty()) s.prompt_logprobs.emplace_back();  // the first has none
       s.prompt_logprobs.emplace_back(std::move(logprobs[i]));
     } else if (tokens[i]) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "src/checkpoint/testing.h"
 #include "src/engine/refusal.h"
 #include "src/engine/sampler.h"
 #include "src/engine/testing.h"
@@ -227,6 +228,32 @@ TEST(Sampler, LogitsOfABrokenModelAreNoCrash) {
           EXPECT_FALSE(std::isnan(logprob.logprob));
           EXPECT_EQ(logprob.top.size(), 4u);
         }
+}
+
+// A weight that is NaN ends requests with an error instead of one token again and again.
+class BrokenModel : public EngineTest {
+ protected:
+  BrokenModel() : EngineTest(damaged()) {}
+  static fs::path damaged() {
+    static const octet::testing::TempFolder dir("engine_nan");
+    octet::testing::EditedModel model("llama_fp16");
+    model.at("model.layers.1.mlp.up_proj.weight").data[1] = std::byte{0x7e};  // of a float16
+    model.write(dir.path());
+    return dir.path();
+  }
+};
+
+TEST_F(BrokenModel, RequestsEndWithAnErrorThatSaysWhatToDo) {
+  start();
+  SamplingParams with_prompt = greedy(8);
+  with_prompt.prompt_logprobs = 1;
+  for (const SamplingParams& p : {greedy(8), with_prompt}) {
+    const RequestOutput out = run(prompts_[0], p);
+    EXPECT_EQ(out.finish, FinishReason::kError);
+    EXPECT_TRUE(out.tokens.empty());
+    EXPECT_NE(out.error.find("octet check"), std::string::npos) << out.error;
+  }
+  expect_idle();
 }
 
 // A request that comes while the engine ends others, just before it stops, ends like them.

@@ -35,6 +35,7 @@ class Collector final : public OutputSink {
       EXPECT_FALSE(all_.finish) << "finished twice";
       all_.finish = o.finish;
       all_.stop_reason = o.stop_reason;
+      all_.error = o.error;
     }
     changed_.notify_all();
     EXPECT_TRUE(released_.wait_for(lock, kPatience, [&] { return !held_; }));

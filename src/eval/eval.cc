@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/model/logits.h"
 
 namespace octet {
 namespace {
@@ -99,7 +100,9 @@ std::span<const float> Scorer::next(std::span<const int32_t> ids, size_t from) {
   batch.add(ids, position_, blocks_.data());
   for (size_t i = from; i < ids.size(); ++i) batch.logit_rows.push_back(i);
   position_ += ids.size();
-  return model_.forward(batch, cache_);
+  const std::span<const float> logits = model_.forward(batch, cache_);
+  if (!all_finite(logits)) throw broken_logits(model_.folder());
+  return logits;
 }
 
 const float* Scorer::last_logits(std::span<const int32_t> ids) {

@@ -45,7 +45,7 @@ class Scorer {
   // With room for a sequence of `max_tokens`; `model` must outlive it.
   Scorer(Transformer& model, size_t max_tokens);
   // Runs the next `ids` (at most kChunk) of the running sequence. Logits [ids.size() - from, vocab]
-  // of rows `from` on; valid until the next call.
+  // of rows `from` on; valid until the next call. Throws Error when one is NaN or infinite.
   std::span<const float> next(std::span<const int32_t> ids, size_t from = 0);
   // Runs all of `ids`; the logits [vocab] after the last.
   const float* last_logits(std::span<const int32_t> ids);

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "src/base/json.h"
+#include "src/checkpoint/testing.h"
 #include "src/eval/choices.h"
 #include "src/eval/summary.h"
 #include "src/text/tokenizer.h"
@@ -37,6 +38,19 @@ class Eval : public ::testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Models, Eval,
                          ::testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16",
                                            "qwen3_tiny_bf16"));
+
+TEST(Scorer, SaysThatAModelIsBroken) {
+  const octet::testing::TempFolder dir("eval_nan");
+  octet::testing::EditedModel model("llama_fp16");
+  model.at("model.layers.1.mlp.up_proj.weight").data[1] = std::byte{0x7e};  // NaN, of a float16
+  model.write(dir.path());
+  ThreadTeam team(1);
+  Transformer broken(std::make_shared<ModelFolder>(dir.path()), team, Scorer::kChunk);
+  Scorer scorer(broken, 64);
+  const std::vector<int32_t> ids = {1, 2, 3};
+  const std::string message = octet::testing::message_of([&] { scorer.last_logits(ids); });
+  EXPECT_NE(message.find("octet check"), std::string::npos) << message;
+}
 
 TEST_P(Eval, PerplexityEqualsTransformers) {
   std::vector<std::vector<int32_t>> texts;

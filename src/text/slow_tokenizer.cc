@@ -34,10 +34,10 @@ std::string spelling(const json& token) {
 }
 
 struct SlowFiles {
-  explicit SlowFiles(const fs::path& folder)
-      : folder(folder),
-        config(object_of(folder, "tokenizer_config.json")),
-        specials(object_of(folder, "special_tokens_map.json")) {}
+  explicit SlowFiles(const fs::path& path)
+      : folder(path),
+        config(object_of(path, "tokenizer_config.json")),
+        specials(object_of(path, "special_tokens_map.json")) {}
 
   const json* member(const char* key) const {
     const json* m = find_member(config, key);

@@ -4,7 +4,7 @@ import shutil
 import sys
 import unittest
 
-from testing import LLAMA, QWEN, ROOT, Model, Verbs, octet
+from testing import CALIB, LLAMA, MINDIE, QWEN, ROOT, Model, Verbs, octet
 
 TEXT = ROOT / "models/text.jsonl"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -207,6 +207,35 @@ class Checkpoints(Verbs):
         run = octet("quantize", folder, self.dir / "out", "--quiet")
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("num_hidden_layers", run.stderr)
+
+    # Numbers that no float holds.
+
+    def test_an_overflow_is_reported_at_its_cause(self):
+        name = "model.layers.0.mlp.down_proj.weight"
+        model = self.model(torch_dtype="float16")
+        dtype, shape, data = model.tensors[name]
+        values = memoryview(bytearray(data)).cast("H")
+        for i, bits in enumerate(values):
+            if bits & 0x7f80:
+                values[i] = bits + (24 << 7)  # times 2^24
+        model.tensors[name] = (dtype, shape, bytes(values))
+        folder = model.write()
+        for flags in (["--disable_names", name.removesuffix(".weight"), *MINDIE], ["--disable_names", name.removesuffix(".weight")]):
+            self.bad(1, [name, "float16"], "quantize", "--model_path", folder, "--save_directory", self.dir / "out", "--calib_file",
+                     CALIB, "--quiet", *flags)
+
+    def test_a_weight_that_is_no_number(self):
+        name = "model.layers.3.mlp.up_proj.weight"
+        model = self.model()
+        dtype, shape, data = model.tensors[name]
+        model.tensors[name] = (dtype, shape, b"\xc0\x7f" + data[2:])
+        folder = model.write()
+        words = ["NaN or infinite logits", f"octet check {folder}"]
+        self.bad(1, words, "generate", folder, "--prompt", "It rains")
+        self.bad(1, words, "eval", folder, "--text", TEXT, "--quiet")
+        run = octet("check", folder)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn(name, run.stdout)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,25 @@
 namespace octet {
 namespace {
 
+bool overflows(float v, float stored) { return std::isfinite(v) && !std::isfinite(stored); }
+
+Error overflow(float v, DType dtype, const std::string& tensor) {
+  const bool half = dtype == DType::kF16;
+  return Error("a value does not fit the model's 16-bit type")
+      .tensor(tensor)
+      .expected(half ? "a magnitude below 65520 (float16)" : "a finite bfloat16")
+      .found(fmt::format("{:g}", v))
+      .remedy(half ? "set torch_dtype to bfloat16, or use another --anti_method"
+                   : "use another --anti_method");
+}
+
 template <typename T, typename Convert>
-std::vector<std::byte> encode_as(std::span<const float> values, Convert convert) {
+std::vector<std::byte> encode_as(std::span<const float> values, DType dtype,
+                                 const std::string& tensor, Convert convert) {
   std::vector<std::byte> out(values.size() * sizeof(T));
   for (size_t i = 0; i < values.size(); ++i) {
     const T v = convert(values[i]);
-    if (std::isfinite(values[i]) && !std::isfinite(to_float(v)))
-      throw Error("a value does not fit the model's 16-bit type")
-          .found(std::to_string(values[i]))
-          .remedy("use another --anti_method, or a bfloat16 model");
+    if (overflows(values[i], to_float(v))) throw overflow(values[i], dtype, tensor);
     std::memcpy(out.data() + i * sizeof(T), &v, sizeof(T));
   }
   return out;
@@ -42,14 +52,23 @@ float round_to(float v, DType dtype) {
   }
 }
 
-std::vector<std::byte> encode(std::span<const float> values, DType dtype) {
+void round_all(std::vector<float>& values, DType dtype, const std::string& tensor) {
+  for (float& v : values) {
+    const float stored = round_to(v, dtype);
+    if (overflows(v, stored)) throw overflow(v, dtype, tensor);
+    v = stored;
+  }
+}
+
+std::vector<std::byte> encode(std::span<const float> values, DType dtype,
+                              const std::string& tensor) {
   switch (dtype) {
     case DType::kF16:
-      return encode_as<f16>(values, to_f16);
+      return encode_as<f16>(values, dtype, tensor, to_f16);
     case DType::kBF16:
-      return encode_as<bf16>(values, to_bf16);
+      return encode_as<bf16>(values, dtype, tensor, to_bf16);
     case DType::kF32:
-      return encode_as<float>(values, [](float v) { return v; });
+      return encode_as<float>(values, dtype, tensor, [](float v) { return v; });
     default:
       OCTET_CHECK(false);
   }

@@ -14,8 +14,13 @@ namespace octet {
 
 // `v` rounded to F16, BF16 or F32 and back.
 float round_to(float v, DType dtype);
-// The stored bytes of `values` in F16, BF16 or F32. Throws Error when a finite value overflows.
-std::vector<std::byte> encode(std::span<const float> values, DType dtype);
+// All of `values` so. Throws Error naming `tensor` when a finite value overflows: computing would
+// go on with infinity, and what it breaks is noticed layers later.
+void round_all(std::vector<float>& values, DType dtype, const std::string& tensor);
+// The stored bytes of `values` in F16, BF16 or F32. Throws Error naming `tensor`, if it is given,
+// when a finite value overflows.
+std::vector<std::byte> encode(std::span<const float> values, DType dtype,
+                              const std::string& tensor = "");
 
 // A copy of the bytes, of the values as they lie in memory.
 std::vector<std::byte> bytes_of(std::span<const std::byte> data);

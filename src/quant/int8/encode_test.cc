@@ -50,6 +50,21 @@ TEST(Encode, AFiniteValueThatOverflowsIsAnError) {
               HasSubstr("16-bit"));
 }
 
+TEST(Encode, WhatOverflowsIsNamed) {
+  std::vector<float> v = {1 + 1.0f / 4096, -65519};
+  round_all(v, DType::kF16, "w");
+  EXPECT_THAT(v, ElementsAre(1, -65504));
+  for (const auto& [dtype, value, words] : {std::tuple(DType::kF16, 65520.0f, "float16"),
+                                            std::tuple(DType::kBF16, 3.4e38f, "bfloat16")}) {
+    std::vector<float> big = {1, value};
+    EXPECT_THAT(message_of([&] { round_all(big, dtype, "a.weight"); }),
+                ::testing::AllOf(HasSubstr("a.weight"), HasSubstr(words)));
+    EXPECT_THAT(message_of([&] { encode(big, dtype, "a.weight"); }), HasSubstr("a.weight"));
+  }
+  std::vector<float> infinite = {INFINITY};  // no overflow: what reads it has looked at that
+  round_all(infinite, DType::kF16, "w");
+}
+
 TEST(Encode, DeqScaleIsItsBitsOrItself) {
   const std::vector<float> v = {0.5f, -1};
   EXPECT_THAT(as<int64_t>(encode_deq_scale(v, DType::kI64)),

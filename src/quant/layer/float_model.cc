@@ -77,7 +77,7 @@ std::vector<float> FloatModel::embed(const std::vector<int32_t>& ids, DType stor
     x.insert(x.end(), row.begin(), row.end());
   }
   if (residual_) residual_->apply_rows(x.data(), ids.size(), team_);
-  for (float& v : x) v = round_to(v, stored);
+  round_all(x, stored, kEmbeddingWeight);
   return x;
 }
 

@@ -206,14 +206,14 @@ class Layerwise {
                                    const std::vector<double>* mean_output) {
     const Scheme scheme = type(layer, part);
     const std::vector<const FloatWeight*> weights = std::as_const(w).of(part);
+    const std::vector<std::string> names = linear_names(layer, part);
     std::vector<QuantizedLinear> linears;
     if (is_quantized(scheme)) {
       linears = groups_.quantize(in, weights, scheme, mean_input, mean_output);
     } else {
-      for (FloatWeight* weight : w.of(part))
-        for (float& v : weight->w) v = round_to(v, stored_);  // as it will be stored
+      for (size_t i = 0; i < names.size(); ++i)
+        round_all(w.of(part)[i]->w, stored_, names[i] + ".weight");  // as it will be stored
     }
-    const std::vector<std::string> names = linear_names(layer, part);
     std::unique_ptr<Linear> linear =
         build_linear(names, weights, linears, scheme, team_, run_.ranks);
     if (report_ != nullptr) add_to_report(names, scheme, in, weights, linears, linear.get());

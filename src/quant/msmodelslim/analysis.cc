@@ -308,7 +308,7 @@ void smooth_layer(const Analysis& analysis, int64_t layer, const ModelConfig& co
     if (scales[g].empty()) continue;
     fuse(scales[g], row.part, config, weights);
     if (!row.norm) continue;
-    for (float& v : weights.norms[*row.norm].weight) v = round_to(v, stored);
+    round_all(weights.norms[*row.norm].weight, stored, source_name(layer, row.part) + ".weight");
   }
   if (analysis.keys.empty()) return;
   const std::vector<float>& keys = analysis.keys[static_cast<size_t>(layer)];

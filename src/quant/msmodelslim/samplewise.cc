@@ -127,7 +127,7 @@ class Samplewise {
     for (const LayerLinear& l : layer_linears(model_.config(), layer)) {
       FloatWeight& w = weights.at(l.kind);
       if (kept_.contains(l.full_name)) {
-        for (float& v : w.w) v = round_to(v, stored());  // as it will be stored
+        round_all(w.w, stored(), l.full_name + ".weight");  // as it will be stored
         continue;
       }
       linears.at(l.kind).rounded = round(w);

@@ -149,7 +149,7 @@ void Exporter::Output::plan() {
 }
 
 void Exporter::Output::write_float(const std::string& name, std::span<const float> values) {
-  writer_->write(name, encode(values, stored_.floats));
+  writer_->write(name, encode(values, stored_.floats, name));
 }
 
 // A table [rows, hidden] in parts.
@@ -157,7 +157,8 @@ void Exporter::Output::write_rows(const std::string& name, const RowSource& rows
   constexpr size_t kPart = 1024;
   const size_t count = static_cast<size_t>(content_.config.vocab_size);
   for (size_t first = 0; first < count; first += kPart)
-    writer_->append(name, encode(rows(first, std::min(kPart, count - first)), stored_.floats));
+    writer_->append(name,
+                    encode(rows(first, std::min(kPart, count - first)), stored_.floats, name));
 }
 
 void Exporter::Output::write_norm(const std::string& prefix, const Norm& norm) {
@@ -179,7 +180,8 @@ void Exporter::Output::write_linear(const std::string& name, const std::vector<f
   const std::vector<float>& used = linear.corrected_bias.empty() ? bias : linear.corrected_bias;
   writer_->write(name + ".weight", linear.rounded->q);
   if (stores_bias)
-    writer_->write(name + ".bias", encode(has_static_input(type) ? bias : used, stored_.linears));
+    writer_->write(name + ".bias",
+                   encode(has_static_input(type) ? bias : used, stored_.linears, name + ".bias"));
   for (const QuantTensor& part : scheme_row(type).tensors)
     if (stores(part))
       writer_->write(name + part.suffix, tensor_bytes(part.role, name, used, linear));
