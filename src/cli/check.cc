@@ -24,6 +24,23 @@ void print_line(const Finding& f) {
   fmt::print("{}: {}\n", f.severity == Severity::kError ? "error" : "warning", describe(f));
 }
 
+// Where transformers 4 and 5 put different tokens around a text, as other loaders do with them.
+void warn_of_versions(const fs::path& folder, const text::Tokenizer& version4, Findings& findings) {
+  const auto around = [](const text::Tokenizer& t) {
+    std::string all;
+    for (const int32_t id : t.encode("", true)) all += (all.empty() ? "" : " ") + t.id_to_token(id);
+    return all.empty() ? "nothing" : all;
+  };
+  const std::string four = around(version4), five = around(text::Tokenizer::load_as_filed(folder));
+  if (four == five) return;
+  Finding& f = findings.warning("", "transformers 4 and 5 put different tokens around a text");
+  f.file = (folder / "tokenizer_config.json").string();
+  f.found = fmt::format("{} by 4, as Octet does, {} by 5", four, five);
+  f.remedy =
+      "add_bos_token and add_eos_token in tokenizer_config.json should say what the "
+      "post_processor of tokenizer.json does";
+}
+
 // The tokenizer, templates and sampling defaults: whatever would keep `generate` and `serve` from
 // using the folder.
 std::vector<Finding> check_use(const fs::path& folder) {
@@ -47,7 +64,9 @@ std::vector<Finding> check_use(const fs::path& folder) {
     findings.warning("", "no tokenizer.json").remedy = text::how_to_get_tokenizer(folder);
   } else {
     attempt([&] {
-      const size_t tokens = text::Tokenizer::load(folder).vocab_size();
+      const text::Tokenizer tokenizer = text::Tokenizer::load(folder);
+      warn_of_versions(folder, tokenizer, findings);
+      const size_t tokens = tokenizer.vocab_size();
       if (tokens <= static_cast<size_t>(config->vocab_size)) return;
       Finding& f = findings.warning("", "the tokenizer has more tokens than the model embeddings");
       f.expected = fmt::format("at most {} (vocab_size of config.json)", config->vocab_size);

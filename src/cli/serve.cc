@@ -109,6 +109,11 @@ void serve(ServeFlags& f, MpiJob* job) {
   }
   // mpirun gives ranks a terminal of its own, whoever reads it in the end.
   ServeLog log(/*color=*/job == nullptr);
+  f.server.end_at_once = [&log] {
+    log.end();
+    fmt::print(stderr, "octet: error: stopped at once, by a second signal\n");
+    std::_Exit(1);
+  };
   std::optional<server::Unavailable> unavailable;
   if (job_has_served()) unavailable.emplace(listener, f.server, kStartAgain);
   Runtime runtime(f.runtime);
@@ -131,9 +136,13 @@ void serve(ServeFlags& f, MpiJob* job) {
   if (ending) serving.emplace(*ending, server);
   job_serves();
   log.print(fmt::format("Octet is ready at {}\n", server.url()));
-  server.run();
+  const size_t cut_off = server.run();
   // What the clients have not read yet is in the kernel's hands.
   if (ending && ending->lost_rank()) job->abort(1);
+  if (cut_off == 0) return;
+  fmt::print(stderr, "octet: error: stopped before {} request{} had an answer\n", cut_off,
+             cut_off == 1 ? "" : "s");
+  throw Exit{1};
 }
 
 }  // namespace

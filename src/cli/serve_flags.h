@@ -16,7 +16,6 @@ struct ServeFlags {
   RuntimeOptions runtime;
   server::ServerOptions server;
   std::string model_argument;  // `octet serve MODEL`
-  std::string api_key_file;
   std::string chat_template, max_model_len, kv_cache_dtype = "auto", kv_cache_bytes;
   std::string generation_config = "auto", override_generation_config;
   std::string dtype = "auto", quantization, load_format = "auto", device = "auto";

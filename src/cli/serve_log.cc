@@ -55,7 +55,13 @@ ServeLog::ServeLog(bool color) : impl_(std::make_unique<Impl>()) {
   impl_->before = std::exchange(spdlog::default_logger()->sinks(), {sink});
 }
 
-ServeLog::~ServeLog() { spdlog::default_logger()->sinks() = std::move(impl_->before); }
+ServeLog::~ServeLog() { end(); }
+
+void ServeLog::end() {
+  if (impl_ == nullptr) return;
+  spdlog::default_logger()->sinks() = std::move(impl_->before);
+  impl_.reset();
+}
 
 void ServeLog::print(const std::string& line) { impl_->writer.write(line); }
 

@@ -16,6 +16,7 @@ class ServeLog {
   ServeLog& operator=(const ServeLog&) = delete;
 
   void print(const std::string& line);  // as it is, with its newline
+  void end();                           // what the destructor does
 
  private:
   struct Impl;

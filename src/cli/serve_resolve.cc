@@ -191,14 +191,13 @@ void resolve_keys(ServeFlags& f) {
     throw Error("a key is empty", ErrorKind::kUsage)
         .field("--api-key")
         .remedy("leave the flag out to serve without keys");
-  if (!f.api_key_file.empty()) {
-    const std::vector<std::string> more = server::read_key_file(f.api_key_file);
-    keys.insert(keys.end(), more.begin(), more.end());
-  }
-  if (const char* lines = environment(kKeysVariable); keys.empty() && lines != nullptr)
+  const std::string& file = f.server.api_key_file;
+  if (!file.empty()) server::read_key_file(file);  // what is wrong with it shows at once
+  const auto none = [&] { return keys.empty() && file.empty(); };
+  if (const char* lines = environment(kKeysVariable); none() && lines != nullptr)
     keys = lines_of(lines);
-  if (const char* key = environment("VLLM_API_KEY"); keys.empty() && key != nullptr) keys = {key};
-  if (keys.empty() && f.server.guard_all_paths)
+  if (const char* key = environment("VLLM_API_KEY"); none() && key != nullptr) keys = {key};
+  if (none() && f.server.guard_all_paths)
     throw Error("there is no key to guard paths with", ErrorKind::kUsage)
         .field("--guard-all-paths")
         .expected("--api-key, --api-key-file or VLLM_API_KEY");

@@ -87,6 +87,12 @@ double Engine::seconds_since_heartbeat() const {
   return seconds(Clock::now().time_since_epoch() - at);
 }
 
+void Engine::fail_all(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  failure_of_all_ = why;
+  wake_.notify_one();
+}
+
 void Engine::drain(double limit) {
   std::unique_lock lock(mutex_);
   const auto empty = [&] {
@@ -116,13 +122,16 @@ void Engine::take_commands(std::unique_lock<std::mutex>& lock) {
   stats_.waiting = scheduler_.waiting().size();
   const std::vector<RequestId> aborts = std::exchange(aborts_, {});
   const bool all = std::exchange(abort_all_, false);
+  const std::string failure = std::exchange(failure_of_all_, {});
   lock.unlock();
   const auto abort_those_of = [&](const auto& sequences) {
     for (const auto& s : sequences)
       if (all || std::find(aborts.begin(), aborts.end(), s->id) != aborts.end())
         finish(*s, FinishReason::kAbort);
   };
-  if (all || !aborts.empty()) {
+  if (!failure.empty()) {
+    finish_all(FinishReason::kError, failure);
+  } else if (all || !aborts.empty()) {
     abort_those_of(scheduler_.running());
     abort_those_of(scheduler_.waiting());
     scheduler_.remove_finished();
@@ -145,7 +154,8 @@ void Engine::loop() {
       if (scheduler_.idle()) {
         sleeping_.store(true, std::memory_order_relaxed);
         const auto wanted = [&] {
-          return stop_ || abort_all_ || !submitted_.empty() || !aborts_.empty();
+          return stop_ || abort_all_ || !submitted_.empty() || !aborts_.empty() ||
+                 !failure_of_all_.empty();
         };
         if (model_.ranks() == 1)
           wake_.wait(lock, wanted);

@@ -77,6 +77,8 @@ class Engine {
   bool alive() const { return !lost_.load(); }
   // Seconds since the engine's loop last went round: large only when a step hangs.
   double seconds_since_heartbeat() const;
+  // Ends all that run or wait with an error. Any thread; does not wait.
+  void fail_all(const std::string& why);
   // Waits until nothing runs or waits, at most `seconds`; then aborts the rest and waits for that.
   // Not from a sink.
   void drain(double seconds);
@@ -111,6 +113,7 @@ class Engine {
   std::deque<std::unique_ptr<Sequence>> submitted_;
   std::vector<RequestId> aborts_;
   bool abort_all_ = false;
+  std::string failure_of_all_;  // empty: none
   RequestId next_id_ = 1;
   EngineStats stats_;
   bool stop_ = false;

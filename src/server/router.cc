@@ -87,7 +87,8 @@ ordered_json parse_request(const Exchange& exchange) {
 
 }  // namespace
 
-Router::Router(Context& context) : context_(context), keys_(context.options.api_keys) {
+Router::Router(Context& context)
+    : context_(context), keys_(all_keys(context.options.api_keys, context.options.api_key_file)) {
   const auto post = [this](const char* path, bool guarded, Handler handler) {
     add_route("POST", path, guarded, std::move(handler));
   };
@@ -270,18 +271,23 @@ void Router::health(Exchange& exchange) const {
 template <class Work>
 void Router::on_pool(const ExchangePtr& exchange, Work work) {
   boost::asio::post(context_.pool, [this, exchange, work = std::move(work)]() mutable {
-    std::optional<ApiError> error;
+    // Words for what went wrong take memory, too, which may be what there is none of; what leaves
+    // the pool's thread would end the process.
     try {
-      throw_if_gone(*exchange);
-      return work();
-    } catch (const ClientGone&) {
-      return;
-    } catch (const std::exception& e) {
-      error = to_api_error(e);
+      std::optional<ApiError> error;
+      try {
+        throw_if_gone(*exchange);
+        return work();
+      } catch (const ClientGone&) {
+        return;
+      } catch (const std::exception& e) {
+        error = to_api_error(e);
+      }
+      boost::asio::post(context_.io,
+                        [exchange, error = std::move(*error)] { respond_error(*exchange, error); });
+    } catch (const std::exception&) {
+      // Its client gets no answer; all others do.
     }
-    boost::asio::post(context_.io, [exchange = std::move(exchange), error = std::move(*error)] {
-      respond_error(*exchange, error);
-    });
   });
 }
 

@@ -26,6 +26,8 @@ class Router {
   bool refuses(const HttpRequest& header) const;
   // From now on generation is refused and /health says 503.
   void close() { closed_ = true; }
+  // In place of those of the options.
+  void use_keys(const std::vector<std::string>& keys) { keys_ = KeyRing(keys); }
 
  private:
   using Handler = std::function<void(ExchangePtr)>;

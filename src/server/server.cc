@@ -42,17 +42,39 @@ struct Server::Impl {
   }
 
   void watch_signals() {
-    signals.async_wait([this](error_code ec, int) {
+    signals.async_wait([this](error_code ec, int signal) {
       if (ec) return;
-      stop();
+      if (signal == SIGHUP)
+        reload();
+      else
+        stop_by_signal();
       watch_signals();
     });
   }
 
+  void stop_by_signal() {
+    const bool again = stopping;
+    stop();
+    if (again && options.end_at_once) options.end_at_once();
+  }
+
   // First call: no new work, and a limit for the old. Second: the end.
   void stop() {
+    stopping = true;
     router.close();
-    http.close();
+    http.close([this] { context.engine.fail_all("the server stops"); });
+  }
+
+  // What is wrong with the files changes nothing.
+  void reload() {
+    try {
+      const std::vector<std::string> keys = all_keys(options.api_keys, options.api_key_file);
+      http.use_tls(load_tls(options.tls));
+      router.use_keys(keys);
+      spdlog::info("SIGHUP: keys and certificates are read again");
+    } catch (const std::exception& e) {
+      spdlog::error("SIGHUP: {}; keys and certificates stay as they were", e.what());
+    }
   }
 
   // A line of figures while there is work, as scripts expect it.
@@ -77,19 +99,24 @@ struct Server::Impl {
     });
   }
 
-  void run() {
+  size_t run() {
     if (options.handle_signals) {
       signals.add(SIGINT);
       signals.add(SIGTERM);
+      struct sigaction hang_up = {};  // ignored under nohup
+      if (::sigaction(SIGHUP, nullptr, &hang_up) == 0 && hang_up.sa_handler != SIG_IGN)
+        signals.add(SIGHUP);
       watch_signals();
     }
     if (options.log_stats_seconds > 0) log_stats(context.engine.stats());
     http.accept();
-    io.run();
+    run_until_stopped(io);
     finish_requests();
+    return http.cut_off();
   }
 
   const ServerOptions options;
+  bool stopping = false;
   Context context;
   Router router;
   // What follows goes first, with handlers that refer to what is above.
@@ -104,7 +131,7 @@ Server::Server(const Backend& backend, ServerOptions options, Listener& listener
     : impl_(std::make_unique<Impl>(backend, std::move(options), listener)) {}
 Server::~Server() = default;
 
-void Server::run() { impl_->run(); }
+size_t Server::run() { return impl_->run(); }
 
 void Server::stop() {
   asio::post(impl_->io, [impl = impl_.get()] { impl->stop(); });

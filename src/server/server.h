@@ -23,9 +23,9 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Serves until stop() or a signal; then stops listening, lets requests finish within the grace
-  // time, aborts the rest and returns. Once.
-  void run();
+  // Serves until stop() or a signal; then refuses new work, lets requests finish within the grace
+  // time, ends the rest with an error and returns how many those were. Once.
+  size_t run();
   // Any thread.
   void stop();
 

@@ -296,6 +296,23 @@ TEST_F(ServerTest, StoppingEndsWhatTakesTooLong) {
   EXPECT_EQ(stats.kv_usage, 0);
 }
 
+// Its client learns why, in the stream's own form.
+TEST_F(ServerTest, AStreamThatIsCutOffEndsWithAnError) {
+  allow_long_requests();
+  options_.shutdown_grace_seconds = 0.05;
+  start();
+  Client client = connect();
+  ordered_json body = kLong;
+  body["stream"] = true;
+  client.send_json("/v1/completions", body);
+  wait_until([&] { return metric("vllm:num_requests_running") > 0; });
+  server_->stop();
+  const Reply reply = client.receive();
+  ASSERT_FALSE(reply.events().empty());
+  EXPECT_EQ(reply.events().back()["error"]["message"], "the server stops");
+  stop();
+}
+
 TEST_F(ServerTest, ATakenPortIsNamed) {
   start();
   ServerOptions second = options_;

@@ -18,7 +18,7 @@ struct Unavailable::Impl {
             },
             [](const HttpRequest&) { return true; }) {
     http.accept();
-    thread = std::thread([this] { io.run(); });
+    thread = std::thread([this] { run_until_stopped(io); });
   }
 
   ~Impl() {

@@ -62,7 +62,6 @@ void StreamDecoder::prime(std::span<const int32_t> prompt) {
     }
   // Broken all over, or without text: at most one character is still to come.
   ids_ = last;
-  read_ = ids_.size();
   out_ = without_incomplete(decode(ids_));
 }
 

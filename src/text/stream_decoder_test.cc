@@ -27,10 +27,11 @@ std::string stream(const Tokenizer& t, const std::vector<int32_t>& ids, bool ski
   StreamDecoder decoder(t, skip, prompt);
   std::string text;
   for (const int32_t id : ids) {
+    const bool long_run = decoder.window() >= 30;  // of broken bytes
     const std::string expected = decoder.peek(id);
     const std::string piece = decoder.push(id);
     EXPECT_TRUE(valid_utf8(piece));
-    if (decoder.window() < 30) {
+    if (!long_run) {
       EXPECT_EQ(piece, expected);
     }
     text += piece;

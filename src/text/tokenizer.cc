@@ -36,14 +36,21 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file) {
   std::error_code ignored;  // a path that cannot be looked at fails with its name in read_text
   if (!fs::is_directory(dir_or_file, ignored))
     return from_json(read_text(dir_or_file), dir_or_file.string());
-  const fs::path path = dir_or_file / "tokenizer.json";
-  if (fs::symlink_status(path, ignored).type() != fs::file_type::not_found)
+  Tokenizer t = load_as_filed(dir_or_file);
+  if (const auto tokens = tokens_around(dir_or_file)) t.surround(*tokens);
+  return t;
+}
+
+Tokenizer Tokenizer::load_as_filed(const std::filesystem::path& folder) {
+  const fs::path path = folder / "tokenizer.json";
+  std::error_code ec;
+  if (fs::symlink_status(path, ec).type() != fs::file_type::not_found)
     return from_json(read_text(path), path.string());
-  if (has_slow_tokenizer(dir_or_file))
-    return from_json(slow_tokenizer_json(dir_or_file).dump(), dir_or_file.string());
+  if (has_slow_tokenizer(folder))
+    return from_json(slow_tokenizer_json(folder).dump(), folder.string());
   throw Error("the model folder has no tokenizer.json")
-      .file(dir_or_file.string())
-      .remedy(how_to_get_tokenizer(dir_or_file));
+      .file(folder.string())
+      .remedy(how_to_get_tokenizer(folder));
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file, int64_t vocab) {
@@ -58,6 +65,11 @@ Tokenizer Tokenizer::from_json(std::string_view json, const std::string& where) 
   } catch (const rust::Error& e) {
     throw Error(std::string("is not a usable tokenizer: ") + e.what()).file(where);
   }
+}
+
+void Tokenizer::surround(const TokensAround& tokens) {
+  ffi_call("cannot add special tokens: ",
+           [&] { impl_->handle->surround(ffi_bytes(tokens.before), ffi_bytes(tokens.after)); });
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens,

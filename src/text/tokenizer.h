@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "src/text/tokens_around.h"
+
 namespace octet::text {
 
 // How to get a tokenizer.json into the folder, which has none.
@@ -22,16 +24,23 @@ class Tokenizer {
  public:
   // Reads `tokenizer.json` (the file, or the one in the folder, or what slow_tokenizer.h makes of
   // an older form). Throws Error naming the file when it is missing or broken, and how to get one.
-  // Truncation and padding in the file are ignored.
+  // Truncation and padding in the file are ignored. BOS and EOS of a folder are those of
+  // transformers 4 (tokens_around.h), which other loaders' models see.
   static Tokenizer load(const std::filesystem::path& dir_or_file);
   // The same for a model of `vocab` embeddings: encode() never gives an id that it has no row for.
   static Tokenizer load(const std::filesystem::path& dir_or_file, int64_t vocab);
+  // The tokenizer of a folder with what tokenizer.json alone puts around a text.
+  static Tokenizer load_as_filed(const std::filesystem::path& folder);
   // The same from the text of a tokenizer.json; `where` names it in errors.
   static Tokenizer from_json(std::string_view json, const std::string& where);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
+
+  // From now on encode() puts these tokens around a text, in place of what the file says; empty
+  // ones, and what is no token, are left out.
+  void surround(const TokensAround& tokens);
 
   // The ids of `utf8`. Special tokens spelled out in the text become their ids; with
   // `add_special_tokens` the post-processor adds what the model expects around it (BOS).

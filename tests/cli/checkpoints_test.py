@@ -153,6 +153,16 @@ class Checkpoints(Verbs):
         self.bad(1, ["no tokenizer.json", "save_pretrained"], "generate", folder, "--prompt", "It rains")
         self.assertIn("save_pretrained", self.good("check", folder))
 
+    def test_bos_of_a_llama_class(self):
+        folder = self.model().write()
+        self.assertNotIn("transformers", self.good("check", folder))
+        expected = self.perplexity(folder)[0]
+        for name, change in (("tokenizer.json", {"post_processor": None}), ("tokenizer_config.json", {"tokenizer_class": "LlamaTokenizerFast"})):
+            file = folder / name
+            file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+        self.assertEqual(self.perplexity(folder)[0], expected)  # the class adds what the file did
+        self.assertIn("<|begin_of_text|> by 4, as Octet does, nothing by 5", self.good("check", folder))
+
     # What generate and serve refuse, check finds before.
 
     def test_generation_config(self):

@@ -4,11 +4,12 @@
 """
 
 import http.client
-import os
+import json
 import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -65,6 +66,60 @@ class Process(unittest.TestCase):
         self.get("/health")
         self.run_.send_signal(signal.SIGTERM)
         self.ends(0, seconds=10)
+
+    def stream(self):
+        """A connection on which a long answer has begun to come."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("POST", "/v1/completions", json.dumps(
+            {"model": str(MODEL), "prompt": "On Monday", "max_tokens": 2000, "ignore_eos": True, "stream": True,
+             "temperature": 0}), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        self.assertEqual(response.status, 200)
+        response.readline()
+        return response
+
+    def status(self, path, key=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response.status
+
+    def test_while_it_stops_health_says_so_and_answers_come_to_their_end(self):
+        self.start()
+        response = self.stream()
+        self.run_.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        self.assertEqual(self.status("/health"), 503)
+        self.assertTrue(response.read().endswith(b"data: [DONE]\n\n"))
+        self.ends(0, seconds=10)
+
+    def test_a_second_signal_ends_it_at_once(self):
+        self.start()
+        self.stream()
+        self.run_.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        self.run_.send_signal(signal.SIGINT)
+        self.ends(1, seconds=2)
+        self.assertIn("second signal", self.run_.stderr.read())
+
+    def test_keys_are_read_again_on_sighup(self):
+        with tempfile.TemporaryDirectory() as folder:
+            keys = pathlib.Path(folder) / "keys"
+            keys.write_text("# ours\nfirst\n")
+            self.start("--api-key-file", keys)
+            self.assertEqual([self.status("/v1/models", k) for k in ("first", "second")], [200, 401])
+            keys.write_text("second\n")
+            self.run_.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            self.assertEqual([self.status("/v1/models", k) for k in ("first", "second")], [401, 200])
+            keys.unlink()  # what is wrong changes nothing
+            self.run_.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            self.assertEqual([self.status("/v1/models", k) for k in ("first", "second")], [401, 200])
+            self.run_.send_signal(signal.SIGTERM)
+            self.ends(0, seconds=10)
 
     def test_all_lines_come_where_they_are_read(self):
         self.start()

@@ -9,10 +9,11 @@ ordered_json CompletionAnswer::next_piece(Choice& c) const {
   if (request_.echo && !c.begun) {
     text.insert(0, c.prompt->text);
     if (c.names) {
-      TokenNames names = c.prompt->verbatim
-                             ? TokenNames(tokenizer_, request_.tokens_as_ids, c.prompt->text)
-                             : TokenNames(tokenizer_, request_.tokens_as_ids,
-                                          request_.sampling.skip_special_tokens);
+      TokenNames names =
+          c.prompt->verbatim
+              ? TokenNames::of_text(tokenizer_, request_.tokens_as_ids, c.prompt->text)
+              : TokenNames(tokenizer_, request_.tokens_as_ids,
+                           request_.sampling.skip_special_tokens);
       append_completion_logprobs(c.prompt->tokens, c.prompt_logprobs, names, c.offset, scores);
     }
   }

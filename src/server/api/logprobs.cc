@@ -31,11 +31,12 @@ TokenNames::TokenNames(const text::Tokenizer& tokenizer, bool as_ids, bool skip_
                        std::span<const int32_t> before)
     : tokenizer_(&tokenizer), as_ids_(as_ids), decoder_(tokenizer, skip_special_tokens, before) {}
 
-TokenNames::TokenNames(const text::Tokenizer& tokenizer, bool as_ids, std::string_view text)
-    : tokenizer_(&tokenizer),
-      as_ids_(as_ids),
-      source_(text),
-      decoder_(tokenizer, /*skip_special_tokens=*/false) {}
+TokenNames TokenNames::of_text(const text::Tokenizer& tokenizer, bool as_ids,
+                               std::string_view text) {
+  TokenNames names(tokenizer, as_ids, /*skip_special_tokens=*/false);
+  names.source_ = text;
+  return names;
+}
 
 TokenNames::Name TokenNames::name(int32_t id, std::string added) const {
   std::string shown = added;

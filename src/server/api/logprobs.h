@@ -26,7 +26,7 @@ class TokenNames {
              std::span<const int32_t> before = {});
   // Of the tokens that `text` was turned into: special ones belong to it where it spells them, and
   // not where they were added.
-  TokenNames(const text::Tokenizer& tokenizer, bool as_ids, std::string_view text);
+  static TokenNames of_text(const text::Tokenizer& tokenizer, bool as_ids, std::string_view text);
 
   struct Name {
     std::string shown;

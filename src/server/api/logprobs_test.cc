@@ -37,7 +37,8 @@ TEST_F(LogprobsTest, SplitCharactersAreNamedWhereTheyAreComplete) {
   EXPECT_EQ(c["text_offset"], (std::vector<int>{0, 1, 1, 1, 2, 3}));
   TokenNames names(bytes_, false, true);
   std::string token_text, byte_text;
-  for (const ordered_json& entry : chat_logprobs(all(ids), names)["content"]) {
+  const ordered_json chat = chat_logprobs(all(ids), names);
+  for (const ordered_json& entry : chat["content"]) {
     token_text += entry["token"].get<std::string>();
     for (const int b : entry["bytes"]) byte_text += static_cast<char>(b);
     EXPECT_EQ(entry["top_logprobs"][0]["token"], entry["token"]);
@@ -68,7 +69,7 @@ TEST_F(LogprobsTest, SpecialTokensOutsideTheTextTakeNoPlaceInIt) {
   c = completion(ids, TokenNames(bytes_, false, /*skip_special_tokens=*/false));
   EXPECT_EQ(c["text_offset"], (std::vector<int>{0, 7, 8, 15}));
   // The first was added, the second is in the request's text.
-  c = completion(ids, TokenNames(bytes_, false, "a<|end|>b"));
+  c = completion(ids, TokenNames::of_text(bytes_, false, "a<|end|>b"));
   EXPECT_EQ(c["tokens"], names);
   EXPECT_EQ(c["text_offset"], (std::vector<int>{0, 0, 1, 8}));
 }

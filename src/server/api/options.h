@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,8 @@ struct ServerOptions : HttpOptions {
   // max_new_tokens bounds every request.
   GenerationConfig defaults;
 
-  std::vector<std::string> api_keys;  // none: open to all
+  std::vector<std::string> api_keys;  // none, and no file: open to all
+  std::string api_key_file;           // with more of them; read again on SIGHUP
   bool guard_all_paths = false;       // but /health and /ping; else what generates and /v1
   std::string root_path;              // "/llm": removed from the front of request paths
   CorsOptions cors;
@@ -43,7 +45,10 @@ struct ServerOptions : HttpOptions {
   size_t max_prompts = 1024;  // of one request
 
   double engine_hang_seconds = 300;  // /health says 503 when the engine's loop stands still so long
-  bool handle_signals = true;        // SIGINT and SIGTERM: stop(); again: at once
+  // SIGINT and SIGTERM: stop(); again: `end_at_once`, if there is one, then at once as far as that
+  // goes without the pool. SIGHUP, unless it is ignored: keys and certificates are read again.
+  bool handle_signals = true;
+  std::function<void()> end_at_once;
 };
 
 }  // namespace octet::server

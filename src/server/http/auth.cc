@@ -27,6 +27,13 @@ std::vector<std::string> read_key_file(const std::string& path) {
   return keys;
 }
 
+std::vector<std::string> all_keys(std::vector<std::string> keys, const std::string& file) {
+  if (file.empty()) return keys;
+  const std::vector<std::string> more = read_key_file(file);
+  keys.insert(keys.end(), more.begin(), more.end());
+  return keys;
+}
+
 KeyRing::KeyRing(const std::vector<std::string>& keys) {
   for (const std::string& key : keys) digests_.push_back(digest(key));
 }

@@ -12,6 +12,9 @@ namespace octet::server {
 // Error when it cannot be read or holds none.
 std::vector<std::string> read_key_file(const std::string& path);
 
+// These and those in the file, if one is named. Throws as read_key_file().
+std::vector<std::string> all_keys(std::vector<std::string> keys, const std::string& file);
+
 // Keeps digests of the keys, compares in constant time and with every key.
 class KeyRing {
  public:

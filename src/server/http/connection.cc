@@ -71,6 +71,10 @@ class StreamConnection final : public Connection,
     if (state_ == State::kIdle) abort();
   }
 
+  void close_after_answer() override { keep_alive_ = false; }
+
+  bool busy() const override { return state_ == State::kBusy; }
+
   void abort() override {
     if (state_ == State::kClosed) return;
     state_ = State::kClosed;

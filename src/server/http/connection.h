@@ -18,8 +18,12 @@ class Connection : public Exchange {
   virtual void start() = 0;
   // Closes once the answer under way is complete; at once when there is none.
   virtual void close_when_idle() = 0;
+  // Closes behind the next answer, for a connection that comes while the server stops.
+  virtual void close_after_answer() = 0;
   // Closes at once.
   virtual void abort() = 0;
+  // Whether a request is being answered.
+  virtual bool busy() const = 0;
 };
 
 // Who owns the connections; called on the I/O thread.

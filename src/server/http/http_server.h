@@ -19,6 +19,10 @@
 
 namespace octet::server {
 
+// Runs `io` until it is stopped, whatever a handler throws: out of memory in one request is no
+// reason to end the others.
+void run_until_stopped(asio::io_context& io);
+
 // For the thread that runs `io`.
 class HttpServer final : private ConnectionOwner {
  public:
@@ -31,9 +35,14 @@ class HttpServer final : private ConnectionOwner {
              Handler handler, Refuses refuses);
 
   void accept();
-  // Stops listening, lets requests finish within the grace time, ends the rest and stops `io`.
-  // A second call ends them at once.
-  void close();
+  // Lets requests finish within the grace time, answers what new connections ask once each, and
+  // stops `io` when there are none left. After the grace time it calls `end_work`, which is to fail
+  // all requests, and gives clients a moment to read why. A second call ends them at once.
+  void close(std::function<void()> end_work);
+  // Requests that the end of the grace time, or a second close(), has cut off.
+  size_t cut_off() const { return cut_off_; }
+  // For connections from now on.
+  void use_tls(std::shared_ptr<asio::ssl::context> tls) { socket_.tls = std::move(tls); }
 
   std::string url() const;  // http://127.0.0.1:8000
   uint16_t port() const { return socket_.acceptor.local_endpoint().port(); }
@@ -45,6 +54,8 @@ class HttpServer final : private ConnectionOwner {
   bool reserve(size_t bytes) override;
   void release(size_t bytes) override { bodies_ -= bytes; }
   void abort();
+  void finish();
+  size_t busy() const;
   std::vector<std::shared_ptr<Connection>> connections() const;
 
   asio::io_context& io_;
@@ -53,6 +64,7 @@ class HttpServer final : private ConnectionOwner {
   const Refuses refuses_;
   std::unordered_map<Connection*, std::weak_ptr<Connection>> connections_;
   size_t bodies_ = 0;  // bytes reserved
+  size_t cut_off_ = 0;
   bool accepting_ = false, closing_ = false;
   Listener::Socket socket_;
   asio::steady_timer grace_, retry_;

@@ -25,7 +25,9 @@ tcp::endpoint resolve(asio::io_context& io, const std::string& host, uint16_t po
   return found.begin()->endpoint();
 }
 
-std::shared_ptr<asio::ssl::context> make_tls(const TlsOptions& options) {
+}  // namespace
+
+std::shared_ptr<asio::ssl::context> load_tls(const TlsOptions& options) {
   if (options.key_file.empty() && options.certificate_file.empty()) return nullptr;
   auto tls = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_server);
   tls->set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1);
@@ -47,9 +49,7 @@ std::shared_ptr<asio::ssl::context> make_tls(const TlsOptions& options) {
   return tls;
 }
 
-}  // namespace
-
-Listener::Listener(const HttpOptions& options) : tls_(make_tls(options.tls)) {
+Listener::Listener(const HttpOptions& options) : tls_(load_tls(options.tls)) {
   const tcp::endpoint endpoint = resolve(io_, options.host, options.port);
   error_code ec;
   acceptor_.open(endpoint.protocol(), ec);

@@ -34,6 +34,9 @@ class Listener {
   std::shared_ptr<boost::asio::ssl::context> tls_;
 };
 
+// From the files of `options`; null: plain HTTP. Throws kUsage Error for unusable files.
+std::shared_ptr<boost::asio::ssl::context> load_tls(const TlsOptions& options);
+
 // "127.0.0.1:8000", "[::1]:8000".
 std::string join_address(const std::string& host, uint16_t port);
 

@@ -16,6 +16,9 @@ mod ffi {
         type TokenizerHandle;
         /// Parses the bytes of a tokenizer.json.
         fn load_tokenizer(json: &[u8]) -> Result<Box<TokenizerHandle>>;
+        /// From now on these tokens of the vocabulary go around a text that gets special tokens;
+        /// empty ones do not. In place of the post-processor that the file has.
+        fn surround(&mut self, before: &[u8], after: &[u8]) -> Result<()>;
         fn encode(&self, text: &[u8], add_special_tokens: bool) -> Result<Vec<i32>>;
         fn decode(&self, ids: &[i32], skip_special_tokens: bool) -> Result<String>;
         fn vocab_size(&self) -> usize;

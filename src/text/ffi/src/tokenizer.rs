@@ -1,7 +1,9 @@
 //! The `tokenizers` crate behind a few functions over plain integers and bytes.
 
 use crate::guard::{guarded, utf8};
+use serde_json::json;
 use std::collections::HashSet;
+use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::Tokenizer;
 
 pub struct TokenizerHandle {
@@ -42,6 +44,34 @@ pub fn load_tokenizer(json: &[u8]) -> Result<Box<TokenizerHandle>, String> {
 }
 
 impl TokenizerHandle {
+    pub fn surround(&mut self, before: &[u8], after: &[u8]) -> Result<(), String> {
+        let processor = guarded(|| {
+            let (before, after) = (utf8(before)?, utf8(after)?);
+            let mut special = serde_json::Map::new();
+            let mut piece = |token: &str, kind: u32| {
+                let id = self.tokenizer.token_to_id(token)?;
+                special.insert(token.into(), json!({"id": token, "ids": [id], "tokens": [token]}));
+                Some(json!({"SpecialToken": {"id": token, "type_id": kind}}))
+            };
+            let mut sequence = |name: &str, kind: u32| {
+                let text = Some(json!({"Sequence": {"id": name, "type_id": kind}}));
+                let pieces = [piece(before, kind), text, piece(after, kind)];
+                pieces.into_iter().flatten().collect::<Vec<_>>()
+            };
+            let single = sequence("A", 0);
+            let pair = [single.clone(), sequence("B", 1)].concat();
+            serde_json::from_value::<PostProcessorWrapper>(json!({
+                "type": "TemplateProcessing",
+                "single": single,
+                "pair": pair,
+                "special_tokens": special,
+            }))
+            .map_err(|e| e.to_string())
+        })?;
+        self.tokenizer.with_post_processor(Some(processor));
+        Ok(())
+    }
+
     pub fn encode(&self, text: &[u8], add_special_tokens: bool) -> Result<Vec<i32>, String> {
         guarded(|| {
             let text = utf8(text)?;

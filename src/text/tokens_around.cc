@@ -1,0 +1,47 @@
+#include "src/text/tokens_around.h"
+
+#include "src/base/error.h"
+#include "src/base/file.h"
+#include "src/base/json.h"
+#include "src/base/json_member.h"
+#include "src/text/chat_template.h"
+
+namespace octet::text {
+namespace {
+
+json object_of(const fs::path& path) {
+  std::error_code ec;
+  if (!fs::exists(path, ec)) return json::object();
+  json object = parse_json(read_text(path), path.string());
+  if (!object.is_object()) throw Error("is no JSON object").file(path.string());
+  return object;
+}
+
+// Whether AutoTokenizer takes one of Llama's classes, fast or slow.
+bool is_llama_class(const fs::path& folder, const json& config) {
+  const std::string where = (folder / "tokenizer_config.json").string();
+  std::string name = get_string_or(config, "tokenizer_class", "", where);
+  if (name.empty()) return object_of(folder / "config.json").value("model_type", json()) == "llama";
+  if (name.ends_with("Fast")) name.resize(name.size() - 4);
+  return name == "LlamaTokenizer" || name == "CodeLlamaTokenizer";
+}
+
+}  // namespace
+
+std::optional<TokensAround> tokens_around(const fs::path& folder) {
+  const fs::path path = folder / "tokenizer_config.json";
+  const json config = object_of(path);
+  if (!is_llama_class(folder, config)) return std::nullopt;
+  const SpecialTokens special = load_special_tokens(folder);
+  const auto token = [&](const char* flag, bool by_default, const char* name,
+                         const char* usual) -> std::string {
+    const bool null = config.contains(flag) && config[flag].is_null();  // for Python, false
+    if (null || !get_bool_or(config, flag, by_default, path.string())) return {};
+    if (const auto it = special.find(name); it != special.end()) return it->second;
+    return config.contains(name) ? "" : usual;
+  };
+  return TokensAround{token("add_bos_token", true, "bos_token", "<s>"),
+                      token("add_eos_token", false, "eos_token", "</s>")};
+}
+
+}  // namespace octet::text
