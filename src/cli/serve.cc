@@ -19,6 +19,7 @@
 #include "src/dist/restarts.h"
 #include "src/machine/cpu.h"
 #include "src/machine/topology.h"
+#include "src/server/http/auth.h"
 #include "src/server/http/listener.h"
 #include "src/server/unavailable.h"
 
@@ -47,7 +48,8 @@ void run_ranks(const ServeFlags& f) {
   note_crowding(f.tensor_parallel);
   MpiJob::check_installed();
   const bool ray = f.backend == "ray";
-  ::setenv(kKeysVariable, fmt::format("{}", fmt::join(f.server.api_keys, "\n")).c_str(), 1);
+  const auto keys = server::all_keys(f.server.api_keys, f.server.api_key_file);
+  ::setenv(kKeysVariable, fmt::format("{}", fmt::join(keys, "\n")).c_str(), 1);
   Job job(f.tensor_parallel, without_keys(own_command()), ray ? Launcher::kRay : Launcher::kMpirun);
   Restarts restarts(f.restart_ranks);
   while (true) {
