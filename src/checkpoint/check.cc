@@ -40,6 +40,7 @@ class Checker {
     check_norm(kFinalNorm, axis_size(c, Axis::kHidden));
     check_head(head);
     warn_per_token();
+    warn_kv_cache();
     check_names();
     return findings_.take();
   }
@@ -293,6 +294,17 @@ class Checker {
     f.found = fmt::format("{}, {} linears", folder_->description()->types.at(per_token_[0]),
                           per_token_.size());
     f.remedy = "vLLM-Ascend refuses it, MindIE does not: --dynamic_budget 0, or no --is_dynamic";
+  }
+
+  // vLLM's loaders of these two families look the offsets up by their stored names only, until that
+  // version.
+  void warn_kv_cache() {
+    const Family family = folder_->config().family;
+    if (!folder_->int8_kv() || (family != Family::kLlama && family != Family::kQwen2)) return;
+    Finding& f = findings_.warning("", "an int8 KV cache of a Llama or Qwen2 model");
+    f.remedy =
+        "vLLM-Ascend before 0.25.1 ends with KeyError ... kv_cache_offset; Qwen3 and MindIE "
+        "are not concerned";
   }
 
   // Tensors that no loader knows, and entries of the description without a tensor.

@@ -46,6 +46,8 @@ struct RunFlags {
 // settles what `options` leaves to the model, and shows the notes on them. Throws Error.
 void settle_by_folders(const std::string& model, const std::string& target,
                        QuantizeOptions& options);
+// Warns of groups of linears that loaders refuse because some of them are in float.
+void warn_of_cut_groups(const QuantizeSummary& summary);
 // The table at the end.
 void print_summary(const QuantizeSummary& summary, const std::string& target);
 

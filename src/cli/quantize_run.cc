@@ -38,6 +38,7 @@ void RunFlags::quantize(const std::string& model, const std::string& target,
     if (all.rank() != 0) own.run.quiet = true;
     const QuantizeSummary summary = octet::quantize(model, target, data, own, finish, &all);
     if (!own.run.quiet) print_summary(summary, target);
+    if (all.rank() == 0) warn_of_cut_groups(summary);
   });
 }
 

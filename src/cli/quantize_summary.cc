@@ -8,6 +8,7 @@
 
 #include "src/base/progress.h"
 #include "src/checkpoint/model_folder.h"
+#include "src/cli/cli.h"
 #include "src/cli/quantize.h"
 
 namespace octet::cli {
@@ -96,6 +97,16 @@ Rows per_token_rows(const QuantizeSummary& s) {
 }
 
 }  // namespace
+
+void warn_of_cut_groups(const QuantizeSummary& s) {
+  const std::vector<std::string> cut = cut_from_groups(s.kept);
+  if (cut.empty()) return;
+  warning(fmt::format(
+      "{}{} in float beside int8 of the same q/k/v or gate/up, as the tool leaves it: vLLM-Ascend "
+      "refuses the folder. Leave --compat out, which keeps such groups whole, or name all linears "
+      "of the group in --disable_names",
+      cut[0], cut.size() == 1 ? " is" : fmt::format(" and {} more are", cut.size() - 1)));
+}
 
 void print_summary(const QuantizeSummary& s, const std::string& target) {
   fmt::print("{}\n{}\n", format_table(size_rows(s), {false, false, true, true, true}),

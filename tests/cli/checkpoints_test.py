@@ -247,6 +247,25 @@ class Checkpoints(Verbs):
         self.assertEqual(run.returncode, 1)
         self.assertIn(name, run.stdout)
 
+    # What real loaders refuse.
+
+    def test_the_tools_rollback_cuts_groups(self):
+        flags = ["--calib_file", CALIB, "--disable_names", "model.layers.0.self_attn.k_proj", "model.layers.2.mlp.up_proj", "--quiet"]
+        run = octet("quantize", LLAMA, self.dir / "cut", "--compat", "msmodelslim", *flags)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        last = run.stderr.splitlines()[-1]
+        for words in ("warning", "model.layers.0.self_attn.k_proj and 1 more", "vLLM-Ascend", "--disable_names"):
+            self.assertIn(words, last)
+        run = octet("quantize", LLAMA, self.dir / "whole", *flags)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertNotIn("same q/k/v", run.stderr)
+
+    def test_an_int8_cache_that_older_versions_refuse(self):
+        for model, warned in ((LLAMA, True), (QWEN, True), (ROOT / "models/qwen3_tiny_bf16", False)):
+            out = self.dir / model.name
+            self.quantize(model, out, "--use_kvcache_quant", "True")
+            self.assertEqual("0.25.1" in self.good("check", out), warned, model)
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=1)

@@ -157,6 +157,20 @@ void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool 
                    fmt::format("--disable_level: same group, score {:.1f}", candidates[i].score));
 }
 
+std::vector<std::string> cut_from_groups(const KeptInFloat& kept) {
+  std::vector<std::string> cut;
+  for (const auto& [name, reason] : kept) {
+    const LinearRow* row = find_linear_row(name);
+    if (row == nullptr) continue;
+    for (const std::string& other : linear_names(*layer_of(name), row->part))
+      if (!kept.contains(other)) {
+        cut.push_back(name);
+        break;
+      }
+  }
+  return cut;
+}
+
 std::map<std::string, Scheme> types_of(const ModelConfig& config, const KeptInFloat& kept,
                                        Scheme scheme) {
   std::map<std::string, Scheme> types;

@@ -46,6 +46,9 @@ KeptInFloat choose_by_types(const ModelConfig& config, const std::map<std::strin
 void choose_by_score(const std::vector<LinearScore>& scores, size_t count, bool whole_groups,
                      KeptInFloat& kept);
 
+// The linears kept whose group is not kept whole, as the tool's rollback cuts q/k/v and gate/up.
+std::vector<std::string> cut_from_groups(const KeptInFloat& kept);
+
 // The type of every linear and of lm_head: kFloat for what is kept, else `scheme`.
 std::map<std::string, Scheme> types_of(const ModelConfig& config, const KeptInFloat& kept,
                                        Scheme scheme);

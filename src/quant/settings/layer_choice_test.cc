@@ -248,6 +248,18 @@ TEST(ChooseByTypes, KeepsWholeGroupsAndRefusesMixedOnes) {
   expect_usage_error([&] { choose_by_types(model(Family::kLlama, 1), types); }, "", "up_proj");
 }
 
+TEST(CutFromGroups, AreThoseWithoutAllTheOthers) {
+  KeptInFloat kept;
+  for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                           "self_attn.o_proj", "mlp.down_proj"})
+    kept[in_layer(0, name)] = "";
+  kept["lm_head"] = "";
+  EXPECT_TRUE(cut_from_groups(kept).empty());
+  kept[in_layer(1, "self_attn.k_proj")] = kept[in_layer(1, "mlp.up_proj")] = "";
+  EXPECT_EQ(cut_from_groups(kept), (std::vector<std::string>{in_layer(1, "mlp.up_proj"),
+                                                             in_layer(1, "self_attn.k_proj")}));
+}
+
 TEST(ChooseByThreshold, KeepsWhatScoresHigher) {
   const std::vector<LinearScore> scores = {{in_layer(0, "mlp.down_proj"), 1.5},
                                            {in_layer(1, "mlp.down_proj"), 1},
