@@ -269,8 +269,8 @@ void Router::health(Exchange& exchange) const {
 }
 
 template <class Work>
-void Router::on_pool(const ExchangePtr& exchange, Work work) {
-  boost::asio::post(context_.pool, [this, exchange, work = std::move(work)]() mutable {
+void Router::on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange, Work work) {
+  boost::asio::post(pool, [this, exchange, work = std::move(work)]() mutable {
     // Words for what went wrong take memory, too, which may be what there is none of; what leaves
     // the pool's thread would end the process.
     try {
@@ -292,7 +292,7 @@ void Router::on_pool(const ExchangePtr& exchange, Work work) {
 }
 
 void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
-  on_pool(exchange, [this, exchange, make] {
+  on_pool(context_.counting, exchange, [this, exchange, make] {
     const ordered_json request = parse_request(*exchange);
     throw_if_gone(*exchange);
     boost::asio::post(
@@ -303,7 +303,7 @@ void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
 // `chat` nothing: the body tells.
 void Router::generate(const ExchangePtr& exchange, std::optional<bool> chat) {
   if (closed_) throw http_error(503, "The server is shutting down.");
-  on_pool(exchange, [this, exchange, chat] {
+  on_pool(context_.pool, exchange, [this, exchange, chat] {
     const ordered_json body = parse_request(*exchange);
     GenerationRequest request = chat.value_or(body.contains("messages"))
                                     ? parse_chat(body, context_.options)

@@ -52,10 +52,10 @@ class Router {
   void add_common_headers(Exchange& exchange) const;
   void preflight(Exchange& exchange, const Target& target) const;
 
-  // Runs `work`, which may throw, on the pool, unless the client goes before; errors are answered.
+  // Runs `work`, which may throw, on a pool, unless the client goes before; errors are answered.
   template <class Work>
-  void on_pool(const ExchangePtr& exchange, Work work);
-  // Runs `make` on the pool with the parsed body and answers with its JSON.
+  void on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange, Work work);
+  // Runs `make` on the pool for counting with the parsed body and answers with its JSON.
   using MakeJson = ordered_json (*)(const Context&, const ordered_json& body);
   void answer_json(const ExchangePtr& exchange, MakeJson make);
   void generate(const ExchangePtr& exchange, std::optional<bool> chat);

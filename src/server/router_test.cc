@@ -147,7 +147,9 @@ TEST_F(RouterTest, WorkOfAClientThatWentIsNotBegun) {
         "POST", target, R"({"prompt": [72, 105], "max_tokens": 100, "ignore_eos": true})", kJson);
     exchange->go();
     router_->handle(exchange);
-    EXPECT_EQ(status("POST", "/tokenize", R"({"prompt": "Hi"})"), 200u);  // the pool is past it
+    // The pool is past it.
+    EXPECT_EQ(status("POST", target, R"({"prompt": "Hi", "add_special_tokens": false, "n": 0})"),
+              std::string_view(target) == "/tokenize" ? 200u : 400u);
     EXPECT_FALSE(exchange->response());
   }
   EXPECT_EQ(engine_->stats().generation_tokens, 0u);

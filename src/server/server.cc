@@ -24,7 +24,7 @@ constexpr size_t kPoolThreads = 2;
 struct Server::Impl {
   Impl(const Backend& backend, ServerOptions options_, Listener& listener)
       : options(std::move(options_)),
-        context{backend, options, io, pool, {}},
+        context{backend, options, io, pool, counting, {}},
         router(context),
         http(
             io, options, listener.take(io),
@@ -38,6 +38,7 @@ struct Server::Impl {
 
   void finish_requests() {
     pool.join();
+    counting.join();
     context.engine.drain(0);
   }
 
@@ -121,7 +122,7 @@ struct Server::Impl {
   Router router;
   // What follows goes first, with handlers that refer to what is above.
   asio::io_context io{1};
-  asio::thread_pool pool{kPoolThreads};
+  asio::thread_pool pool{kPoolThreads}, counting{1};
   HttpServer http;
   asio::signal_set signals{io};
   asio::steady_timer stats_timer{io};

@@ -1,7 +1,7 @@
 // The HTTP server: the OpenAI API, as vLLM's server speaks it, in front of one engine.
 //
-// One thread (the caller of run()) does all input and output; a small pool parses, applies chat
-// templates, tokenizes and renders long answers; the engine's own thread only drops outputs into
+// One thread (the caller of run()) does all input and output; small pools parse, apply chat
+// templates, tokenize and render long answers; the engine's own thread only drops outputs into
 // an inbox. So a slow client, a long prompt or a hostile body holds up nobody else.
 #pragma once
 

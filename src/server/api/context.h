@@ -25,9 +25,11 @@ struct Backend {
 // Lives as long as the server.
 struct Context : Backend {
   const ServerOptions& options;
-  boost::asio::io_context& io;     // run by one thread
-  boost::asio::thread_pool& pool;  // for what takes long
-  std::atomic<size_t> load{0};     // generations under way
+  boost::asio::io_context& io;         // run by one thread
+  boost::asio::thread_pool& pool;      // for what takes long
+  boost::asio::thread_pool& counting;  // for texts of any length: one at a time, apart
+  std::atomic<size_t> load{0};         // generations under way
+  std::atomic<size_t> logprobs{0};     // entries that their answers may come to hold
 
   PromptMaker prompts() const { return {tokenizer, chat_template, engine.options().max_model_len}; }
 };

@@ -21,15 +21,34 @@ constexpr double kMaxLogprobEntries = 3e6;
 // Tokens of all its prompts together.
 constexpr double kMaxPromptTokens = 1.6e7;
 
+// Ids, biases and bytes of lists times answers: every answer looks at all of them once.
+constexpr double kMaxListEntries = 1.6e7;
+// What all answers under way may come to hold together, as kMaxLogprobEntries.
+constexpr size_t kMaxHeldLogprobs = 6'000'000;
+
 // A small request must not ask for more than the server can hold: checked before anything is
-// allocated, on the product of all counts.
-void check_size(const GenerationRequest& r, const std::vector<Prompt>& prompts, size_t max_queue,
-                size_t vocab) {
+// allocated, on the product of all counts. Returns the entries of log-probabilities.
+size_t check_size(const GenerationRequest& r, const std::vector<Prompt>& prompts, size_t max_queue,
+                  size_t vocab) {
   const double n = static_cast<double>(r.n);
-  if (static_cast<double>(prompts.size()) * n > static_cast<double>(max_queue))
+  const double answers = n * static_cast<double>(prompts.size());
+  const size_t most = std::max<size_t>(1, max_queue / 2);  // room for others
+  if (answers > static_cast<double>(most))
     throw bad_request(fmt::format("n times the number of prompts must be at most {}, got {} * {}",
-                                  max_queue, r.n, prompts.size()),
+                                  most, r.n, prompts.size()),
                       "n");
+  const SamplingParams& s = r.sampling;
+  size_t stop_bytes = 0;
+  for (const std::string& stop : s.stop) stop_bytes += stop.size();
+  for (const auto& [name, size] :
+       {std::pair("allowed_token_ids", s.allowed_token_ids.size()),
+        std::pair("stop_token_ids", s.stop_token_ids.size()),
+        std::pair("logit_bias", s.logit_bias.size()), std::pair("stop", stop_bytes)})
+    if (answers * static_cast<double>(size) > kMaxListEntries)
+      throw bad_request(
+          fmt::format("{} times the number of answers is too large: {} * {:.0f}, at most {:.0f}",
+                      name, size, answers, kMaxListEntries),
+          name);
   double prompt_tokens = 0, entries = 0;
   const auto each = [&](int k) {
     return k < 0 ? 0 : 1 + std::min(static_cast<double>(k), static_cast<double>(vocab));
@@ -47,6 +66,7 @@ void check_size(const GenerationRequest& r, const std::vector<Prompt>& prompts, 
                     "lower logprobs, max_tokens, n or the number of prompts",
                     entries, kMaxLogprobEntries),
         "logprobs");
+  return static_cast<size_t>(entries);
 }
 
 std::unique_ptr<Answer> make_answer(const GenerationRequest& request, const std::string& id,
@@ -89,8 +109,8 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
                                     p.max_tokens, request_.sampling.min_tokens),
                         "min_tokens");
   bad_words_ = maker.bad_words(request_.bad_words);
-  check_size(request_, prompts_, context.engine.options().max_queue,
-             context.tokenizer.vocab_size());
+  const size_t logprobs = check_size(request_, prompts_, context.engine.options().max_queue,
+                                     context.tokenizer.vocab_size());
   answer_ =
       make_answer(request_, id, context.options.served_model_names.front(), context.tokenizer);
   choices_.resize(prompts_.size() * request_.n);
@@ -104,10 +124,22 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
   unfinished_ = choices_.size();
   lengths_.resize(choices_.size());
   open_.assign(prompts_.size(), request_.n);
+  hold_logprobs(logprobs);
   context_.load.fetch_add(1, std::memory_order_relaxed);
 }
 
-Generation::~Generation() { end_load(); }
+Generation::~Generation() {
+  context_.logprobs.fetch_sub(held_logprobs_, std::memory_order_relaxed);
+  end_load();
+}
+
+void Generation::hold_logprobs(size_t entries) {
+  const size_t before = context_.logprobs.fetch_add(entries, std::memory_order_relaxed);
+  held_logprobs_ = entries;
+  if (before + entries <= kMaxHeldLogprobs) return;
+  context_.logprobs.fetch_sub(std::exchange(held_logprobs_, 0), std::memory_order_relaxed);
+  throw http_error(503, "Other requests under way have asked for many log-probabilities.");
+}
 
 void Generation::submit() {
   const auto undo = [&] {

@@ -30,6 +30,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
  private:
   class Sink;
 
+  void hold_logprobs(size_t entries);  // until the end; throws ApiError 503
   // The engine's thread.
   void deliver(size_t choice, RequestOutput output);
   void count(size_t choice, const RequestOutput& output);
@@ -47,7 +48,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Context& context_;
   const GenerationRequest request_;
   std::vector<Prompt> prompts_;
-  std::vector<std::vector<int32_t>> bad_words_;
+  Shared<std::vector<int32_t>> bad_words_;
   std::unique_ptr<Answer> answer_;
   std::shared_ptr<Exchange> exchange_;  // null once answered
   std::vector<Choice> choices_;
@@ -57,7 +58,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<size_t> lengths_;  // tokens so far, by choice; the engine thread's
   std::vector<size_t> open_;     // answers that are not complete, by prompt; the engine thread's
   bool started_ = false;
-  bool load_ended_ = false;  // no longer counted as load
+  bool load_ended_ = false;   // no longer counted as load
+  size_t held_logprobs_ = 0;  // of Context::logprobs
 
   std::mutex mutex_;  // guards the inbox
   std::vector<std::pair<size_t, RequestOutput>> inbox_;

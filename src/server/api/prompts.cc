@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "src/server/http/errors.h"
 #include "src/text/stream_decoder.h"
@@ -114,10 +115,8 @@ std::vector<Prompt> PromptMaker::make(const GenerationRequest& r,
 
 std::vector<std::vector<int32_t>> PromptMaker::bad_words(
     const std::vector<std::string>& words) const {
-  std::vector<std::vector<int32_t>> out;
-  const auto add = [&](std::vector<int32_t> tokens) {
-    if (std::find(out.begin(), out.end(), tokens) == out.end()) out.push_back(std::move(tokens));
-  };
+  std::set<std::vector<int32_t>> out;
+  const auto add = [&](std::vector<int32_t> tokens) { out.insert(std::move(tokens)); };
   // Behind a line's end a word has no space, which sentencepiece's tokenizers give it at a start.
   const std::vector<int32_t> line = encode("\n", false);
   for (const std::string& word : words) {
@@ -131,7 +130,7 @@ std::vector<std::vector<int32_t>> PromptMaker::bad_words(
     if (inside.size() > line.size() && std::equal(line.begin(), line.end(), inside.begin()))
       add({inside.begin() + static_cast<ptrdiff_t>(line.size()), inside.end()});
   }
-  return out;
+  return {out.begin(), out.end()};
 }
 
 }  // namespace octet::server

@@ -11,7 +11,8 @@
 namespace octet::server {
 namespace {
 
-constexpr int64_t kMaxAnswers = 16384;
+constexpr int64_t kMaxAnswers = 16384;  // vLLM's default
+constexpr size_t kMaxBadWords = 4096;   // every step looks at each
 constexpr double kGreedyBelow = 1e-5;
 
 double number_in(const Fields& f, const char* name, double fallback, double lo, double hi,
@@ -60,6 +61,8 @@ void parse_distribution(const Fields& f, const GenerationConfig& defaults, Sampl
 void parse_bias(const Fields& f, SamplingParams& s) {
   const ordered_json* bias = f.object("logit_bias");
   if (bias == nullptr) return;
+  std::vector<std::pair<int32_t, float>> biases;
+  biases.reserve(bias->size());
   for (const auto& [key, value] : bias->items()) {
     int32_t id = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
@@ -68,8 +71,17 @@ void parse_bias(const Fields& f, SamplingParams& s) {
     const auto number = number_of(value);
     if (!number || std::isnan(*number))
       throw bad_shape("logit_bias", "a map from token ids to numbers", &value);
-    s.logit_bias.emplace_back(id, static_cast<float>(std::clamp(*number, -100.0, 100.0)));
+    biases.emplace_back(id, static_cast<float>(std::clamp(*number, -100.0, 100.0)));
   }
+  s.logit_bias = std::move(biases);
+}
+
+// Each id once: what a step costs must not grow with repetitions.
+std::vector<int32_t> distinct_ids(const Fields& f, const char* name) {
+  std::vector<int32_t> ids = f.token_ids(name);
+  std::ranges::sort(ids);
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
 }
 
 void parse_stops(const Fields& f, const ServerOptions& options, GenerationRequest& r) {
@@ -81,18 +93,22 @@ void parse_stops(const Fields& f, const ServerOptions& options, GenerationReques
                       "stop");
   for (const std::string& text : s.stop)
     if (text.empty()) throw bad_request("stop must not hold an empty string", "stop");
-  s.stop_token_ids = f.token_ids("stop_token_ids");
+  s.stop_token_ids = distinct_ids(f, "stop_token_ids");
   s.include_stop = f.boolean("include_stop_str_in_output", false);
   s.ignore_eos = f.boolean("ignore_eos", false);
   s.min_tokens = static_cast<size_t>(f.integer("min_tokens", 0).value_or(0));
   s.skip_special_tokens = f.boolean("skip_special_tokens", true);
   f.boolean("spaces_between_special_tokens", true);  // concerns slow tokenizers only
   if (f.find("allowed_token_ids") != nullptr) {
-    s.allowed_token_ids = f.token_ids("allowed_token_ids");
+    s.allowed_token_ids = distinct_ids(f, "allowed_token_ids");
     if (s.allowed_token_ids.empty())
       throw bad_request("allowed_token_ids must not be empty", "allowed_token_ids");
   }
   r.bad_words = f.strings("bad_words");
+  if (r.bad_words.size() > kMaxBadWords)
+    throw bad_request(fmt::format("bad_words has {} words, at most {} are allowed",
+                                  r.bad_words.size(), kMaxBadWords),
+                      "bad_words");
   for (const std::string& word : r.bad_words)
     if (word.empty()) throw bad_request("bad_words must not hold an empty string", "bad_words");
 }
