@@ -99,7 +99,7 @@ TEST(Refusal, AllowedTokensOfWhichNoneIsLeft) {
   p.min_tokens = 1;
   EXPECT_EQ(check(r)->reason, Reason::kNothingLeft);
   EXPECT_EQ(check(r)->field, Field::kAllowedTokens);
-  p.bad_words.clear();
+  p.bad_words = {};
   EXPECT_FALSE(check(r));
   p.stop_token_ids = {9};
   EXPECT_EQ(check(r)->reason, Reason::kNothingLeft);

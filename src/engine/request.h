@@ -10,12 +10,15 @@
 #include <variant>
 #include <vector>
 
+#include "src/base/shared.h"
+
 namespace octet {
 
 // A smaller penalty divides logits until they are infinite, a larger one makes no difference.
 inline constexpr double kMinRepetitionPenalty = 0.01, kMaxRepetitionPenalty = 1e6;
 
 // How to choose tokens and when to stop; the engine checks ranges, and ids against the vocabulary.
+// Copies for the answers to one prompt share the lists.
 struct SamplingParams {
   double temperature = 1;         // below 1e-5: greedy, and top_k/top_p/min_p do not count
   double top_p = 1;               // (0, 1]
@@ -28,12 +31,12 @@ struct SamplingParams {
   size_t max_tokens = 16;
   size_t min_tokens = 0;  // no eos or stop token before
   bool ignore_eos = false;
-  std::vector<int32_t> stop_token_ids;
-  std::vector<std::string> stop;  // each not empty
-  bool include_stop = false;      // keep the matched stop string in the text
-  std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<int32_t> allowed_token_ids;       // empty: all
-  std::vector<std::vector<int32_t>> bad_words;  // token sequences that must not be completed
+  Shared<int32_t> stop_token_ids;
+  Shared<std::string> stop;   // each not empty
+  bool include_stop = false;  // keep the matched stop string in the text
+  Shared<std::pair<int32_t, float>> logit_bias;
+  Shared<int32_t> allowed_token_ids;       // empty: all; each once, so that a step costs no more
+  Shared<std::vector<int32_t>> bad_words;  // token sequences that must not be completed
   int logprobs = -1;         // alternatives per output token; -1 = none, 0 = chosen only
   int prompt_logprobs = -1;  // the same per prompt token
   bool skip_special_tokens = true;

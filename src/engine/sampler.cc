@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 namespace octet {
 namespace {
@@ -21,8 +22,7 @@ float& at(std::span<float> logits, int32_t id) { return logits[static_cast<size_
 
 Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
                  std::vector<int32_t> eos_ids)
-    : params_(params), stop_ids_(params.stop_token_ids) {
-  stop_ids_.insert(stop_ids_.end(), eos_ids.begin(), eos_ids.end());
+    : params_(params), eos_ids_(std::move(eos_ids)) {
   if (params.repetition_penalty != 1) {
     const std::set<int32_t> distinct(prompt.begin(), prompt.end());
     seen_.assign(distinct.begin(), distinct.end());
@@ -78,8 +78,9 @@ void Sampler::mask(std::span<float> logits) const {
     for (const auto& [id, v] : kept) at(logits, id) = v;
   }
   if (output_.size() < params_.min_tokens)
-    for (int32_t id : stop_ids_)
-      if (static_cast<size_t>(id) < logits.size()) at(logits, id) = kMasked;
+    for (const std::vector<int32_t>* ids : {&eos_ids_, &*params_.stop_token_ids})
+      for (int32_t id : *ids)
+        if (static_cast<size_t>(id) < logits.size()) at(logits, id) = kMasked;
   for (const std::vector<int32_t>& word : params_.bad_words) {
     const size_t prefix = word.size() - 1;
     if (output_.size() >= prefix &&

@@ -39,7 +39,7 @@ class Sampler {
   int32_t draw(std::span<const float> logits);
 
   SamplingParams params_;
-  std::vector<int32_t> stop_ids_;                // eos and stop tokens, masked below min_tokens
+  std::vector<int32_t> eos_ids_;                 // masked below min_tokens, as stop tokens are
   std::unordered_map<int32_t, int64_t> counts_;  // of output tokens
   std::vector<int32_t> seen_;                    // distinct prompt tokens, for repetition_penalty
   std::vector<int32_t> output_;

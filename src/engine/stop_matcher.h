@@ -5,11 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "src/base/shared.h"
+
 namespace octet {
 
 class StopMatcher {
  public:
-  StopMatcher(std::vector<std::string> stops, bool include_stop)
+  StopMatcher(Shared<std::string> stops, bool include_stop)
       : stops_(std::move(stops)), include_(include_stop) {}
 
   // Adds text; returns what may go out now. A stop string counts as soon as it is complete; of
@@ -23,7 +25,7 @@ class StopMatcher {
   const std::optional<std::string>& matched() const { return matched_; }
 
  private:
-  std::vector<std::string> stops_;
+  Shared<std::string> stops_;
   bool include_;
   std::string held_;
   size_t passed_ = 0;  // bytes of held_ in which no stop string may end

@@ -133,7 +133,9 @@ class EngineTest : public ::testing::Test {
     SamplingParams p;
     p.seed = seed;
     p.max_tokens = max_tokens;
-    for (int32_t id = 'a'; id <= 'z'; ++id) p.allowed_token_ids.push_back(id);
+    std::vector<int32_t> letters;
+    for (int32_t id = 'a'; id <= 'z'; ++id) letters.push_back(id);
+    p.allowed_token_ids = std::move(letters);
     return p;
   }
 

@@ -22,9 +22,10 @@ SpecialTokens load_special_tokens(const std::filesystem::path& model_dir);
 
 // What a template may use up: it comes with the model, and a model may come from anywhere.
 struct TemplateLimits {
-  // Steps, and 64-byte units of data made, in one rendering: at worst half a second and 260 MB. A
-  // chat of 1000 messages of 4000 bytes takes less than 300 000 with Qwen2.5's template.
-  uint64_t fuel = 4'000'000;
+  // Steps, and 64-byte units of data made or looked through, in one rendering. A chat of 1000
+  // messages of 4000 bytes, a million tokens, takes less than 300 000 with Qwen2.5's template. It
+  // also bounds how deep values can be nested: more needs more stack (STACK_BYTES in template.rs).
+  uint64_t fuel = 1'000'000;
   size_t output_bytes = size_t{32} << 20;
 };
 

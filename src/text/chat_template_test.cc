@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <thread>
@@ -257,6 +258,37 @@ TEST(ChatTemplate, RendersTheModelsChats) {
       EXPECT_EQ(text, chat["text"].get<std::string>());
       EXPECT_EQ(tokenizer.encode(text, false), chat["ids"].get<std::vector<int32_t>>());
     }
+  }
+}
+
+// A template comes with a model from anywhere: what it does ends, in an error or not, and costs no
+// more than its fuel.
+TEST(ChatTemplate, WhatIsMadeToHarmItEnds) {
+  const std::string nested =
+      "{% set ns = namespace(x=[]) %}{% for a in range(2000) %}{% for b in range(2000) %}"
+      "{% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";
+  const std::string deep =  // as deep as the fuel lets it, and then used
+      "{% set ns = namespace(x=[]) %}{% for a in range(90000) %}{% set ns.x = [ns.x] %}{% endfor "
+      "%}";
+  for (const std::string& source :
+       {nested, deep, deep + "{{ ns.x }}", deep + "{{ ns.x == [ns.x] }}", deep + "{{ ns.x ~ '' }}",
+        deep + "{{ ns.x|tojson }}", deep + "{{ ns.x|string|length }}",
+        std::string("{{ ('a ' * 30000000).split()|length }}"),
+        std::string("{{ ('a' * 60000000).split('a')|length }}"),
+        std::string("{{ ('a\\n' * 30000000).splitlines()|length }}"),
+        std::string("{{ messages[0].content.split()|length }}"),
+        std::string("{{ messages[0].content|list|length }}"),
+        std::string("{{ messages[0].content.replace('a', messages[0].content)|length }}")}) {
+    SCOPED_TRACE(source.substr(0, 200));
+    const ordered_json messages = {
+        {{"role", "user"}, {"content", std::string(1 << 22, 'a') + " b"}}};
+    const auto chat_template = ChatTemplate::from_source(source, {});
+    const auto start = std::chrono::steady_clock::now();
+    try {
+      chat_template.render(normalize_messages(messages), {});
+    } catch (const Error&) {
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
   }
 }
 

@@ -60,7 +60,7 @@ impl TemplateHandle {
         max_output_bytes: usize,
         now: i64,
     ) -> Result<String, String> {
-        guarded(|| {
+        on_deep_stack(|| {
             let variables: Value = serde_json::from_slice(variables).map_err(|e| e.to_string())?;
             let template = self.environment.get_template(NAME).map_err(|e| describe(&e))?;
             let mut out = Limited { bytes: Vec::new(), limit: max_output_bytes };
@@ -78,6 +78,21 @@ impl TemplateHandle {
             }
         })
     }
+}
+
+/// Fuel bounds how deep a loop can nest lists, but dropping, comparing or printing them takes stack by
+/// the level: hence a stack that the deepest fit. Its pages are taken only when they are used.
+const STACK_BYTES: usize = 256 << 20;
+
+fn on_deep_stack<T: Send>(body: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || guarded(body))
+            .map_err(|e| format!("no thread for the chat template: {e}"))?
+            .join()
+            .unwrap_or_else(|_| Err("the chat template failed".into()))
+    })
 }
 
 /// A buffer that refuses to grow beyond its limit.
@@ -161,6 +176,7 @@ fn python_method(
     args: &[Value],
 ) -> Result<Value, Error> {
     if let Some(s) = value.as_str() {
+        charge_for_parts(state, s, method, args)?;
         match method {
             "removeprefix" => {
                 let (prefix,): (&str,) = from_args(args)?;
@@ -198,6 +214,22 @@ fn python_method(
         }
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// Methods look through the whole string, and some make a list of its parts: the crate charges for
+/// neither.
+fn charge_for_parts(state: &State, s: &str, method: &str, args: &[Value]) -> Result<(), Error> {
+    const UNIT: usize = 64; // bytes, as for other data
+    state.consume_fuel((s.len() / UNIT) as u64)?;
+    let parts = match method {
+        "split" | "rsplit" => match args.first().and_then(|a| a.as_str()) {
+            Some(separator) if !separator.is_empty() => s.matches(separator).count(),
+            _ => s.split_whitespace().count(),
+        },
+        "splitlines" => s.lines().count(),
+        _ => 0,
+    };
+    state.consume_fuel(parts as u64)
 }
 
 /// `{% generation %}` marks what the assistant said, for training only; minijinja does not know the
