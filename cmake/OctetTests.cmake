@@ -57,12 +57,14 @@ foreach(name checkpoints cli completion help quantize_calibration quantize_flags
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
-# The server as a process: its log and its signals; who may ask it.
-foreach(name process keys)
+# The server as a process: its log and its signals; who may ask it; what hostile requests cost, alone,
+# since that measures CPU time and waiting.
+foreach(name process keys attack)
   add_test(NAME serve_${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/server/${name}_test.py
                                       $<TARGET_FILE:octet>)
   set_tests_properties(serve_${name} PROPERTIES LABELS fast TIMEOUT 300)
 endforeach()
+set_tests_properties(serve_attack PROPERTIES RUN_SERIAL ON)
 # Kills, full disks and leftovers; at length: ctest -L slow.
 foreach(kills 8 100)
   add_test(NAME resume_${kills} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/resume_test.py
@@ -116,6 +118,7 @@ set_tests_properties(real_packages PROPERTIES LABELS slow TIMEOUT 3600)
 function(octet_fuzz name level)
   add_executable(fuzz_${name} fuzz/${name}.cc)
   target_link_libraries(fuzz_${name} PRIVATE octet_${level} octet_warnings)
+  target_compile_definitions(fuzz_${name} PRIVATE OCTET_SEEDS="${CMAKE_SOURCE_DIR}/fuzz/seeds")
   if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
     target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
     return()
@@ -132,4 +135,13 @@ octet_fuzz(description checkpoint ${seeds}/description.json ${seeds}/compressed.
 octet_fuzz(tokenizer text ${seeds}/tokenizer_bytes.json ${seeds}/tokenizer_fallback.json
            ${seeds}/tokenizer_unigram.json)
 octet_fuzz(chat_template text ${seeds}/chatml.jinja ${seeds}/macros.jinja)
+octet_fuzz(messages text ${seeds}/messages.json)
+octet_fuzz(stream_decoder text ${seeds}/ids.bin)
+octet_fuzz(gguf_convert text ${seeds}/one.gguf)
+octet_fuzz(index checkpoint ${seeds}/index.json ${seeds}/generation.json)
+octet_fuzz(calibration quant ${seeds}/calibration.jsonl ${seeds}/tokens.json)
+octet_fuzz(recipe quant ${CMAKE_SOURCE_DIR}/recipes/octet.yaml)
+octet_fuzz(practice quant ${seeds}/practice.yaml)
+octet_fuzz(journal quant ${seeds}/journal.cbor)
+octet_fuzz(http server ${seeds}/pipelined.http ${seeds}/chunked.http)
 octet_fuzz(request server ${seeds}/completion.json ${seeds}/chat.json)

@@ -1,5 +1,6 @@
 #include "src/server/server.h"
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/post.hpp>
@@ -18,6 +19,7 @@ namespace {
 using boost::system::error_code;
 
 constexpr size_t kPoolThreads = 2;
+constexpr auto kReturnMemoryEvery = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -100,6 +102,19 @@ struct Server::Impl {
     });
   }
 
+  // Large requests leave the allocator with memory that the system could use; it goes back when
+  // nothing is under way.
+  void return_memory(uint64_t served_before) {
+    memory_timer.expires_after(kReturnMemoryEvery);
+    memory_timer.async_wait([this, served_before](error_code ec) {
+      if (ec) return;
+      const bool idle = context.load.load(std::memory_order_relaxed) == 0;
+      const uint64_t served = http.handled();
+      if (idle && served != served_before) ::malloc_trim(0);
+      return_memory(idle ? served : served_before);
+    });
+  }
+
   size_t run() {
     if (options.handle_signals) {
       signals.add(SIGINT);
@@ -110,6 +125,7 @@ struct Server::Impl {
       watch_signals();
     }
     if (options.log_stats_seconds > 0) log_stats(context.engine.stats());
+    return_memory(0);
     http.accept();
     run_until_stopped(io);
     finish_requests();
@@ -125,7 +141,7 @@ struct Server::Impl {
   asio::thread_pool pool{kPoolThreads}, counting{1};
   HttpServer http;
   asio::signal_set signals{io};
-  asio::steady_timer stats_timer{io};
+  asio::steady_timer stats_timer{io}, memory_timer{io};
 };
 
 Server::Server(const Backend& backend, ServerOptions options, Listener& listener)

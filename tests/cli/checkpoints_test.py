@@ -146,7 +146,7 @@ class Checkpoints(Verbs):
         vocab = {token: number for token, number in fast["model"]["vocab"].items() if token not in added}
         (folder / "vocab.json").write_text(json.dumps(vocab))
         (folder / "merges.txt").write_text("\n".join(" ".join(pair) for pair in fast["model"]["merges"]) + "\n")
-        self.assertEqual(self.perplexity(folder)[0], expected)  # by model_type
+        self.assertEqual(self.perplexity(folder)[0], expected)
         self.assertNotIn("tokenizer", self.good("check", folder))
         (folder / "merges.txt").unlink()
         (folder / "tokenizer.model").touch()

@@ -1,8 +1,6 @@
 #include "src/server/http/connection.h"
 
 #include <fmt/format.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <boost/asio/ssl/stream.hpp>
@@ -30,8 +28,8 @@ constexpr size_t kReadPiece = size_t{16} << 10;
 constexpr size_t kWritePiece = size_t{64} << 10;
 constexpr int kSendBuffer = 128 << 10;
 constexpr double kLingerSeconds = 2;
-constexpr auto kWatchInterval = std::chrono::seconds(1);
-constexpr unsigned kClientGone = 499;  // nginx's number, for logs and metrics
+constexpr auto kPatience = std::chrono::seconds(1);  // with a full buffer
+constexpr unsigned kClientGone = 499;                // nginx's number, for logs and metrics
 
 template <class Stream>
 class StreamConnection final : public Connection,
@@ -168,7 +166,7 @@ class StreamConnection final : public Connection,
   // away, whatever it has sent beyond the request.
   void read_more() {
     if (reading_) return;
-    if (buffer_.size() + piece_.size() > buffer_.max_size()) return watch_peer();
+    if (!discards_ && !has_room()) return wait_for_room();
     reading_ = true;
     stream_.async_read_some(asio::buffer(piece_),
                             [self = this->shared_from_this()](error_code ec, size_t bytes) {
@@ -180,26 +178,24 @@ class StreamConnection final : public Connection,
                             });
   }
 
+  bool has_room() const { return buffer_.size() + piece_.size() <= buffer_.max_size(); }
+
   void take(size_t bytes) {
-    if (state_ == State::kLingering) return;  // thrown away
+    if (state_ == State::kLingering || discards_) return;
     buffer_.commit(asio::buffer_copy(buffer_.prepare(bytes), asio::buffer(piece_, bytes)));
   }
 
-  // With no room to read up to the client's end, the system is asked for it.
-  void watch_peer() {
-    watch_.expires_after(kWatchInterval);
+  // The requests that follow fill the buffer. When the answer under way lasts, they are given up,
+  // and the connection with them once it is sent: the client's end would lie unread behind them.
+  void wait_for_room() {
+    watch_.expires_after(kPatience);
     watch_.async_wait([self = this->shared_from_this()](error_code ec) {
-      if (ec || self->state_ == State::kClosed) return;
-      self->peer_has_closed() ? self->abort() : self->read_more();
+      if (ec || self->state_ != State::kBusy || self->has_room()) return;
+      self->discards_ = true;
+      self->keep_alive_ = false;
+      self->buffer_.clear();
+      self->read_more();
     });
-  }
-
-  bool peer_has_closed() {
-    tcp_info info{};
-    socklen_t size = sizeof(info);
-    const int socket = stream_.lowest_layer().native_handle();
-    return ::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
-           info.tcpi_state != TCP_ESTABLISHED;
   }
 
   void advance() {
@@ -246,8 +242,7 @@ class StreamConnection final : public Connection,
       }
       if (state_ == State::kReading && parser_->is_done()) return on_request();
       if (ec == http::error::need_more) {
-        if (buffer_.size() + piece_.size() > buffer_.max_size())
-          on_read_error(http::error::buffer_overflow);
+        if (!has_room()) on_read_error(http::error::buffer_overflow);
         return;
       }
     }
@@ -409,6 +404,7 @@ class StreamConnection final : public Connection,
   HttpRequest request_;
   size_t reserved_ = 0;  // body bytes, with the owner
   bool reading_ = false, writing_ = false, keep_alive_ = true, chunked_ = false;
+  bool discards_ = false;   // what is read
   std::string out_, sent_;  // to be sent; being sent
 };
 

@@ -41,6 +41,7 @@ class HttpServer final : private ConnectionOwner {
   void close(std::function<void()> end_work);
   // Requests that the end of the grace time, or a second close(), has cut off.
   size_t cut_off() const { return cut_off_; }
+  uint64_t handled() const { return handled_; }  // requests so far
   // For connections from now on.
   void use_tls(std::shared_ptr<asio::ssl::context> tls) { socket_.tls = std::move(tls); }
 
@@ -48,7 +49,10 @@ class HttpServer final : private ConnectionOwner {
   uint16_t port() const { return socket_.acceptor.local_endpoint().port(); }
 
  private:
-  void handle(std::shared_ptr<Exchange> exchange) override { handler_(std::move(exchange)); }
+  void handle(std::shared_ptr<Exchange> exchange) override {
+    ++handled_;
+    handler_(std::move(exchange));
+  }
   bool refuses(const HttpRequest& header) override { return refuses_(header); }
   void closed(Connection* connection) override;
   bool reserve(size_t bytes) override;
@@ -65,6 +69,7 @@ class HttpServer final : private ConnectionOwner {
   std::unordered_map<Connection*, std::weak_ptr<Connection>> connections_;
   size_t bodies_ = 0;  // bytes reserved
   size_t cut_off_ = 0;
+  uint64_t handled_ = 0;
   bool accepting_ = false, closing_ = false;
   Listener::Socket socket_;
   asio::steady_timer grace_, retry_;
