@@ -19,9 +19,9 @@ Sequence::Sequence(RequestId id_, Request request_, const text::Tokenizer* token
 }
 
 // The prompt's log-probabilities go out with the first one.
-RequestOutput Sequence::next_output() {
+RequestOutput Sequence::next_output(bool first) {
   RequestOutput out;
-  if (sampler.output().size() <= 1 && request.sampling.prompt_logprobs >= 0) {
+  if (first && request.sampling.prompt_logprobs >= 0) {
     if (prompt_logprobs.empty()) prompt_logprobs.emplace_back();  // a one-token prompt
     out.prompt_logprobs = std::exchange(prompt_logprobs, {});
   }
@@ -40,7 +40,7 @@ RequestOutput Sequence::accept(int32_t token, TokenLogprob logprob,
   const size_t count = sampler.output().size();
   tokens.push_back(token);
 
-  RequestOutput out = next_output();
+  RequestOutput out = next_output(/*first=*/count == 1);
   out.tokens = {token};
   if (p.logprobs >= 0) out.logprobs.push_back(std::move(logprob));
 
@@ -67,7 +67,7 @@ RequestOutput Sequence::accept(int32_t token, TokenLogprob logprob,
 }
 
 RequestOutput Sequence::end() {
-  RequestOutput out = next_output();
+  RequestOutput out = next_output(/*first=*/sampler.output().empty());
   out.finish = FinishReason::kStop;
   flush_text(out);
   return out;

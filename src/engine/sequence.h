@@ -44,7 +44,7 @@ struct Sequence {
   RequestTimes times;
 
  private:
-  RequestOutput next_output();
+  RequestOutput next_output(bool first);
   void flush_text(RequestOutput& output);
 };
 
