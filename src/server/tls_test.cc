@@ -50,6 +50,7 @@ TEST_F(ServerTest, Tls) {
   boost::beast::flat_buffer buffer;
   for (bool streamed : {false, true}) {  // on one connection
     http::request<http::string_body> request(http::verb::post, "/v1/completions", 11);
+    request.set(http::field::host, "a");
     request.set(http::field::content_type, "application/json");
     request.body() = ordered_json({{"prompt", "Hi"}, {"stream", streamed}}).dump();
     request.prepare_payload();
@@ -65,6 +66,7 @@ TEST_F(ServerTest, Tls) {
   while (!plain.receive_some().empty()) continue;
   // A client that goes away is noticed here too.
   http::request<http::string_body> request(http::verb::post, "/v1/completions", 11);
+  request.set(http::field::host, "a");
   request.set(http::field::content_type, "application/json");
   request.body() = R"({"prompt": "Hi", "max_tokens": 4000, "n": 16, "ignore_eos": true})";
   request.prepare_payload();

@@ -109,16 +109,17 @@ TEST_F(GenerationTest, AClientThatIsGoneBeforeTheStart) {
 }
 
 TEST_F(GenerationTest, AFullQueueTakesAllOrNothing) {
-  start_context(/*max_sequences=*/1, /*max_queue=*/2);
+  start_context(/*max_sequences=*/1, /*max_queue=*/4);
   const auto running = submit_held({1, 2, 3}, greedy(20));
-  const auto waiting = submit({1, 2, 3}, greedy(20));
+  std::vector<std::shared_ptr<octet::testing::Collector>> waiting;
+  for (int i = 0; i < 3; ++i) waiting.push_back(submit({1, 2, 3}, greedy(20)));
   request_.n = 2;
   EXPECT_EQ(outcome(), "503 : Request queue full.");
   running->release();
   EXPECT_EQ(running->wait().finish, FinishReason::kLength);
-  EXPECT_EQ(waiting->wait().finish, FinishReason::kLength);
+  for (const auto& w : waiting) EXPECT_EQ(w->wait().finish, FinishReason::kLength);
   expect_idle();
-  EXPECT_EQ(engine_->stats().generation_tokens, 40u) << "the one that had a place was aborted";
+  EXPECT_EQ(engine_->stats().generation_tokens, 80u) << "the one that had a place was aborted";
   run_until([&] { return load() == 0; });  // once the engine has let go of that one
 }
 
@@ -132,7 +133,7 @@ TEST_F(GenerationTest, TheModelsOwnLimitBoundsAnswers) {
 }
 
 TEST_F(GenerationTest, MoreThanTheServerHolds) {
-  start_context(16, /*max_queue=*/200);
+  start_context(16, /*max_queue=*/400);  // of which one request may take half
   request_.n = 201;
   EXPECT_EQ(outcome(), "400 n: n times the number of prompts must be at most 200, got 201 * 1");
   // 200 answers of 100 tokens, each with the chosen one and the tokenizer's 263 others at most.
