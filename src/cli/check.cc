@@ -78,8 +78,8 @@ std::vector<Finding> check_use(const fs::path& folder) {
   attempt([&] {
     const GenerationConfig defaults = GenerationConfig::load(folder);
     const Request request{{0}, sampling_of({}, defaults), nullptr};
-    if (const auto refusal = refusal_of(
-            request, {config->vocab_size, static_cast<size_t>(config->max_position), true, {}}))
+    constexpr size_t kAnyLength = SIZE_MAX / 2;  // sampling is what is looked at
+    if (const auto refusal = refusal_of(request, {config->vocab_size, kAnyLength, true, {}}))
       throw server::error_of(*refusal).file((folder / "generation_config.json").string());
   });
   return findings.take();

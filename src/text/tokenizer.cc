@@ -49,7 +49,7 @@ Tokenizer Tokenizer::load_as_filed(const std::filesystem::path& folder) {
   if (has_slow_tokenizer(folder))
     return from_json(slow_tokenizer_json(folder).dump(), folder.string());
   throw Error("the model folder has no tokenizer.json")
-      .file(folder.string())
+      .file(path.string())
       .remedy(how_to_get_tokenizer(folder));
 }
 

@@ -76,7 +76,7 @@ class Checkpoints(Verbs):
         found, said = self.perplexity(folder)
         self.assertEqual(found, expected)  # computed with the head
         self.assertIn("tie_word_embeddings is true", said)
-        run = octet("quantize", folder, out, "--quiet")
+        run = octet("quantize", "--model_path", folder, "--save_directory", out, "--calib_file", CALIB, "--quiet")
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("writes false", run.stderr)
         self.assertIs(json.loads((out / "config.json").read_text())["tie_word_embeddings"], False)
@@ -166,7 +166,7 @@ class Checkpoints(Verbs):
     # What generate and serve refuse, check finds before.
 
     def test_generation_config(self):
-        folder = self.model().write()
+        folder = self.model(max_position_embeddings=256).write()
         file = folder / "generation_config.json"
         file.write_text('{"temperature": 0.6, "top_k": 50.0, "top_p": 0.9}')
         self.good("generate", folder, "--prompt", "It rains", "--max-tokens", 4)
@@ -214,7 +214,7 @@ class Checkpoints(Verbs):
         found, said = self.perplexity(folder)
         self.assertEqual(found, self.perplexity(LLAMA)[0])  # the last one counts
         self.assertIn("num_hidden_layers", said)
-        run = octet("quantize", folder, self.dir / "out", "--quiet")
+        run = octet("quantize", "--model_path", folder, "--save_directory", self.dir / "out", "--calib_file", CALIB, "--quiet")
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("num_hidden_layers", run.stderr)
 
