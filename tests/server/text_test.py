@@ -1,0 +1,98 @@
+"""What a server says with a tokenizer in the manner of Llama 2: words carry the space before them, which its decoder
+drops at the start of a text, and characters outside the vocabulary are bytes.
+
+    python tests/server/text_test.py build/release/octet
+"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OCTET = str(pathlib.Path(sys.argv.pop(1)).resolve())
+MODEL = ROOT / "models/llama3_tiny_bf16"
+HELLO, WORLD, BANG, BYTES = 0, 1, 2, 3
+
+
+def tokenizer():
+    vocabulary = {"\u2581hello": HELLO, "\u2581world": WORLD, "!": BANG}
+    vocabulary.update({f"<0x{byte:02X}>": BYTES + byte for byte in range(256)})
+    merges = []  # of "world" behind a space alone
+    for word in "\u2581hello", "\u2581world":
+        for end in range(1, len(word)):
+            merges.append([word[:end], word[end]])
+            for piece in word[:end], word[end]:
+                vocabulary.setdefault(piece, len(vocabulary))
+    steps = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+             {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    return {"version": "1.0", "added_tokens": [], "pre_tokenizer": None, "post_processor": None,
+            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+            "decoder": {"type": "Sequence", "decoders": steps},
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": merges, "byte_fallback": True}}
+
+
+class Text(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        model = pathlib.Path(cls.folder.name) / "model"
+        shutil.copytree(MODEL, model)
+        (model / "tokenizer.json").write_text(json.dumps(tokenizer()))
+        (model / "tokenizer_config.json").write_text("{}")
+        server = subprocess.Popen([OCTET, "serve", "--model", model, "--port", "0", "--host", "127.0.0.1"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        cls.addClassCleanup(server.stdout.close)
+        cls.addClassCleanup(server.wait)
+        cls.addClassCleanup(server.kill)
+        lines = []
+        for line in server.stdout:
+            lines.append(line)
+            if line.startswith("Octet is ready at "):
+                cls.url = line.split()[-1]
+                return
+        raise AssertionError("".join(lines))
+
+    def choice(self, prompt, tokens, **more):
+        """The answer when these are the only tokens allowed."""
+        body = {"prompt": prompt, "max_tokens": len(tokens), "temperature": 0, "add_special_tokens": False,
+                "ignore_eos": True, "allowed_token_ids": tokens, **more}
+        request = urllib.request.Request(self.url + "/v1/completions", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["choices"][0]
+
+    def test_the_first_word_keeps_its_space(self):
+        self.assertEqual(self.choice([HELLO], [WORLD])["text"], " world")
+        self.assertEqual(self.choice([HELLO], [WORLD], echo=True)["text"], "hello world")
+        stopped = self.choice([HELLO], [WORLD], stop=[" world"])
+        self.assertEqual((stopped["text"], stopped["stop_reason"]), ("", " world"))
+
+    def test_a_character_that_the_prompt_ends_in(self):
+        first, second, third = (BYTES + byte for byte in "\u4f60".encode())
+        self.assertEqual(self.choice([HELLO, first, second], [third])["text"], "\u4f60")
+        self.assertEqual(self.choice([HELLO, first, second], [third], echo=True)["text"], "hello\u4f60")
+        self.assertEqual(self.choice([HELLO, first, second, third, first, second], [third])["text"], "\u4f60")
+        # Cut again, it is not shown.
+        self.assertEqual(self.choice([HELLO], [first])["text"], "")
+
+    def test_names_and_offsets(self):
+        scores = self.choice([HELLO, BYTES + 0xC3, BYTES + 0xA4], [WORLD], echo=True, logprobs=2)["logprobs"]
+        self.assertEqual(scores["tokens"], ["hello", "", "\u00e4", " world"])
+        self.assertEqual(scores["text_offset"], [0, 5, 5, 6])
+        self.assertIn(" world", scores["top_logprobs"][-1])
+
+    def test_bad_words_are_kept_out_in_both_forms(self):
+        """"world" is one token behind a space, and five without."""
+        answer = self.choice([HELLO], [WORLD, HELLO], max_tokens=8, logit_bias={str(WORLD): 100}, bad_words=["world"])
+        self.assertNotIn("world", answer["text"])
+        self.assertEqual(answer["finish_reason"], "length")
+
+
+if __name__ == "__main__":
+    unittest.main()
