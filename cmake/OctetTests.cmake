@@ -57,9 +57,9 @@ foreach(name checkpoints cli completion help quantize_calibration quantize_flags
                                 $<TARGET_FILE:octet>)
   set_tests_properties(${name} PROPERTIES LABELS fast TIMEOUT 600)
 endforeach()
-# The server as a process: its log and its signals; who may ask it; what hostile requests cost, alone,
+# The server as a process: its log and its signals; who may ask it; what it says; what hostile requests cost, alone,
 # since that measures CPU time and waiting.
-foreach(name process keys attack)
+foreach(name process keys text attack)
   add_test(NAME serve_${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/server/${name}_test.py
                                       $<TARGET_FILE:octet>)
   set_tests_properties(serve_${name} PROPERTIES LABELS fast TIMEOUT 300)
