@@ -7,6 +7,7 @@ import unittest
 from testing import CALIB, LLAMA, MINDIE, QWEN, ROOT, Model, Verbs, octet
 
 TEXT = ROOT / "models/text.jsonl"
+BRIEFLY = ["--calib_texts", "It rains, and the wind blows over the hills.", "--quiet"]
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -76,7 +77,7 @@ class Checkpoints(Verbs):
         found, said = self.perplexity(folder)
         self.assertEqual(found, expected)  # computed with the head
         self.assertIn("tie_word_embeddings is true", said)
-        run = octet("quantize", "--model_path", folder, "--save_directory", out, "--calib_file", CALIB, "--quiet")
+        run = octet("quantize", "--model_path", folder, "--save_directory", out, *BRIEFLY)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("writes false", run.stderr)
         self.assertIs(json.loads((out / "config.json").read_text())["tie_word_embeddings"], False)
@@ -214,7 +215,7 @@ class Checkpoints(Verbs):
         found, said = self.perplexity(folder)
         self.assertEqual(found, self.perplexity(LLAMA)[0])  # the last one counts
         self.assertIn("num_hidden_layers", said)
-        run = octet("quantize", "--model_path", folder, "--save_directory", self.dir / "out", "--calib_file", CALIB, "--quiet")
+        run = octet("quantize", "--model_path", folder, "--save_directory", self.dir / "out", *BRIEFLY)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("num_hidden_layers", run.stderr)
 
@@ -250,20 +251,20 @@ class Checkpoints(Verbs):
     # What real loaders refuse.
 
     def test_the_tools_rollback_cuts_groups(self):
-        flags = ["--calib_file", CALIB, "--disable_names", "model.layers.0.self_attn.k_proj", "model.layers.2.mlp.up_proj", "--quiet"]
-        run = octet("quantize", LLAMA, self.dir / "cut", "--compat", "msmodelslim", *flags)
+        flags = ["--model_path", LLAMA, *BRIEFLY, "--disable_names", "model.layers.0.self_attn.k_proj", "model.layers.2.mlp.up_proj"]
+        run = octet("quantize", "--save_directory", self.dir / "cut", "--compat", "msmodelslim", *flags)
         self.assertEqual(run.returncode, 0, run.stderr)
         last = run.stderr.splitlines()[-1]
         for words in ("warning", "model.layers.0.self_attn.k_proj and 1 more", "vLLM-Ascend", "--disable_names"):
             self.assertIn(words, last)
-        run = octet("quantize", LLAMA, self.dir / "whole", *flags)
+        run = octet("quantize", "--save_directory", self.dir / "whole", *flags)
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertNotIn("same q/k/v", run.stderr)
 
     def test_an_int8_cache_that_older_versions_refuse(self):
         for model, warned in ((LLAMA, True), (QWEN, True), (ROOT / "models/qwen3_tiny_bf16", False)):
             out = self.dir / model.name
-            self.quantize(model, out, "--use_kvcache_quant", "True")
+            self.good("quantize", "--model_path", model, "--save_directory", out, *BRIEFLY, "--use_kvcache_quant", "True")
             self.assertEqual("0.25.1" in self.good("check", out), warned, model)
 
 
