@@ -21,7 +21,7 @@ size_t characters(const std::string& utf8) {
 
 ordered_json chat_entry(const TokenNames::Name& name, float logprob) {
   ordered_json bytes = ordered_json::array();
-  for (char c : name.text) bytes.push_back(static_cast<unsigned char>(c));
+  for (char c : name.spelling) bytes.push_back(static_cast<unsigned char>(c));
   return {{"token", name.shown}, {"logprob", finite(logprob)}, {"bytes", std::move(bytes)}};
 }
 
@@ -39,12 +39,11 @@ TokenNames TokenNames::of_text(const text::Tokenizer& tokenizer, bool as_ids,
 }
 
 TokenNames::Name TokenNames::name(int32_t id, std::string added) const {
-  std::string shown = added;
-  if (as_ids_)
-    shown = fmt::format("token_id:{}", id);
-  else if (added.empty() && tokenizer_->is_special(id))
-    shown = tokenizer_->id_to_token(id);
-  return {std::move(shown), std::move(added)};
+  const size_t count = characters(added);
+  std::string spelling =
+      added.empty() && tokenizer_->is_special(id) ? tokenizer_->id_to_token(id) : std::move(added);
+  std::string shown = as_ids_ ? fmt::format("token_id:{}", id) : spelling;
+  return {std::move(shown), std::move(spelling), count};
 }
 
 TokenNames::Name TokenNames::next(int32_t id) {
@@ -75,7 +74,7 @@ void append_completion_logprobs(std::span<const int32_t> tokens,
         if (id != l->token) others.emplace_back(names.alternative(id).shown, value);
     const TokenNames::Name name = names.next(tokens[i]);
     offsets.push_back(offset);
-    offset += characters(name.text);
+    offset += name.characters;
     spelled.push_back(name.shown);
     values.push_back(l == nullptr ? ordered_json() : ordered_json(finite(l->logprob)));
     tops.push_back(nullptr);

@@ -29,8 +29,9 @@ class TokenNames {
   static TokenNames of_text(const text::Tokenizer& tokenizer, bool as_ids, std::string_view text);
 
   struct Name {
-    std::string shown;
-    std::string text;  // that the token adds
+    std::string shown;     // the spelling, or "token_id:17"
+    std::string spelling;  // of the text that the token adds, or of a special one
+    size_t characters;     // that it adds to the text
   };
   Name next(int32_t id);
   // The name of an alternative to the token that next() names.

@@ -66,6 +66,10 @@ TEST_F(LogprobsTest, SpecialTokensOutsideTheTextTakeNoPlaceInIt) {
   ordered_json c = completion(ids, TokenNames(bytes_, false, /*skip_special_tokens=*/true));
   EXPECT_EQ(c["tokens"], names);
   EXPECT_EQ(c["text_offset"], (std::vector<int>{0, 0, 1, 1}));
+  TokenNames chat_names(bytes_, /*as_ids=*/true, /*skip_special_tokens=*/true);
+  const ordered_json chat = chat_logprobs(all({'a', 261}), chat_names);
+  EXPECT_EQ(chat["content"][1]["token"], "token_id:261");
+  EXPECT_EQ(chat["content"][1]["bytes"], (std::vector<int>{'<', '|', 'e', 'n', 'd', '|', '>'}));
   c = completion(ids, TokenNames(bytes_, false, /*skip_special_tokens=*/false));
   EXPECT_EQ(c["text_offset"], (std::vector<int>{0, 7, 8, 15}));
   // The first was added, the second is in the request's text.
