@@ -224,7 +224,7 @@ class Quantize(Verbs):
         self.good(*args)
         self.good(*args, "--overwrite")
         self.good("check", out)
-        self.bad(1, "Not a directory", "quantize", "--model_path", LLAMA, "--save_directory", "/dev/null/out", "--calib_file", CALIB)
+        self.bad(2, "not a folder", "quantize", "--model_path", LLAMA, "--save_directory", "/dev/null/out", "--calib_file", CALIB)
 
     def test_a_full_standard_output_is_a_failure(self):
         for args in ["check", LLAMA, "--json"], ["inspect", LLAMA], ["--version"], ["completion", "bash"]:
@@ -468,7 +468,7 @@ class Others(Verbs):
         self.assertEqual((plan["ranks"], plan["hosts"]), (3, 2))
         # Two sums a layer, of 192 floats: on a host of two ranks, between two hosts, on the host again.
         seconds = (2e-6 + 768 * 2 / 100e9) + (20e-6 + 768 / 1e9) + (2e-6 + 768 / 100e9)
-        self.assertAlmostEqual(plan["decode_seconds"]["sums over the ranks"], 2 * 6 * seconds)
+        self.assertAlmostEqual(plan["decode_seconds"]["sums over the ranks"], (2 * 6 + 1) * seconds)
         self.assertEqual(plan["host"]["memory"], 100e9)
         self.assertIn("measured here", self.good("plan", "--model", LLAMA))
         large = json.loads(self.good("plan", "--shape", "llama-2-70b", "--host", "100,1000,500,64", "--json"))
