@@ -190,14 +190,14 @@ std::string ChatTemplate::render(const ordered_json& messages, const RenderOptio
   if (!options.documents.is_null() && !options.documents.is_array())
     throw usage_error("bad value").field("documents").expected("an array");
 
-  ordered_json variables = ordered_json::object();
-  for (const auto& [name, token] : impl_->special_tokens) variables[name] = token;
-  for (const auto& [name, value] : options.kwargs.items()) {
+  // Copied as a whole: an ordered object looks for each new member among all others.
+  ordered_json variables = options.kwargs.is_object() ? options.kwargs : ordered_json::object();
+  for (const auto& [name, value] : variables.items())
     if (std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end())
       throw usage_error(fmt::format("\"{}\" cannot be set through chat_template_kwargs", name))
           .field("chat_template_kwargs");
-    variables[name] = value;
-  }
+  for (const auto& [name, token] : impl_->special_tokens)
+    if (!variables.contains(name)) variables[name] = token;
   const bool with_tools = options.tools.is_array() && !options.tools.empty();
   variables["messages"] = messages;
   variables["tools"] = with_tools ? options.tools : ordered_json();

@@ -52,6 +52,7 @@ KINDS = {
     "prompts": (128, lambda n: completion(prompt=["On Monday"] * n)),
     "answers": (128, lambda n: completion(n=n, temperature=1)),
     "messages": (1000, lambda n: chat(HELLO * n)),
+    "members of a message": (20000, lambda n: chat([HELLO[0] | {f"x{i}": 1 for i in range(n)}])),
     "parts of a message": (5000, lambda n: chat([{"role": "user", "content": [{"type": "text", "text": "x"}] * n}])),
     "arguments of a call": (20000, lambda n: called(json.dumps({f"x{i}": 1 for i in range(n)}))),
     "tools": (500, lambda n: chat(HELLO, tools=[{"type": "function", "function": {"name": f"f{i}"}} for i in range(n)])),
@@ -64,8 +65,8 @@ KINDS = {
 class Attacks(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.run_ = subprocess.Popen([OCTET, "serve", "--model", MODEL, "--port", "0", "--host", "127.0.0.1",
-                                     "--disable-log-requests"], stdout=subprocess.PIPE, text=True)
+        cls.run_ = subprocess.Popen([OCTET, "serve", "--model", MODEL, "--port", "0", "--host", "127.0.0.1"],
+                                    stdout=subprocess.PIPE, text=True)
         for line in cls.run_.stdout:
             if line.startswith("Octet is ready at "):
                 cls.port = int(line.rsplit(":", 1)[1])

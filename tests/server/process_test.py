@@ -70,6 +70,7 @@ class Process(unittest.TestCase):
     def stream(self):
         """A connection on which a long answer has begun to come."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self.addCleanup(connection.close)  # until then it stays open
         connection.request("POST", "/v1/completions", json.dumps(
             {"model": str(MODEL), "prompt": "On Monday", "max_tokens": 2000, "ignore_eos": True, "stream": True,
              "temperature": 0}), {"Content-Type": "application/json"})
