@@ -206,7 +206,7 @@ class LoaderWalk(unittest.TestCase):
                     ranks = loader_compute.check_ranks(walked, [2, 4, 8], tokens=2, layers=1)
                     for tp, entry in ranks.items():
                         if entry["error"] is None:
-                            self.assertTrue(name == "llama" and tp > 2)
+                            self.assertNotEqual(walked.config["num_attention_heads"] % tp, 0)
                         else:
                             self.assertLess(entry["error"], loader_compute.RANK_TOLERANCE)
                     # And it is the model: a wrong sign of an offset or a bias added twice gives a KL near 1.
