@@ -59,6 +59,7 @@ void note_remote_code(bool trusted) {
 
 void settle_by_folders(const std::string& model, const std::string& target,
                        QuantizeOptions& options) {
+  refuse_overlap(model, target);
   OutputFolder::expect_usable(target, options.run.overwrite);
   const ModelFolder folder = open_float_model(model);
   warn_of(folder);

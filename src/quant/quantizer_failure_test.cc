@@ -1,5 +1,5 @@
-// What a quantization that fails leaves, at whichever layer it does: one error, and nothing that runs
-// on or lies around. The address sanitizer sees what the background writer uses.
+// What a quantization that fails leaves, at whichever layer it does: one error, and nothing that
+// runs on or lies around. The address sanitizer sees what the background writer uses.
 #include <gmock/gmock.h>
 #include <unistd.h>
 

@@ -473,7 +473,7 @@ class Others(Verbs):
         self.assertIn("measured here", self.good("plan", "--model", LLAMA))
         large = json.loads(self.good("plan", "--shape", "llama-2-70b", "--host", "100,1000,500,64", "--json"))
         linears = 80 * 8192 * (2 * 8192 + 2 * 1024 + 3 * 28672)
-        self.assertEqual(large["weights_a_rank"], linears + 2 * 32000 * 8192)
+        self.assertEqual(large["weights_a_rank"], linears + 2 * 2 * 32000 * 8192)  # head and embedding in float16
         self.bad(2, "--shape", "plan")
         self.bad(2, "--type goes with --shape", "plan", LLAMA, "--type", "W8A8")
         self.bad(2, "llama-2-70b", "plan", "--shape", "llama-2")

@@ -18,6 +18,7 @@ void QuantizeOptions::take_recipe(Recipe r) {
     method = std::move(r);
     return;
   }
+  if (layerwise()) method = ToolMethod{};
   tool().anti_method = step->anti_method;
   tool().act_method = static_cast<ActMethod>(step->act_method);
   tool().disable_level = as_size(step->disable_level);

@@ -43,7 +43,8 @@ struct QuantizeOptions {
   ToolMethod& tool() { return std::get<ToolMethod>(method); }
   const ToolMethod& tool() const { return std::get<ToolMethod>(method); }
 
-  // By a recipe: one of the step msmodelslim adds to the tool's settings, others take their place.
+  // By a recipe: one of the step msmodelslim adds to the tool's settings, if there are some, others
+  // take their place.
   // Of what stays in float, what was said before counts.
   void take_recipe(Recipe r);
   // The recipe, of either way, with all that decides the bytes beside the text; null without one.

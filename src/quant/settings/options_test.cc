@@ -27,6 +27,9 @@ TEST(TakeRecipe, ReplacesTheToolsWayUnlessItIsOne) {
   o.take_recipe(parse_recipe("steps:\n  - turn_norms\n", "r.yaml"));
   EXPECT_TRUE(o.layerwise());
   EXPECT_FALSE(o.output.quantize_kv_cache);
+  o.take_recipe(load_recipe("mindie"));  // and back
+  EXPECT_EQ(o.layerwise(), nullptr);
+  EXPECT_EQ(o.tool().scheme, Scheme::kW8A8);
 }
 
 TEST(TakeRecipe, WhatWasSaidBeforeStaysInFloat) {
