@@ -17,7 +17,7 @@ ENDINGS = "cc|h|inl|py|sh|css|cmake|md|rs|yaml|json|jsonl|txt"
 
 # Files without a _test.cc of their own, by what tests them instead.
 TESTED_BY = {
-    # The verbs: from outside. Of cli.cc and spelling.cc the whole program is the test.
+    # The verbs: from outside.
     "tests/cli/cli_test.py": [
         "src/cli/bench.cc", "src/cli/bench_kernels.cc", "src/cli/bench_make_model.cc",
         "src/cli/chat.cc", "src/cli/check.cc", "src/cli/generate.cc",

@@ -1,10 +1,21 @@
 #include "src/cli/quantize_flags.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 namespace octet::cli {
 namespace {
+
+// "m1 (SmoothQuant), m2 (...), ...".
+std::string suppression_methods() {
+  std::string words;
+  for (const AntiMethodRow& row : anti_method_rows())
+    if (row.method != AntiMethod::kNone)
+      words += fmt::format("{}{} ({})", words.empty() ? "" : ", ", row.name, row.words);
+  return words;
+}
 
 void add_paths_and_recipe(const Verb& verb, QuantizeFlags& f) {
   verb.text("MODEL", f.model, "folder of the float16 or bfloat16 checkpoint");
@@ -51,8 +62,7 @@ void add_method(const Verb& verb, QuantizeFlags& f) {
            .show_default());
   tool(f, Concerns::kMethod,
        verb.text("--anti-method", f.anti_method,
-                 "outlier suppression: m1 (SmoothQuant), m2, m3 (AWQ), m4 (iterative smooth), m5 "
-                 "(CBQ), m6 (flex smooth), or nothing")
+                 "outlier suppression: " + suppression_methods() + ", or nothing")
            .metavar(anti_method_list("|") + "|none")
            .or_nothing());
   tool(f, Concerns::kText,

@@ -98,7 +98,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"llama_fp16", "no_last_linear_rollback", true},
                       Case{"llama_fp16", "w8a8_dynamic", true}, Case{"llama_fp16", "pdmix", true},
                       Case{"llama_fp16", "kv8", true}, Case{"llama_fp16", "w8a16_asym", false},
-                      Case{"qwen2_bf16", "minmax", true}, Case{"qwen2_bf16", "w8a8_dynamic", true}),
+                      Case{"qwen2_bf16", "minmax", true}, Case{"qwen2_bf16", "w8a8_dynamic", true},
+                      Case{"qwen3_bf16", "", false}),
     [](const auto& c) {
       return std::string(c.param.model) + "_" + (*c.param.output ? c.param.output : "float");
     });

@@ -64,6 +64,7 @@ TEST_P(QuantizeOnRanks, BytesAreThoseOfOneRank) {
 
 INSTANTIATE_TEST_SUITE_P(Ways, QuantizeOnRanks,
                          ::testing::Values(Case{"recipe", "llama_fp16", by_recipe},
+                                           Case{"qwen3", "qwen3_bf16", by_recipe},
                                            Case{"budgets", "qwen2_bf16",
                                                 [](QuantizeOptions& o) {
                                                   by_recipe(o);

@@ -1,4 +1,4 @@
-// A small LLaMA or Qwen2 model as a GGUF file, for the tests of this level.
+// A small LLaMA, Qwen2 or Qwen3 model as a GGUF file, for the tests of this level.
 #pragma once
 
 #include <cstdint>

@@ -10,6 +10,8 @@ at least one failed, with one line for each.
 
 import argparse
 import concurrent.futures
+import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -64,8 +66,9 @@ class Server:
 class Checks:
     """The checks; each method named check_* is one."""
 
-    def __init__(self, url, name):
+    def __init__(self, url, name, folder=None):
         self.url = url
+        self.folder = folder
         self.name = name
         self.client = openai.OpenAI(base_url=url + "/v1", api_key="none", timeout=120)
 
@@ -85,6 +88,18 @@ class Checks:
                 if re.match(re.escape(name) + r"[ {]", line):
                     return float(line.rsplit(" ", 1)[1])
         raise AssertionError("no metric " + name)
+
+    def check_chats_of_transformers(self):
+        """The greedy answers of expected.json, where the model has them, up to the end of the turn; a thinking
+        template also without thoughts."""
+        for chat in json.loads((self.folder / "expected.json").read_text())["chat"] if self.folder else []:
+            tools = {"tools": chat["tools"], "tool_choice": "none"} if "tools" in chat else {}
+            answer = self.chat(messages=chat["messages"], max_completion_tokens=len(chat["answer_ids"]), **tools,
+                               extra_body={"chat_template_kwargs": chat.get("chat_template_kwargs", {}),
+                                           "repetition_penalty": 1})
+            text = answer.choices[0].message.content
+            assert chat["answer"].startswith(text), (chat["answer"], text)
+            assert answer.choices[0].finish_reason == "stop" or text == chat["answer"], (chat["answer"], text)
 
     def check_models(self):
         models = self.client.models.list().data
@@ -220,7 +235,7 @@ def main():
         return 1 if Checks(arguments.url.rstrip("/"), arguments.name).run() else 0
     server = Server(arguments.octet, arguments.model)
     try:
-        failed = Checks(server.url, "tiny").run()
+        failed = Checks(server.url, "tiny", pathlib.Path(arguments.model)).run()
     finally:
         code = server.stop()
     if code != 0:

@@ -42,6 +42,8 @@ std::vector<float> KvRange::key_scale(double power, size_t half_dim, bool shared
   std::vector<float> s(largest.size());
   for (size_t i = 0; i < s.size(); ++i)
     s[i] = static_cast<float>(std::pow(std::max(1e-5f, largest[i]), power));
+  if (shared)
+    for (float& v : s) v = std::exp2(std::round(std::log2(v)));
   return s;
 }
 

@@ -24,7 +24,8 @@ class KvRange {
                            const std::vector<float>& center = {}) const;
   // (max |x| of both channels that rope rotates together) ^ power, at least 1e-5 [channels]: what
   // keys are divided by before they are cached, and queries multiplied by. `shared`: one for all
-  // heads, of the largest.
+  // heads, of the largest, as a power of two: norms of heads that take it stay exact inverses in
+  // any stored type.
   std::vector<float> key_scale(double power, size_t half_dim, bool shared) const;
 
  private:

@@ -29,6 +29,7 @@ TEST(KvRange, KeysAfterRope) {
   EXPECT_EQ(r.key_scale(0.5, 1, false),
             (std::vector<float>{std::sqrt(8.0f), std::sqrt(8.0f), 2, 2}));
   EXPECT_EQ(r.key_scale(1, 1, true), (std::vector<float>{8, 8, 8, 8}));
+  EXPECT_EQ(r.key_scale(0.4, 1, true), (std::vector<float>{2, 2, 2, 2}));  // of 2.297
 }
 
 // Qwen3: both heads are normalized before they are rotated: (3, 4) / sqrt(12.5) * (1, 2) and

@@ -85,7 +85,7 @@ PreparedLayer ExactPass::prepare(int64_t index) {
   s.set_intermediate(w.up().shape.n);
   const size_t q = as_size(config.q_size()), kv = as_size(config.kv_size());
   KvRange keys(kv), values(kv);
-  if (recipe_.find<QuantizeKvCache>())
+  if (linears_.kv_cache)
     layer.qkv = std::make_unique<TapLinear>(
         std::move(layer.qkv), Tap(), [&](const float* y, size_t ld, size_t m) {
           const size_t half = as_size(config.head_dim / 2);
@@ -113,8 +113,7 @@ PreparedLayer ExactPass::prepare(int64_t index) {
       center_values(scaled, config, w);
     }
   }
-  if (recipe_.find<QuantizeKvCache>())
-    work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
+  if (linears_.kv_cache) work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
 
   work.gate_up_input = tokens_.subset_mean(s.normalized(layer.norms[NormKind::kPostAttention]),
                                            hidden(), tokens_.ones);

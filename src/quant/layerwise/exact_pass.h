@@ -32,6 +32,7 @@ struct PreparedLayer {
 struct LinearPlan {
   std::map<std::string, Scheme> types;  // of all, by full name
   size_t mlp_copies = 0;                // channels that every MLP gains
+  bool kv_cache = false;                // int8
 };
 
 class ExactPass {

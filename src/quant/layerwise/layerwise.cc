@@ -49,6 +49,7 @@ class Layerwise {
     if (!named.keep_float.names) named.keep_float.names.emplace();  // none by default
     kept_ = choose_by_name(config, named, Scheme::kW8A8);
     plan_.types = types_of(config, kept_, Scheme::kW8A8);
+    plan_.kv_cache = output_.quantize_kv_cache;
     plan_copies();
     const auto budgets = recipe_.or_default<ChooseTypes>();
     const bool measured = budgets.dynamic_budget != 0 || budgets.float_budget > 0;
@@ -62,7 +63,7 @@ class Layerwise {
     Exporter exporter(run_.files, folder_, {widest, plan_.types}, output_);
     ExactPass exact = exact_pass();
     quant_ = embedded(tokens_.of_subset(tokens_.ids), tokens_.subset_lengths,
-                      recipe_.find<QuantizeKvCache>() ? FloatType::kI8 : FloatType::kF32);
+                      plan_.kv_cache ? FloatType::kI8 : FloatType::kF32);
     const StreamStates states = {exact.stream().all_states(), quant_->all_states()};
     if (journal.resume(Pass::kQuantize, states)) {
       exporter.resume_at(journal.next_layer(Pass::kQuantize));

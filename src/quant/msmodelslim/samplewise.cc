@@ -25,8 +25,9 @@ void check_types(const ModelConfig& config, const ToolMethod& m, const KeepFloat
   if (m.asymmetric_weights && !is_weight_only(m.scheme))
     throw usage_error("asymmetric weights (--w_sym False) go with --a_bit 16 only");
   if (is_weight_only(m.scheme) && m.anti_method == AntiMethod::kM6 &&
-      std::string(find_model_type(config, keep.model_type).name) == "qwen3")
-    throw usage_error("--anti_method m6 of model type qwen3 does not go with --a_bit 16");
+      !find_model_type(config, keep.model_type).flex_of_weights)
+    throw usage_error(fmt::format("--anti_method m6 of model type {} does not go with --a_bit 16",
+                                  find_model_type(config, keep.model_type).name));
 }
 
 class Samplewise {

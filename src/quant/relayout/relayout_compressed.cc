@@ -83,16 +83,17 @@ class CompressedPlan {
       if (biases_[name] == BiasSource::kLevels && !shape.bias) extra_[group_of(name)] = true;
     }
     const Architecture& a = architecture(config_.family);
+    if (a.qk_norm && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
+      throw cannot(
+          "biases that Qwen3's model classes do not have (of o and the MLP), or have only "
+          "together: "
+          "quant_bias holds corrections there")
+          .remedy("quantize without a step correct_bias, or to W8A8_DYNAMIC");
     if (a.attention_bias && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO]))
       extra_[BiasGroup::kQkv] = extra_[BiasGroup::kO] = true;  // one switch: attention_bias
     const bool lacks_o = !a.attention_bias && extra_[BiasGroup::kO];
     const bool lacks_mlp = !a.mlp_bias && extra_[BiasGroup::kMlp];
     if (!lacks_o && !lacks_mlp) return;
-    if (a.qk_norm)
-      throw cannot(
-          "biases of MLP linears, which Qwen3's model classes do not have: quant_bias holds "
-          "corrections there")
-          .remedy("quantize without a step correct_bias, or to W8A8_DYNAMIC");
     extra_[BiasGroup::kO] = as_llama_ = true;
   }
 

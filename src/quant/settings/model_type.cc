@@ -9,17 +9,24 @@
 namespace octet {
 namespace {
 
+constexpr std::pair kQwenFlex(0.6f, 0.3f);
+
 constexpr std::array<ModelType, 10> kModelTypes = {{
-    {"llama", false, true, false, false, false},
-    {"llama2", false, true, false, false, false},
-    {"llama3", false, false, true, true, true},
-    {"llama3.1_bf", false, true, false, false, false},
-    {"llama3.1_fp", false, true, false, true, true},
-    {"llama3.1_instruct", false, true, false, true, true},
-    {"qwen1.5", true, true, false, false, true},
-    {"qwen2", true, true, false, false, true},
-    {"qwen2.5", true, true, false, false, true},
-    {"qwen3", true, true, false, false, true},
+    {.name = "llama", .all_down = true},
+    {.name = "llama2", .all_down = true},
+    {.name = "llama3", .first_layers_down = true, .first_layers = true, .head = true},
+    {.name = "llama3.1_bf", .all_down = true},
+    {.name = "llama3.1_fp", .all_down = true, .first_layers = true, .head = true},
+    {.name = "llama3.1_instruct", .all_down = true, .first_layers = true, .head = true},
+    {.name = "qwen1.5", .qwen = true, .all_down = true, .head = true, .flex = kQwenFlex},
+    {.name = "qwen2", .qwen = true, .all_down = true, .head = true, .flex = kQwenFlex},
+    {.name = "qwen2.5", .qwen = true, .all_down = true, .head = true, .flex = kQwenFlex},
+    {.name = "qwen3",
+     .qwen = true,
+     .all_down = true,
+     .head = true,
+     .flex = std::pair(0.4f, 0.325f),
+     .flex_of_weights = false},
 }};
 
 }  // namespace
@@ -41,9 +48,7 @@ FlexSmooth flex_smooth(const ModelConfig& config, const ToolMethod& tool, const 
   if (tool.flex) return *tool.flex;
   const ModelType& type = find_model_type(config, keep.model_type);
   FlexSmooth flex;
-  if (type.qwen)
-    flex.exponents =
-        std::string(type.name) == "qwen3" ? std::pair(0.4f, 0.325f) : std::pair(0.6f, 0.3f);
+  flex.exponents = type.flex;
   flex.o_kept_below = keep.layer_count > 0 ? keep.layer_count : config.layers;
   return flex;
 }

@@ -1,7 +1,9 @@
 // What msModelSlim's scripts do by --model_type (docs/quantization.md).
 #pragma once
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "src/checkpoint/model_config.h"
 #include "src/quant/settings/tool_method.h"
@@ -10,11 +12,14 @@ namespace octet {
 
 struct ModelType {
   const char* name;
-  bool qwen;               // of quant_qwen.py, otherwise of quant_llama.py
-  bool all_down;           // keeps every down_proj in float
-  bool first_layers_down;  // ... layers 0-4: down_proj
-  bool first_layers;       // ... layers 0-4: the other six linears
-  bool head;               // ... lm_head
+  bool qwen = false;               // of quant_qwen.py, otherwise of quant_llama.py
+  bool all_down = false;           // keeps every down_proj in float
+  bool first_layers_down = false;  // ... layers 0-4: down_proj
+  bool first_layers = false;       // ... layers 0-4: the other six linears
+  bool head = false;               // ... lm_head
+  // Of m6: alpha and beta, nothing = searched; whether it goes with weights only.
+  std::optional<std::pair<float, float>> flex = {};
+  bool flex_of_weights = true;
 };
 inline constexpr int64_t kFirstLayers = 5;
 
