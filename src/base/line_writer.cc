@@ -34,6 +34,7 @@ LineWriter::~LineWriter() {
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;
+    end_ = Clock::now() + kLast;
   }
   changed_.notify_one();
   thread_.join();
@@ -76,16 +77,16 @@ void LineWriter::run() {
   }
 }
 
+bool LineWriter::late() {
+  const std::lock_guard lock(mutex_);
+  return ending_ && Clock::now() >= end_;
+}
+
 // Not more at a time than a pipe takes whole when it is ready, so that write() never waits. False
 // when the reader is gone, or has not read until the end.
 bool LineWriter::write_out(const std::string& line) {
-  auto end = Clock::time_point::max();
   for (size_t at = 0; at < line.size();) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (ending_ && end == Clock::time_point::max()) end = Clock::now() + kLast;
-    }
-    if (Clock::now() >= end) return false;
+    if (late()) return false;
     pollfd ready = {fd_, POLLOUT, 0};
     if (::poll(&ready, 1, kPollMilliseconds) <= 0) continue;
     if ((ready.revents & (POLLERR | POLLNVAL)) != 0) return false;

@@ -2,6 +2,7 @@
 // thread of its own, so that a reader who stops can neither stop nor end the program.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -29,6 +30,7 @@ class LineWriter {
  private:
   void run();
   bool write_out(const std::string& line);
+  bool late();
 
   const int fd_;
   const size_t limit_;
@@ -37,6 +39,7 @@ class LineWriter {
   std::deque<std::string> lines_;
   size_t bytes_ = 0, dropped_ = 0;
   bool ending_ = false;
+  std::chrono::steady_clock::time_point end_;  // with ending_: no longer than until then
   std::thread thread_;
 };
 

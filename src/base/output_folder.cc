@@ -222,6 +222,9 @@ OutputFolder::~OutputFolder() {
 }
 
 void OutputFolder::remove() const noexcept {
+  std::error_code none;
+  // A model that was to be replaced and could not be put back is the only one there is.
+  if (fs::exists(partial_ / kOld, none) && !fs::exists(target_, none)) return;
   clear();  // the lock last: by it the folder is known
   ::unlinkat(folder_, kLock, 0);
   std::error_code ec;

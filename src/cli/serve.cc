@@ -140,7 +140,10 @@ void serve(ServeFlags& f, MpiJob* job) {
   log.print(fmt::format("Octet is ready at {}\n", server.url()));
   const size_t cut_off = server.run();
   // What the clients have not read yet is in the kernel's hands.
-  if (ending && ending->lost_rank()) job->abort(1);
+  if (ending && ending->lost_rank()) {
+    log.end();
+    job->abort(1);
+  }
   if (cut_off == 0) return;
   fmt::print(stderr, "octet: error: stopped before {} request{} had an answer\n", cut_off,
              cut_off == 1 ? "" : "s");

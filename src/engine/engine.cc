@@ -179,6 +179,8 @@ void Engine::loop() {
       // Our own failure (out of memory, say). Every running request ends, because the step may have
       // left any of them half changed; the waiting ones have no state yet, and the engine goes on.
       spdlog::error("engine step failed: {}", e.what());
+      // Other ranks may be inside it.
+      if (model_.ranks() > 1) return stop_without_ranks(e.what());
       for (const auto& s : scheduler_.running())
         if (!s->finished) finish(*s, FinishReason::kError, e.what());
     }

@@ -124,7 +124,7 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
   unfinished_ = choices_.size();
   lengths_.resize(choices_.size());
   open_.assign(prompts_.size(), request_.n);
-  hold_logprobs(logprobs);
+  if (!request_.stream) hold_logprobs(logprobs);  // a stream's entries go as they come
   context_.load.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -243,7 +243,13 @@ void Generation::complete() {
   // With many log-probabilities this takes a while.
   boost::asio::post(context_.pool, [self = shared_from_this(), client = exchange_] {
     if (client->gone()) return;
-    std::string body = dump(self->answer_->whole(self->choices_));
+    std::string body;
+    try {
+      body = dump(self->answer_->whole(self->choices_));
+    } catch (const std::exception& e) {  // out of memory
+      return boost::asio::post(self->context_.io,
+                               [self, why = std::string(e.what())] { self->fail(why); });
+    }
     boost::asio::post(self->context_.io, [self, body = std::move(body)]() mutable {
       const auto exchange = std::exchange(self->exchange_, nullptr);
       if (exchange == nullptr) return;  // the client went meanwhile

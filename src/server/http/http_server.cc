@@ -49,12 +49,25 @@ void HttpServer::accept() {
       });
       return;
     }
-    const auto connection = make_connection(std::move(socket), socket_.tls.get(), options_, *this);
-    connections_.emplace(connection.get(), connection);
-    connection->start();
-    if (closing_) connection->close_after_answer();
+    try {
+      begin(std::move(socket));
+    } catch (const std::exception& e) {  // out of memory: this client goes, others may come
+      spdlog::error("a connection could not begin: {}", e.what());
+    }
     accept();
   });
+}
+
+void HttpServer::begin(tcp::socket socket) {
+  const auto connection = make_connection(std::move(socket), socket_.tls.get(), options_, *this);
+  connections_.emplace(connection.get(), connection);
+  try {
+    connection->start();
+  } catch (...) {
+    connections_.erase(connection.get());
+    throw;
+  }
+  if (closing_) connection->close_after_answer();
 }
 
 void HttpServer::closed(Connection* connection) {

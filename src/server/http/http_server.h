@@ -57,6 +57,7 @@ class HttpServer final : private ConnectionOwner {
   void closed(Connection* connection) override;
   bool reserve(size_t bytes) override;
   void release(size_t bytes) override { bodies_ -= bytes; }
+  void begin(tcp::socket socket);
   void abort();
   void finish();
   size_t busy() const;
