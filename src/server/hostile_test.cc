@@ -164,7 +164,8 @@ TEST_F(HostileTest, EmptyLinesBeforeARequestAreSkipped) {
 TEST_F(HostileTest, AClientThatGoesBehindFurtherBytesIsNoticed) {
   allow_long_requests();
   start();
-  const std::string body = R"({"prompt": "Hi", "max_tokens": 4000, "ignore_eos": true})";
+  const std::string body = R"({"prompt": "Hi", "max_tokens": 4000, "ignore_eos": true, "n": 64})";
+  size_t aborted = 0;
   for (const std::string& further :
        {std::string("\r\n"), std::string("GET /version HTTP/1.1\r\nHost: a\r\n\r\n"),
         "GET /version HTTP/1.1\r\nX-Long: " + std::string(300000, 'a')}) {
@@ -173,14 +174,21 @@ TEST_F(HostileTest, AClientThatGoesBehindFurtherBytesIsNoticed) {
         "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         "Content-Length: " +
         std::to_string(body.size()) + "\r\n\r\n" + body + further);
-    wait_until([&] { return metric("vllm:num_requests_running") == 1; });
+    wait_until([&] { return metric("vllm:num_requests_running") > 0; });
     client.close();
     const auto begin = std::chrono::steady_clock::now();
-    wait_until([&] { return metric("vllm:num_requests_running") == 0; });
+    wait_until([&] {
+      return metric("vllm:num_requests_running") == 0 && metric("vllm:num_requests_waiting") == 0;
+    });
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
-    EXPECT_LT(metric("vllm:generation_tokens_total"), 3 * 4000);
+    // Some of the answers may have come to their end, on a fast machine.
+    const std::string text = get("/metrics").text, name = "finished_reason=\"abort\"} ";
+    const size_t at = text.find(name);
+    ASSERT_NE(at, std::string::npos);
+    const size_t now = std::stoul(text.substr(at + name.size()));
+    EXPECT_GT(now, aborted);
+    aborted = now;
   }
-  EXPECT_NE(get("/metrics").text.find("finished_reason=\"abort\"} 3"), std::string::npos);
   alive();
 }
 
