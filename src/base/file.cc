@@ -59,6 +59,34 @@ Error cannot_open(const fs::path& path) {
           "links");
 }
 
+// A regular file, open for reading.
+struct RegularFile {
+  explicit RegularFile(const fs::path& path) : fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd < 0) throw cannot_open(path);
+    struct stat st = {};
+    if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+      size = static_cast<size_t>(st.st_size);
+      return;
+    }
+    ::close(fd);
+    throw Error("is not a regular file").file(path.string());
+  }
+  ~RegularFile() { ::close(fd); }
+  RegularFile(const RegularFile&) = delete;
+  RegularFile& operator=(const RegularFile&) = delete;
+
+  int fd;
+  size_t size = 0;
+};
+
+void refuse_lfs_pointer(std::string_view text, const fs::path& path) {
+  constexpr std::string_view kStart = "version https://git-lfs.github.com/spec/";
+  if (text.starts_with(kStart))
+    throw Error("is a git-lfs pointer, not the file itself")
+        .file(path.string())
+        .remedy("in its folder: git lfs install, then git lfs pull");
+}
+
 // What is mapped, for the handler of SIGBUS: a page of a file that was cut short under its mapping.
 // Entries are taken and given back without locks, since the handler reads them at any time.
 struct Mapping {
@@ -117,25 +145,13 @@ void forget_mapping(const std::byte* begin) {
 }  // namespace
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) throw cannot_open(path);
-  struct stat st;
-  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-    ::close(fd);
-    throw Error("is not a regular file").file(path.string());
-  }
-  size_ = static_cast<size_t>(st.st_size);
-  if (size_ > 0) {
-    void* p = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED) {
-      const Error e = system_error(path, "map");
-      ::close(fd);
-      throw e;
-    }
-    data_ = static_cast<const std::byte*>(p);
-    watch_mapping(path_, data_, size_);
-  }
-  ::close(fd);
+  const RegularFile file(path);
+  size_ = file.size;
+  if (size_ == 0) return;
+  void* p = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (p == MAP_FAILED) throw system_error(path, "map");
+  data_ = static_cast<const std::byte*>(p);
+  watch_mapping(path_, data_, size_);
 }
 
 MappedFile::~MappedFile() {
@@ -211,21 +227,26 @@ void OutputFile::close() {
 }
 
 void refuse_lfs_pointer(const MappedFile& file) {
-  constexpr std::string_view kStart = "version https://git-lfs.github.com/spec/";
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
-  if (text.starts_with(kStart))
-    throw Error("is a git-lfs pointer, not the file itself")
-        .file(file.path().string())
-        .remedy("in its folder: git lfs install, then git lfs pull");
+  refuse_lfs_pointer({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()},
+                     file.path());
 }
 
+// Read, not mapped: a file that is cut short meanwhile gives a short text, not a signal.
 std::string read_text(const fs::path& path, uint64_t max_bytes) {
-  const MappedFile file(path);
-  refuse_lfs_pointer(file);
-  if (file.bytes().size() > max_bytes)
+  const RegularFile file(path);
+  if (file.size > max_bytes)
     throw Error(fmt::format("is larger than {} bytes", max_bytes)).file(path.string());
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+  std::string text(file.size, '\0');
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::read(file.fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno != EINTR) throw system_error(path, "read");
+    if (n == 0) break;
+    if (n > 0) done += static_cast<size_t>(n);
+  }
+  text.resize(done);
+  refuse_lfs_pointer(text, path);
+  return text;
 }
 
 void write_text(const fs::path& path, std::string_view text) {

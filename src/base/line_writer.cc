@@ -30,7 +30,8 @@ LineWriter::LineWriter(int fd, size_t limit) : fd_(fd), limit_(limit) {
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-LineWriter::~LineWriter() {
+void LineWriter::finish() {
+  if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;

@@ -19,13 +19,15 @@ class LineWriter {
   // `fd` stays the caller's. At most `limit` bytes wait; lines beyond them are dropped, and a line
   // says how many once there is room again. SIGPIPE must be ignored.
   explicit LineWriter(int fd, size_t limit = kLimit);
-  // Waits for what is left, but not for a reader who does not read: half a second at most.
-  ~LineWriter();
+  ~LineWriter() { finish(); }
   LineWriter(const LineWriter&) = delete;
   LineWriter& operator=(const LineWriter&) = delete;
 
   // Any thread; never waits for the reader.
   void write(std::string line);
+  // Waits for what is left, but not for a reader who does not read: half a second at most. Nothing
+  // is written afterwards.
+  void finish();
 
  private:
   void run();

@@ -52,8 +52,8 @@ void expect_creatable(const fs::path& target) {
           .file(target.string())
           .expected(fmt::format("{} bytes with \".partial\" behind it", longest))
           .found(fmt::format("{}", name.string().size()));
-  if (::access(above.c_str(), W_OK | X_OK) != 0)
-    throw usage_error(fmt::format("cannot be written: {}", std::strerror(errno)))
+  if (::access(above.c_str(), R_OK | W_OK | X_OK) != 0)
+    throw usage_error(fmt::format("cannot be read and written: {}", std::strerror(errno)))
         .file(above.string())
         .remedy("name another folder for the output");
 }

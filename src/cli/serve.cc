@@ -112,7 +112,7 @@ void serve(ServeFlags& f, MpiJob* job) {
   // mpirun gives ranks a terminal of its own, whoever reads it in the end.
   ServeLog log(/*color=*/job == nullptr);
   f.server.end_at_once = [&log] {
-    log.end();
+    log.finish();
     fmt::print(stderr, "octet: error: stopped at once, by a second signal\n");
     std::_Exit(1);
   };
@@ -141,7 +141,7 @@ void serve(ServeFlags& f, MpiJob* job) {
   const size_t cut_off = server.run();
   // What the clients have not read yet is in the kernel's hands.
   if (ending && ending->lost_rank()) {
-    log.end();
+    log.finish();
     job->abort(1);
   }
   if (cut_off == 0) return;

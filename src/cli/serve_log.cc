@@ -55,13 +55,9 @@ ServeLog::ServeLog(bool color) : impl_(std::make_unique<Impl>()) {
   impl_->before = std::exchange(spdlog::default_logger()->sinks(), {sink});
 }
 
-ServeLog::~ServeLog() { end(); }
+ServeLog::~ServeLog() { spdlog::default_logger()->sinks() = std::move(impl_->before); }
 
-void ServeLog::end() {
-  if (impl_ == nullptr) return;
-  spdlog::default_logger()->sinks() = std::move(impl_->before);
-  impl_.reset();
-}
+void ServeLog::finish() { impl_->writer.finish(); }
 
 void ServeLog::print(const std::string& line) { impl_->writer.write(line); }
 

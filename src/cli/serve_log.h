@@ -16,7 +16,8 @@ class ServeLog {
   ServeLog& operator=(const ServeLog&) = delete;
 
   void print(const std::string& line);  // as it is, with its newline
-  void end();                           // what the destructor does
+  // Before the process ends at once: the last lines. Others may log meanwhile; theirs are lost.
+  void finish();
 
  private:
   struct Impl;

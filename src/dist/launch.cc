@@ -25,13 +25,18 @@ constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
 
 using Clock = std::chrono::steady_clock;
 
-// For the signal handler: mpirun, the file with the leading rank's process, and whether it was
-// called.
+// For the signal handler: mpirun, the file with the leading rank's process, the one that claims
+// the message, and whether it was called.
 volatile sig_atomic_t child = 0, told_to_end = 0;
-char leader_file[4096];
+char leader_file[4096], claim_file[4096];
+
+// Who asked for the end needs no message: the ranks, which find each other gone, are not to give
+// one.
+int claim(const char* file) { return ::open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600); }
 
 void pass_on(int signal) {
   told_to_end = 1;
+  if (const int claimed = claim(claim_file); claimed >= 0) ::close(claimed);
   pid_t to = static_cast<pid_t>(child);
   const int file = ::open(leader_file, O_RDONLY | O_CLOEXEC);
   if (file >= 0) {
@@ -117,15 +122,16 @@ Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launche
     throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
   folder_ = name;
   ::setenv(kPlace, name.c_str(), 1);
-  const std::string leader = (folder_ / kLeader).string();
-  OCTET_CHECK(leader.size() < sizeof(leader_file));
+  const std::string leader = (folder_ / kLeader).string(), said = (folder_ / kSaid).string();
+  OCTET_CHECK(leader.size() < sizeof(leader_file) && said.size() < sizeof(claim_file));
   std::strcpy(leader_file, leader.c_str());
+  std::strcpy(claim_file, said.c_str());
 }
 
 Job::~Job() {
   std::error_code ignored;
   fs::remove_all(folder_, ignored);
-  leader_file[0] = '\0';
+  leader_file[0] = claim_file[0] = '\0';
 }
 
 bool Job::has_served() const { return fs::exists(folder_ / kServed); }
@@ -138,7 +144,6 @@ bool Job::pause(std::chrono::seconds time) {
 }
 
 JobEnd Job::run() {
-  fs::remove(folder_ / kSaid);
   std::vector<char*> argv;
   for (std::string& word : words_) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -147,6 +152,7 @@ JobEnd Job::run() {
   ::sigemptyset(&signals);
   for (int signal : kEnding) ::sigaddset(&signals, signal);
   ::pthread_sigmask(SIG_BLOCK, &signals, &before);
+  if (told_to_end == 0) fs::remove(folder_ / kSaid);
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) throw Error(std::string("cannot start mpirun: ") + std::strerror(errno));
@@ -184,12 +190,12 @@ void lead_job() {
 ErrorClaim claim_error() {
   const char* folder = std::getenv(kPlace);
   if (folder == nullptr || !fs::exists(folder)) return ErrorClaim::kUnknown;
-  const int file =
-      ::open((fs::path(folder) / kSaid).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  const int file = claim((fs::path(folder) / kSaid).c_str());
   if (file < 0) return ErrorClaim::kOthers;
   ::close(file);
   return ErrorClaim::kMine;
 }
+
 void job_serves() { leave_in_job_folder(kServed); }
 
 bool job_has_served() { return is_in_job_folder(kServed); }

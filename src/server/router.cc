@@ -249,13 +249,13 @@ void Router::record_when_done(Exchange& exchange, const Target& target) {
 }
 
 void Router::handle(ExchangePtr exchange) {
-  const HttpRequest& request = exchange->request();
-  const Target target = find_route(request.target());
-  record_when_done(*exchange, target);
-  add_common_headers(*exchange);
-  if (request.method() == http::verb::options) return preflight(*exchange, target);
-  if (auto response = refusal(request, target)) return exchange->respond(std::move(*response));
   try {
+    const HttpRequest& request = exchange->request();
+    const Target target = find_route(request.target());
+    record_when_done(*exchange, target);
+    add_common_headers(*exchange);
+    if (request.method() == http::verb::options) return preflight(*exchange, target);
+    if (auto response = refusal(request, target)) return exchange->respond(std::move(*response));
     target.route->methods.find(std::string_view(request.method_string()))->second(exchange);
   } catch (const std::exception& e) {
     respond_error(*exchange, e);

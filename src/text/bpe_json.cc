@@ -1,6 +1,7 @@
 #include "src/text/bpe_json.h"
 
 #include "src/base/error.h"
+#include "src/base/json_member.h"
 
 namespace octet::text {
 namespace {
@@ -61,10 +62,8 @@ ordered_json post_processor(const Tokens& before, const Tokens& after) {
 }  // namespace
 
 ordered_json bpe_tokenizer_json(BpeParts parts, const std::string& where) {
-  // Appended without ordered_json's look-up of each key, which would take quadratic time.
   ordered_json vocab = ordered_json::object();
-  auto& entries = vocab.get_ref<ordered_json::object_t&>();
-  for (auto& [token, id] : parts.vocabulary) entries.push_back({std::move(token), id});
+  for (auto& [token, id] : parts.vocabulary) append_member(vocab, std::move(token), id);
   ordered_json merges = ordered_json::array();
   for (const std::string_view merge : parts.merges) {
     // A byte-level token has no space in it, so the first space is the separator.

@@ -12,6 +12,7 @@
 #include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/text/ffi_call.h"
+#include "src/text/object_file.h"
 #include "src/text/white_space.h"
 
 namespace octet::text {
@@ -48,13 +49,6 @@ constexpr auto kReserved = std::to_array<std::string_view>({"messages",
 constexpr auto kSpecialTokenNames = std::to_array<const char*>(
     {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"});
 
-ordered_json read_config(const fs::path& path) {
-  if (!fs::exists(path)) return ordered_json::object();
-  ordered_json config = parse_ordered_json(read_text(path), path.string());
-  if (!config.is_object()) throw Error("is not a JSON object").file(path.string());
-  return config;
-}
-
 struct Sources {
   std::string standard, tool_use;  // empty: there is none
   fs::path file;
@@ -84,7 +78,7 @@ Sources find_sources(const fs::path& dir) {
     sources.standard = read_text(sources.file);
   } else {
     sources.file = dir / "tokenizer_config.json";
-    const ordered_json config = read_config(sources.file);
+    const ordered_json config = read_object_file<ordered_json>(sources.file);
     const auto it = config.find("chat_template");
     if (it == config.end() || it->is_null()) return sources;
     if (it->is_array()) {
@@ -133,7 +127,7 @@ ChatTemplate::ChatTemplate(std::shared_ptr<const Impl> impl) : impl_(std::move(i
 SpecialTokens load_special_tokens(const fs::path& model_dir) {
   SpecialTokens tokens;
   for (const char* file : {"special_tokens_map.json", "tokenizer_config.json"}) {
-    const ordered_json config = read_config(model_dir / file);
+    const ordered_json config = read_object_file<ordered_json>(model_dir / file);
     for (const char* name : kSpecialTokenNames) {
       auto it = config.find(name);
       if (it == config.end()) continue;

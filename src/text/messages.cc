@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "src/base/error.h"
+#include "src/base/json_member.h"
 #include "src/text/chat_template.h"
 
 namespace octet::text {
@@ -101,12 +102,9 @@ ordered_json normalize_messages(const ordered_json& messages) {
     const auto role = message.find("role");
     if (role == message.end() || !role->is_string()) throw bad_member(where + ".role", "a string");
     ordered_json out = ordered_json::object();
-    // As a list: an ordered object looks for each new member among all others.
-    auto& members =
-        static_cast<ordered_json::object_t::Container&>(out.get_ref<ordered_json::object_t&>());
     for (const auto& [name, value] : message.items()) {
       // Templates test members for presence, and would print a null one as "None".
-      if (name == "content" || !value.is_null()) members.emplace_back(name, value);
+      if (name == "content" || !value.is_null()) append_member(out, name, value);
     }
     out["content"] = content_text(message, where);
     parse_arguments(out, where);

@@ -10,21 +10,13 @@
 #include "src/base/file.h"
 #include "src/base/json_member.h"
 #include "src/text/bpe_json.h"
+#include "src/text/object_file.h"
 
 namespace octet::text {
 namespace {
 
 constexpr int64_t kMaxId = int64_t{1} << 24;
 constexpr const char* kEndOfText = "<|endoftext|>";  // both classes' token where none is named
-
-// The object in `folder`/`name`, empty when there is no such file.
-json object_of(const fs::path& folder, const char* name) {
-  const fs::path path = folder / name;
-  if (!fs::exists(path)) return json::object();
-  json object = parse_json(read_text(path), path.string());
-  if (!object.is_object()) throw Error("is no JSON object").file(path.string());
-  return object;
-}
 
 // A special token is spelled, or is an object with its `content`.
 std::string spelling(const json& token) {
@@ -36,8 +28,8 @@ std::string spelling(const json& token) {
 struct SlowFiles {
   explicit SlowFiles(const fs::path& path)
       : folder(path),
-        config(object_of(path, "tokenizer_config.json")),
-        specials(object_of(path, "special_tokens_map.json")) {}
+        config(read_object_file<json>(path / "tokenizer_config.json")),
+        specials(read_object_file<json>(path / "special_tokens_map.json")) {}
 
   const json* member(const char* key) const {
     const json* m = find_member(config, key);
@@ -64,7 +56,7 @@ std::string class_of(const SlowFiles& files) {
     name = m->get<std::string>();
   if (name.ends_with("Fast")) name.resize(name.size() - 4);
   if (!name.empty()) return name;
-  const json model = object_of(files.folder, "config.json");
+  const json model = read_object_file<json>(files.folder / "config.json");
   const json* type = find_member(model, "model_type");
   return type != nullptr && (*type == "qwen2" || *type == "qwen3") ? "Qwen2Tokenizer" : "";
 }
@@ -93,7 +85,7 @@ class AddedTokens {
       for (const auto& [id, token] : decoder->items())
         add(spelling(token), id_of(number_of(id), where, id), token);
     } else {
-      const json old = object_of(files.folder, "added_tokens.json");
+      const json old = read_object_file<json>(files.folder / "added_tokens.json");
       for (const auto& [token, id] : old.items()) add(token, id_of(id, where, token), nullptr);
     }
     for (const auto& [token, id] : vocabulary_) next_ = std::max(next_, id + 1);
@@ -165,7 +157,7 @@ ordered_json slow_tokenizer_json(const fs::path& folder) {
 
   std::map<std::string, int64_t> vocabulary;
   const std::string where = (folder / "vocab.json").string();
-  const json stored = object_of(folder, "vocab.json");
+  const json stored = read_object_file<json>(folder / "vocab.json");
   for (const auto& [token, id] : stored.items()) vocabulary[token] = id_of(id, where, token);
   parts.added = AddedTokens(files, vocabulary).take();
   if (kind == "GPT2Tokenizer" && files.flag("add_bos_token"))

@@ -5,23 +5,17 @@
 #include "src/base/json.h"
 #include "src/base/json_member.h"
 #include "src/text/chat_template.h"
+#include "src/text/object_file.h"
 
 namespace octet::text {
 namespace {
-
-json object_of(const fs::path& path) {
-  std::error_code ec;
-  if (!fs::exists(path, ec)) return json::object();
-  json object = parse_json(read_text(path), path.string());
-  if (!object.is_object()) throw Error("is no JSON object").file(path.string());
-  return object;
-}
 
 // Whether AutoTokenizer takes one of Llama's classes, fast or slow.
 bool is_llama_class(const fs::path& folder, const json& config) {
   const std::string where = (folder / "tokenizer_config.json").string();
   std::string name = get_string_or(config, "tokenizer_class", "", where);
-  if (name.empty()) return object_of(folder / "config.json").value("model_type", json()) == "llama";
+  if (name.empty())
+    return read_object_file<json>(folder / "config.json").value("model_type", json()) == "llama";
   if (name.ends_with("Fast")) name.resize(name.size() - 4);
   return name == "LlamaTokenizer" || name == "CodeLlamaTokenizer";
 }
@@ -30,7 +24,7 @@ bool is_llama_class(const fs::path& folder, const json& config) {
 
 std::optional<TokensAround> tokens_around(const fs::path& folder) {
   const fs::path path = folder / "tokenizer_config.json";
-  const json config = object_of(path);
+  const json config = read_object_file<json>(folder / "tokenizer_config.json");
   if (!is_llama_class(folder, config)) return std::nullopt;
   const SpecialTokens special = load_special_tokens(folder);
   const auto token = [&](const char* flag, bool by_default, const char* name,

@@ -8,15 +8,13 @@ import http.client
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import threading
 import time
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-OCTET = str(pathlib.Path(sys.argv[1]).resolve())
-MODEL = ROOT / "models/qwen3_tiny_bf16"
+import serving
+
+MODEL = serving.QWEN3
 ONE = {"model": str(MODEL), "prompt": "On Monday", "max_tokens": 1, "temperature": 0}
 HELLO = [{"role": "user", "content": "Hello!"}]
 
@@ -65,19 +63,8 @@ KINDS = {
 class Attacks(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.run_ = subprocess.Popen([OCTET, "serve", "--model", MODEL, "--port", "0", "--host", "127.0.0.1"],
-                                    stdout=subprocess.PIPE, text=True)
-        for line in cls.run_.stdout:
-            if line.startswith("Octet is ready at "):
-                cls.port = int(line.rsplit(":", 1)[1])
-                break
-        threading.Thread(target=cls.run_.stdout.read, daemon=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.run_.terminate()
-        cls.run_.wait()
-        cls.run_.stdout.close()
+        cls.run_, url = serving.start(cls.addClassCleanup, model=MODEL)
+        cls.port = int(url.rsplit(":", 1)[1])
 
     def send(self, path, body):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -131,4 +118,4 @@ class Attacks(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    unittest.main()

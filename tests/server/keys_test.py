@@ -8,15 +8,12 @@ import pathlib
 import resource
 import socket
 import subprocess
-import sys
 import tempfile
 import unittest
 import urllib.error
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-OCTET = str(pathlib.Path(sys.argv.pop(1)).resolve())
-COMMAND = [OCTET, "serve", "--model", str(ROOT / "models/llama3_tiny_bf16"), "--port", "0", "--host", "127.0.0.1"]
+import serving
 
 
 class Keys(unittest.TestCase):
@@ -26,19 +23,9 @@ class Keys(unittest.TestCase):
         self.file = pathlib.Path(folder.name) / "keys"
 
     def start(self, *more, environment=None, limit=None):
-        server = subprocess.Popen([*COMMAND, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  env={**os.environ, **(environment or {})},
-                                  preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)))
-        self.addCleanup(server.stdout.close)
-        self.addCleanup(server.wait)
-        self.addCleanup(server.kill)
-        lines = []
-        for line in server.stdout:
-            lines.append(line)
-            if line.startswith("Octet is ready at "):
-                self.url = line.split()[-1]
-                return
-        self.fail("".join(lines))
+        _, self.url = serving.start(
+            self.addCleanup, *more, env={**os.environ, **(environment or {})},
+            preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit)))
 
     def status(self, path, key=None):
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {key}"} if key else {})
@@ -49,7 +36,7 @@ class Keys(unittest.TestCase):
                 return e.code
 
     def refused(self, *more):
-        run = subprocess.run([*COMMAND, *more], capture_output=True, text=True, timeout=60, check=False)
+        run = subprocess.run(serving.command(*more), capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(run.returncode, 2, run.stderr)
         return run.stderr
 

@@ -8,34 +8,17 @@ import json
 import pathlib
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-OCTET = str(pathlib.Path(sys.argv[1]).resolve())
-MODEL = ROOT / "models/llama3_tiny_bf16"
+import serving
 
 
 class Process(unittest.TestCase):
     def start(self, *more):
-        self.run_ = subprocess.Popen([OCTET, "serve", "--model", MODEL, "--port", "0", "--host", "127.0.0.1", *more],
-                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.addCleanup(self.end)
-        for line in self.run_.stdout:
-            if line.startswith("Octet is ready at "):
-                self.port = int(line.rsplit(":", 1)[1])
-                return
-        self.fail(self.run_.stderr.read())
-
-    def end(self):
-        if self.run_.poll() is None:
-            self.run_.kill()
-        self.run_.wait()
-        for pipe in self.run_.stdout, self.run_.stderr:
-            if not pipe.closed:
-                pipe.close()
+        self.run_, url = serving.start(self.addCleanup, *more, stderr=subprocess.PIPE)
+        self.port = int(url.rsplit(":", 1)[1])
 
     def get(self, *paths):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -72,7 +55,7 @@ class Process(unittest.TestCase):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         self.addCleanup(connection.close)  # until then it stays open
         connection.request("POST", "/v1/completions", json.dumps(
-            {"model": str(MODEL), "prompt": "On Monday", "max_tokens": 2000, "ignore_eos": True, "stream": True,
+            {"model": str(serving.LLAMA), "prompt": "On Monday", "max_tokens": 2000, "ignore_eos": True, "stream": True,
              "temperature": 0}), {"Content-Type": "application/json"})
         response = connection.getresponse()
         self.assertEqual(response.status, 200)
@@ -131,4 +114,4 @@ class Process(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    unittest.main()

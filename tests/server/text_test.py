@@ -7,15 +7,12 @@ drops at the start of a text, and characters outside the vocabulary are bytes.
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 import unittest
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-OCTET = str(pathlib.Path(sys.argv.pop(1)).resolve())
-MODEL = ROOT / "models/llama3_tiny_bf16"
+import serving
+
 HELLO, WORLD, BANG, BYTES = 0, 1, 2, 3
 
 
@@ -42,21 +39,10 @@ class Text(unittest.TestCase):
         cls.folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.folder.cleanup)
         model = pathlib.Path(cls.folder.name) / "model"
-        shutil.copytree(MODEL, model)
+        shutil.copytree(serving.LLAMA, model)
         (model / "tokenizer.json").write_text(json.dumps(tokenizer()))
         (model / "tokenizer_config.json").write_text("{}")
-        server = subprocess.Popen([OCTET, "serve", "--model", model, "--port", "0", "--host", "127.0.0.1"],
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        cls.addClassCleanup(server.stdout.close)
-        cls.addClassCleanup(server.wait)
-        cls.addClassCleanup(server.kill)
-        lines = []
-        for line in server.stdout:
-            lines.append(line)
-            if line.startswith("Octet is ready at "):
-                cls.url = line.split()[-1]
-                return
-        raise AssertionError("".join(lines))
+        _, cls.url = serving.start(cls.addClassCleanup, model=model)
 
     def choice(self, prompt, tokens, **more):
         """The answer when these are the only tokens allowed."""

@@ -67,6 +67,17 @@ LLAMA3_TEMPLATE = """\
 {%- endif %}
 """
 
+# What both templates of Qwen put behind a message: its calls of tools and the end of the turn.
+QWEN_CALLS = """\
+        {%- for call in message['tool_calls'] or [] %}
+            {%- set call = call['function'] if call['function'] else call %}
+            {{- '\\n<tool_call>\\n{"name": "' + call['name'] + '", "arguments": ' }}
+            {%- if call['arguments'] is string %}{{- call['arguments'] }}{% else %}{{- call['arguments'] | tojson }}{% endif %}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+"""
+
 QWEN2_TEMPLATE = """\
 {%- if messages[0]['role'] == 'system' %}
     {%- set system_text = messages[0]['content'] %}
@@ -93,13 +104,7 @@ QWEN2_TEMPLATE = """\
     {%- else %}
         {{- '<|im_start|>' + message['role'] }}
         {%- if message['content'] %}{{- '\\n' + message['content'] }}{% endif %}
-        {%- for call in message['tool_calls'] or [] %}
-            {%- set call = call['function'] if call['function'] else call %}
-            {{- '\\n<tool_call>\\n{"name": "' + call['name'] + '", "arguments": ' }}
-            {%- if call['arguments'] is string %}{{- call['arguments'] }}{% else %}{{- call['arguments'] | tojson }}{% endif %}
-            {{- '}\\n</tool_call>' }}
-        {%- endfor %}
-        {{- '<|im_end|>\\n' }}
+""" + QWEN_CALLS + """\
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
@@ -138,13 +143,7 @@ QWEN3_TEMPLATE = """\
             {{- '<think>\\n' + message['reasoning_content'].strip('\\n') + '\\n</think>\\n\\n' }}
         {%- endif %}
         {%- if message['content'] %}{{- message['content'].split('</think>')[-1].lstrip('\\n') }}{% endif %}
-        {%- for call in message['tool_calls'] or [] %}
-            {%- set call = call['function'] if call['function'] else call %}
-            {{- '\\n<tool_call>\\n{"name": "' + call['name'] + '", "arguments": ' }}
-            {%- if call['arguments'] is string %}{{- call['arguments'] }}{% else %}{{- call['arguments'] | tojson }}{% endif %}
-            {{- '}\\n</tool_call>' }}
-        {%- endfor %}
-        {{- '<|im_end|>\\n' }}
+""" + QWEN_CALLS + """\
     {%- elif not (message['role'] == 'system' and loop.first) %}
         {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}
     {%- endif %}

@@ -29,7 +29,7 @@ struct Context : Backend {
   boost::asio::thread_pool& pool;      // for what takes long
   boost::asio::thread_pool& counting;  // for texts of any length: one at a time, apart
   std::atomic<size_t> load{0};         // generations under way
-  std::atomic<size_t> logprobs{0};     // entries that their answers may come to hold
+  std::atomic<size_t> logprobs{0};     // entries that their answers hold
 
   PromptMaker prompts() const { return {tokenizer, chat_template, engine.options().max_model_len}; }
 };

@@ -23,13 +23,21 @@ constexpr double kMaxPromptTokens = 1.6e7;
 
 // Ids, biases and bytes of lists times answers: every answer looks at all of them once.
 constexpr double kMaxListEntries = 1.6e7;
-// What all answers under way may come to hold together, as kMaxLogprobEntries.
-constexpr size_t kMaxHeldLogprobs = 6'000'000;
+// Entries that all answers under way may hold together (200 bytes each); beyond that those end that
+// hold more than a little. Nobody is asked for a reserve that most never use.
+constexpr size_t kMaxHeldLogprobs = 6'000'000, kLittleHeld = kMaxHeldLogprobs / 64;
+
+size_t logprobs_of(const RequestOutput& output) {
+  size_t entries = 0;
+  for (const TokenLogprob& l : output.logprobs) entries += 1 + l.top.size();
+  for (const auto& l : output.prompt_logprobs) entries += l ? 1 + l->top.size() : 0;
+  return entries;
+}
 
 // A small request must not ask for more than the server can hold: checked before anything is
-// allocated, on the product of all counts. Returns the entries of log-probabilities.
-size_t check_size(const GenerationRequest& r, const std::vector<Prompt>& prompts, size_t max_queue,
-                  size_t vocab) {
+// allocated, on the product of all counts.
+void check_size(const GenerationRequest& r, const std::vector<Prompt>& prompts, size_t max_queue,
+                size_t vocab) {
   const double n = static_cast<double>(r.n);
   const double answers = n * static_cast<double>(prompts.size());
   const size_t most = std::max<size_t>(1, max_queue / 2);  // room for others
@@ -66,7 +74,6 @@ size_t check_size(const GenerationRequest& r, const std::vector<Prompt>& prompts
                     "lower logprobs, max_tokens, n or the number of prompts",
                     entries, kMaxLogprobEntries),
         "logprobs");
-  return static_cast<size_t>(entries);
 }
 
 std::unique_ptr<Answer> make_answer(const GenerationRequest& request, const std::string& id,
@@ -109,8 +116,8 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
                                     p.max_tokens, request_.sampling.min_tokens),
                         "min_tokens");
   bad_words_ = maker.bad_words(request_.bad_words);
-  const size_t logprobs = check_size(request_, prompts_, context.engine.options().max_queue,
-                                     context.tokenizer.vocab_size());
+  check_size(request_, prompts_, context.engine.options().max_queue,
+             context.tokenizer.vocab_size());
   answer_ =
       make_answer(request_, id, context.options.served_model_names.front(), context.tokenizer);
   choices_.resize(prompts_.size() * request_.n);
@@ -124,21 +131,24 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
   unfinished_ = choices_.size();
   lengths_.resize(choices_.size());
   open_.assign(prompts_.size(), request_.n);
-  if (!request_.stream) hold_logprobs(logprobs);  // a stream's entries go as they come
   context_.load.fetch_add(1, std::memory_order_relaxed);
 }
 
 Generation::~Generation() {
-  context_.logprobs.fetch_sub(held_logprobs_, std::memory_order_relaxed);
+  release_logprobs(held_logprobs_.load(std::memory_order_relaxed));
   end_load();
 }
 
-void Generation::hold_logprobs(size_t entries) {
-  const size_t before = context_.logprobs.fetch_add(entries, std::memory_order_relaxed);
-  held_logprobs_ = entries;
-  if (before + entries <= kMaxHeldLogprobs) return;
-  context_.logprobs.fetch_sub(std::exchange(held_logprobs_, 0), std::memory_order_relaxed);
-  throw http_error(503, "Other requests under way have asked for many log-probabilities.");
+// Whether this generation may go on: beyond the limit only those that hold little may.
+bool Generation::hold_logprobs(size_t entries) {
+  const size_t own = held_logprobs_.fetch_add(entries, std::memory_order_relaxed) + entries;
+  const size_t all = context_.logprobs.fetch_add(entries, std::memory_order_relaxed) + entries;
+  return all <= kMaxHeldLogprobs || own <= kLittleHeld;
+}
+
+void Generation::release_logprobs(size_t entries) {
+  held_logprobs_.fetch_sub(entries, std::memory_order_relaxed);
+  context_.logprobs.fetch_sub(entries, std::memory_order_relaxed);
 }
 
 void Generation::submit() {
@@ -171,6 +181,11 @@ void Generation::submit() {
 
 void Generation::deliver(size_t choice, RequestOutput output) {
   count(choice, output);
+  if (const size_t entries = logprobs_of(output); entries > 0 && !hold_logprobs(entries)) {
+    output = {};
+    output.finish = FinishReason::kError;
+    output.error = "requests under way hold too many log-probabilities together";
+  }
   {
     const std::lock_guard lock(mutex_);
     inbox_.emplace_back(choice, std::move(output));
@@ -221,10 +236,13 @@ void Generation::send_unsent() {
 
 void Generation::send_output(Choice& choice, RequestOutput output) {
   if (output.finish == FinishReason::kError) return fail(output.error);
+  const size_t logprobs = logprobs_of(output);
   choice.append(std::move(output), request_.prompt_only());
   if (choice.finish) --unfinished_;
-  if (request_.stream)
+  if (request_.stream) {
     for (const ordered_json& event : answer_->events(choice)) write_event(event);
+    release_logprobs(logprobs);
+  }
   if (unfinished_ == 0 && exchange_ != nullptr) complete();
 }
 

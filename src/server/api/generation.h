@@ -2,6 +2,7 @@
 // the client.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -30,15 +31,16 @@ class Generation : public std::enable_shared_from_this<Generation> {
  private:
   class Sink;
 
-  void hold_logprobs(size_t entries);  // until the end; throws ApiError 503
   // The engine's thread.
   void deliver(size_t choice, RequestOutput output);
   void count(size_t choice, const RequestOutput& output);
+  bool hold_logprobs(size_t entries);
   // The rest is for the I/O thread.
   void start();
   void drain_inbox();
   void send_unsent();  // as fast as the client takes it
   void send_output(Choice& choice, RequestOutput output);
+  void release_logprobs(size_t entries);
   void complete();
   void fail(const std::string& message);
   void cancel();
@@ -58,8 +60,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<size_t> lengths_;  // tokens so far, by choice; the engine thread's
   std::vector<size_t> open_;     // answers that are not complete, by prompt; the engine thread's
   bool started_ = false;
-  bool load_ended_ = false;   // no longer counted as load
-  size_t held_logprobs_ = 0;  // of Context::logprobs
+  bool load_ended_ = false;               // no longer counted as load
+  std::atomic<size_t> held_logprobs_{0};  // of Context::logprobs
 
   std::mutex mutex_;  // guards the inbox
   std::vector<std::pair<size_t, RequestOutput>> inbox_;

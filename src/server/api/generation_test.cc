@@ -2,6 +2,9 @@
 // go.
 #include "src/server/api/generation.h"
 
+#include <chrono>
+#include <thread>
+
 #include "src/server/api/generation_testing.h"
 #include "src/server/http/errors.h"
 
@@ -144,6 +147,34 @@ TEST_F(GenerationTest, MoreThanTheServerHolds) {
             "400 logprobs: the request may need 5280000 log-probabilities, at most 3000000 are "
             "allowed: lower logprobs, max_tokens, n or the number of prompts");
   EXPECT_EQ(load(), 0u);
+}
+
+// What others hold leaves room for answers that hold little; what is held is given back.
+TEST_F(GenerationTest, LogprobsOfAllAnswersTogetherAreBounded) {
+  start_context(16);
+  constexpr size_t kOthers = 6'000'000;
+  context_->logprobs = kOthers;
+  request_.sampling.logprobs = 100;
+  EXPECT_EQ(outcome(), "accepted");
+  EXPECT_EQ(exchange_->response()->status, 200u);
+  request_.n = 10;
+  request_.sampling.temperature = 1;
+  request_.max_tokens = 120;  // 10 * 120 * 101 entries
+  for (const bool stream : {false, true}) {
+    request_.stream = stream;
+    EXPECT_EQ(outcome(), "accepted");
+    // A stream's entries go as they come: it ends well.
+    EXPECT_EQ(exchange_->response()->status, stream ? 200u : 500u);
+    for (int i = 0; i < 1000 && context_->logprobs != kOthers; ++i) {  // until the engine lets go
+      io_.poll();
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_EQ(context_->logprobs, kOthers);
+  }
+  context_->logprobs = 0;
+  request_.stream = false;
+  EXPECT_EQ(outcome(), "accepted");
+  EXPECT_EQ(exchange_->response()->status, 200u);
 }
 
 TEST_F(GenerationTest, TheEnginesRefusalsNameTheMember) {

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
+
+#include "src/base/json_member.h"
 
 namespace octet::server {
 namespace {
@@ -82,7 +85,9 @@ void append_completion_logprobs(std::span<const int32_t> tokens,
     // The chosen token comes first, whether or not it is among the likeliest. Of several with one
     // name the chosen one counts, else the likeliest.
     ordered_json& top = tops.back() = {{name.shown, finite(l->logprob)}};
-    for (const auto& [other, value] : others) top.emplace(other, finite(value));
+    std::unordered_set<std::string> taken = {name.shown};
+    for (const auto& [other, value] : others)
+      if (taken.insert(other).second) append_member(top, other, finite(value));
   }
 }
 
@@ -115,13 +120,13 @@ ordered_json prompt_logprobs(std::span<const int32_t> prompt,
     if (l)
       for (size_t i = 0; i < l->top.size(); ++i)
         if (const auto& [id, value] = l->top[i]; id != l->token)
-          others[std::to_string(id)] =
-              entry(names.alternative(id), value, static_cast<int64_t>(i) + 1);
+          append_member(others, std::to_string(id),
+                        entry(names.alternative(id), value, static_cast<int64_t>(i) + 1));
     const TokenNames::Name name = names.next(prompt[p]);
     out.push_back(nullptr);
     if (!l) continue;
     out.back() = {{std::to_string(l->token), entry(name, l->logprob, l->rank)}};
-    out.back().update(others);
+    for (const auto& [id, other] : others.items()) append_member(out.back(), id, other);
   }
   return out;
 }

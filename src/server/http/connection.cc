@@ -77,7 +77,7 @@ class StreamConnection final : public Connection,
     if (state_ == State::kClosed) return;
     state_ = State::kClosed;
     gone_ = true;
-    deadline_.cancel();
+    disarm();
     watch_.cancel();
     error_code ignored;
     stream_.lowest_layer().close(ignored);
@@ -146,6 +146,9 @@ class StreamConnection final : public Connection,
       if (!ec && self->deadline_.expiry() <= std::chrono::steady_clock::now()) self->expired();
     });
   }
+
+  // Also takes back an expiry that has happened already and waits for its turn.
+  void disarm() { deadline_.expires_at(asio::steady_timer::time_point::max()); }
 
   void expired() {
     if (state_ == State::kReading && !writing_)
@@ -272,7 +275,7 @@ class StreamConnection final : public Connection,
   }
 
   void hand_over() {
-    deadline_.cancel();
+    disarm();
     request_ = parser_->release();
     parser_.reset();
     state_ = State::kBusy;
@@ -292,7 +295,7 @@ class StreamConnection final : public Connection,
 
   // Answers what is not a request that the owner can handle, and closes.
   void refuse(const ApiError& error) {
-    deadline_.cancel();
+    disarm();
     state_ = State::kBusy;
     keep_alive_ = false;
     request_ = {};
@@ -362,7 +365,7 @@ class StreamConnection final : public Connection,
 
   void on_written() {
     if (state_ == State::kReading) return arm(options_.read_seconds);  // "100 Continue" is out
-    deadline_.cancel();
+    disarm();
     if (!out_.empty()) {
       flush();
       if (const auto callback = std::exchange(on_writable_, nullptr)) callback();
