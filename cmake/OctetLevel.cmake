@@ -9,12 +9,12 @@ function(octet_level_files variable name pattern)
   set(${variable} ${files} PARENT_SCOPE)
 endfunction()
 
-# octet_level(<name> LINK <targets>... [FLOORS <folder>...] [PCH <header>]): the static library octet_<name> from
-# src/<name>/*.cc and src/<name>/<floor>/*.cc; floors side by side are joined by |. PCH: a precompiled
-# header of its own (cmake/), where base's will not do.
+# octet_level(<name> LINK <targets>... [FLOORS <folder>...] [OWN_PCH | NO_PCH]): the static library octet_<name> from
+# src/<name>/*.cc and src/<name>/<floor>/*.cc; floors side by side are joined by |. OWN_PCH, NO_PCH:
+# where base's precompiled header will not do, for other flags.
 # Tests (*_test.cc) beside the code become octet_<name>_test (see OctetTests.cmake).
 function(octet_level name)
-  cmake_parse_arguments(ARG "" "PCH" "LINK;FLOORS" ${ARGN})
+  cmake_parse_arguments(ARG "OWN_PCH;NO_PCH" "" "LINK;FLOORS" ${ARGN})
   string(REPLACE "|" ";" floors "${ARG_FLOORS}")
   set_property(GLOBAL PROPERTY OCTET_FLOORS_${name} ${floors})
   octet_level_files(sources ${name} *.cc)
@@ -25,11 +25,12 @@ function(octet_level name)
     return()
   endif()
   add_library(octet_${name} STATIC ${sources})
+  octet_unite(octet_${name})
   target_include_directories(octet_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(octet_${name} PUBLIC ${ARG_LINK} PRIVATE octet_warnings)
-  if(ARG_PCH)
-    octet_precompile(octet_${name} ${ARG_PCH})
-  elseif(NOT name STREQUAL base)
+  if(ARG_OWN_PCH)
+    octet_precompile(octet_${name} precompiled.h)
+  elseif(NOT ARG_NO_PCH)
     octet_reuse(octet_${name} octet_base)
   endif()
   set_property(GLOBAL APPEND PROPERTY OCTET_LEVELS ${name})
@@ -48,9 +49,8 @@ function(octet_kernel_isa set flags)
   add_library(octet_kernels_${set} OBJECT ${sources})
   target_include_directories(octet_kernels_${set} PRIVATE ${CMAKE_SOURCE_DIR})
   target_compile_options(octet_kernels_${set} PRIVATE -Wall -Wextra -Wno-maybe-uninitialized
-                         -Wno-uninitialized -O3
-                         -ffp-contract=off
-                         -fno-math-errno -fno-trapping-math ${flags})
+                         -Wno-uninitialized -ffp-contract=off
+                         -fno-math-errno -fno-trapping-math -O3 ${flags})
   if(ARGC GREATER 2)
     target_link_libraries(${ARGV2} PRIVATE $<TARGET_OBJECTS:octet_kernels_${set}>)
   else()

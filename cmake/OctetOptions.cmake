@@ -19,15 +19,11 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   endif()
 endif()
 
-# Precompiled headers: most of a file's time goes into what it includes. octet_precompile(<target>
-# [<header>]) gives a target its own, of cmake/<header>; octet_reuse(<target> <other>) another's,
+# Precompiled headers: much of a file's time goes into what it includes. octet_precompile(<target>
+# <header>) gives a target its own, of cmake/<header>; octet_reuse(<target> <other>) another's,
 # which needs the same flags.
 option(OCTET_PCH "Precompiled headers" ON)
-function(octet_precompile target)
-  set(header precompiled.h)
-  if(ARGC GREATER 1)
-    set(header ${ARGV1})
-  endif()
+function(octet_precompile target header)
   if(OCTET_PCH)
     target_precompile_headers(${target} PRIVATE ${CMAKE_SOURCE_DIR}/cmake/${header})
   endif()
@@ -38,6 +34,13 @@ function(octet_reuse target other)
   endif()
 endfunction()
 
+# Several files of a target compiled as one: what their headers instantiate is compiled once, not in
+# each of them. Off where one file at a time is changed and compiled again (the preset debug).
+option(OCTET_UNITY "Several files are compiled as one" ON)
+function(octet_unite target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${OCTET_UNITY} UNITY_BUILD_BATCH_SIZE 16)
+endfunction()
+
 add_library(octet_warnings INTERFACE)
 target_compile_options(octet_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion)
 # In precompiled headers g++ 12 no longer knows the standard library's code for a system's, and shows
@@ -45,6 +48,10 @@ target_compile_options(octet_warnings INTERFACE -Wall -Wextra -Wshadow -Wconvers
 if(OCTET_PCH AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
   target_compile_options(octet_warnings INTERFACE -Wno-restrict -Wno-array-bounds
                          -Wno-stringop-overflow -Wno-stringop-overread)
+endif()
+# To g++ the files of a unit are headers, whose classes must not hold what only one file knows.
+if(OCTET_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  target_compile_options(octet_warnings INTERFACE -Wno-subobject-linkage)
 endif()
 # What sanitizers add makes g++ see overflows where there are none.
 if(OCTET_WERROR AND NOT OCTET_SANITIZE)

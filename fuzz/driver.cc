@@ -1,4 +1,6 @@
-// Runs a fuzz target without libFuzzer: the seed files as they are, then mutations of them.
+// Runs a fuzz target without libFuzzer: the seed files as they are, then mutations of them, --runs
+// of them or for OCTET_FUZZ_SECONDS.
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -123,7 +125,12 @@ int main(int argc, char** argv) {
   for (int signal : {SIGSEGV, SIGABRT, SIGFPE, SIGBUS, SIGILL}) std::signal(signal, save_and_die);
   for (const Bytes& s : seeds) run(s);
   Mutator mutate(seed);
-  for (uint64_t i = 0; i < runs; ++i) run(mutate(seeds));
-  std::printf("%llu inputs\n", static_cast<unsigned long long>(runs + seeds.size()));
+  const char* limit = std::getenv("OCTET_FUZZ_SECONDS");
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::seconds(limit != nullptr ? std::atoi(limit) : 0);
+  uint64_t done = 0;
+  for (; limit != nullptr ? std::chrono::steady_clock::now() < end : done < runs; ++done)
+    run(mutate(seeds));
+  std::printf("%llu inputs\n", static_cast<unsigned long long>(done + seeds.size()));
   return 0;
 }

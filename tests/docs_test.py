@@ -39,10 +39,7 @@ TESTED_BY = {
     "tests/server/process_test.py": ["src/cli/serve_log.cc"],
     "tests/dist/offline_test.py": ["src/cli/bench_sums.cc"],
     "tests/loaders/convert_test.py": [
-        "src/cli/convert.cc", "src/quant/relayout/relayout.cc",
-        "src/quant/relayout/relayout_ascend.cc", "src/quant/relayout/relayout_back.cc",
-        "src/quant/relayout/relayout_compressed.cc", "src/quant/relayout/relayout_plan.cc",
-        "src/quant/relayout/relayout_source.cc"],
+        "src/cli/convert.cc", "src/quant/relayout/relayout.cc"],
     "tests/cli/resume_test.py": ["src/quant/output/fingerprint.cc"],
     # Parts of a class or a flow, by the test of the whole.
     "src/base/file_test.cc": ["src/base/json.cc", "src/base/progress.cc"],
@@ -77,7 +74,7 @@ TESTED_BY = {
     "src/quant/quantizer_recipe_test.cc": [
         "src/quant/layer/built_linear.cc", "src/quant/layer/float_model.cc",
         "src/quant/layer/layer_stream.cc", "src/quant/layerwise/calibration_tokens.cc",
-        "src/quant/layerwise/exact_pass.cc", "src/quant/layerwise/layerwise.cc"],
+        "src/quant/layerwise/layerwise.cc"],
     "src/quant/ranks_test.cc": ["src/quant/layer/shared_linear.cc"],
     "src/quant/output/report_data_test.cc": ["src/quant/output/report_file.cc"],
     "src/eval/layer_noise_test.cc": ["src/eval/basis.cc"],

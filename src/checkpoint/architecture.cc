@@ -60,6 +60,8 @@ constexpr Architecture kArchitectures[] = {
         .head_dim = 0,
         .gguf_interleaved = true,
         .tool_type = "llama2",
+        .tokenizer = nullptr,
+        .late_kv_offset = true,
     },
     {
         .family = Family::kQwen2,
@@ -73,6 +75,8 @@ constexpr Architecture kArchitectures[] = {
         .head_dim = 0,
         .gguf_interleaved = false,
         .tool_type = "qwen2",
+        .tokenizer = "Qwen2Tokenizer",
+        .late_kv_offset = true,
     },
     {
         .family = Family::kQwen3,
@@ -86,6 +90,8 @@ constexpr Architecture kArchitectures[] = {
         .head_dim = 128,
         .gguf_interleaved = false,
         .tool_type = "qwen3",
+        .tokenizer = "Qwen2Tokenizer",
+        .late_kv_offset = false,
     },
 };
 

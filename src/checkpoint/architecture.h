@@ -83,11 +83,13 @@ struct Architecture {
   int64_t head_dim;        // where config.json names none; 0 = hidden_size / heads
   bool gguf_interleaved;   // GGUF stores q and k with neighbours of rope's halves side by side
   const char* tool_type;   // --model_type of msModelSlim's scripts, where none is given
+  const char* tokenizer;   // its class without "Fast", where no file names one; nullptr: unknown
+  bool late_kv_offset;     // vLLM-Ascend before 0.25.1 does not find kv_cache_offset
 };
 std::span<const Architecture> architectures();
 const Architecture& architecture(Family family);
 const Architecture* find_architecture(const std::string& model_type);  // null: not supported
-std::string model_types();                                             // "llama or qwen2"
+std::string model_types();                                             // "llama, qwen2 or qwen3"
 
 // Tensors outside the layers.
 inline constexpr const char* kEmbeddingWeight = "model.embed_tokens.weight";

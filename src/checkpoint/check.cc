@@ -9,6 +9,7 @@
 #include "src/checkpoint/check_files.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/checkpoint/quant_tensors.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
 namespace {
@@ -177,7 +178,7 @@ class Checker {
         continue;
       }
       if (!folder_->ascend()) continue;
-      for (const char* suffix : {".input_scale", ".input_offset"}) {
+      for (const char* suffix : {suffix::kInputScale, suffix::kInputOffset}) {
         const TensorView* a = folder_->tensors().find(first + suffix);
         const TensorView* b = folder_->tensors().find(name + suffix);
         if (a == nullptr || b == nullptr || a->elements() != 1 || b->elements() != 1) continue;
@@ -205,7 +206,7 @@ class Checker {
     check_quant_tensors(name, quant_tensors(*folder_, scheme), s.n);
     if (scales_per_token(scheme)) per_token_.push_back(name + ".weight");
     if (is_weight_only(scheme))
-      warn_nonzero(name + ".weight_offset",
+      warn_nonzero(name + suffix::kWeightOffset,
                    "vLLM-Ascend and MindIE add it with different signs; --w_sym True");
   }
 
@@ -254,7 +255,7 @@ class Checker {
     const std::string& prefix = linear.full_name;
     if (folder_->int8_kv()) {
       check_quant_tensors(prefix, kv_cache_tensors(), linear.shape.n);
-      warn_nonzero(prefix + ".kv_cache_offset",
+      warn_nonzero(prefix + suffix::kKvOffset,
                    "vLLM-Ascend adds it when it writes the cache, but not when it reads it");
       return;
     }
@@ -296,15 +297,13 @@ class Checker {
     f.remedy = "vLLM-Ascend refuses it, MindIE does not: --dynamic_budget 0, or no --is_dynamic";
   }
 
-  // vLLM's loaders of these two families look the offsets up by their stored names only, until that
+  // vLLM's loaders of some families look the offsets up by their stored names only, until that
   // version.
   void warn_kv_cache() {
-    const Family family = folder_->config().family;
-    if (!folder_->int8_kv() || (family != Family::kLlama && family != Family::kQwen2)) return;
-    Finding& f = findings_.warning("", "an int8 KV cache of a Llama or Qwen2 model");
-    f.remedy =
-        "vLLM-Ascend before 0.25.1 ends with KeyError ... kv_cache_offset; Qwen3 and MindIE "
-        "are not concerned";
+    const Architecture& a = architecture(folder_->config().family);
+    if (!folder_->int8_kv() || !a.late_kv_offset) return;
+    Finding& f = findings_.warning("", fmt::format("an int8 KV cache of a {} model", a.models));
+    f.remedy = "vLLM-Ascend before 0.25.1 ends with KeyError ... kv_cache_offset; MindIE does not";
   }
 
   // Tensors that no loader knows, and entries of the description without a tensor.

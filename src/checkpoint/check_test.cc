@@ -13,11 +13,11 @@
 namespace octet {
 namespace {
 
-using octet::testing::LooseTensor;
-using octet::testing::TempFolder;
+using octet::tests::LooseTensor;
+using octet::tests::TempFolder;
 using ::testing::HasSubstr;
 
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16";
+const fs::path kLlama = tests::kGolden / "llama_fp16";
 constexpr const char* kWeights = "quant_model_weight_w8a8.safetensors";
 constexpr const char* kDescription = "quant_model_description.json";
 
@@ -26,15 +26,15 @@ class Check : public ::testing::Test {
   Check()
       : dir_(std::string("check_") +
              ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
-    config_ = parse_ordered_json(read_text(kGolden / "model/config.json"), "config.json");
+    config_ = parse_ordered_json(read_text(kLlama / "model/config.json"), "config.json");
     take("minmax");
   }
 
   // Begins anew with another output of the tool.
   void take(const std::string& name) {
-    const fs::path folder = kGolden / ("out_" + name);
+    const fs::path folder = kLlama / ("out_" + name);
     description_ = parse_ordered_json(read_text(folder / kDescription), kDescription);
-    tensors_ = octet::testing::loose_tensors(folder);
+    tensors_ = octet::tests::loose_tensors(folder);
   }
 
   LooseTensor& tensor(const std::string& name) {
@@ -53,7 +53,7 @@ class Check : public ::testing::Test {
   std::vector<Finding> run() {
     write_text(dir_ / "config.json", config_.dump(2));
     if (!description_.is_null()) write_text(dir_ / kDescription, description_.dump(2));
-    octet::testing::write_tensors(dir_.path(), tensors_, {"quant_model_weight_w8a8", 0, false});
+    octet::tests::write_tensors(dir_.path(), tensors_, {"quant_model_weight_w8a8", 0, false});
     return check_folder(dir_.path());
   }
 
@@ -76,8 +76,8 @@ class Check : public ::testing::Test {
   std::vector<LooseTensor> tensors_;
 };
 
-const std::string kQ = "model.layers.1.self_attn.q_proj", kK = "model.layers.1.self_attn.k_proj",
-                  kUp = "model.layers.2.mlp.up_proj";
+const std::string kQ1 = "model.layers.1.self_attn.q_proj", kK1 = "model.layers.1.self_attn.k_proj",
+                  kUp2 = "model.layers.2.mlp.up_proj";
 
 TEST_F(Check, TheToolsOutputIsGood) {
   for (const char* name : {"minmax", "w8a16"}) {
@@ -109,16 +109,16 @@ TEST_F(Check, ScalesPerTokenWarnInFloat16) {
 TEST_F(Check, WeightScales) {
   for (const char* name : {"w8a8_dynamic", "pdmix", "w8a16"}) {
     take(name);
-    set(kQ + ".weight_scale", DType::kF32, {64, 1}, std::vector<float>(64));
-    expect_error(kQ + ".weight_scale", "positive");
-    set(kQ + ".weight_scale", DType::kF32, {64, 1}, std::vector<float>(64, INFINITY));
-    expect_error(kQ + ".weight_scale", "positive");
-    set(kQ + ".weight_scale", DType::kF32, {64}, std::vector<float>(64, 1));
-    expect_error(kQ + ".weight_scale", "[64, 1]");
-    set(kQ + ".weight_scale", DType::kI32, {64, 1}, std::vector<int32_t>(64, 1));
-    expect_error(kQ + ".weight_scale", "F32");
-    remove(kQ + ".weight_scale");
-    expect_error(kQ + ".weight_scale", "missing");
+    set(kQ1 + ".weight_scale", DType::kF32, {64, 1}, std::vector<float>(64));
+    expect_error(kQ1 + ".weight_scale", "positive");
+    set(kQ1 + ".weight_scale", DType::kF32, {64, 1}, std::vector<float>(64, INFINITY));
+    expect_error(kQ1 + ".weight_scale", "positive");
+    set(kQ1 + ".weight_scale", DType::kF32, {64}, std::vector<float>(64, 1));
+    expect_error(kQ1 + ".weight_scale", "[64, 1]");
+    set(kQ1 + ".weight_scale", DType::kI32, {64, 1}, std::vector<int32_t>(64, 1));
+    expect_error(kQ1 + ".weight_scale", "F32");
+    remove(kQ1 + ".weight_scale");
+    expect_error(kQ1 + ".weight_scale", "missing");
   }
 }
 
@@ -126,25 +126,25 @@ TEST_F(Check, WeightOffsets) {
   const std::vector<float> ones(64, 1);
   for (const char* name : {"w8a8_dynamic", "pdmix"}) {
     take(name);
-    set(kQ + ".weight_offset", DType::kF32, {64, 1}, ones);
-    expect_error(kQ + ".weight_offset", "symmetric");
+    set(kQ1 + ".weight_offset", DType::kF32, {64, 1}, ones);
+    expect_error(kQ1 + ".weight_offset", "symmetric");
   }
   take("w8a16");
-  set(kQ + ".weight_offset", DType::kF32, {64, 1}, ones);
+  set(kQ1 + ".weight_offset", DType::kF32, {64, 1}, ones);
   const std::vector<Finding> findings = run();
   ASSERT_EQ(findings.size(), 1u);
   EXPECT_EQ(findings[0].severity, Severity::kWarning);
-  EXPECT_EQ(findings[0].tensor, kQ + ".weight_offset");
+  EXPECT_EQ(findings[0].tensor, kQ1 + ".weight_offset");
 }
 
 TEST_F(Check, MixNeedsBothHalves) {
   take("pdmix");
-  remove(kQ + ".deq_scale");
-  expect_error(kQ + ".deq_scale", "missing");
+  remove(kQ1 + ".deq_scale");
+  expect_error(kQ1 + ".deq_scale", "missing");
 }
 
 TEST_F(Check, Int8KvCache) {
-  const std::string scale = kK + ".kv_cache_scale", offset = kK + ".kv_cache_offset";
+  const std::string scale = kK1 + ".kv_cache_scale", offset = kK1 + ".kv_cache_offset";
   const auto broken = [&](const auto& change, const std::string& tensor, const std::string& word) {
     take("kv8");
     change();
@@ -169,9 +169,9 @@ TEST_F(Check, Int8KvCacheThatNotEveryLoaderTakes) {
     return findings.empty() ? Finding{} : findings[0];
   };
   EXPECT_EQ(only_warning([&] {
-              set(kK + ".kv_cache_offset", DType::kF32, {32}, std::vector<float>(32, 3));
+              set(kK1 + ".kv_cache_offset", DType::kF32, {32}, std::vector<float>(32, 3));
             }).tensor,
-            kK + ".kv_cache_offset");
+            kK1 + ".kv_cache_offset");
   EXPECT_THAT(only_warning([&] { description_.erase("kv_quant_type"); }).problem,
               HasSubstr("kv_quant_type"));
   EXPECT_THAT(only_warning([&] {
@@ -182,8 +182,8 @@ TEST_F(Check, Int8KvCacheThatNotEveryLoaderTakes) {
 }
 
 TEST_F(Check, MissingTensors) {
-  remove(kQ + ".deq_scale");
-  expect_error(kQ + ".deq_scale", "missing");
+  remove(kQ1 + ".deq_scale");
+  expect_error(kQ1 + ".deq_scale", "missing");
 }
 
 TEST_F(Check, MissingNorm) {
@@ -191,9 +191,39 @@ TEST_F(Check, MissingNorm) {
   expect_error("model.norm.weight", "missing");
 }
 
+TEST_F(Check, NormsOfHeads) {
+  const std::string kinds[] = {"q_norm", "k_norm"};
+  const uint64_t heads = config_["num_attention_heads"],
+                 d = config_["hidden_size"].get<uint64_t>() / heads;
+  config_["model_type"] = "qwen3";
+  config_["architectures"] = {"Qwen3ForCausalLM"};
+  config_["head_dim"] = d;
+  const auto name = [](int layer, const std::string& kind) {
+    return "model.layers." + std::to_string(layer) + ".self_attn." + kind + ".weight";
+  };
+  for (int layer = 0; layer < config_["num_hidden_layers"]; ++layer)
+    for (const std::string& kind : kinds) {
+      LooseTensor norm = tensor("model.norm.weight");
+      norm.spec.name = name(layer, kind);
+      norm.set(DType::kF16, {d}, std::vector<uint16_t>(d, 0x3c00));
+      tensors_.push_back(norm);
+      description_[norm.spec.name] = "FLOAT";
+    }
+  for (const Finding& f : run())
+    EXPECT_EQ(f.severity, Severity::kWarning) << f.tensor << ": " << f.problem;
+  for (const std::string& kind : kinds) {
+    const LooseTensor right = tensor(name(1, kind));
+    set(name(1, kind), DType::kF16, {d + 1}, std::vector<uint16_t>(d + 1, 0x3c00));
+    expect_error(name(1, kind), "[" + std::to_string(d) + "]");
+    remove(name(1, kind));
+    expect_error(name(1, kind), "missing");
+    tensors_.push_back(right);
+  }
+}
+
 TEST_F(Check, MissingEntry) {
-  description_.erase(kQ + ".weight");
-  expect_error(kQ + ".weight", "no entry");
+  description_.erase(kQ1 + ".weight");
+  expect_error(kQ1 + ".weight", "no entry");
 }
 
 TEST_F(Check, StaleEntry) {
@@ -214,71 +244,71 @@ TEST_F(Check, DoubledEntry) {
 
 TEST_F(Check, DeqScaleMustFitTheModelsDtype) {
   config_["torch_dtype"] = "bfloat16";
-  expect_error(kQ + ".deq_scale", "torch_dtype");
+  expect_error(kQ1 + ".deq_scale", "torch_dtype");
 }
 
 TEST_F(Check, WrongWeightDtype) {
-  set(kQ + ".weight", DType::kU8, {64, 64}, std::vector<uint8_t>(64 * 64));
-  expect_error(kQ + ".weight", "I8");
+  set(kQ1 + ".weight", DType::kU8, {64, 64}, std::vector<uint8_t>(64 * 64));
+  expect_error(kQ1 + ".weight", "I8");
 }
 
 TEST_F(Check, FloatWeightUnderAQuantizedName) {
-  set(kQ + ".weight", DType::kF32, {64, 64}, std::vector<float>(64 * 64));
-  expect_error(kQ + ".weight", "the file does not");
+  set(kQ1 + ".weight", DType::kF32, {64, 64}, std::vector<float>(64 * 64));
+  expect_error(kQ1 + ".weight", "the file does not");
 }
 
 TEST_F(Check, Int8WeightUnderAFloatName) {
-  description_[kQ + ".weight"] = "FLOAT";
-  expect_error(kQ + ".weight", "should say W8A8");
+  description_[kQ1 + ".weight"] = "FLOAT";
+  expect_error(kQ1 + ".weight", "should say W8A8");
 }
 
 TEST_F(Check, WrongShape) {
-  set(kQ + ".quant_bias", DType::kI32, {32}, std::vector<int32_t>(32));
-  expect_error(kQ + ".quant_bias", "[64]");
+  set(kQ1 + ".quant_bias", DType::kI32, {32}, std::vector<int32_t>(32));
+  expect_error(kQ1 + ".quant_bias", "[64]");
 }
 
 TEST_F(Check, ScalarInputScale) {
-  set(kQ + ".input_scale", DType::kF32, {}, std::vector<float>{0.1f});
-  expect_error(kQ + ".input_scale", "[1]");
+  set(kQ1 + ".input_scale", DType::kF32, {}, std::vector<float>{0.1f});
+  expect_error(kQ1 + ".input_scale", "[1]");
 }
 
 TEST_F(Check, InputScaleMustBePositive) {
-  set(kQ + ".input_scale", DType::kF32, {1}, std::vector<float>{0});
-  expect_error(kQ + ".input_scale", "positive");
+  set(kQ1 + ".input_scale", DType::kF32, {1}, std::vector<float>{0});
+  expect_error(kQ1 + ".input_scale", "positive");
 }
 
 TEST_F(Check, InputOffsetMustBeAnInt8) {
-  set(kQ + ".input_offset", DType::kF32, {1}, std::vector<float>{1.5f});
-  expect_error(kQ + ".input_offset", "integer");
-  set(kQ + ".input_offset", DType::kF32, {1}, std::vector<float>{128});
-  expect_error(kQ + ".input_offset", "integer");
+  set(kQ1 + ".input_offset", DType::kF32, {1}, std::vector<float>{1.5f});
+  expect_error(kQ1 + ".input_offset", "integer");
+  set(kQ1 + ".input_offset", DType::kF32, {1}, std::vector<float>{128});
+  expect_error(kQ1 + ".input_offset", "integer");
 }
 
 TEST_F(Check, DeqScaleMustBeFinite) {
-  set(kQ + ".deq_scale", DType::kI64, {64}, std::vector<int64_t>(64, 0x7f800000));
-  expect_error(kQ + ".deq_scale", "finite");
+  set(kQ1 + ".deq_scale", DType::kI64, {64}, std::vector<int64_t>(64, 0x7f800000));
+  expect_error(kQ1 + ".deq_scale", "finite");
 }
 
 TEST_F(Check, MixedTypesInsideQkv) {
-  description_[kK + ".weight"] = "FLOAT";
-  set(kK + ".weight", DType::kF16, {32, 64}, std::vector<uint16_t>(32 * 64));
-  expect_error(kK + ".weight", "mixed types inside q/k/v");
+  description_[kK1 + ".weight"] = "FLOAT";
+  set(kK1 + ".weight", DType::kF16, {32, 64}, std::vector<uint16_t>(32 * 64));
+  expect_error(kK1 + ".weight", "mixed types inside q/k/v");
 }
 
 TEST_F(Check, MixedTypesInsideGateUp) {
-  description_[kUp + ".weight"] = "FLOAT";
-  set(kUp + ".weight", DType::kF16, {96, 64}, std::vector<uint16_t>(96 * 64));
-  expect_error(kUp + ".weight", "mixed types inside gate/up");
+  description_[kUp2 + ".weight"] = "FLOAT";
+  set(kUp2 + ".weight", DType::kF16, {96, 64}, std::vector<uint16_t>(96 * 64));
+  expect_error(kUp2 + ".weight", "mixed types inside gate/up");
 }
 
 TEST_F(Check, DifferentInputScalesInsideQkv) {
-  set(kK + ".input_scale", DType::kF32, {1}, std::vector<float>{0.5f});
-  expect_error(kK + ".input_scale", "differs inside q/k/v");
+  set(kK1 + ".input_scale", DType::kF32, {1}, std::vector<float>{0.5f});
+  expect_error(kK1 + ".input_scale", "differs inside q/k/v");
 }
 
 TEST_F(Check, UnknownTypeAndUnknownName) {
-  description_[kQ + ".weight"] = "W3A3";
-  expect_error(kQ + ".weight", "W3A3");
+  description_[kQ1 + ".weight"] = "W3A3";
+  expect_error(kQ1 + ".weight", "W3A3");
   tensors_.push_back({{"model.layers.0.extra", DType::kI8, {1}}, {std::byte{1}}});
   expect_error("model.layers.0.extra", "no loader knows");
 }
@@ -291,8 +321,8 @@ TEST_F(Check, NormBiasMustBeDescribed) {
 TEST_F(Check, DescriptionsMustAgree) {
   config_["quantization_config"] = description_;
   EXPECT_TRUE(run().empty());
-  config_["quantization_config"][kQ + ".weight"] = "FLOAT";
-  expect_error(kQ + ".weight", "disagree");
+  config_["quantization_config"][kQ1 + ".weight"] = "FLOAT";
+  expect_error(kQ1 + ".weight", "disagree");
 }
 
 TEST_F(Check, StaleFloatIndex) {
@@ -324,7 +354,7 @@ TEST_F(Check, StrayFloatShard) {
   write_text(dir_ / "quant_model_weight_w8a8.safetensors.index.json",
              ordered_json{{"weight_map", map}}.dump());
   EXPECT_TRUE(check_folder(dir_.path()).empty());
-  octet::testing::write_raw_safetensors(dir_ / "model.safetensors", "{}", "");
+  octet::tests::write_raw_safetensors(dir_ / "model.safetensors", "{}", "");
   const auto findings = check_folder(dir_.path());
   ASSERT_EQ(findings.size(), 1u);
   EXPECT_THAT(findings[0].file, HasSubstr("model.safetensors"));
@@ -384,7 +414,7 @@ TEST_F(Check, DescriptionVariants) {
   run();
   const auto load = [&] { return QuantDescription::load(dir_.path(), config_); };
   ASSERT_TRUE(load());
-  EXPECT_EQ(*load()->find(kQ + ".weight"), "W8A8");
+  EXPECT_EQ(*load()->find(kQ1 + ".weight"), "W8A8");
   // The old name, and a partial dictionary in config.json that must be ignored.
   fs::rename(dir_ / kDescription, dir_ / "quant_model_description_w8a8.json");
   config_["quantization_config"] = {{"group_size", 0}, {"kv_quant_type", nullptr}};
@@ -395,13 +425,13 @@ TEST_F(Check, DescriptionVariants) {
   EXPECT_TRUE(load()->int8_kv);
   // Two files.
   write_text(dir_ / kDescription, description_.dump());
-  EXPECT_THAT(octet::testing::message_of([&] { load(); }), HasSubstr("more than one"));
+  EXPECT_THAT(octet::tests::message_of([&] { load(); }), HasSubstr("more than one"));
   // Complete in config.json: wins over files.
   config_["quantization_config"] = description_;
   EXPECT_EQ(load()->source, (dir_ / "config.json").string());
   // Somebody else's method.
   config_["quantization_config"] = {{"quant_method", "awq"}};
-  EXPECT_THAT(octet::testing::message_of([&] { load(); }), HasSubstr("awq"));
+  EXPECT_THAT(octet::tests::message_of([&] { load(); }), HasSubstr("awq"));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "src/base/error.h"
 #include "src/base/json_member.h"
 #include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
 namespace {
@@ -145,10 +146,11 @@ QuantDescription describe_compressed_tensors(const ModelConfig& config, const Te
       d.types[name + ".weight"] = kFloatWord;
       continue;
     }
-    const Group& group = rules.of(name, tensors.find(name + ".input_scale") != nullptr);
+    const Group& group = rules.of(name, tensors.find(name + suffix::kInputScale) != nullptr);
     any_static = any_static || has_static_input(group.scheme);
-    if (group.zero_point) tensors.get(name + ".input_zero_point");  // throws when absent
-    for (const char* part : {".weight", ".weight_scale", ".input_scale", ".input_zero_point"})
+    if (group.zero_point) tensors.get(name + suffix::kInputZeroPoint);  // throws when absent
+    for (const char* part :
+         {".weight", suffix::kWeightScale, suffix::kInputScale, suffix::kInputZeroPoint})
       if (tensors.find(name + part) != nullptr) d.types[name + part] = scheme_name(group.scheme);
   }
   d.model_quant_type = scheme_name(any_static ? Scheme::kW8A8 : Scheme::kW8A8Dynamic);

@@ -9,8 +9,8 @@
 namespace octet {
 namespace {
 
-using octet::testing::message_of;
-using octet::testing::TempFolder;
+using octet::tests::message_of;
+using octet::tests::TempFolder;
 using ::testing::HasSubstr;
 
 ordered_json arguments(const char* strategy, bool symmetric, bool dynamic) {

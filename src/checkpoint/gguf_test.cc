@@ -17,8 +17,8 @@ namespace octet {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::GgufBuilder;
 using ::testing::HasSubstr;
+using tests::GgufBuilder;
 
 std::string refusal(const GgufBuilder& b) {
   try {
@@ -91,10 +91,10 @@ void write_part(const fs::path& file, uint32_t number, uint32_t count, const cha
 }
 
 TEST(Gguf, AllPartsOfASplitModelAreRead) {
-  const testing::TempFolder dir("gguf_split");
+  const tests::TempFolder dir("gguf_split");
   const fs::path one = dir / "m-00001-of-00002.gguf", two = dir / "m-00002-of-00002.gguf";
   const auto refused = [&](const fs::path& file, const std::string& words) {
-    EXPECT_THAT(testing::message_of([&] { GgufFile{file}; }), HasSubstr(words));
+    EXPECT_THAT(tests::message_of([&] { GgufFile{file}; }), HasSubstr(words));
   };
   write_part(one, 0, 2, "a", 1);
   refused(one, "is part 1 of 2 of a split model, and another is missing");

@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace octet::testing {
+namespace octet::tests {
 
 class GgufBuilder {
  public:
@@ -68,4 +68,4 @@ class GgufBuilder {
   std::vector<std::byte> bytes_;
 };
 
-}  // namespace octet::testing
+}  // namespace octet::tests

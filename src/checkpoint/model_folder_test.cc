@@ -10,9 +10,9 @@
 namespace octet {
 namespace {
 
-using octet::testing::EditedModel;
-using octet::testing::message_of;
-using octet::testing::TempFolder;
+using octet::tests::EditedModel;
+using octet::tests::message_of;
+using octet::tests::TempFolder;
 using ::testing::HasSubstr;
 
 const std::string kOBias = "self_attn.o_proj.bias";

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
 namespace {
@@ -142,22 +143,22 @@ std::vector<float> quant_values(const TensorView& t) {
 
 InputQuant input_quant(const ModelFolder& folder, const std::string& prefix) {
   const TensorStore& tensors = folder.tensors();
-  const float scale = quant_values(tensors.get(prefix + ".input_scale"))[0];
+  const float scale = quant_values(tensors.get(prefix + suffix::kInputScale))[0];
   if (!folder.compressed_tensors())
-    return {scale, quant_values(tensors.get(prefix + ".input_offset"))[0]};
-  const TensorView* zero = tensors.find(prefix + ".input_zero_point");
+    return {scale, quant_values(tensors.get(prefix + suffix::kInputOffset))[0]};
+  const TensorView* zero = tensors.find(prefix + suffix::kInputZeroPoint);
   return {scale, zero == nullptr ? 0.0f : quant_values(*zero)[0]};
 }
 
 std::vector<float> weight_scales(const ModelFolder& folder, const std::string& prefix, uint64_t n) {
   const TensorStore& tensors = folder.tensors();
   if (!folder.compressed_tensors() && is_static(folder.scheme(prefix))) {
-    std::vector<float> scales = quant_values(tensors.get(prefix + ".deq_scale"));
+    std::vector<float> scales = quant_values(tensors.get(prefix + suffix::kDeqScale));
     const float input = input_quant(folder, prefix).scale;
     for (float& s : scales) s /= input;
     return scales;
   }
-  std::vector<float> scales = quant_values(tensors.get(prefix + ".weight_scale"));
+  std::vector<float> scales = quant_values(tensors.get(prefix + suffix::kWeightScale));
   if (scales.size() == 1) scales.resize(n, scales[0]);  // one for the whole tensor
   return scales;
 }

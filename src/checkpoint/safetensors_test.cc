@@ -8,9 +8,9 @@
 namespace octet {
 namespace {
 
-using octet::testing::message_of;
-using octet::testing::TempFolder;
-using octet::testing::write_raw_safetensors;
+using octet::tests::message_of;
+using octet::tests::TempFolder;
+using octet::tests::write_raw_safetensors;
 using ::testing::HasSubstr;
 
 std::vector<TensorSpec> two() { return {{"a", DType::kF32, {2}}, {"b", DType::kI8, {3, 1}}}; }

@@ -13,11 +13,11 @@ using Type = QuantTensor::Type;
 using Values = QuantTensor::Values;
 
 // Scales of weights are float32 whatever the model's type: small ones are no float16.
-constexpr QuantTensor kWeightScale = {Role::kWeightScale, ".weight_scale", Form::kColumn,
+constexpr QuantTensor kWeightScale = {Role::kWeightScale, suffix::kWeightScale, Form::kColumn,
                                       Type::kFloat32, Values::kPositive};
-constexpr QuantTensor kWeightOffset = {Role::kWeightOffset, ".weight_offset", Form::kColumn,
+constexpr QuantTensor kWeightOffset = {Role::kWeightOffset, suffix::kWeightOffset, Form::kColumn,
                                        Type::kFloat32, Values::kFinite};
-constexpr QuantTensor kNoOffset = {Role::kWeightOffset, ".weight_offset", Form::kColumn,
+constexpr QuantTensor kNoOffset = {Role::kWeightOffset, suffix::kWeightOffset, Form::kColumn,
                                    Type::kFloat32, Values::kZero};
 // Static linears need neither: deq_scale holds the scale.
 constexpr QuantTensor spare(QuantTensor t) {
@@ -25,13 +25,13 @@ constexpr QuantTensor spare(QuantTensor t) {
   t.spare = true;
   return t;
 }
-constexpr QuantTensor kInputScale = {Role::kInputScale, ".input_scale", Form::kOne, Type::kFloat,
-                                     Values::kPositive};
-constexpr QuantTensor kInputOffset = {Role::kInputOffset, ".input_offset", Form::kOne,
+constexpr QuantTensor kInputScale = {Role::kInputScale, suffix::kInputScale, Form::kOne,
+                                     Type::kFloat, Values::kPositive};
+constexpr QuantTensor kInputOffset = {Role::kInputOffset, suffix::kInputOffset, Form::kOne,
                                       Type::kFloatOrInt8, Values::kInt8};
-constexpr QuantTensor kQuantBias = {Role::kQuantBias, ".quant_bias", Form::kRow, Type::kInt32,
+constexpr QuantTensor kQuantBias = {Role::kQuantBias, suffix::kQuantBias, Form::kRow, Type::kInt32,
                                     Values::kFinite};
-constexpr QuantTensor kDeqScale = {Role::kDeqScale, ".deq_scale", Form::kRow, Type::kDeqScale,
+constexpr QuantTensor kDeqScale = {Role::kDeqScale, suffix::kDeqScale, Form::kRow, Type::kDeqScale,
                                    Values::kFinite};
 
 constexpr QuantTensor kStatic[] = {spare(kWeightScale), spare(kWeightOffset), kInputScale,
@@ -41,15 +41,15 @@ constexpr QuantTensor kWeightOnly[] = {kWeightScale, kWeightOffset};
 constexpr QuantTensor kMix[] = {kWeightScale, kNoOffset,  kInputScale,
                                 kInputOffset, kQuantBias, kDeqScale};
 // compressed-tensors: no zero point for symmetric inputs.
-constexpr QuantTensor kAnyWeightScale = {Role::kWeightScale, ".weight_scale", Form::kAnyColumn,
+constexpr QuantTensor kAnyWeightScale = {Role::kWeightScale, suffix::kWeightScale, Form::kAnyColumn,
                                          Type::kFloat, Values::kPositive};
-constexpr QuantTensor kZeroPoint = {Role::kInputOffset, ".input_zero_point", Form::kOne,
-                                    Type::kInt8OrInt32, Values::kInt8,       false};
+constexpr QuantTensor kZeroPoint = {Role::kInputOffset, suffix::kInputZeroPoint, Form::kOne,
+                                    Type::kInt8OrInt32, Values::kInt8,           false};
 constexpr QuantTensor kCompressedStatic[] = {kInputScale, kZeroPoint, kAnyWeightScale};
 constexpr QuantTensor kCompressedDynamic[] = {kAnyWeightScale};
 constexpr QuantTensor kKvCache[] = {
-    {Role::kKvScale, ".kv_cache_scale", Form::kRow, Type::kFloat32, Values::kPositive},
-    {Role::kKvOffset, ".kv_cache_offset", Form::kRow, Type::kFloat32, Values::kFinite}};
+    {Role::kKvScale, suffix::kKvScale, Form::kRow, Type::kFloat32, Values::kPositive},
+    {Role::kKvOffset, suffix::kKvOffset, Form::kRow, Type::kFloat32, Values::kFinite}};
 
 constexpr SchemeRow kRows[] = {
     {.scheme = Scheme::kFloat,

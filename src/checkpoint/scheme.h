@@ -16,6 +16,19 @@ namespace octet {
 
 enum class Scheme { kFloat, kW8A8, kW8A8Dynamic, kW8A16, kW8A8Mix };
 
+// What stands behind a linear's name in those of its tensors.
+namespace suffix {
+inline constexpr const char* kWeightScale = ".weight_scale";
+inline constexpr const char* kWeightOffset = ".weight_offset";
+inline constexpr const char* kInputScale = ".input_scale";
+inline constexpr const char* kInputOffset = ".input_offset";
+inline constexpr const char* kQuantBias = ".quant_bias";
+inline constexpr const char* kDeqScale = ".deq_scale";
+inline constexpr const char* kInputZeroPoint = ".input_zero_point";  // of compressed-tensors
+inline constexpr const char* kKvScale = ".kv_cache_scale";           // of k_proj and v_proj
+inline constexpr const char* kKvOffset = ".kv_cache_offset";
+}  // namespace suffix
+
 // The dtypes in which a checkpoint's numbers stand.
 struct StoredTypes {
   DType floats;     // norms, float linears
@@ -39,7 +52,7 @@ struct QuantTensor {
   enum class Type { kFloat32, kFloat, kFloatOrInt8, kInt32, kInt8OrInt32, kDeqScale };
   enum class Values { kFinite, kPositive, kInt8, kZero };
   Role role;
-  const char* suffix;  // ".weight_scale"
+  const char* suffix;  // suffix::kWeightScale
   Form form;
   Type type;
   Values values;

@@ -7,7 +7,7 @@
 namespace octet {
 namespace {
 
-using octet::testing::TempFolder;
+using octet::tests::TempFolder;
 
 // The files below `folder`, by their path from there.
 std::set<std::string> files_of(const fs::path& folder) {

@@ -15,7 +15,9 @@
 #include "src/checkpoint/model_folder.h"
 #include "src/checkpoint/safetensors_writer.h"
 
-namespace octet::testing {
+namespace octet::tests {
+
+inline const fs::path kSources = OCTET_SOURCE_DIR, kGolden = kSources / "tests/golden";
 
 class TempFolder {
  public:
@@ -147,4 +149,4 @@ inline std::string message_of(const std::function<void()>& action) {
   return "";
 }
 
-}  // namespace octet::testing
+}  // namespace octet::tests

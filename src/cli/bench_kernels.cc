@@ -18,7 +18,7 @@
 namespace octet::cli {
 namespace {
 
-struct Flags {
+struct KernelBenchFlags {
   size_t tokens = 512, n = 4096, k = 4096, rounds = 7;
 };
 
@@ -36,9 +36,9 @@ Pair in_turns(size_t rounds, const std::function<double()>& kernel,
   return best;
 }
 
-class Bench {
+class KernelBench {
  public:
-  explicit Bench(const Flags& f)
+  explicit KernelBench(const KernelBenchFlags& f)
       : f_(f),
         x_(std::max<size_t>(f.tokens, 1) * f.k),
         y_(std::max<size_t>(f.tokens, 1) * f.n),
@@ -151,7 +151,7 @@ class Bench {
         static_cast<double>(stream_.size() * sizeof(float)) / best.limit, "GB/s", rows);
   }
 
-  Flags f_;
+  KernelBenchFlags f_;
   ThreadTeam team_;
   Buffer<float> x_, y_;
   StageBuffer stage_;
@@ -167,7 +167,7 @@ class Bench {
 
 void add_bench_kernels(Verb program) {
   const Verb verb = program.verb("kernels", "GEMM and GEMV against the machine's limits");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<KernelBenchFlags>();
   verb.integer("--tokens", f->tokens, "rows of the GEMM").show_default();
   verb.integer("-n", f->n, "outputs").show_default();
   verb.integer("-k", f->k, "inputs").show_default();
@@ -175,7 +175,7 @@ void add_bench_kernels(Verb program) {
   verb.run([f] {
     if (f->tokens == 0 || f->n == 0 || f->k == 0 || f->rounds == 0)
       throw usage_error("octet bench kernels: sizes must be at least 1");
-    Bench(*f).run();
+    KernelBench(*f).run();
   });
 }
 

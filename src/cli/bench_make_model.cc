@@ -13,6 +13,7 @@
 #include "src/base/progress.h"
 #include "src/checkpoint/quant_tensors.h"
 #include "src/checkpoint/safetensors_writer.h"
+#include "src/checkpoint/scheme.h"
 #include "src/cli/bench.h"
 #include "src/cli/flags.h"
 #include "src/cli/shapes.h"
@@ -21,13 +22,13 @@ namespace octet::cli {
 namespace {
 
 // What is written: the type of the linears in the layers, and whether pages are to be int8.
-struct Kind {
+struct WeightTypes {
   Scheme scheme{};
   bool int8_kv = false;
 };
 
 // All tensors of the checkpoint, in order, each with its type word in `description`.
-std::vector<TensorSpec> specs_of(const ModelConfig& c, const Kind& kind,
+std::vector<TensorSpec> specs_of(const ModelConfig& c, const WeightTypes& types,
                                  DescriptionBuilder& description) {
   std::vector<TensorSpec> specs;
   const auto add = [&](const std::string& name, DType dtype, Shape shape, const std::string& type) {
@@ -47,12 +48,12 @@ std::vector<TensorSpec> specs_of(const ModelConfig& c, const Kind& kind,
   add_float(kEmbeddingWeight, table);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     for (const LayerLinear& l : layer_linears(c, layer)) {
-      const std::string type = scheme_name(kind.scheme);
-      add(l.full_name + ".weight", is_quantized(kind.scheme) ? DType::kI8 : DType::kBF16,
+      const std::string type = scheme_name(types.scheme);
+      add(l.full_name + ".weight", is_quantized(types.scheme) ? DType::kI8 : DType::kBF16,
           {l.shape.n, l.shape.k}, type);
       if (l.shape.bias) add_float(l.full_name + ".bias", {l.shape.n});
-      add_parts(l.full_name, scheme_row(kind.scheme).tensors, l.shape.n, type);
-      if (kind.int8_kv && l.in_kv_cache)
+      add_parts(l.full_name, scheme_row(types.scheme).tensors, l.shape.n, type);
+      if (types.int8_kv && l.in_kv_cache)
         add_parts(l.full_name, kv_cache_tensors(), l.shape.n, kKvCacheWord);
     }
     for (const LayerNorm& norm : layer_norms(c, layer))
@@ -99,10 +100,10 @@ void write_values(SafetensorsWriter& writer, const TensorSpec& spec, const Model
   if (spec.dtype == DType::kI32) return writer.write(spec.name, std::vector<int32_t>(count));
   const bool down = spec.name.find("down_proj") != std::string::npos;
   const float k = static_cast<float>(down ? c.intermediate_size : c.hidden_size);
-  if (ends(".weight_scale")) return constant(1 / std::sqrt(k) / kLevels);
-  if (ends(".deq_scale")) return constant(kInputScale / std::sqrt(k) / kLevels);
-  if (ends(".input_scale")) return constant(kInputScale);
-  if (ends(".kv_cache_scale")) return constant(kCacheScale);
+  if (ends(suffix::kWeightScale)) return constant(1 / std::sqrt(k) / kLevels);
+  if (ends(suffix::kDeqScale)) return constant(kInputScale / std::sqrt(k) / kLevels);
+  if (ends(suffix::kInputScale)) return constant(kInputScale);
+  if (ends(suffix::kKvScale)) return constant(kCacheScale);
   if (spec.dtype == DType::kF32) return constant(0);  // offsets
   if (spec.name.find("norm") != std::string::npos)
     return writer.write(spec.name, std::vector<bf16>(count, to_bf16(1.0f)));
@@ -111,20 +112,20 @@ void write_values(SafetensorsWriter& writer, const TensorSpec& spec, const Model
   writer.write(spec.name, normal_values<bf16>(count, deviation, random, to_bf16));
 }
 
-struct Flags {
+struct MakeModelFlags {
   std::string shape, out, type = kFloatWord;
   int64_t layers = 0;
   bool int8_kv = false, overwrite = false, quiet = false;
 };
 
-void make_model(const Flags& f) {
+void make_model(const MakeModelFlags& f) {
   const ordered_json config = shape_config(f.shape, f.layers);
   const ModelConfig parsed = ModelConfig::parse(config, "config.json");
-  const Kind kind = {scheme_of_flag(f.type), f.int8_kv};
+  const WeightTypes types = {scheme_of_flag(f.type), f.int8_kv};
   DescriptionBuilder description(f.type);
-  if (kind.int8_kv)
+  if (types.int8_kv)
     for (const char* key : {"kv_cache_type", "kv_quant_type"}) description.add(key, kKvCacheWord);
-  const std::vector<TensorSpec> specs = specs_of(parsed, kind, description);
+  const std::vector<TensorSpec> specs = specs_of(parsed, types, description);
   OutputFolder output(f.out, f.overwrite);
   SafetensorsWriter writer(output.path(), specs, {"model", uint64_t{5} << 30, true});
   Progress progress("make-model", "tensor", static_cast<int64_t>(specs.size()), f.quiet);
@@ -136,7 +137,7 @@ void make_model(const Flags& f) {
   }
   writer.finish();
   write_text(output.path() / "config.json", config.dump(2));
-  if (is_quantized(kind.scheme) || kind.int8_kv)
+  if (is_quantized(types.scheme) || types.int8_kv)
     write_text(output.path() / "quant_model_description.json", description.json().dump(2));
   output.commit();
   progress.finish();
@@ -147,7 +148,7 @@ void make_model(const Flags& f) {
 
 void add_bench_make_model(Verb program) {
   const Verb verb = program.verb("make-model", "random weights in a known model's shape");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<MakeModelFlags>();
   verb.text("--shape", f->shape, shape_names()).required();
   verb.text("--out", f->out, "the folder to write").required();
   verb.integer("--layers", f->layers, "fewer layers than the model has");

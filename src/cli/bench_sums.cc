@@ -19,13 +19,13 @@ namespace {
 constexpr size_t kBytes[] = {1024, 4096, 16384, 65536, 262144, 1048576};
 constexpr size_t kMost = kBytes[std::size(kBytes) - 1];
 
-struct Flags {
+struct SumsBenchFlags {
   size_t ranks = 2, rounds = 7;
 };
 
-class Bench {
+class SumsBench {
  public:
-  Bench(const Flags& f, MpiJob& job)
+  SumsBench(const SumsBenchFlags& f, MpiJob& job)
       : f_(f), job_(job), ranks_(job.ranks()), own_(kMost / sizeof(int32_t), 1), others_(own_) {
     if (ranks_.on_host() != ranks_.size())
       throw usage_error("octet bench sums measures the ranks of one host; these are on several");
@@ -94,7 +94,7 @@ class Bench {
     return slowest(total / static_cast<double>(n));
   }
 
-  Flags f_;
+  SumsBenchFlags f_;
   MpiJob& job_;
   Communicator& ranks_;
   std::byte* places_;
@@ -106,7 +106,7 @@ class Bench {
 void add_bench_sums(Verb program) {
   const Verb verb =
       program.verb("sums", "sums over ranks of one host against MPI's, and against copying");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<SumsBenchFlags>();
   add_ranks_flag(verb, f->ranks);
   verb.integer("--rounds", f->rounds, "measurements; the best counts")
       .range(1, 1000)
@@ -114,7 +114,8 @@ void add_bench_sums(Verb program) {
   verb.run([f, verb] {
     if (f->ranks < 2 && !MpiJob::joined()) throw usage_error("--tp: a sum takes two ranks or more");
     const bool given = verb.given("--tp");  // else a launcher knows
-    on_job(MpiJob::joined() && !given ? 1 : f->ranks, [&](MpiJob& job) { Bench(*f, job).run(); });
+    on_job(MpiJob::joined() && !given ? 1 : f->ranks,
+           [&](MpiJob& job) { SumsBench(*f, job).run(); });
   });
 }
 

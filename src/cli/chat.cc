@@ -12,7 +12,7 @@
 namespace octet::cli {
 namespace {
 
-struct Flags {
+struct ChatFlags {
   RuntimeOptions runtime;
   SamplingFlags sampling;
   std::string system;
@@ -24,7 +24,7 @@ ordered_json opening(const std::string& system) {
   return messages;
 }
 
-void chat(const Flags& f) {
+void chat(const ChatFlags& f) {
   Runtime runtime(f.runtime);
   if (!runtime.chat_template())
     throw usage_error("this model has no chat template; use `octet generate`");
@@ -76,7 +76,7 @@ void chat(const Flags& f) {
 
 void add_chat(Verb program) {
   const Verb verb = program.verb("chat", "a conversation in the terminal");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<ChatFlags>();
   f->runtime.max_sequences = 1;
   verb.text("model,--model", f->runtime.model, "the model folder").required();
   verb.text("--system", f->system, "the system message");

@@ -17,7 +17,7 @@ namespace {
 
 using Kind = TensorDifference::Kind;
 
-struct Flags {
+struct CompareFlags {
   std::string a, b;
   bool as_json = false, all = false;
 };
@@ -58,7 +58,7 @@ void print_layers(const Comparison& c) {
   fmt::print("{}", format_table(rows, {true, true, true, true, true, true, false}));
 }
 
-void compare_models(const Flags& f) {
+void compare_models(const CompareFlags& f) {
   const ModelFolder a(f.a), b(f.b);
   const Comparison c = compare_folders(a, b);
   const auto rotated = [](const std::string& folder) {
@@ -91,7 +91,7 @@ void compare_models(const Flags& f) {
 
 void add_compare(Verb program) {
   const Verb verb = program.verb("compare", "where two checkpoints differ");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<CompareFlags>();
   verb.text("A", f->a, "a model folder").required();
   verb.text("B", f->b, "another one").required();
   verb.toggle("--json", f->as_json, "machine-readable, every tensor");

@@ -17,14 +17,14 @@
 namespace octet::cli {
 namespace {
 
-struct Flags {
+struct ConvertFlags {
   std::string folder, out_folder;  // positional
   std::string to, from_gguf, out, dtype, tokenizer;
   double part_file_size = 5;
   bool overwrite = false, quiet = false;
 };
 
-uint64_t part_bytes(const Flags& f) {
+uint64_t part_bytes(const ConvertFlags& f) {
   if (!(f.part_file_size >= 0 && f.part_file_size < 1e6))
     throw usage_error("--part_file_size: expected a size in GB; 0 = one file");
   return static_cast<uint64_t>(f.part_file_size * (1 << 30));
@@ -47,7 +47,7 @@ class Shown {
   std::unique_ptr<Progress> progress_;
 };
 
-void from_gguf(const Flags& f) {
+void from_gguf(const ConvertFlags& f) {
   if (!f.to.empty()) throw usage_error("--from_gguf gives a float checkpoint: leave --to out");
   text::GgufConvertOptions options;
   options.dtype = f.dtype == "float16" ? DType::kF16 : DType::kBF16;
@@ -60,7 +60,7 @@ void from_gguf(const Flags& f) {
   shown.finish();
 }
 
-void to_layout(const Flags& f) {
+void to_layout(const ConvertFlags& f) {
   if (f.to.empty())
     throw Error("say which layout is wanted", ErrorKind::kUsage)
         .field("--to")
@@ -77,7 +77,7 @@ void to_layout(const Flags& f) {
                        f.to));
 }
 
-void convert(Flags& f) {
+void convert(ConvertFlags& f) {
   if (f.folder.empty() == f.from_gguf.empty())
     throw usage_error("give one of FOLDER (a quantized checkpoint) and --from_gguf FILE");
   if (f.out_folder.empty() == f.out.empty()) throw usage_error("give one of OUT and --out");
@@ -91,7 +91,7 @@ void convert(Flags& f) {
 void add_convert(Verb program) {
   const Verb verb =
       program.verb("convert", "GGUF -> float checkpoint; quantized checkpoint -> another layout");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<ConvertFlags>();
   verb.text("FOLDER", f->folder, "a quantized checkpoint, in any of the layouts of --to");
   verb.text("OUT", f->out_folder, "the folder to write");
   verb.text("--to", f->to, "the layout wanted").one_of(layout_names());

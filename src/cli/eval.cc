@@ -20,7 +20,7 @@
 namespace octet::cli {
 namespace {
 
-struct Flags {
+struct EvalFlags {
   std::vector<std::string> models;
   TextFlags text;
   std::string yes_no, choices;
@@ -166,7 +166,7 @@ std::string text_line(const Texts& texts) {
 }
 
 // Figures below each other, models side by side.
-void print_table(const Flags& f, const std::vector<ComparedModel>& models, const Texts& texts,
+void print_table(const EvalFlags& f, const std::vector<ComparedModel>& models, const Texts& texts,
                  const std::vector<Scored>& scored) {
   std::vector<std::vector<std::string>> rows;
   const auto row = [&](const char* name, const std::function<std::string(size_t)>& of) {
@@ -227,14 +227,14 @@ void print_layers(const std::vector<ComparedModel>& models, const std::vector<Sc
   }
 }
 
-void check_eval_flags(const Flags& f) {
+void check_eval_flags(const EvalFlags& f) {
   if (f.text.file.empty() && f.yes_no.empty() && f.choices.empty())
     throw usage_error("nothing to evaluate on: give --text, --yes-no or --choices FILE");
   if (f.layers && (f.text.file.empty() || f.models.size() < 2))
     throw usage_error("--layers compares models on --text: give that and two models or more");
 }
 
-void evaluate_model(const Flags& f, Communicator& ranks) {
+void evaluate_model(const EvalFlags& f, Communicator& ranks) {
   if (f.layers && ranks.size() > 1)
     throw usage_error(
         "--layers looks at whole linears, and a rank has parts of them: give no --tp");
@@ -286,7 +286,7 @@ void evaluate_model(const Flags& f, Communicator& ranks) {
 
 void add_eval(Verb program) {
   const Verb verb = program.verb("eval", "what quantization costs: float beside quantized");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<EvalFlags>();
   verb.list("models", f->models, "model folders; the first is the reference").required();
   add_text_flags(verb, f->text, /*questions=*/true);
   verb.toggle("--layers", f->layers,

@@ -11,14 +11,14 @@
 namespace octet::cli {
 namespace {
 
-struct Flags {
+struct GenerateFlags {
   RuntimeOptions runtime;
   SamplingFlags sampling;
   std::string prompt;
   bool chat = false;
 };
 
-void generate(Flags& f) {
+void generate(GenerateFlags& f) {
   if (f.prompt == "-")
     f.prompt.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
   if (f.prompt.empty()) throw usage_error("--prompt is empty");
@@ -42,7 +42,7 @@ void generate(Flags& f) {
 
 void add_generate(Verb program) {
   const Verb verb = program.verb("generate", "continues one prompt");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<GenerateFlags>();
   f->sampling.max_tokens = 128;
   f->runtime.max_sequences = 1;
   verb.text("model,--model", f->runtime.model, "the model folder").required();

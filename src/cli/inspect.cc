@@ -99,11 +99,11 @@ void print_summary(const ModelFolder& folder) {
 
 void add_inspect(Verb program) {
   const Verb verb = program.verb("inspect", "what a checkpoint holds");
-  struct Flags {
+  struct InspectFlags {
     std::string folder;
     bool as_json = false, all = false;
   };
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<InspectFlags>();
   verb.text("folder", f->folder, "the model folder").required();
   verb.toggle("--json", f->as_json, "machine-readable, every tensor");
   verb.toggle("--all", f->all, "every tensor, not layers summed up");

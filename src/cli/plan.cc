@@ -20,7 +20,7 @@
 namespace octet::cli {
 namespace {
 
-struct Flags {
+struct PlanFlags {
   std::string model, shape, type = "W8A8", network, host;
   size_t hosts = 1, ranks = 1, context = 2048, batch = 1, chunk = 512;
   bool int8_kv = false, as_json = false;
@@ -115,7 +115,7 @@ struct Model {
   bool int8_kv = false;
 };
 
-Model model_of(const Flags& f) {
+Model model_of(const PlanFlags& f) {
   if (f.model.empty() == f.shape.empty()) throw usage_error("octet plan: --model or --shape");
   if (!f.shape.empty()) {
     const Scheme scheme = scheme_of_flag(f.type);
@@ -128,7 +128,7 @@ Model model_of(const Flags& f) {
           folder->int8_kv()};
 }
 
-void plan(const Flags& f) {
+void plan(const PlanFlags& f) {
   const Model model = model_of(f);
   PlanOptions o;
   o.ranks = f.ranks;
@@ -193,7 +193,7 @@ void plan(const Flags& f) {
 
 void add_plan(Verb program) {
   const Verb verb = program.verb("plan", "predicts speed and memory on many hosts");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<PlanFlags>();
   verb.text("--model,MODEL", f->model, "folder of the checkpoint");
   verb.text("--shape", f->shape, "in place of a checkpoint: " + shape_names());
   verb.text("--type", f->type,

@@ -69,7 +69,7 @@ int explain_once(size_t rank, const std::string& who) {
   if (claim == ErrorClaim::kOthers) return 1;
   const int code = explain_exception(who);
   std::fflush(nullptr);
-  return claim == ErrorClaim::kMine || !in_job() ? code : kSaid;
+  return claim == ErrorClaim::kMine || !in_job() ? code : kExplainedElsewhere;
 }
 
 void check_count(size_t asked, const Communicator& ranks, const char* flag) {
@@ -81,7 +81,7 @@ void check_count(size_t asked, const Communicator& ranks, const char* flag) {
 }
 
 void explain_end(const JobEnd& end) {
-  if (end.code == 0 || end.code == kSaid || end.said || end.told) return;
+  if (end.code == 0 || end.code == kExplainedElsewhere || end.explained || end.interrupted) return;
   fmt::print(
       stderr, "octet: error: {}\n",
       end.code > 128
@@ -118,7 +118,7 @@ void on_job(size_t count, const std::function<void(MpiJob&)>& work) {
     MpiJob::check_installed();
     const JobEnd end = Job(count, own_command(), Launcher::kMpirun).run();
     explain_end(end);
-    if (end.code != 0) throw Exit{end.told ? kInterrupted : end.code == 2 ? 2 : 1};
+    if (end.code != 0) throw Exit{end.interrupted ? kInterrupted : end.code == 2 ? 2 : 1};
     return;
   }
   const bool follows = MpiJob::started_as() > 0;

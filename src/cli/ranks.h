@@ -20,7 +20,7 @@ sigset_t job_signals();
 std::vector<std::string> own_command();
 
 // The exit code of a job when octet_ray, or a rank on another host, has told the user.
-inline constexpr int kSaid = 3;
+inline constexpr int kExplainedElsewhere = 3;
 // Says why a job has ended, unless one of its processes has, or all is well.
 void explain_end(const JobEnd& end);
 // Says so when ranks outnumber this host's cores, and when they may use far fewer.

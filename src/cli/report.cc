@@ -12,13 +12,13 @@
 namespace octet::cli {
 namespace {
 
-struct Flags {
+struct ReportFlags {
   std::string folder, reference;
   TextFlags text;
   bool quiet = false;
 };
 
-void write_report(const Flags& f) {
+void write_report(const ReportFlags& f) {
   if (f.reference.empty() != f.text.file.empty())
     throw usage_error("--float and --text go together: the models are compared on text");
   if (!fs::is_directory(f.folder)) throw Error("is not a folder").file(f.folder);
@@ -39,7 +39,7 @@ void write_report(const Flags& f) {
 
 void add_report(Verb program) {
   const Verb verb = program.verb("report", "the page about a quantized checkpoint");
-  auto f = std::make_shared<Flags>();
+  auto f = std::make_shared<ReportFlags>();
   verb.text("folder", f->folder, "a folder that `octet quantize` wrote").required();
   verb.text("--float", f->reference, "the float model: measures what quantization cost, on --text");
   add_text_flags(verb, f->text, /*questions=*/false);

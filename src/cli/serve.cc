@@ -19,7 +19,6 @@
 #include "src/dist/restarts.h"
 #include "src/machine/cpu.h"
 #include "src/machine/topology.h"
-#include "src/server/http/auth.h"
 #include "src/server/http/listener.h"
 #include "src/server/unavailable.h"
 
@@ -36,7 +35,8 @@ std::optional<text::ChatTemplate> chat_template_of(const ServeFlags& f, const Ru
                                                                     : f.runtime.tokenizer));
 }
 
-constexpr double kPatience = 5;  // seconds that a rank may be late: there is a word every 250 ms
+constexpr double kServePatience =
+    5;  // seconds that a rank may be late: there is a word every 250 ms
 
 constexpr const char* kStartAgain = "The ranks of this server start again.";
 
@@ -48,16 +48,16 @@ void run_ranks(const ServeFlags& f) {
   note_crowding(f.tensor_parallel);
   MpiJob::check_installed();
   const bool ray = f.backend == "ray";
-  const auto keys = server::all_keys(f.server.api_keys, f.server.api_key_file);
-  ::setenv(kKeysVariable, fmt::format("{}", fmt::join(keys, "\n")).c_str(), 1);
-  Job job(f.tensor_parallel, without_keys(own_command()), ray ? Launcher::kRay : Launcher::kMpirun);
+  ::setenv(kKeysVariable, fmt::format("{}", fmt::join(f.server.api_keys, "\n")).c_str(), 1);
+  Job job(f.tensor_parallel, without_keys(own_command()), ray ? Launcher::kRay : Launcher::kMpirun,
+          HangUp::kGoesOn);
   Restarts restarts(f.restart_ranks);
   while (true) {
     const auto begin = std::chrono::steady_clock::now();
     const JobEnd end = job.run();
     if (end.code == 0) return;
     explain_end(end);
-    if (end.told) throw Exit{kInterrupted};
+    if (end.interrupted) throw Exit{kInterrupted};
     if (!job.has_served()) throw Exit{end.code == 2 ? 2 : 1};  // what ended them would again
     const auto pause = restarts.next(std::chrono::steady_clock::now() - begin);
     if (!pause && restarts.most() > 0)
@@ -81,9 +81,9 @@ void serve(ServeFlags& f) {
     return serve(f, nullptr);
   }
   // Before there are other threads, MPI's among them, so that none of them gets one.
-  const sigset_t signals = job_signals();
+  const sigset_t signals = ServeEnding::signals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  MpiJob job(kPatience);
+  MpiJob job(kServePatience);
   Communicator& ranks = job.ranks();
   f.runtime.ranks = &ranks;
   try {

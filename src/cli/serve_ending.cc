@@ -20,6 +20,12 @@ constexpr auto kLastAnswers = std::chrono::seconds(1);
 
 }  // namespace
 
+sigset_t ServeEnding::signals() {
+  sigset_t set = job_signals();
+  ::sigaddset(&set, SIGHUP);
+  return set;
+}
+
 ServeEnding::ServeEnding(MpiJob& job, bool restarts) : job_(job), restarts_(restarts) {
   thread_ = std::thread([this] { obey(); });
 }
@@ -61,10 +67,16 @@ void ServeEnding::lose_rank(const std::string& why) {
 // mpirun, or its daemon, sends SIGTERM, too, when another rank has ended, and SIGKILL a second
 // later: the engine is to find that out at once, and the server to answer so until it stops.
 void ServeEnding::obey() {
-  const sigset_t set = job_signals();
+  const sigset_t set = signals();
   siginfo_t info;
   for (bool first = true; !over_;) {
-    if (::sigwaitinfo(&set, &info) < 0 || over_) continue;
+    const int signal = ::sigwaitinfo(&set, &info);
+    if (signal < 0 || over_) continue;
+    if (signal == SIGHUP) {
+      const std::lock_guard lock(mutex_);
+      if (server_ != nullptr) server_->reload();  // else the files are still to be read
+      continue;
+    }
     if (info.si_pid == ::getppid()) job_.give_up();
     {
       const std::lock_guard lock(mutex_);

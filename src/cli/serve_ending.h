@@ -1,6 +1,8 @@
 // What ends a server of several ranks, seen from rank 0: a signal, or the loss of another rank.
 #pragma once
 
+#include <signal.h>
+
 #include <atomic>
 #include <mutex>
 #include <string>
@@ -13,10 +15,11 @@ namespace octet::cli {
 
 class ServeEnding {
  public:
-  // SIGINT and SIGTERM are this object's from now on; all threads must block them. `restarts`:
-  // whether the ranks will be started again.
+  // signals() are this object's from now on; all threads must block them. SIGHUP reloads.
+  // `restarts`: whether the ranks will be started again.
   ServeEnding(MpiJob& job, bool restarts);
   ~ServeEnding();
+  static sigset_t signals();
   ServeEnding(const ServeEnding&) = delete;
   ServeEnding& operator=(const ServeEnding&) = delete;
 

@@ -12,7 +12,7 @@ void add_model_and_clients(const Verb& verb, ServeFlags& f) {
   verb.integer("--port", f.server.port, "port; 0 = a free one").show_default();
   verb.list("--api-key", f.server.api_keys, "clients must send one of these");
   verb.text("--api-key-file", f.server.api_key_file,
-            "a file with more of them, one a line; read again on SIGHUP (one rank)");
+            "a file with more of them, one a line; read again on SIGHUP");
   verb.toggle(with_negation("--guard-all-paths"), f.server.guard_all_paths,
               "every path but /health and /ping needs a key");
   verb.text("--tokenizer", f.runtime.tokenizer, "folder of another tokenizer");

@@ -38,10 +38,10 @@ std::string with_negation(const std::string& name);
 // Error for what cannot be done.
 void resolve(ServeFlags& flags);
 
-// Keys, one a line, where no flag gives any. Ranks get theirs so: others can read a command line,
-// not an environment.
+// Keys, one a line, where no --api-key gives any. Ranks get theirs so: others can read a command
+// line, not an environment.
 inline constexpr const char* kKeysVariable = "OCTET_API_KEYS";
-// `command` without --api-key, --api-key-file and their values.
+// `command` without --api-key and its values.
 std::vector<std::string> without_keys(const std::vector<std::string>& command);
 
 }  // namespace octet::cli

@@ -192,9 +192,10 @@ void resolve_keys(ServeFlags& f) {
         .field("--api-key")
         .remedy("leave the flag out to serve without keys");
   const std::string& file = f.server.api_key_file;
-  if (!file.empty()) server::read_key_file(file);  // what is wrong with it shows at once
+  // What is wrong with it shows at once; it need not be where there is no server.
+  if (!file.empty() && MpiJob::started_as() == 0) server::read_key_file(file);
   const auto none = [&] { return keys.empty() && file.empty(); };
-  if (const char* lines = environment(kKeysVariable); none() && lines != nullptr)
+  if (const char* lines = environment(kKeysVariable); keys.empty() && lines != nullptr)
     keys = lines_of(lines);
   if (const char* key = environment("VLLM_API_KEY"); none() && key != nullptr) keys = {key};
   if (none() && f.server.guard_all_paths)
@@ -222,18 +223,13 @@ void bound_connections(size_t& connections) {
 
 std::vector<std::string> without_keys(const std::vector<std::string>& command) {
   std::vector<std::string> rest;
-  size_t dropped = 0;  // values to come at most
+  bool of_keys = false;  // the words that follow
   for (const std::string& word : command) {
-    if (!word.starts_with("-") && dropped > 0) {
-      --dropped;
-      continue;
-    }
-    const size_t equals = word.find('=');
-    std::string name = word.substr(0, equals);
+    if (!word.starts_with("-") && of_keys) continue;
+    std::string name = word.substr(0, word.find('='));
     std::replace(name.begin(), name.end(), '_', '-');
-    const bool list = name == "--api-key", file = name == "--api-key-file";
-    dropped = list ? command.size() : file && equals == word.npos ? 1 : 0;
-    if (!list && !file) rest.push_back(word);
+    of_keys = name == "--api-key";
+    if (!of_keys) rest.push_back(word);
   }
   return rest;
 }

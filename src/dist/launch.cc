@@ -18,35 +18,45 @@ namespace {
 
 constexpr const char* kPlace = "OCTET_JOB";  // a folder that the ranks of a job share
 constexpr const char* kLeader = "leader";    // in it: the leading rank's process
-constexpr const char* kSaid = "said";        // and this file, once a rank has said why the job ends
-constexpr const char* kServed = "served";    // and this, once a rank has answered clients
+constexpr const char* kExplained =
+    "explained";                           // and this file, once a rank has said why the job ends
+constexpr const char* kServed = "served";  // and this, once a rank has answered clients
 
 constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
 
 using Clock = std::chrono::steady_clock;
 
 // For the signal handler: mpirun, the file with the leading rank's process, the one that claims
-// the message, and whether it was called.
-volatile sig_atomic_t child = 0, told_to_end = 0;
+// the message, whether it was called, and whether SIGHUP is no end.
+volatile sig_atomic_t child = 0, told_to_end = 0, hang_up_goes_on = 0;
 char leader_file[4096], claim_file[4096];
 
 // Who asked for the end needs no message: the ranks, which find each other gone, are not to give
 // one.
 int claim(const char* file) { return ::open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600); }
 
+// 0 if there is none on this host, or none yet.
+pid_t leader() {
+  const int file = ::open(leader_file, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  pid_t pid = 0;
+  if (::read(file, &pid, sizeof(pid)) != sizeof(pid)) pid = 0;
+  ::close(file);
+  return pid;
+}
+
 void pass_on(int signal) {
+  const pid_t first = leader();
+  if (signal == SIGHUP && hang_up_goes_on != 0) {
+    if (first > 0) ::kill(first, SIGHUP);
+    return;
+  }
   told_to_end = 1;
   if (const int claimed = claim(claim_file); claimed >= 0) ::close(claimed);
-  pid_t to = static_cast<pid_t>(child);
-  const int file = ::open(leader_file, O_RDONLY | O_CLOEXEC);
-  if (file >= 0) {
-    if (pid_t leader = 0; ::read(file, &leader, sizeof(leader)) == sizeof(leader)) {
-      to = leader;
-      signal = SIGINT;
-    }
-    ::close(file);
-  }
-  if (to > 0) ::kill(to, signal);
+  if (first > 0)
+    ::kill(first, SIGINT);
+  else if (child > 0)
+    ::kill(static_cast<pid_t>(child), signal);
 }
 
 // A signal that the user's shell ignores (nohup) stays so.
@@ -113,8 +123,9 @@ void listen_to_signals(const sigset_t& signals) {
 
 }  // namespace
 
-Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher)
+Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher, HangUp hang_up)
     : words_(launcher == Launcher::kRay ? ray_words(ranks) : mpirun_words(ranks)) {
+  hang_up_goes_on = hang_up == HangUp::kGoesOn;
   words_.insert(words_.end(), command.begin(), command.end());
   for (int signal : kEnding) take_signal(signal, pass_on);
   std::string name = (fs::temp_directory_path() / "octet-job-XXXXXX").string();
@@ -122,10 +133,11 @@ Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launche
     throw Error(std::string("no folder for the job: ") + std::strerror(errno)).file(name);
   folder_ = name;
   ::setenv(kPlace, name.c_str(), 1);
-  const std::string leader = (folder_ / kLeader).string(), said = (folder_ / kSaid).string();
-  OCTET_CHECK(leader.size() < sizeof(leader_file) && said.size() < sizeof(claim_file));
+  const std::string leader = (folder_ / kLeader).string(),
+                    explained = (folder_ / kExplained).string();
+  OCTET_CHECK(leader.size() < sizeof(leader_file) && explained.size() < sizeof(claim_file));
   std::strcpy(leader_file, leader.c_str());
-  std::strcpy(claim_file, said.c_str());
+  std::strcpy(claim_file, explained.c_str());
 }
 
 Job::~Job() {
@@ -152,7 +164,7 @@ JobEnd Job::run() {
   ::sigemptyset(&signals);
   for (int signal : kEnding) ::sigaddset(&signals, signal);
   ::pthread_sigmask(SIG_BLOCK, &signals, &before);
-  if (told_to_end == 0) fs::remove(folder_ / kSaid);
+  if (told_to_end == 0) fs::remove(folder_ / kExplained);
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) throw Error(std::string("cannot start mpirun: ") + std::strerror(errno));
@@ -177,7 +189,7 @@ JobEnd Job::run() {
   if (code == 127)
     throw Error("more than one rank needs mpirun, which is not there")
         .remedy("install Open MPI (scripts/setup does)");
-  return {code, fs::exists(folder_ / kSaid), told_to_end != 0, killed};
+  return {code, fs::exists(folder_ / kExplained), told_to_end != 0, killed};
 }
 
 bool in_job() { return std::getenv(kPlace) != nullptr; }
@@ -190,7 +202,7 @@ void lead_job() {
 ErrorClaim claim_error() {
   const char* folder = std::getenv(kPlace);
   if (folder == nullptr || !fs::exists(folder)) return ErrorClaim::kUnknown;
-  const int file = claim((fs::path(folder) / kSaid).c_str());
+  const int file = claim((fs::path(folder) / kExplained).c_str());
   if (file < 0) return ErrorClaim::kOthers;
   ::close(file);
   return ErrorClaim::kMine;

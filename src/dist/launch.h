@@ -11,11 +11,13 @@
 namespace octet {
 
 enum class Launcher { kMpirun, kRay };
+// What SIGHUP does to a job: ends it, as other signals do, or goes on to the leading rank.
+enum class HangUp { kEnds, kGoesOn };
 
 struct JobEnd {
   int code = 0;                  // of the program: of the first rank that failed, 0 if none did
-  bool said = false;             // a rank has told the user why (report_end)
-  bool told = false;             // the user wanted it
+  bool explained = false;        // the user knows why (claim_error)
+  bool interrupted = false;      // the user wanted it
   bool launcher_killed = false;  // by signal code - 128; else that was a rank's end
 };
 
@@ -24,7 +26,8 @@ struct JobEnd {
 class Job {
  public:
   // Throws Error when there is no Ray.
-  Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher);
+  Job(size_t ranks, const std::vector<std::string>& command, Launcher launcher,
+      HangUp hang_up = HangUp::kEnds);
   ~Job();
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;

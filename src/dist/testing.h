@@ -10,7 +10,7 @@
 
 #include "src/dist/host_communicator.h"
 
-namespace octet::testing {
+namespace octet::tests {
 
 // Calls work(communicator) on `ranks` ranks at once.
 inline void on_ranks(size_t ranks, const std::function<void(Communicator&)>& work) {
@@ -27,4 +27,4 @@ inline void on_ranks(size_t ranks, const std::function<void(Communicator&)>& wor
   for (std::thread& t : threads) t.join();
 }
 
-}  // namespace octet::testing
+}  // namespace octet::tests

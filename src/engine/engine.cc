@@ -267,7 +267,7 @@ void Engine::compute(const Step& step) {
       ++generated;
       deliver(s, *tokens[i], std::move(logprobs[i]));
     } else {
-      send(s, s.end());
+      send(s, s.finish_early());
     }
   }
   generation_tokens_ += generated;

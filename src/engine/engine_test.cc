@@ -11,8 +11,8 @@
 namespace octet {
 namespace {
 
-using testing::Collector;
-using testing::EngineTest;
+using tests::Collector;
+using tests::EngineTest;
 
 TEST_F(EngineTest, GreedyIsTheArgmaxOfTheModel) {
   const auto expected = argmax_loop(prompts_[0], 40);
@@ -235,8 +235,8 @@ class BrokenModel : public EngineTest {
  protected:
   BrokenModel() : EngineTest(damaged()) {}
   static fs::path damaged() {
-    static const octet::testing::TempFolder dir("engine_nan");
-    octet::testing::EditedModel model("llama_fp16");
+    static const octet::tests::TempFolder dir("engine_nan");
+    octet::tests::EditedModel model("llama_fp16");
     model.at("model.layers.1.mlp.up_proj.weight").data[1] = std::byte{0x7e};  // of a float16
     model.write(dir.path());
     return dir.path();

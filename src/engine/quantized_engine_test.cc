@@ -6,19 +6,19 @@
 namespace octet {
 namespace {
 
-using testing::Collector;
-using testing::EngineTest;
+using tests::Collector;
+using tests::EngineTest;
 
 struct Folder {
   Folder(const std::string& name, bool int8_kv) : dir("engine_" + name) {
-    testing::copy_quantized(testing::kGolden, name, dir);
+    tests::copy_quantized(tests::kLlama, name, dir);
     if (!int8_kv) return;
     // The scales of int8 pages beside a checkpoint of another type: files of the same float model.
     const fs::path description = dir / "quant_model_description.json";
     ordered_json entries = parse_ordered_json(read_text(description), description.string());
     entries["kv_cache_type"] = entries["kv_quant_type"] = "C8";
     write_text(description, entries.dump());
-    const TensorStore all(testing::kGolden / "out_kv8");
+    const TensorStore all(tests::kLlama / "out_kv8");
     std::vector<TensorSpec> specs;
     for (const TensorView* t : all.all())
       if (t->name.find(".kv_cache_") != std::string::npos)
@@ -27,7 +27,7 @@ struct Folder {
     for (const TensorSpec& s : specs) writer.write(s.name, all.get(s.name).data);
     writer.finish();
   }
-  testing::TempFolder dir;
+  tests::TempFolder dir;
 };
 
 struct Case {

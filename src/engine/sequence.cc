@@ -66,7 +66,7 @@ RequestOutput Sequence::accept(int32_t token, TokenLogprob logprob,
   return out;
 }
 
-RequestOutput Sequence::end() {
+RequestOutput Sequence::finish_early() {
   RequestOutput out = next_output(/*first=*/sampler.output().empty());
   out.finish = FinishReason::kStop;
   flush_text(out);

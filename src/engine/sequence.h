@@ -24,7 +24,7 @@ struct Sequence {
   // last one. `eos_ids` as in EngineOptions.
   RequestOutput accept(int32_t token, TokenLogprob logprob, const std::vector<int32_t>& eos_ids);
   // Ends the text here, because the request's masks leave no token to go on with.
-  RequestOutput end();
+  RequestOutput finish_early();
 
   RequestId id;
   Request request;

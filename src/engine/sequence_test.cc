@@ -41,7 +41,7 @@ SamplingParams at_most(size_t tokens) {
 }
 
 TEST(Sequence, TheFirstWordKeepsItsSpace) {
-  const auto t = text::testing::byte_fallback_tokenizer();
+  const auto t = text::tests::byte_fallback_tokenizer();
   EXPECT_EQ(generate(t, {0}, at_most(2), {1, 2}).text, " world!");
   SamplingParams p = at_most(2);
   p.stop = {" world"};
@@ -51,12 +51,12 @@ TEST(Sequence, TheFirstWordKeepsItsSpace) {
 }
 
 TEST(Sequence, CharactersAtBothEnds) {
-  const auto t = text::testing::byte_level_tokenizer();
+  const auto t = text::tests::byte_level_tokenizer();
   EXPECT_EQ(generate(t, {'a', 0xE4, 0xBD}, at_most(3), {0xA0, '!', 0xE4}).text, "\u4f60!");
 }
 
 TEST(Sequence, AStopStringAcrossTheMinimum) {
-  const auto t = text::testing::byte_level_tokenizer();
+  const auto t = text::tests::byte_level_tokenizer();
   SamplingParams p = at_most(6);
   p.min_tokens = 3;
   p.stop = {"bcd", "ab"};  // "ab" is over before
@@ -70,7 +70,7 @@ TEST(Sequence, AStopStringAcrossTheMinimum) {
 
 // vLLM names every eos but the tokenizer's own.
 TEST(Sequence, WhyItStopped) {
-  const auto t = text::testing::byte_level_tokenizer();
+  const auto t = text::tests::byte_level_tokenizer();
   const auto reason = [&](SamplingParams p, int32_t token) {
     const RequestOutput out = generate(t, {'x'}, std::move(p), {token});
     EXPECT_EQ(out.finish, FinishReason::kStop);

@@ -16,9 +16,9 @@
 #include "src/engine/engine.h"
 #include "src/text/testing.h"
 
-namespace octet::testing {
+namespace octet::tests {
 
-inline const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16";
+inline const fs::path kLlama = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16";
 inline constexpr auto kPatience = std::chrono::seconds(60);
 
 // Gathers what the engine says of one request.
@@ -67,7 +67,7 @@ class Collector final : public OutputSink {
 
 class EngineTest : public ::testing::Test {
  protected:
-  explicit EngineTest(const fs::path& folder = kGolden / "model")
+  explicit EngineTest(const fs::path& folder = kLlama / "model")
       : folder_(std::make_shared<ModelFolder>(folder)) {}
 
   void start(size_t kv_blocks = 64, size_t max_sequences = 16, size_t max_queue = 64) {
@@ -148,15 +148,15 @@ class EngineTest : public ::testing::Test {
   }
 
   const std::vector<std::vector<int32_t>> prompts_ =
-      parse_json(read_text(kGolden / "calib_tokens.json"), "calib_tokens.json")
+      parse_json(read_text(kLlama / "calib_tokens.json"), "calib_tokens.json")
           .get<std::vector<std::vector<int32_t>>>();
   std::shared_ptr<const ModelFolder> folder_;
   ThreadTeam team_{2};
   Transformer model_{folder_, team_, 64};
-  text::Tokenizer tokenizer_ = text::testing::byte_level_tokenizer();
+  text::Tokenizer tokenizer_ = text::tests::byte_level_tokenizer();
   std::vector<int32_t> eos_;
   std::unique_ptr<Engine> engine_;
   std::optional<RequestId> id_;  // of the last submit()
 };
 
-}  // namespace octet::testing
+}  // namespace octet::tests

@@ -8,7 +8,7 @@
 namespace octet {
 namespace {
 
-using octet::testing::message_of;
+using octet::tests::message_of;
 
 class Choices : public ::testing::Test {
  protected:
@@ -21,7 +21,7 @@ class Choices : public ::testing::Test {
     EXPECT_NE(message.find(words), std::string::npos) << message;
     EXPECT_NE(message.find("line 1"), std::string::npos) << message;
   }
-  octet::testing::TempFolder dir_{"choices"};
+  octet::tests::TempFolder dir_{"choices"};
 };
 
 TEST_F(Choices, ComeInManyShapes) {

@@ -12,7 +12,7 @@ namespace octet {
 namespace {
 
 using Kind = TensorDifference::Kind;
-const fs::path kRoot = OCTET_SOURCE_DIR;
+using tests::kSources;
 
 const TensorDifference& find(const Comparison& c, std::string_view name) {
   const auto it = std::find_if(c.tensors.begin(), c.tensors.end(),
@@ -22,17 +22,17 @@ const TensorDifference& find(const Comparison& c, std::string_view name) {
 }
 
 // A folder of llama3_tiny_bf16's config and the tensors given, float32.
-void write_folder(const octet::testing::TempFolder& dir, const std::string& data,
+void write_folder(const octet::tests::TempFolder& dir, const std::string& data,
                   const std::string& header) {
-  fs::copy_file(kRoot / "models/llama3_tiny_bf16/config.json", dir / "config.json");
-  octet::testing::write_raw_safetensors(dir / "model.safetensors", header, data);
+  fs::copy_file(kSources / "models/llama3_tiny_bf16/config.json", dir / "config.json");
+  octet::tests::write_raw_safetensors(dir / "model.safetensors", header, data);
 }
 std::string bytes_of(const std::vector<float>& v) {
   return {reinterpret_cast<const char*>(v.data()), 4 * v.size()};
 }
 
 TEST(Compare, NamesWhatDiffers) {
-  octet::testing::TempFolder one("compare_a"), two("compare_b");
+  octet::tests::TempFolder one("compare_a"), two("compare_b");
   write_folder(one, bytes_of({1, 2, 3, 4, 5, 6, 7}),
                R"({"model.layers.2.x.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},)"
                R"("same":{"dtype":"F32","shape":[1],"data_offsets":[16,20]},)"
@@ -64,11 +64,11 @@ TEST(Compare, NamesWhatDiffers) {
 // Rows are rounded to steps of max|w| / 127, so errors are at most half of that (and a float16
 // weight scale's rounding).
 TEST(Compare, QuantizedWeightsCountWithTheirScales) {
-  const fs::path golden = kRoot / "tests/golden/llama_fp16";
+  const fs::path golden = kSources / "tests/golden/llama_fp16";
   const ModelFolder reference(golden / "model");
   for (const char* name : {"minmax", "w8a8_dynamic", "w8a16", "w8a16_asym"}) {
-    octet::testing::TempFolder dir(std::string("compare_") + name);
-    octet::testing::copy_quantized(golden, name, dir);
+    octet::tests::TempFolder dir(std::string("compare_") + name);
+    octet::tests::copy_quantized(golden, name, dir);
     const ModelFolder quantized(dir.path());
     const Comparison c = compare_folders(reference, quantized);
     const TensorDifference& up = find(c, "model.layers.1.mlp.up_proj.weight");

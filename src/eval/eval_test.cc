@@ -17,7 +17,7 @@ namespace octet {
 namespace {
 
 const fs::path kModels = fs::path(OCTET_SOURCE_DIR) / "models";
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "src/eval/testdata/eval.json";
+const fs::path kExpected = fs::path(OCTET_SOURCE_DIR) / "src/eval/testdata/eval.json";
 
 std::vector<json> lines(const char* name) {
   std::vector<json> out;
@@ -40,15 +40,15 @@ INSTANTIATE_TEST_SUITE_P(Models, Eval,
                                            "qwen3_tiny_bf16"));
 
 TEST(Scorer, SaysThatAModelIsBroken) {
-  const octet::testing::TempFolder dir("eval_nan");
-  octet::testing::EditedModel model("llama_fp16");
+  const octet::tests::TempFolder dir("eval_nan");
+  octet::tests::EditedModel model("llama_fp16");
   model.at("model.layers.1.mlp.up_proj.weight").data[1] = std::byte{0x7e};  // NaN, of a float16
   model.write(dir.path());
   ThreadTeam team(1);
   Transformer broken(std::make_shared<ModelFolder>(dir.path()), team, Scorer::kChunk);
   Scorer scorer(broken, 64);
   const std::vector<int32_t> ids = {1, 2, 3};
-  const std::string message = octet::testing::message_of([&] { scorer.last_logits(ids); });
+  const std::string message = octet::tests::message_of([&] { scorer.last_logits(ids); });
   EXPECT_NE(message.find("octet check"), std::string::npos) << message;
 }
 
@@ -71,7 +71,7 @@ TEST_P(Eval, PerplexityEqualsTransformers) {
 }
 
 TEST_P(Eval, SlidingWindowsEqualTransformers) {
-  const json golden = parse_json(read_text(kGolden), "eval.json");
+  const json golden = parse_json(read_text(kExpected), "eval.json");
   const auto ids = tokenizer_.encode(golden.at("text").get<std::string>(), true);
   ASSERT_EQ(ids.size(), golden.at(GetParam()).at("tokens").get<size_t>());
   const auto scores = score_texts({&scorer_}, {ids}, golden.at("window").get<size_t>(),
@@ -83,7 +83,7 @@ TEST_P(Eval, SlidingWindowsEqualTransformers) {
 
 // Both against lm-eval's rule for the border between question and answer.
 TEST_P(Eval, ChoicesEqualTransformers) {
-  const json golden = parse_json(read_text(kGolden), "eval.json");
+  const json golden = parse_json(read_text(kExpected), "eval.json");
   const json& expected = golden.at(GetParam()).at("likelihoods");
   for (size_t i = 0; i < expected.size(); ++i) {
     const json& q = golden.at("questions")[i];

@@ -13,7 +13,7 @@
 namespace octet {
 namespace {
 
-const fs::path kRoot = OCTET_SOURCE_DIR;
+using tests::kSources;
 
 class Noise : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Cases, Noise, ::testing::Values("minmax", "m1", "w8a8_dynamic", "w8a16"));
@@ -22,13 +22,13 @@ INSTANTIATE_TEST_SUITE_P(Cases, Noise, ::testing::Values("minmax", "m1", "w8a8_d
 // linear with noise by some hundredths of a decibel. What differs by float32's rounding only, 120
 // dB or more, counts as equal.
 TEST_P(Noise, EqualsTheSimulation) {
-  const json golden = parse_json(read_text(kRoot / "src/eval/testdata/eval.json"), "eval.json")
+  const json golden = parse_json(read_text(kSources / "src/eval/testdata/eval.json"), "eval.json")
                           .at("noise")
                           .at(GetParam());
   const auto ids = golden.at("tokens").get<std::vector<int32_t>>();
-  const fs::path base = kRoot / "tests/golden/llama_fp16";
-  octet::testing::TempFolder dir(std::string("noise_") + GetParam());
-  octet::testing::copy_quantized(base, GetParam(), dir);
+  const fs::path base = kSources / "tests/golden/llama_fp16";
+  octet::tests::TempFolder dir(std::string("noise_") + GetParam());
+  octet::tests::copy_quantized(base, GetParam(), dir);
 
   ThreadTeam team(2);
   Transformer reference(std::make_shared<ModelFolder>(base / "model"), team, Scorer::kChunk);

@@ -93,7 +93,7 @@ TEST(ReportPage, BrokenReportsAreErrors) {
   ordered_json r = small_report();
   r.erase("size");
   const auto message = [&] {
-    return octet::testing::message_of([&] { report_page(r, "file.json"); });
+    return octet::tests::message_of([&] { report_page(r, "file.json"); });
   };
   EXPECT_TRUE(holds(message(), "file.json: the report is broken")) << message();
   r["version"] = 2;

@@ -4,6 +4,7 @@
 
 #include "src/base/error.h"
 #include "src/checkpoint/quant_tensors.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
 
@@ -24,7 +25,7 @@ TensorRows::TensorRows(const ModelFolder& folder, const TensorView& tensor)
   expect_quant_tensors(folder, prefix, quant_tensors(folder, scheme), rows_);
   scale_ = weight_scales(folder, prefix, rows_);
   if (is_weight_only(scheme))
-    offset_ = quant_values(folder.tensors().get(prefix + ".weight_offset"));
+    offset_ = quant_values(folder.tensors().get(prefix + suffix::kWeightOffset));
 }
 
 std::vector<float> TensorRows::read(size_t first, size_t count) const {

@@ -17,10 +17,10 @@ class YesNo : public ::testing::Test {
     return read_yes_no(file_);
   }
   std::string refused(const std::string& lines) {
-    return octet::testing::message_of([&] { read(lines); });
+    return octet::tests::message_of([&] { read(lines); });
   }
 
-  octet::testing::TempFolder dir_{"yes_no"};
+  octet::tests::TempFolder dir_{"yes_no"};
   fs::path file_ = dir_ / "q.jsonl";
 };
 

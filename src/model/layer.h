@@ -14,7 +14,8 @@
 
 namespace octet {
 
-// RMSNorm: weight [hidden], bias [hidden] or empty (outlier suppression leaves one).
+// RMSNorm: weight and bias [hidden], or [head_dim] of queries and keys; the bias may be empty
+// (outlier suppression leaves one).
 struct Norm {
   std::vector<float> weight, bias;
   float eps = 1e-6f;

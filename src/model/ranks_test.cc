@@ -12,7 +12,7 @@
 namespace octet {
 namespace {
 
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden";
+using tests::kGolden;
 
 struct Case {
   const char* model;
@@ -53,13 +53,13 @@ class OnRanks : public ::testing::TestWithParam<Case> {
     if (*GetParam().output == '\0')
       fs::copy(golden / "model", place_.path(), fs::copy_options::recursive);
     else
-      octet::testing::copy_quantized(golden, GetParam().output, place_);
+      octet::tests::copy_quantized(golden, GetParam().output, place_);
     folder_ = std::make_shared<ModelFolder>(place_.path());
   }
 
   std::vector<float> logits(size_t ranks, size_t threads) {
     std::vector<float> result;
-    octet::testing::on_ranks(ranks, [&](Communicator& communicator) {
+    octet::tests::on_ranks(ranks, [&](Communicator& communicator) {
       ThreadTeam team(threads);
       Transformer model(folder_, team, 64, ranks == 1 ? nullptr : &communicator);
       KvCache cache(model.shape(), 8, kv_type(*folder_, kernels::FloatType::kF32));
@@ -71,7 +71,7 @@ class OnRanks : public ::testing::TestWithParam<Case> {
     return result;
   }
 
-  octet::testing::TempFolder place_;
+  octet::tests::TempFolder place_;
   std::shared_ptr<const ModelFolder> folder_;
 };
 

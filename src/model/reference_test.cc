@@ -13,7 +13,7 @@
 namespace octet {
 namespace {
 
-const fs::path kRoot = OCTET_SOURCE_DIR;
+using tests::kSources;
 
 std::vector<int32_t> int32s(const TensorView& t) {
   t.expect(DType::kI32, {t.elements()});
@@ -50,7 +50,7 @@ class Model {
 
 class TinyModel : public ::testing::TestWithParam<const char*> {
  protected:
-  fs::path folder_ = kRoot / "models" / GetParam();
+  fs::path folder_ = kSources / "models" / GetParam();
 };
 INSTANTIATE_TEST_SUITE_P(Models, TinyModel,
                          ::testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16",
@@ -81,7 +81,7 @@ TEST_P(TinyModel, LogitsEqualTransformers) {
 // A loaded model lives from memory of its own: files that are cut short, or written over in place,
 // change nothing.
 TEST_P(TinyModel, WhatHappensToItsFilesChangesNothing) {
-  const testing::TempFolder copy("model_copy");
+  const tests::TempFolder copy("model_copy");
   for (const auto& entry : fs::directory_iterator(folder_))
     if (entry.is_regular_file()) fs::copy(entry.path(), copy / entry.path().filename().string());
   Model model(copy.path());
@@ -96,8 +96,8 @@ TEST_P(TinyModel, WhatHappensToItsFilesChangesNothing) {
 
 // tools/qwen3_golden.py: norms of queries and keys far from one, heads wider than hidden / heads.
 TEST(Qwen3, LogitsEqualTransformers) {
-  Model model(kRoot / "tests/golden/qwen3_bf16/model");
-  expect_golden(model, kRoot / "tests/data/qwen3_logits.safetensors");
+  Model model(kSources / "tests/golden/qwen3_bf16/model");
+  expect_golden(model, kSources / "tests/data/qwen3_logits.safetensors");
 }
 
 // The likeliest token, 32 times, for ten prompts. The smallest gap between the two likeliest along
@@ -129,9 +129,9 @@ class Quantized : public ::testing::TestWithParam<QuantizedCase> {
  protected:
   Quantized() {
     const QuantizedCase& c = GetParam();
-    octet::testing::copy_quantized(kRoot / "tests/golden" / c.model, c.name, dir_);
+    octet::tests::copy_quantized(kSources / "tests/golden" / c.model, c.name, dir_);
     const SafetensorsFile file(
-        kRoot / "tests/data" /
+        kSources / "tests/data" /
         (std::string("w8a8_logits_") + c.model + "_" + c.name + ".safetensors"));
     for (const TensorView& t : file.tensors()) {
       if (t.name == "tokens") tokens_ = int32s(t);
@@ -146,8 +146,8 @@ class Quantized : public ::testing::TestWithParam<QuantizedCase> {
       ASSERT_NEAR(want_[i], got[i], GetParam().tolerance) << i;
   }
 
-  const octet::testing::TempFolder dir_{std::string("quantized_") + GetParam().model + "_" +
-                                        GetParam().name};
+  const octet::tests::TempFolder dir_{std::string("quantized_") + GetParam().model + "_" +
+                                      GetParam().name};
   std::vector<int32_t> tokens_;
   std::vector<float> want_;
   size_t prompt_ = 0;
@@ -191,8 +191,8 @@ TEST_P(Quantized, LogitsOfDecodingEqualTheSimulation) {
 // else.
 TEST(Int8KvCache, OffsetsAreTakenOffAgain) {
   const auto logits = [](float k_offset, float v_offset) {
-    const octet::testing::TempFolder dir("kv_offsets");
-    octet::testing::copy_quantized(kRoot / "tests/golden/llama_fp16", "kv8", dir);
+    const octet::tests::TempFolder dir("kv_offsets");
+    octet::tests::copy_quantized(kSources / "tests/golden/llama_fp16", "kv8", dir);
     std::vector<TensorSpec> specs;
     {
       const TensorStore all(dir.path());

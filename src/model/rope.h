@@ -12,7 +12,7 @@ class Rope {
   explicit Rope(const ModelConfig& config);
   // cos and sin [head_dim / 2] of a position.
   void angles(size_t position, float* cos, float* sin) const;
-  size_t half() const { return inv_freq_.size(); }
+  size_t half_dim() const { return inv_freq_.size(); }
   const std::vector<float>& inv_freq() const { return inv_freq_; }
 
  private:

@@ -150,7 +150,7 @@ void Transformer::wrap_linears(const Wrap& wrap) {
 
 // Each rank has rows of the table; a token's row is the sum of one rank's and of zeros.
 void Transformer::embed(Worker& w, const Batch& batch) {
-  const size_t hidden = as_size(config().hidden_size), half = rope_.half();
+  const size_t hidden = as_size(config().hidden_size), half = rope_.half_dim();
   const size_t row_bytes = hidden * dtype_size(embedding_type_);
   const auto [begin, end] = w.share(batch.tokens.size());
   TensorView row;

@@ -10,11 +10,12 @@
 
 #include "src/base/error.h"
 #include "src/base/json.h"
+#include "src/checkpoint/testing.h"
 
 namespace octet {
 namespace {
 
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden";
+using tests::kGolden;
 
 std::vector<std::vector<int32_t>> calib_tokens(const std::string& model) {
   const fs::path path = kGolden / model / "calib_tokens.json";

@@ -4,6 +4,7 @@
 
 #include "src/base/error.h"
 #include "src/checkpoint/quant_tensors.h"
+#include "src/checkpoint/scheme.h"
 #include "src/model/float_linear.h"
 #include "src/model/linear_group.h"
 #include "src/model/make_linear.h"
@@ -97,7 +98,7 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<LinearShar
         joined(parts, [&](const LinearShare& p) { return weight_scales(f, p.prefix, p.shape.n); });
   if (is_weight_only(scheme))
     all.weight_offset = joined(parts, [&](const LinearShare& p) {
-      return quant_values(f.tensors().get(p.prefix + ".weight_offset"));
+      return quant_values(f.tensors().get(p.prefix + suffix::kWeightOffset));
     });
   if (std::ranges::all_of(all.weight_offset, [](float v) { return v == 0; }))
     all.weight_offset.clear();
@@ -127,8 +128,8 @@ W8A8Params static_params(const ModelFolder& f, const std::string& prefix,
                          const LinearShape& shape) {
   if (f.compressed_tensors()) return compressed_params(f, prefix, shape);
   const InputQuant input = input_quant(f, prefix);
-  return {input.scale, input.offset, f.tensors().get(prefix + ".quant_bias").values<int32_t>(),
-          quant_values(f.tensors().get(prefix + ".deq_scale"))};
+  return {input.scale, input.offset, f.tensors().get(prefix + suffix::kQuantBias).values<int32_t>(),
+          quant_values(f.tensors().get(prefix + suffix::kDeqScale))};
 }
 
 // Sets what the checkpoint says of the part.
@@ -166,8 +167,8 @@ KvCacheParams load_kv_params(const ModelFolder& f, int64_t layer, const Shard& s
     const auto values = [&](const char* suffix) {
       return cut(quant_values(f.tensors().get(l.full_name + suffix)), channels);
     };
-    *to->first = values(".kv_cache_scale");
-    *to->second = values(".kv_cache_offset");
+    *to->first = values(suffix::kKvScale);
+    *to->second = values(suffix::kKvOffset);
     ++to;
   }
   return scales;

@@ -20,12 +20,13 @@
 namespace octet {
 namespace {
 
-using octet::testing::message_of;
+using octet::tests::message_of;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-constexpr size_t kHidden = 16, kHeadDim = 4, kHeads = 4, kKvHeads = 2, kInter = 64, kVocab = 128;
-const std::string kQ = "model.layers.0.self_attn.q_proj", kK = "model.layers.0.self_attn.k_proj",
+constexpr size_t kWidth = 16, kHeadWidth = 4, kQueryHeads = 4, kValueHeads = 2, kMlp = 64,
+                 kVocab = 128;
+const std::string kQ0 = "model.layers.0.self_attn.q_proj", kK0 = "model.layers.0.self_attn.k_proj",
                   kV = "model.layers.0.self_attn.v_proj", kO = "model.layers.0.self_attn.o_proj",
                   kGate = "model.layers.0.mlp.gate_proj", kUp = "model.layers.0.mlp.up_proj",
                   kDown = "model.layers.0.mlp.down_proj",
@@ -42,24 +43,24 @@ class Weights : public ::testing::Test {
   Weights()
       : dir_(std::string("weights_") +
              ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
-    const size_t q = kHeads * kHeadDim, kv = kKvHeads * kHeadDim;
-    for (const auto& [name, n, k] : {std::tuple(kQ, q, kHidden),
-                                     {kK, kv, kHidden},
-                                     {kV, kv, kHidden},
-                                     {kO, kHidden, q},
-                                     {kGate, kInter, kHidden},
-                                     {kUp, kInter, kHidden},
-                                     {kDown, kHidden, kInter}}) {
+    const size_t q = kQueryHeads * kHeadWidth, kv = kValueHeads * kHeadWidth;
+    for (const auto& [name, n, k] : {std::tuple(kQ0, q, kWidth),
+                                     {kK0, kv, kWidth},
+                                     {kV, kv, kWidth},
+                                     {kO, kWidth, q},
+                                     {kGate, kMlp, kWidth},
+                                     {kUp, kMlp, kWidth},
+                                     {kDown, kWidth, kMlp}}) {
       Numbers& l = linears_[name] = {n, k, {}, {}};
       for (size_t i = 0; i < n * k; ++i) l.w.push_back(number(-8, 8));
       for (size_t j = 0; j < n; ++j) l.bias.push_back(number(-50, 50));
       store(name, "FLOAT");
     }
-    linears_["lm_head"] = {kVocab, kHidden, {}, std::vector<int>(kVocab)};
-    for (size_t i = 0; i < kVocab * kHidden; ++i) linears_["lm_head"].w.push_back(number(-8, 8));
-    set("lm_head.weight", {kVocab, kHidden}, as<float>(linears_["lm_head"].w));
+    linears_["lm_head"] = {kVocab, kWidth, {}, std::vector<int>(kVocab)};
+    for (size_t i = 0; i < kVocab * kWidth; ++i) linears_["lm_head"].w.push_back(number(-8, 8));
+    set("lm_head.weight", {kVocab, kWidth}, as<float>(linears_["lm_head"].w));
     for (const std::string& norm : {kInputNorm, kPostNorm})
-      set(norm + ".weight", {kHidden}, std::vector<float>(kHidden, 1.5f));
+      set(norm + ".weight", {kWidth}, std::vector<float>(kWidth, 1.5f));
   }
 
   int number(int lo, int hi) { return std::uniform_int_distribution<int>(lo, hi)(rng_); }
@@ -111,11 +112,16 @@ class Weights : public ::testing::Test {
 
   // The folder of the tensors so far.
   const ModelFolder& folder() {
-    json config = {{"model_type", "llama"},         {"hidden_size", kHidden},
-                   {"intermediate_size", kInter},   {"num_hidden_layers", 1},
-                   {"num_attention_heads", kHeads}, {"num_key_value_heads", kKvHeads},
-                   {"head_dim", kHeadDim},          {"vocab_size", kVocab},
-                   {"attention_bias", true},        {"mlp_bias", true},
+    json config = {{"model_type", "llama"},
+                   {"hidden_size", kWidth},
+                   {"intermediate_size", kMlp},
+                   {"num_hidden_layers", 1},
+                   {"num_attention_heads", kQueryHeads},
+                   {"num_key_value_heads", kValueHeads},
+                   {"head_dim", kHeadWidth},
+                   {"vocab_size", kVocab},
+                   {"attention_bias", true},
+                   {"mlp_bias", true},
                    {"torch_dtype", "float32"}};
     write_text(dir_ / "config.json", config.dump());
     write_text(dir_ / "quant_model_description.json", description_.dump());
@@ -181,13 +187,13 @@ class Weights : public ::testing::Test {
     return y;
   }
   void expect_qkv(Linear& qkv, int largest = 127) {
-    const std::vector<float> x = input(kHidden, largest);
-    EXPECT_EQ(outputs(qkv, x), products(x, {all(kQ), all(kK), all(kV)}));
+    const std::vector<float> x = input(kWidth, largest);
+    EXPECT_EQ(outputs(qkv, x), products(x, {all(kQ0), all(kK0), all(kV)}));
   }
   static bool is_group(const Linear& linear) { return typeid(linear) == typeid(LinearGroup); }
 
   std::mt19937 rng_{5};
-  octet::testing::TempFolder dir_;
+  octet::tests::TempFolder dir_;
   std::map<std::string, std::pair<TensorSpec, std::vector<std::byte>>> tensors_;
   json description_ = {{"model_quant_type", "W8A8"}};
   std::map<std::string, Numbers> linears_;
@@ -202,7 +208,7 @@ TEST_F(Weights, LinearsOfOneInputAreOneMatrix) {
     const DecoderLayer l = layer();
     EXPECT_FALSE(is_group(*l.qkv) || is_group(*l.gate_up)) << type;
     expect_qkv(*l.qkv);
-    const std::vector<float> x = input(kHidden), wide = input(kInter);
+    const std::vector<float> x = input(kWidth), wide = input(kMlp);
     EXPECT_EQ(outputs(*l.gate_up, x), products(x, {all(kGate), all(kUp)})) << type;
     EXPECT_EQ(outputs(*l.o, x), products(x, {all(kO)})) << type;
     EXPECT_EQ(outputs(*l.down, wide), products(wide, {all(kDown)})) << type;
@@ -210,7 +216,7 @@ TEST_F(Weights, LinearsOfOneInputAreOneMatrix) {
 }
 
 TEST_F(Weights, AnotherTypeIsAnotherMatrix) {
-  store(kQ, "W8A8");
+  store(kQ0, "W8A8");
   store(kV, "W8A8_DYNAMIC");
   const DecoderLayer l = layer();
   EXPECT_TRUE(is_group(*l.qkv));
@@ -219,15 +225,15 @@ TEST_F(Weights, AnotherTypeIsAnotherMatrix) {
 
 TEST_F(Weights, AnotherDtypeIsAnotherMatrix) {
   std::vector<bf16> w;
-  for (int v : linears_.at(kK).w) w.push_back(to_bf16(static_cast<float>(v)));
-  set(kK + ".weight", {kKvHeads * kHeadDim, kHidden}, w);
+  for (int v : linears_.at(kK0).w) w.push_back(to_bf16(static_cast<float>(v)));
+  set(kK0 + ".weight", {kValueHeads * kHeadWidth, kWidth}, w);
   const DecoderLayer l = layer();
   EXPECT_TRUE(is_group(*l.qkv));
   expect_qkv(*l.qkv);
 }
 
 TEST_F(Weights, AnotherInputQuantizationIsAnotherMatrix) {
-  for (const std::string& name : {kQ, kK}) store(name, "W8A8", -7);
+  for (const std::string& name : {kQ0, kK0}) store(name, "W8A8", -7);
   store(kV, "W8A8", 5);
   const DecoderLayer l = layer();
   EXPECT_TRUE(is_group(*l.qkv));
@@ -235,7 +241,7 @@ TEST_F(Weights, AnotherInputQuantizationIsAnotherMatrix) {
 }
 
 TEST_F(Weights, NeighboursAreMergedAcrossNothing) {
-  for (const std::string& name : {kQ, kV}) store(name, "W8A8");  // k between them is float
+  for (const std::string& name : {kQ0, kV}) store(name, "W8A8");  // k between them is float
   const DecoderLayer l = layer();
   EXPECT_TRUE(is_group(*l.qkv));
   expect_qkv(*l.qkv);
@@ -248,12 +254,13 @@ TEST_F(Weights, ShardsHaveTheirRowsAndColumns) {
       if (name != "lm_head") store(name, type);
     for (size_t rank : {0, 1}) {
       const auto half = [&](size_t n) { return Extent{rank * n / 2, (rank + 1) * n / 2}; };
-      const Extent q = half(kHeads * kHeadDim), kv = half(kKvHeads * kHeadDim), mlp = half(kInter);
-      const Extent hidden = {0, kHidden};
+      const Extent q = half(kQueryHeads * kHeadWidth), kv = half(kValueHeads * kHeadWidth),
+                   mlp = half(kMlp);
+      const Extent hidden = {0, kWidth};
       const DecoderLayer l = layer(rank, 2);
-      const std::vector<float> x = input(kHidden), own = input(q.size()), wide = input(mlp.size());
+      const std::vector<float> x = input(kWidth), own = input(q.size()), wide = input(mlp.size());
       EXPECT_EQ(outputs(*l.qkv, x),
-                products(x, {{kQ, q, hidden}, {kK, kv, hidden}, {kV, kv, hidden}}));
+                products(x, {{kQ0, q, hidden}, {kK0, kv, hidden}, {kV, kv, hidden}}));
       EXPECT_EQ(outputs(*l.gate_up, x), products(x, {{kGate, mlp, hidden}, {kUp, mlp, hidden}}));
       // The ranks' products are added up, so the first one's has the bias.
       const bool first = rank == 0;
@@ -267,9 +274,9 @@ TEST_F(Weights, ShardsHaveTheirRowsAndColumns) {
 TEST_F(Weights, EveryShardHasTheBiasThatIsAddedAfterTheSum) {
   store(kO, "W8A8_DYNAMIC");
   for (size_t rank : {0, 1}) {
-    const std::vector<float> x = input(kHidden / 2);
-    const Extent columns = {rank * kHidden / 2, (rank + 1) * kHidden / 2};
-    EXPECT_EQ(outputs(*layer(rank, 2).o, x), products(x, {{kO, {0, kHidden}, columns}}));
+    const std::vector<float> x = input(kWidth / 2);
+    const Extent columns = {rank * kWidth / 2, (rank + 1) * kWidth / 2};
+    EXPECT_EQ(outputs(*layer(rank, 2).o, x), products(x, {{kO, {0, kWidth}, columns}}));
   }
 }
 
@@ -282,9 +289,9 @@ TEST_F(Weights, HeadIsCutByRowsAndMayBeQuantized) {
     const ModelFolder& f = folder();
     for (size_t rank : {0, 1}) {
       const Shard shard = make_shard(f.config(), rank, 2);
-      const std::vector<float> x = input(kHidden);
+      const std::vector<float> x = input(kWidth);
       const auto head = load_head(f, shard, team_);
-      EXPECT_EQ(outputs(*head, x), products(x, {{"lm_head", shard.vocab, {0, kHidden}, false}}));
+      EXPECT_EQ(outputs(*head, x), products(x, {{"lm_head", shard.vocab, {0, kWidth}, false}}));
     }
   }
 }
@@ -292,66 +299,66 @@ TEST_F(Weights, HeadIsCutByRowsAndMayBeQuantized) {
 TEST_F(Weights, KvScalesAreThoseOfTheShardsHeads) {
   description_["kv_cache_type"] = "C8";
   std::vector<float> k, v;
-  for (size_t i = 0; i < kKvHeads * kHeadDim; ++i) {
+  for (size_t i = 0; i < kValueHeads * kHeadWidth; ++i) {
     k.push_back(1 + static_cast<float>(i));
     v.push_back(100 + static_cast<float>(i));
   }
   const Shape shape = {k.size()};
-  set(kK + ".kv_cache_scale", shape, k);
+  set(kK0 + ".kv_cache_scale", shape, k);
   set(kV + ".kv_cache_scale", shape, v);
-  for (const std::string& name : {kK, kV})
-    set(name + ".kv_cache_offset", shape, std::vector<float>(k.size(), name == kK ? 3.0f : 4.0f));
+  for (const std::string& name : {kK0, kV})
+    set(name + ".kv_cache_offset", shape, std::vector<float>(k.size(), name == kK0 ? 3.0f : 4.0f));
   const KvCacheParams s = layer(1, 2).kv_params;
-  EXPECT_EQ(s.k_scale, std::vector<float>(k.begin() + kHeadDim, k.end()));
-  EXPECT_EQ(s.v_scale, std::vector<float>(v.begin() + kHeadDim, v.end()));
-  EXPECT_EQ(s.k_offset, std::vector<float>(kHeadDim, 3));
-  EXPECT_EQ(s.v_offset, std::vector<float>(kHeadDim, 4));
+  EXPECT_EQ(s.k_scale, std::vector<float>(k.begin() + kHeadWidth, k.end()));
+  EXPECT_EQ(s.v_scale, std::vector<float>(v.begin() + kHeadWidth, v.end()));
+  EXPECT_EQ(s.k_offset, std::vector<float>(kHeadWidth, 3));
+  EXPECT_EQ(s.v_offset, std::vector<float>(kHeadWidth, 4));
   description_.erase("kv_cache_type");
   EXPECT_TRUE(layer().kv_params.k_scale.empty());
 }
 
 TEST_F(Weights, NormMayBeWrapped) {
-  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kHidden, 1.5f));
+  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kWidth, 1.5f));
   EXPECT_TRUE(layer().norms[NormKind::kInput].bias.empty());
   tensors_.erase(kInputNorm + ".weight");
-  set(kInputNorm + ".module.weight", {kHidden}, std::vector<float>(kHidden, 2));
-  set(kInputNorm + ".module.bias", {kHidden}, std::vector<float>(kHidden, 0));
-  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kHidden, 2));
+  set(kInputNorm + ".module.weight", {kWidth}, std::vector<float>(kWidth, 2));
+  set(kInputNorm + ".module.bias", {kWidth}, std::vector<float>(kWidth, 0));
+  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kWidth, 2));
   EXPECT_TRUE(layer().norms[NormKind::kInput].bias.empty());  // nothing but zeros
-  set(kInputNorm + ".module.bias", {kHidden}, std::vector<float>(kHidden, 0.5f));
-  EXPECT_EQ(layer().norms[NormKind::kInput].bias, std::vector<float>(kHidden, 0.5f));
+  set(kInputNorm + ".module.bias", {kWidth}, std::vector<float>(kWidth, 0.5f));
+  EXPECT_EQ(layer().norms[NormKind::kInput].bias, std::vector<float>(kWidth, 0.5f));
   // A newer file that holds both forms: the plain one counts.
-  set(kInputNorm + ".weight", {kHidden}, std::vector<float>(kHidden, 3));
-  set(kInputNorm + ".bias", {kHidden}, std::vector<float>(kHidden, 0.25f));
-  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kHidden, 3));
-  EXPECT_EQ(layer().norms[NormKind::kInput].bias, std::vector<float>(kHidden, 0.25f));
+  set(kInputNorm + ".weight", {kWidth}, std::vector<float>(kWidth, 3));
+  set(kInputNorm + ".bias", {kWidth}, std::vector<float>(kWidth, 0.25f));
+  EXPECT_EQ(layer().norms[NormKind::kInput].weight, std::vector<float>(kWidth, 3));
+  EXPECT_EQ(layer().norms[NormKind::kInput].bias, std::vector<float>(kWidth, 0.25f));
 }
 
 TEST_F(Weights, ErrorsNameTheTensor) {
   const auto good = tensors_;
-  set(kUp + ".weight", {kInter, kHidden + 1}, std::vector<float>(kInter * (kHidden + 1)));
+  set(kUp + ".weight", {kMlp, kWidth + 1}, std::vector<float>(kMlp * (kWidth + 1)));
   EXPECT_THAT(layer_error(), AllOf(HasSubstr("wrong shape"), HasSubstr(kUp + ".weight"),
                                    HasSubstr("[64, 16]"), HasSubstr("[64, 17]")));
   tensors_ = good;
-  set(kQ + ".weight", {kHeads * kHeadDim, kHidden}, std::vector<int8_t>(16 * kHidden));
+  set(kQ0 + ".weight", {kQueryHeads * kHeadWidth, kWidth}, std::vector<int8_t>(16 * kWidth));
   EXPECT_THAT(layer_error(), AllOf(HasSubstr("unsupported dtype of a float tensor"),
                                    HasSubstr("F32, F16 or BF16"), HasSubstr("I8")));
   tensors_ = good;
   description_[kDown + ".weight"] = "W8A8_DYNAMIC";
   EXPECT_THAT(layer_error(), HasSubstr(kDown + ".weight_scale"));
   store(kDown, "W8A8_DYNAMIC");
-  set(kDown + ".weight", {kHidden, kInter}, std::vector<float>(kHidden * kInter), "W8A8_DYNAMIC");
+  set(kDown + ".weight", {kWidth, kMlp}, std::vector<float>(kWidth * kMlp), "W8A8_DYNAMIC");
   EXPECT_THAT(layer_error(), AllOf(HasSubstr("wrong dtype"), HasSubstr(kDown + ".weight"),
                                    HasSubstr("I8"), HasSubstr("F32")));
   store(kDown, "FLOAT");
   tensors_.erase(kO + ".bias");
   EXPECT_THAT(layer_error(), HasSubstr(kO + ".bias"));
   tensors_ = good;
-  set(kPostNorm + ".weight", {kHidden}, std::vector<float>(kHidden, NAN));
+  set(kPostNorm + ".weight", {kWidth}, std::vector<float>(kWidth, NAN));
   EXPECT_THAT(layer_error(), AllOf(HasSubstr("NaN"), HasSubstr(kPostNorm + ".weight")));
   tensors_.erase(kPostNorm + ".weight");
   EXPECT_THAT(layer_error(), HasSubstr(kPostNorm + ".weight"));
-  set(kPostNorm + ".weight", {kHidden}, std::vector<float>(kHidden, 1));
+  set(kPostNorm + ".weight", {kWidth}, std::vector<float>(kWidth, 1));
   description_.erase(kV + ".weight");
   EXPECT_THAT(layer_error(), AllOf(HasSubstr("does not name a tensor"), HasSubstr(kV + ".weight")));
 }

@@ -5,7 +5,7 @@
 namespace octet {
 namespace {
 
-ModelConfig config() {
+ModelConfig ten_layers() {
   ModelConfig c;
   c.hidden_size = 1000;
   c.intermediate_size = 3000;
@@ -20,7 +20,7 @@ ModelConfig config() {
 // 9192) = 11592000; 7 bytes of each stand, 4 more and twice the largest matrix (24000000) while
 // floats run; 1024 rows of a step are 4 * 1024 * (2000 + 2000 + 400 + 6128).
 TEST(MemoryPlan, OfTheToolsWay) {
-  EXPECT_EQ(layer_memory(config(), nullptr, 1 << 20),
+  EXPECT_EQ(layer_memory(ten_layers(), nullptr, 1 << 20),
             7u * 11592000 + 4 * 11592000 + 24000000 + 4 * 1024 * 10528);
 }
 
@@ -28,7 +28,7 @@ TEST(MemoryPlan, OfTheToolsWay) {
 // what runs in float: 4 * 8192 * 3064 + 4 * 3064^2.
 TEST(MemoryPlan, OfARecipe) {
   const Recipe recipe = parse_recipe("steps:\n  - round_weights: {method: gptq}\n", "r.yaml");
-  EXPECT_EQ(layer_memory(config(), &recipe, 1 << 20),
+  EXPECT_EQ(layer_memory(ten_layers(), &recipe, 1 << 20),
             7u * 11592000 + 4u * 8192 * 3064 + 4u * 3064 * 3064 + 4 * 1024 * 10528);
 }
 

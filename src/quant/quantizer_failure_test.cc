@@ -15,14 +15,14 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const fs::path kModel = fs::path(OCTET_SOURCE_DIR) / "tests/golden/qwen3_bf16/model";
+const fs::path kQwen3Model = fs::path(OCTET_SOURCE_DIR) / "tests/golden/qwen3_bf16/model";
 
 class FailureAtALayer : public ::testing::TestWithParam<std::tuple<int, bool>> {
  protected:
   FailureAtALayer()
       : dir_(fs::path(::testing::TempDir()) / ("octet_failure_" + std::to_string(::getpid()))) {
     fs::create_directories(model_);
-    fs::copy_file(kModel / "config.json", model_ / "config.json");
+    fs::copy_file(kQwen3Model / "config.json", model_ / "config.json");
     data_.samples.push_back({{3, 4, 5, 6, 7, 8, 9, 10}});
     options_.run.quiet = true;
     if (std::get<1>(GetParam())) {
@@ -34,7 +34,7 @@ class FailureAtALayer : public ::testing::TestWithParam<std::tuple<int, bool>> {
 
   // The golden model with one of its tensors changed: left out, or its first value infinite.
   void write_model(const std::string& tensor, bool left_out) {
-    const ModelFolder whole(kModel);
+    const ModelFolder whole(kQwen3Model);
     std::vector<TensorSpec> specs;
     for (const TensorView* t : whole.tensors().all())
       if (!left_out || t->name != tensor) specs.push_back({t->name, t->dtype, t->shape});

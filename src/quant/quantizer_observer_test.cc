@@ -7,9 +7,9 @@
 namespace octet {
 namespace {
 
-using octet::testing::TempFolder;
+using octet::tests::TempFolder;
 
-const fs::path kModel = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16/model";
+const fs::path kLlamaModel = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16/model";
 constexpr const char* kLinear = "model.layers.0.self_attn.q_proj";
 constexpr int32_t kHigh = 8, kLow = 9;  // tokens that the samples hold once
 
@@ -41,7 +41,7 @@ TEST(ActMethodAuto, HistogramsUpToAScoreOfFiftyAndMinMaxAbove) {
   for (const auto& [weight, same] :
        {std::pair(1.0f, ActMethod::kHistogram), std::pair(20.0f, ActMethod::kMinMax)}) {
     const fs::path model = place / ("model" + std::to_string(weight));
-    octet::testing::copy_in_float32(kModel, model, [&](const std::string& name, auto& values) {
+    octet::tests::copy_in_float32(kLlamaModel, model, [&](const std::string& name, auto& values) {
       if (name == "model.embed_tokens.weight") {
         for (size_t i = 0; i < values.size(); i += 64) values[i] = 0;
         for (const auto& [token, value] : {std::pair(kHigh, 1.0f), std::pair(kLow, -1.0f)}) {

@@ -16,7 +16,7 @@
 namespace octet {
 namespace {
 
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden";
+using tests::kGolden;
 
 std::vector<std::vector<int32_t>> tokens_of(const std::string& model) {
   const fs::path file = kGolden / model / "calib_tokens.json";
@@ -127,8 +127,8 @@ TEST_P(Layerwise, ExactChangesAloneChangeNothing) {
 TEST_P(Layerwise, EachChangeByItselfLeavesTheLogits) {
   // In float32 and with every linear in float nothing else is there: float32 rounding is left. The
   // other steps change float linears only where they are exact on a layer (exact_test.cc).
-  const octet::testing::TempFolder place("layerwise_exact");
-  octet::testing::copy_in_float32(model(), place / "model");
+  const octet::tests::TempFolder place("layerwise_exact");
+  octet::tests::copy_in_float32(model(), place / "model");
   CalibrationData data;
   for (const auto& ids : tokens_of(GetParam())) data.samples.push_back({ids});
   for (const char* step : {"rotate_residual", "rotate_values", "equalize_mlp: {copies: 0.3}"}) {

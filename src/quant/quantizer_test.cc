@@ -17,7 +17,7 @@
 namespace octet {
 namespace {
 
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden";
+using tests::kGolden;
 
 struct Case {
   const char* model;
@@ -283,7 +283,7 @@ class Types : public ::testing::Test {
     return parts;
   }
 
-  octet::testing::TempFolder place_{"quantizer_types"};
+  octet::tests::TempFolder place_{"quantizer_types"};
   fs::path target_ = place_ / "out";
   std::optional<ModelFolder> folder_;
 };

@@ -13,18 +13,18 @@
 namespace octet {
 namespace {
 
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden";
+using tests::kGolden;
 
-struct Case {
+struct RankCase {
   const char* name;
   const char* model;
   std::function<void(QuantizeOptions&)> change;
 };
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+void PrintTo(const RankCase& c, std::ostream* out) { *out << c.name; }
 
 const auto by_recipe = [](QuantizeOptions& o) { o.take_recipe(load_recipe("octet")); };
 
-class QuantizeOnRanks : public ::testing::TestWithParam<Case> {
+class QuantizeOnRanks : public ::testing::TestWithParam<RankCase> {
  protected:
   QuantizeOnRanks() : place_(std::string("quantize_ranks_") + GetParam().name) {
     const fs::path tokens = kGolden / GetParam().model / "calib_tokens.json";
@@ -37,7 +37,7 @@ class QuantizeOnRanks : public ::testing::TestWithParam<Case> {
   // Every file but those with the time in them.
   std::map<std::string, std::string> files(size_t ranks) {
     const fs::path target = place_ / "out";
-    testing::on_ranks(ranks, [&](Communicator& communicator) {
+    tests::on_ranks(ranks, [&](Communicator& communicator) {
       quantize(kGolden / GetParam().model / "model", target, data_, options_, {}, &communicator);
     });
     std::map<std::string, std::string> all;
@@ -48,7 +48,7 @@ class QuantizeOnRanks : public ::testing::TestWithParam<Case> {
     return all;
   }
 
-  testing::TempFolder place_;
+  tests::TempFolder place_;
   CalibrationData data_;
   QuantizeOptions options_;
 };
@@ -63,38 +63,38 @@ TEST_P(QuantizeOnRanks, BytesAreThoseOfOneRank) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, QuantizeOnRanks,
-                         ::testing::Values(Case{"recipe", "llama_fp16", by_recipe},
-                                           Case{"qwen3", "qwen3_bf16", by_recipe},
-                                           Case{"budgets", "qwen2_bf16",
-                                                [](QuantizeOptions& o) {
-                                                  by_recipe(o);
-                                                  o.layerwise()->get<ChooseTypes>() = {2, 4};
-                                                }},
-                                           Case{"recipe_kv8", "qwen2_bf16",
-                                                [](QuantizeOptions& o) {
-                                                  Recipe recipe = load_recipe("octet");
-                                                  recipe.get<QuantizeKvCache>();
-                                                  o.take_recipe(std::move(recipe));
-                                                }},
-                                           Case{"m3_auto", "llama_fp16",
-                                                [](QuantizeOptions& o) {
-                                                  o.tool().anti_method = AntiMethod::kM3;
-                                                  o.tool().act_method = ActMethod::kAuto;
-                                                  o.tool().disable_level = 3;
-                                                }},
+                         ::testing::Values(RankCase{"recipe", "llama_fp16", by_recipe},
+                                           RankCase{"qwen3", "qwen3_bf16", by_recipe},
+                                           RankCase{"budgets", "qwen2_bf16",
+                                                    [](QuantizeOptions& o) {
+                                                      by_recipe(o);
+                                                      o.layerwise()->get<ChooseTypes>() = {2, 4};
+                                                    }},
+                                           RankCase{"recipe_kv8", "qwen2_bf16",
+                                                    [](QuantizeOptions& o) {
+                                                      Recipe recipe = load_recipe("octet");
+                                                      recipe.get<QuantizeKvCache>();
+                                                      o.take_recipe(std::move(recipe));
+                                                    }},
+                                           RankCase{"m3_auto", "llama_fp16",
+                                                    [](QuantizeOptions& o) {
+                                                      o.tool().anti_method = AntiMethod::kM3;
+                                                      o.tool().act_method = ActMethod::kAuto;
+                                                      o.tool().disable_level = 3;
+                                                    }},
                                            // Groups of int8 and of float linears side by side,
                                            // which recipes do not make.
-                                           Case{"m6_tool", "qwen2_bf16",
-                                                [](QuantizeOptions& o) {
-                                                  o.tool().anti_method = AntiMethod::kM6;
-                                                  o.output.layout = Layout::kMsmodelslim;
-                                                  o.tool().disable_level = 2;
-                                                }},
-                                           Case{"mix_kv8", "llama_fp16",
-                                                [](QuantizeOptions& o) {
-                                                  o.tool().scheme = Scheme::kW8A8Mix;
-                                                  o.output.quantize_kv_cache = true;
-                                                }}),
+                                           RankCase{"m6_tool", "qwen2_bf16",
+                                                    [](QuantizeOptions& o) {
+                                                      o.tool().anti_method = AntiMethod::kM6;
+                                                      o.output.layout = Layout::kMsmodelslim;
+                                                      o.tool().disable_level = 2;
+                                                    }},
+                                           RankCase{"mix_kv8", "llama_fp16",
+                                                    [](QuantizeOptions& o) {
+                                                      o.tool().scheme = Scheme::kW8A8Mix;
+                                                      o.output.quantize_kv_cache = true;
+                                                    }}),
                          [](const auto& c) { return std::string(c.param.name); });
 
 TEST(GptqOnRanks, PlanAndRowsAreThoseOfOneRank) {
@@ -109,7 +109,7 @@ TEST(GptqOnRanks, PlanAndRowsAreThoseOfOneRank) {
   RoundingPlan plans[4];
   RoundedWeight rounded[4];
   for (size_t ranks = 1; ranks <= 3; ++ranks)
-    testing::on_ranks(ranks, [&](Communicator& c) {
+    tests::on_ranks(ranks, [&](Communicator& c) {
       ThreadTeam team(2);
       RoundingPlan plan = plan_rounding({x.data(), k, kTokens, weight.data()}, 0.01, team, c);
       RoundedWeight r = round_weight_gptq(w, n, k, plan, team, c);

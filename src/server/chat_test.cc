@@ -1,10 +1,10 @@
 // /v1/chat/completions over real sockets.
 #include "src/server/testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
-constexpr const char* kPath = "/v1/chat/completions";
+constexpr const char* kChat = "/v1/chat/completions";
 
 class ChatTest : public ServerTest {
  protected:
@@ -55,7 +55,7 @@ TEST_F(ChatTest, ContentPartsAndTurns) {
 
 TEST_F(ChatTest, Streams) {
   start();
-  const auto events = stream(kPath, body({{"stream_options", {{"include_usage", true}}}}));
+  const auto events = stream(kChat, body({{"stream_options", {{"include_usage", true}}}}));
   EXPECT_EQ(events[0]["object"], "chat.completion.chunk");
   EXPECT_EQ(events[0]["choices"][0]["delta"],
             ordered_json({{"role", "assistant"}, {"content", ""}}));
@@ -71,7 +71,7 @@ TEST_F(ChatTest, Streams) {
 TEST_F(ChatTest, RunningUsageIsThatOfTheChoice) {
   start();
   const auto events = stream(
-      kPath,
+      kChat,
       body({{"n", 2},
             {"temperature", 1},
             {"ignore_eos", true},
@@ -107,7 +107,7 @@ TEST_F(ChatTest, Logprobs) {
   }
   // Streamed, none get lost while text is held back.
   size_t streamed = 0;
-  for (const ordered_json& e : stream(kPath, body({{"logprobs", true}})))
+  for (const ordered_json& e : stream(kChat, body({{"logprobs", true}})))
     for (const ordered_json& c : e["choices"])
       if (!c["logprobs"].is_null()) streamed += c["logprobs"]["content"].size();
   EXPECT_EQ(streamed, 10u);
@@ -141,24 +141,24 @@ TEST_F(ChatTest, EchoAndContinuation) {
                                {"echo", true}});
   const std::string whole = content(chat(b));
   EXPECT_EQ(whole.rfind("One, two", 0), 0u);
-  EXPECT_EQ(joined(stream(kPath, b)), whole);
+  EXPECT_EQ(joined(stream(kChat, b)), whole);
 }
 
 TEST_F(ChatTest, Refusals) {
   start();
-  EXPECT_EQ(bad(kPath, {{"messages", ordered_json::array()}})["param"], "messages");
-  EXPECT_EQ(bad(kPath, ordered_json::object())["param"], "body.messages");
-  bad(kPath, body({{"chat_template", "x"}}));
-  bad(kPath, body({{"chat_template_kwargs", {{"tokenize", true}}}}));
-  EXPECT_EQ(bad(kPath, body({{"model", "nope"}}), 404)["type"], "NotFoundError");
-  ordered_json e = bad(kPath, body({{"max_completion_tokens", 5000}}));
+  EXPECT_EQ(bad(kChat, {{"messages", ordered_json::array()}})["param"], "messages");
+  EXPECT_EQ(bad(kChat, ordered_json::object())["param"], "body.messages");
+  bad(kChat, body({{"chat_template", "x"}}));
+  bad(kChat, body({{"chat_template_kwargs", {{"tokenize", true}}}}));
+  EXPECT_EQ(bad(kChat, body({{"model", "nope"}}), 404)["type"], "NotFoundError");
+  ordered_json e = bad(kChat, body({{"max_completion_tokens", 5000}}));
   EXPECT_NE(e["message"].get<std::string>().find("maximum context length"), std::string::npos);
 }
 
 TEST_F(ChatTest, NoTemplateIsAClearRefusal) {
   has_template_ = false;
   start();
-  const ordered_json e = bad(kPath, body());
+  const ordered_json e = bad(kChat, body());
   EXPECT_NE(e["message"].get<std::string>().find("chat template"), std::string::npos);
   complete({{"prompt", "Hi"}, {"max_tokens", 1}});
 }
@@ -170,4 +170,4 @@ TEST_F(ChatTest, InvocationsTakesBoth) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

@@ -4,10 +4,10 @@
 
 #include "src/server/testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
-constexpr const char* kPath = "/v1/completions";
+constexpr const char* kCompletions = "/v1/completions";
 
 class CompletionsTest : public ServerTest {
  protected:
@@ -85,8 +85,8 @@ TEST_F(CompletionsTest, Logprobs) {
     EXPECT_LE(five["top_logprobs"][i].size(), 6u);
     EXPECT_EQ(five["top_logprobs"][i][five["tokens"][i].get<std::string>()], chosen);
   }
-  EXPECT_EQ(bad(kPath, greedy({{"logprobs", 21}}))["param"], "logprobs");
-  EXPECT_EQ(bad(kPath, greedy({{"logprobs", 21}, {"stream", true}}))["param"], "logprobs");
+  EXPECT_EQ(bad(kCompletions, greedy({{"logprobs", 21}}))["param"], "logprobs");
+  EXPECT_EQ(bad(kCompletions, greedy({{"logprobs", 21}, {"stream", true}}))["param"], "logprobs");
 }
 
 TEST_F(CompletionsTest, PromptLogprobs) {
@@ -121,11 +121,11 @@ TEST_F(CompletionsTest, Echo) {
     joined_names += l["tokens"][i].get<std::string>();
   }
   EXPECT_EQ(joined_names, text(a));
-  EXPECT_EQ(joined(stream(kPath, greedy({{"echo", true}}))), text(a));
+  EXPECT_EQ(joined(stream(kCompletions, greedy({{"echo", true}}))), text(a));
 }
 
 TEST_F(CompletionsTest, StreamsAddUpToTheWhole) {
-  const std::vector<ordered_json> events = stream(kPath, greedy_);
+  const std::vector<ordered_json> events = stream(kCompletions, greedy_);
   EXPECT_EQ(joined(events), text(complete(greedy_)));
   std::set<std::string> ids;
   for (size_t i = 0; i < events.size(); ++i) {
@@ -138,12 +138,12 @@ TEST_F(CompletionsTest, StreamsAddUpToTheWhole) {
 }
 
 TEST_F(CompletionsTest, StreamedUsage) {
-  auto events = stream(kPath, greedy({{"stream_options", {{"include_usage", true}}}}));
+  auto events = stream(kCompletions, greedy({{"stream_options", {{"include_usage", true}}}}));
   EXPECT_TRUE(events.back()["choices"].empty());
   EXPECT_EQ(events.back()["usage"]["completion_tokens"], 12);
   EXPECT_FALSE(events.front().contains("usage"));
   events = stream(
-      kPath,
+      kCompletions,
       greedy({{"stream_options", {{"include_usage", true}, {"continuous_usage_stats", true}}}}));
   int64_t before = 0;
   for (const ordered_json& e : events) {
@@ -155,8 +155,9 @@ TEST_F(CompletionsTest, StreamedUsage) {
   // Each choice counts its own, the last event all.
   const size_t hi = ids("Hi").size(), there = ids("there you go").size();
   std::vector<size_t> counts(4, 0);
-  events = stream(
-      kPath, {{"prompt", {"Hi", "there you go"}},
+  events =
+      stream(kCompletions,
+             {{"prompt", {"Hi", "there you go"}},
               {"n", 2},
               {"max_tokens", 5},
               {"ignore_eos", true},
@@ -180,7 +181,7 @@ TEST_F(CompletionsTest, SeveralAnswers) {
   EXPECT_NE(text(a, 0), text(a, 1));
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(text(a, i), text(b, i));
   EXPECT_EQ(a["usage"]["prompt_tokens"], ids("Hi").size());  // counted once
-  const auto events = stream(kPath, body);
+  const auto events = stream(kCompletions, body);
   size_t finished = 0;
   for (const ordered_json& e : events) {
     ASSERT_EQ(e["choices"].size(), 1u);
@@ -205,7 +206,7 @@ TEST_F(CompletionsTest, StopStrings) {
   EXPECT_EQ(text(a), plain.substr(0, found));
   EXPECT_EQ(a["choices"][0]["finish_reason"], "stop");
   EXPECT_EQ(a["choices"][0]["stop_reason"], stopped["stop"][0]);
-  EXPECT_EQ(joined(stream(kPath, stopped)), plain.substr(0, found));
+  EXPECT_EQ(joined(stream(kCompletions, stopped)), plain.substr(0, found));
   stopped["include_stop_str_in_output"] = true;
   EXPECT_EQ(text(complete(stopped)), plain.substr(0, found + end - at));
 }
@@ -222,7 +223,8 @@ TEST_F(CompletionsTest, StopTokensMinTokensAndIds) {
   const ordered_json c = complete(greedy({{"stop_token_ids", {tokens[3]}}, {"min_tokens", 10}}));
   EXPECT_GE(c["usage"]["completion_tokens"], 10);
 
-  const auto events = stream(kPath, greedy({{"return_token_ids", true}, {"ignore_eos", true}}));
+  const auto events =
+      stream(kCompletions, greedy({{"return_token_ids", true}, {"ignore_eos", true}}));
   std::vector<int32_t> streamed;
   for (size_t i = 0; i < events.size(); ++i) {
     const ordered_json& choice = events[i]["choices"][0];
@@ -243,8 +245,9 @@ TEST_F(CompletionsTest, Biases) {
   };
   EXPECT_EQ(tokens({{"logit_bias", {{"77", 100}}}}), std::vector<int32_t>(12, 77));
   EXPECT_EQ(tokens({{"allowed_token_ids", {78}}}), std::vector<int32_t>(12, 78));
-  EXPECT_EQ(bad(kPath, greedy({{"logit_bias", {{"99999999", 1}}}}))["param"], "logit_bias");
-  EXPECT_EQ(bad(kPath, greedy({{"allowed_token_ids", {99999999}}}))["param"], "allowed_token_ids");
+  EXPECT_EQ(bad(kCompletions, greedy({{"logit_bias", {{"99999999", 1}}}}))["param"], "logit_bias");
+  EXPECT_EQ(bad(kCompletions, greedy({{"allowed_token_ids", {99999999}}}))["param"],
+            "allowed_token_ids");
   const ordered_json word = greedy({{"bad_words", {"the"}}, {"allowed_token_ids", ids("the cat")}});
   EXPECT_EQ(text(complete(word)).find("the"), std::string::npos);
   // Longer than any answer: never in one.
@@ -255,8 +258,8 @@ TEST_F(CompletionsTest, MasksThatLeaveNothing) {
   const ordered_json word = {{"allowed_token_ids", ids("the")}, {"bad_words", {"the"}}};
   ordered_json one = word;
   one["allowed_token_ids"] = {ids("the").back()};
-  EXPECT_EQ(bad(kPath, greedy(one))["param"], "allowed_token_ids");
-  EXPECT_EQ(bad(kPath, greedy({{"allowed_token_ids", {2016}}, {"min_tokens", 1}}))["param"],
+  EXPECT_EQ(bad(kCompletions, greedy(one))["param"], "allowed_token_ids");
+  EXPECT_EQ(bad(kCompletions, greedy({{"allowed_token_ids", {2016}}, {"min_tokens", 1}}))["param"],
             "allowed_token_ids");
   EXPECT_EQ(complete(greedy({{"allowed_token_ids", {2016}}}))["usage"]["completion_tokens"], 1);
 }
@@ -276,16 +279,16 @@ TEST_F(CompletionsTest, CharactersThatPromptsEndIn) {
 TEST_F(CompletionsTest, Context) {
   std::string words;
   for (size_t i = 0; i < kMaxModelLen; ++i) words += "xyzzy ";
-  ordered_json e = bad(kPath, {{"prompt", words}});
+  ordered_json e = bad(kCompletions, {{"prompt", words}});
   EXPECT_EQ(e["message"].get<std::string>().rfind("This model's maximum context length is 192", 0),
             0u);
   EXPECT_EQ(e["param"], "input_tokens");
-  e = bad(kPath, {{"prompt", "Hi"}, {"max_tokens", 5000}});
+  e = bad(kCompletions, {{"prompt", "Hi"}, {"max_tokens", 5000}});
   EXPECT_NE(e["message"].get<std::string>().find("maximum context length"), std::string::npos);
   EXPECT_NE(e["message"].get<std::string>().find("5000"), std::string::npos);
-  e = bad(kPath, {{"prompt", std::string(10 << 20, 'a')}});
+  e = bad(kCompletions, {{"prompt", std::string(10 << 20, 'a')}});
   EXPECT_NE(e["message"].get<std::string>().find("maximum context length"), std::string::npos);
-  e = bad(kPath, {{"prompt", {999999999}}});
+  e = bad(kCompletions, {{"prompt", {999999999}}});
   EXPECT_NE(e["message"].get<std::string>().find("out of vocabulary"), std::string::npos);
 
   const auto all = ids("one two three four five six");
@@ -300,9 +303,10 @@ TEST_F(CompletionsTest, Context) {
 }
 
 TEST_F(CompletionsTest, TooMuchForOneRequest) {
-  EXPECT_EQ(bad(kPath, {{"prompt", "Hi"}, {"n", 10000}})["param"], "n");
-  EXPECT_EQ(bad(kPath, {{"prompt", std::vector<std::string>(1000, "Hi")}, {"n", 100}})["param"],
-            "n");
+  EXPECT_EQ(bad(kCompletions, {{"prompt", "Hi"}, {"n", 10000}})["param"], "n");
+  EXPECT_EQ(
+      bad(kCompletions, {{"prompt", std::vector<std::string>(1000, "Hi")}, {"n", 100}})["param"],
+      "n");
 }
 
 TEST_F(CompletionsTest, Tokenization) {
@@ -329,4 +333,4 @@ TEST_F(CompletionsTest, Tokenization) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

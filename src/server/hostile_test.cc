@@ -6,7 +6,7 @@
 
 #include "src/server/testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
 class HostileTest : public ServerTest {
@@ -358,4 +358,4 @@ TEST_F(HostileTest, LongPromptsAreRefusedUntokenized) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

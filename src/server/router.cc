@@ -9,6 +9,8 @@
 #include <boost/beast/core/string.hpp>
 #include <charconv>
 #include <chrono>
+#include <new>
+#include <thread>
 
 #include "src/server/api/endpoints.h"
 #include "src/server/api/generation.h"
@@ -268,6 +270,17 @@ void Router::health(Exchange& exchange) const {
   exchange.respond({closed_ || dead || !context_.engine.alive() ? 503u : 200u, "", "", {}});
 }
 
+// On the I/O thread, once there is memory for the way there.
+void Router::abort_soon(const ExchangePtr& exchange) {
+  while (true) {
+    try {
+      return boost::asio::post(context_.io, [exchange] { exchange->abort(); });
+    } catch (const std::bad_alloc&) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+  }
+}
+
 template <class Work>
 void Router::on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange, Work work) {
   boost::asio::post(pool, [this, exchange, work = std::move(work)]() mutable {
@@ -286,7 +299,7 @@ void Router::on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange
       boost::asio::post(context_.io,
                         [exchange, error = std::move(*error)] { respond_error(*exchange, error); });
     } catch (const std::exception&) {
-      // Its client gets no answer; all others do.
+      abort_soon(exchange);  // its client gets no answer; all others do
     }
   });
 }

@@ -55,6 +55,7 @@ class Router {
   // Runs `work`, which may throw, on a pool, unless the client goes before; errors are answered.
   template <class Work>
   void on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange, Work work);
+  void abort_soon(const ExchangePtr& exchange);
   // Runs `make` on the pool for counting with the parsed body and answers with its JSON.
   using MakeJson = ordered_json (*)(const Context&, const ordered_json& body);
   void answer_json(const ExchangePtr& exchange, MakeJson make);

@@ -8,7 +8,7 @@
 
 #include "src/server/api/generation_testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
 using Headers = RecordedExchange::Headers;
@@ -36,7 +36,7 @@ class RouterTest : public ApiTest {
   std::unique_ptr<Router> router_;
 };
 
-struct Case {
+struct WrongTarget {
   const char* method;
   const char* target;
   unsigned status;
@@ -44,7 +44,7 @@ struct Case {
 
 TEST_F(RouterTest, PathsAndMethods) {
   start_router();
-  for (const auto& [method, target, expected] : std::vector<Case>{
+  for (const auto& [method, target, expected] : std::vector<WrongTarget>{
            {"GET", "/health", 200},
            {"HEAD", "/health", 200},
            {"POST", "/health", 405},
@@ -283,6 +283,17 @@ TEST_F(RouterTest, OnceClosedItGeneratesNoMore) {
   EXPECT_EQ(status("GET", "/version"), 200u);
 }
 
+TEST_F(RouterTest, WhoseErrorHasNoMemoryIsCutOff) {
+  start_router();
+  for (const auto& [target, body] : {std::pair("/nowhere", "{}"), {"/tokenize", "{"}}) {
+    const auto exchange = std::make_shared<RecordedExchange>("POST", target, body, kJson);
+    exchange->run_out_of_memory();
+    router_->handle(exchange);
+    run_until([&] { return exchange->gone(); });
+  }
+  EXPECT_EQ(status("GET", "/health"), 200);
+}
+
 TEST_F(RouterTest, FiguresHaveRoutesNotPaths) {
   start_router();
   for (const char* target : {"/v1/models/tiny", "/v1/models/alias", "/one", "/two"})
@@ -309,4 +320,4 @@ TEST_F(RouterTest, FiguresHaveRoutesNotPaths) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

@@ -154,6 +154,10 @@ void Server::stop() {
   asio::post(impl_->io, [impl = impl_.get()] { impl->stop(); });
 }
 
+void Server::reload() {
+  asio::post(impl_->io, [impl = impl_.get()] { impl->reload(); });
+}
+
 uint16_t Server::port() const { return impl_->http.port(); }
 
 std::string Server::url() const { return impl_->http.url(); }

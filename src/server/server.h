@@ -28,6 +28,8 @@ class Server {
   size_t run();
   // Any thread.
   void stop();
+  // Reads keys and certificates again, as SIGHUP does. Any thread.
+  void reload();
 
   uint16_t port() const;
   std::string url() const;  // http://127.0.0.1:8000

@@ -6,7 +6,7 @@
 #include "src/base/error.h"
 #include "src/server/testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
 const ordered_json kLong = {
@@ -328,4 +328,4 @@ TEST_F(ServerTest, ATakenPortIsNamed) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

@@ -25,7 +25,7 @@
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/server/server.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
@@ -278,4 +278,4 @@ class ServerTest : public ::testing::Test {
   std::thread thread_;
 };
 
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

@@ -8,7 +8,7 @@
 
 #include "src/server/testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
 void write_certificate(const fs::path& key_file, const fs::path& certificate_file) {
@@ -78,4 +78,4 @@ TEST_F(ServerTest, Tls) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

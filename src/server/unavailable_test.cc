@@ -3,7 +3,7 @@
 
 #include "src/server/testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
 constexpr const char* kMessage = "The ranks start again.";
@@ -63,4 +63,4 @@ TEST_F(UnavailableTest, WhoComesAtTheChangeWaitsForTheNextListener) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

@@ -19,7 +19,7 @@ namespace octet::text {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::TinyGguf;
+using tests::TinyGguf;
 
 class GgufConvert : public ::testing::Test {
  protected:

@@ -9,7 +9,7 @@
 #include "src/checkpoint/gguf_testing.h"
 #include "src/text/testing.h"
 
-namespace octet::text::testing {
+namespace octet::text::tests {
 
 struct TinyGguf {
   std::string arch = "llama", pre = "smollm", model = "gpt2";
@@ -25,7 +25,7 @@ struct TinyGguf {
   // 32 wide, 2 layers, 4 heads of 8 with 2 key/value heads, MLP 64; 264 rows in the embedding.
   // Tokens: the bytes, "he", "ll", "hell", "<|bos|>" (control), "<|end|>" (control), "<tool>" (user
   // defined), two unused ones. Element i of a tensor (as stored) is i plus value_offset.
-  octet::testing::GgufBuilder build() const {
+  octet::tests::GgufBuilder build() const {
     std::vector<std::pair<std::string, std::vector<uint64_t>>> tensors = {
         {"token_embd.weight", {32, 264}}, {"output_norm.weight", {32}}};
     if (!tied) tensors.push_back({"output.weight", {32, 264}});
@@ -62,7 +62,7 @@ struct TinyGguf {
     kinds[261] = 4;
     kinds[262] = kinds[263] = 5;
 
-    octet::testing::GgufBuilder b;
+    octet::tests::GgufBuilder b;
     b.header(tensors.size(), 17u + (add_bos < 0 ? 0u : 1u))
         .text("general.architecture", arch)
         .uint(arch + ".block_count", 2)
@@ -100,4 +100,4 @@ struct TinyGguf {
   }
 };
 
-}  // namespace octet::text::testing
+}  // namespace octet::text::tests

@@ -15,7 +15,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::TinyGguf;
+using tests::TinyGguf;
 
 GgufTokenizerFiles files_of(const TinyGguf& tiny) {
   const auto builder = tiny.build();

@@ -9,6 +9,7 @@
 #include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/base/json_member.h"
+#include "src/checkpoint/architecture.h"
 #include "src/text/bpe_json.h"
 #include "src/text/object_file.h"
 
@@ -58,7 +59,10 @@ std::string class_of(const SlowFiles& files) {
   if (!name.empty()) return name;
   const json model = read_object_file<json>(files.folder / "config.json");
   const json* type = find_member(model, "model_type");
-  return type != nullptr && (*type == "qwen2" || *type == "qwen3") ? "Qwen2Tokenizer" : "";
+  const Architecture* a = type != nullptr && type->is_string()
+                              ? find_architecture(type->get_ref<const std::string&>())
+                              : nullptr;
+  return a != nullptr && a->tokenizer != nullptr ? a->tokenizer : "";
 }
 
 int64_t id_of(const json& id, const std::string& where, const std::string& token) {

@@ -10,8 +10,8 @@
 namespace octet::text {
 namespace {
 
-using octet::testing::message_of;
-using octet::testing::TempFolder;
+using octet::tests::message_of;
+using octet::tests::TempFolder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 

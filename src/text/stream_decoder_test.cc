@@ -47,7 +47,7 @@ std::vector<int32_t> fallback_bytes(std::string_view text) {
 }
 
 TEST(StreamDecoder, HoldsBackIncompleteCharacters) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   StreamDecoder decoder(t, true);
   EXPECT_EQ(decoder.push(258), "hell");
   EXPECT_EQ(decoder.push(0xF0), "");
@@ -64,18 +64,18 @@ TEST(StreamDecoder, HoldsBackIncompleteCharacters) {
 }
 
 TEST(StreamDecoder, ShowsSpecialTokensOnRequest) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   EXPECT_EQ(stream(t, {260, 'a', 261, 262}, false), "<|bos|>a<|end|><tool>");
   EXPECT_EQ(stream(t, {260, 'a', 261, 262}, true), "a<tool>");
 }
 
 TEST(StreamDecoder, IgnoresIdsWithoutToken) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   EXPECT_EQ(stream(t, {'a', 263, -1, INT32_MAX, 'b'}, false), "ab");
 }
 
 TEST(StreamDecoder, AddsUpToTheWholeForAnyBytes) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   std::mt19937 random(1);
   // Bytes that make long runs of broken and half-broken characters likely.
   const std::vector<int32_t> bytes = {0x80, 0xBF, 0xC3, 0xE4, 0xBD, 0xA0, 0xED, 0xF0,
@@ -95,7 +95,7 @@ TEST(StreamDecoder, AddsUpToTheWholeForAnyBytes) {
 }
 
 TEST(StreamDecoder, DecodesFewTokensAtEachStep) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   for (const std::vector<int32_t>& unit :
        {std::vector<int32_t>{0xFF}, {0xF0, 0x9F, 0x98}, {0x80}, {'a'}, {0xE4, 0xBD, 0xA0}}) {
     StreamDecoder decoder(t, true);
@@ -109,7 +109,7 @@ TEST(StreamDecoder, DecodesFewTokensAtEachStep) {
 }
 
 TEST(StreamDecoder, KeepsSpacesOfDecodersThatStripTheFirst) {
-  const Tokenizer t = testing::byte_fallback_tokenizer();
+  const Tokenizer t = tests::byte_fallback_tokenizer();
   const std::vector<int32_t> ids = {0, 1, 2, 1, 3 + 0xE4, 3 + 0xBD, 3 + 0xA0, 2, 0};
   EXPECT_EQ(t.decode(ids, true), "hello world! world\u4f60! hello");
   EXPECT_EQ(stream(t, ids, true), t.decode(ids, true));
@@ -117,7 +117,7 @@ TEST(StreamDecoder, KeepsSpacesOfDecodersThatStripTheFirst) {
 
 // Llama 2 spells what is not in its vocabulary in bytes, one character after another.
 TEST(StreamDecoder, CharactersInARowOfByteTokens) {
-  const Tokenizer t = testing::byte_fallback_tokenizer();
+  const Tokenizer t = tests::byte_fallback_tokenizer();
   for (const std::string text : {"\u4f60\u597d\u4e16\u754c", "\U0001F600\U0001F601x\U0001F602",
                                  "\u00e4\u00f6\u00fc\u00df"}) {
     EXPECT_EQ(stream(t, fallback_bytes(text), true), text);
@@ -139,7 +139,7 @@ TEST(StreamDecoder, CharactersInARowOfByteTokens) {
 }
 
 TEST(StreamDecoder, TheFirstTokenKeepsItsSpaceBehindAPrompt) {
-  const Tokenizer t = testing::byte_fallback_tokenizer();
+  const Tokenizer t = tests::byte_fallback_tokenizer();
   const std::vector<int32_t> prompt = {0, 1, 2, 1, 2, 0};
   for (size_t n = 0; n <= prompt.size(); ++n) {
     const std::vector<int32_t> before(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(n));
@@ -148,7 +148,7 @@ TEST(StreamDecoder, TheFirstTokenKeepsItsSpaceBehindAPrompt) {
 }
 
 TEST(StreamDecoder, APromptThatEndsInsideACharacter) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   for (const std::vector<int32_t>& prompt : {std::vector<int32_t>{0xF0},
                                              {0xF0, 0x9F},
                                              {258, 0xF0, 0x9F, 0x98},

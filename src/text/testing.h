@@ -8,7 +8,7 @@
 #include "src/base/json.h"
 #include "src/text/tokenizer.h"
 
-namespace octet::text::testing {
+namespace octet::text::tests {
 
 // How byte-level BPE spells a byte: itself when it prints, else a character from U+0100 on.
 inline std::string spell_byte(int byte) {
@@ -100,4 +100,4 @@ inline Tokenizer byte_fallback_tokenizer() {
   return Tokenizer::from_json(json.dump(), "test");
 }
 
-}  // namespace octet::text::testing
+}  // namespace octet::text::tests

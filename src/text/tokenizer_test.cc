@@ -32,7 +32,7 @@ Error error_of(Call&& call) {
 }
 
 TEST(Tokenizer, EncodesWithMergesAndSpecialTokens) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   EXPECT_THAT(t.encode("hello w", false), ElementsAre(258, 'o', 259));
   EXPECT_THAT(t.encode("hell", true), ElementsAre(260, 258));
   EXPECT_THAT(t.encode("a<|end|>b<tool>", false), ElementsAre('a', 261, 'b', 262));
@@ -42,7 +42,7 @@ TEST(Tokenizer, EncodesWithMergesAndSpecialTokens) {
 }
 
 TEST(Tokenizer, DecodesAndSkipsSpecialTokens) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   const std::vector<int32_t> ids = {260, 258, 'o', 259, 261, 262};
   EXPECT_EQ(t.decode(ids, false), "<|bos|>hello w<|end|><tool>");
   EXPECT_EQ(t.decode(ids, true), "hello w<tool>");
@@ -52,13 +52,13 @@ TEST(Tokenizer, DecodesAndSkipsSpecialTokens) {
 }
 
 TEST(Tokenizer, RoundTripsEveryScript) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   const std::string text = "Hello, w\u00f6rld!\r\n\t\u4f60\u597d \U0001F600 \u0627\u0644 1234";
   EXPECT_EQ(t.decode(t.encode(text, true), true), text);
 }
 
 TEST(Tokenizer, LooksTokensUp) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   EXPECT_EQ(t.vocab_size(), 263u);
   EXPECT_EQ(t.token_to_id("<|end|>"), 261);
   EXPECT_EQ(t.token_to_id("hell"), 258);
@@ -74,7 +74,7 @@ TEST(Tokenizer, LooksTokensUp) {
 }
 
 TEST(Tokenizer, RefusesBadTextAndIds) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   for (const char* text : {"\xff", "ab\xc3", "\xed\xa0\x80", "\xc0\x80"}) {
     const Error e = error_of([&] { t.encode(text, false); });
     EXPECT_EQ(e.kind(), ErrorKind::kUsage);
@@ -102,7 +102,7 @@ TEST(Tokenizer, NamesTheFileThatIsBroken) {
     EXPECT_THAT(e.what(), HasSubstr(file));
     EXPECT_THAT(e.what(), HasSubstr("not a usable tokenizer"));
   }
-  ordered_json json = testing::byte_level_json();
+  ordered_json json = tests::byte_level_json();
   json["truncation"] = {
       {"direction", "Right"}, {"max_length", 1}, {"strategy", "LongestFirst"}, {"stride", 0}};
   write_text(file, json.dump());
@@ -114,7 +114,7 @@ TEST(Tokenizer, NamesTheFileThatIsBroken) {
 }
 
 TEST(Tokenizer, IsSharedBetweenThreads) {
-  const Tokenizer t = testing::byte_level_tokenizer();
+  const Tokenizer t = tests::byte_level_tokenizer();
   std::vector<std::jthread> threads;
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&t, i] {

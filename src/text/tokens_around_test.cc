@@ -31,8 +31,8 @@ class TokensAroundText : public ::testing::Test {
     write_text(dir_ / "tokenizer_config.json", config_.dump());
   }
 
-  octet::testing::TempFolder dir_{"tokens_around"};
-  ordered_json tokenizer_ = testing::byte_level_json();  // puts BOS before a text
+  octet::tests::TempFolder dir_{"tokens_around"};
+  ordered_json tokenizer_ = tests::byte_level_json();  // puts BOS before a text
   json config_ = {{"bos_token", "<|bos|>"}, {"eos_token", "<|end|>"}};
 };
 
@@ -77,7 +77,7 @@ TEST_F(TokensAroundText, ATokenThatIsNotThereIsLeftOut) {
   config_ = {{"tokenizer_class", "LlamaTokenizerFast"}};  // "<s>" by default
   EXPECT_THAT(four(), ElementsAre('a'));
   config_["add_bos_token"] = "yes";
-  EXPECT_THAT(octet::testing::message_of([&] { four(); }), ::testing::HasSubstr("add_bos_token"));
+  EXPECT_THAT(octet::tests::message_of([&] { four(); }), ::testing::HasSubstr("add_bos_token"));
 }
 
 }  // namespace

@@ -79,17 +79,33 @@ class Keys(Ranked):
         file.write_text("of-a-file\n")
         server = Server(self, LLAMA, 2, "--api_key", "secret-1", "secret-2", "--api-key-file", file)
         for pid in below(server.pid):
-            for key in "secret", "--api":
+            for key in "secret", "of-a-file":
                 self.assertNotIn(key, " ".join(words_of(pid)))
-        url = f"http://127.0.0.1:{server.port}/v1/models"
         for key, want in ("secret-1", 200), ("secret-2", 200), ("of-a-file", 200), ("secret", 401):
-            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
-            try:
-                self.assertEqual(urllib.request.urlopen(request, timeout=20).status, want)
-            except urllib.error.HTTPError as e:
-                with e:
-                    self.assertEqual(e.code, want, key)
+            self.assertEqual(self.status(server, key), want, key)
         self.assertEqual(server.end(), 0, server.text())
+
+    def test_a_signal_reads_the_file_again(self):
+        """At the process that the user has started."""
+        file = self.dir / "keys"
+        file.write_text("old\n")
+        server = Server(self, LLAMA, 2, "--api-key-file", file)
+        self.assertEqual([self.status(server, key) for key in ("old", "new")], [200, 401])
+        file.write_text("new\n")
+        server.process.send_signal(signal.SIGHUP)
+        self.assertTrue(until(lambda: self.status(server, "new") == 200, 20), server.text())
+        self.assertEqual(self.status(server, "old"), 401)
+        self.assertEqual(server.end(), 0, server.text())
+
+    def status(self, server, key):
+        request = urllib.request.Request(f"http://127.0.0.1:{server.port}/v1/models",
+                                         headers={"Authorization": f"Bearer {key}"})
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code
 
 
 class Faults(Ranked):

@@ -9,6 +9,7 @@
 
 #include "src/base/error.h"
 #include "src/base/float16.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
 namespace {
@@ -107,7 +108,7 @@ std::vector<int32_t> quant_bias(const std::string& name, const RoundedWeight& w,
                          static_cast<double>(w.sum[j]) * double{input.offset};
     if (!(std::fabs(value) < 2147483648.0))
       throw Error("quant_bias does not fit 32 bits")
-          .tensor(name + ".quant_bias")
+          .tensor(name + suffix::kQuantBias)
           .field(fmt::format("output {}", j))
           .expected("less than 2^31 either way")
           .found(fmt::format("{:.6g}", value))

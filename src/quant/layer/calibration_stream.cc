@@ -43,7 +43,7 @@ CalibrationStream::CalibrationStream(const ModelConfig& config, const Embed& emb
           std::make_unique<KvCache>(config_, largest_of(batches).pages, kernels::FloatType::kF32)) {
   OCTET_CHECK(cache_->allocate(largest_of(batches).pages, pages_));
   const Rope rope(config);
-  const size_t half = rope.half(), hidden = static_cast<size_t>(config_.hidden_size);
+  const size_t half = rope.half_dim(), hidden = static_cast<size_t>(config_.hidden_size);
   size_t first = 0;
   for (const TokenBatch& batch : batches) {
     const size_t tokens = batch[0].size(), rows = batch.size() * tokens;

@@ -12,7 +12,7 @@
 namespace octet {
 namespace {
 
-using testing::weight;
+using tests::weight;
 
 ModelConfig config() {
   ModelConfig c;

@@ -9,7 +9,7 @@
 namespace octet {
 namespace {
 
-constexpr size_t kChunk = size_t{1} << 16;  // elements that stay in the cache
+constexpr size_t kCachedElements = size_t{1} << 16;  // elements that stay in the cache
 
 // A stored tensor on its way to float32.
 struct Conversion {
@@ -26,9 +26,9 @@ void convert(const std::vector<Conversion>& all, ThreadTeam& team) {
         all[i].to->resize(all[i].from->elements());
       w.barrier();
       for (const Conversion& c : all) {
-        const auto [begin, end] = w.share(c.to->size(), kChunk);
-        for (size_t i = begin; i < end; i += kChunk) {
-          const TensorView part = c.from->part(i, std::min(kChunk, end - i));
+        const auto [begin, end] = w.share(c.to->size(), kCachedElements);
+        for (size_t i = begin; i < end; i += kCachedElements) {
+          const TensorView part = c.from->part(i, std::min(kCachedElements, end - i));
           part.expect_finite();
           part.to_floats(c.to->data() + i);
         }

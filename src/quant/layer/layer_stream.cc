@@ -26,10 +26,10 @@ StreamScratch::StreamScratch(const ModelConfig& config, const std::vector<size_t
   attended_ = memory.get(tokens_ * static_cast<size_t>(config.q_size()));
   activated_ = memory.get(tokens_ * most_intermediate_);
   const Rope rope(config);
-  cos_.resize(longest * rope.half());
-  sin_.resize(longest * rope.half());
+  cos_.resize(longest * rope.half_dim());
+  sin_.resize(longest * rope.half_dim());
   for (size_t t = 0; t < longest; ++t)
-    rope.angles(t, cos_.data() + t * rope.half(), sin_.data() + t * rope.half());
+    rope.angles(t, cos_.data() + t * rope.half_dim(), sin_.data() + t * rope.half_dim());
 }
 
 LayerStream::LayerStream(const ModelConfig& config, const std::vector<size_t>& lengths,

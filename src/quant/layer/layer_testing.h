@@ -7,7 +7,7 @@
 
 #include "src/quant/layer/float_layer.h"
 
-namespace octet::testing {
+namespace octet::tests {
 
 inline FloatWeight weight(size_t n, size_t k, std::vector<float> w) {
   FloatWeight f;
@@ -23,4 +23,4 @@ inline FloatWeight random_weight(size_t n, size_t k, std::mt19937& rng) {
   return weight(n, k, std::move(w));
 }
 
-}  // namespace octet::testing
+}  // namespace octet::tests

@@ -17,9 +17,9 @@ namespace {
 constexpr std::array kTails = {1.0, 1.15, 1.3, 1.5, 1.75, 2.1, 2.6};
 constexpr std::array kPositiveShares = {0.5, 0.57, 0.64, 0.71};
 constexpr std::array kPowers = {2.0, 4.0, 8.0, 16.0};
-constexpr double kOutside = 0.0005;    // of a channel's weight, on either side of its range
-constexpr size_t kErrorTokens = 1024;  // a per-token error is measured on about so many
-constexpr size_t kBlock = 16;          // channels whose histograms are made together
+constexpr double kOutside = 0.0005;     // of a channel's weight, on either side of its range
+constexpr size_t kErrorTokens = 1024;   // a per-token error is measured on about so many
+constexpr size_t kHistogramBlock = 16;  // channels whose histograms are made together
 
 // sum_t weight |x|^p of every channel [channels], divided by the tokens, for each p of kPowers.
 using Moments = std::array<std::vector<double>, kPowers.size()>;
@@ -27,7 +27,7 @@ Moments moments(const ChannelInputs& in, ThreadTeam& team) {
   Moments m;
   for (auto& of_power : m) of_power.assign(in.channels(), 0.0);
   team.run([&](Worker& w) {
-    const auto [begin, end] = w.share(in.channels(), kBlock);
+    const auto [begin, end] = w.share(in.channels(), kHistogramBlock);
     for (size_t t = 0; t < in.tokens; ++t)
       for (size_t copy = 0; copy < in.repeat; ++copy)
         for (size_t c = begin; c < end; ++c) {
@@ -56,14 +56,15 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
   s.channels.resize(in.channels());
   s.center.assign(in.channels(), 0.0f);
   // By block, and added up in their order: the same bits for any number of threads.
-  std::vector<std::array<double, kTails.size()>> validation((in.channels() + kBlock - 1) / kBlock);
-  const auto [own_begin, own_end] = ranks.share(in.channels(), kBlock);
+  std::vector<std::array<double, kTails.size()>> validation((in.channels() + kHistogramBlock - 1) /
+                                                            kHistogramBlock);
+  const auto [own_begin, own_end] = ranks.share(in.channels(), kHistogramBlock);
   team.run([&](Worker& w) {
-    auto [begin, end] = w.share(own_end - own_begin, kBlock);
+    auto [begin, end] = w.share(own_end - own_begin, kHistogramBlock);
     begin += own_begin;
     end += own_begin;
-    for (size_t first = begin; first < end; first += kBlock) {
-      const size_t n = std::min(kBlock, end - first);
+    for (size_t first = begin; first < end; first += kHistogramBlock) {
+      const size_t n = std::min(kHistogramBlock, end - first);
       const auto visit = [&](const auto& value) {
         for (size_t t = 0; t < in.tokens; ++t)
           for (size_t copy = 0; copy < in.repeat; ++copy)
@@ -95,7 +96,7 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
           s.center[first + i] = static_cast<float>(s.channels[first + i].center(kOutside));
         count();
       }
-      auto& sums = validation[first / kBlock];
+      auto& sums = validation[first / kHistogramBlock];
       sums.fill(0);
       for (size_t i = 0; i < n; ++i) {
         const ChannelHistogram& all = s.channels[first + i];
@@ -108,8 +109,8 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
       }
     }
   });
-  ranks.collect(s.channels.data(), s.channels.size(), 1, kBlock);
-  ranks.collect(s.center.data(), s.center.size(), 1, kBlock);
+  ranks.collect(s.channels.data(), s.channels.size(), 1, kHistogramBlock);
+  ranks.collect(s.center.data(), s.center.size(), 1, kHistogramBlock);
   ranks.collect(validation.data(), validation.size(), 1);
   for (const auto& sums : validation)
     for (size_t k = 0; k < kTails.size(); ++k) s.validation[k] += sums[k];

@@ -9,15 +9,15 @@
 namespace octet {
 namespace {
 
-constexpr size_t kTokens = 400, kChannels = 40, kOutputs = 24;
+constexpr size_t kPositions = 400, kChannels = 40, kOutputs = 24;
 
 class InputChannels : public ::testing::Test {
  protected:
-  InputChannels() : x_(kTokens * kChannels), weight_(kTokens, 1.0f), fold_(kTokens) {
+  InputChannels() : x_(kPositions * kChannels), weight_(kPositions, 1.0f), fold_(kPositions) {
     std::mt19937 engine(5);
     std::normal_distribution<float> normal;
     for (float& v : x_) v = normal(engine);
-    for (size_t t = 0; t < kTokens; ++t) {
+    for (size_t t = 0; t < kPositions; ++t) {
       fold_[t] = static_cast<uint8_t>(t % kFolds);
       x_[t * kChannels + 3] *= 100;  // an outlier channel
     }
@@ -25,7 +25,9 @@ class InputChannels : public ::testing::Test {
     down_.w.resize(kOutputs * kChannels);
     for (float& v : down_.w) v = normal(engine);
   }
-  ChannelInputs inputs() const { return {x_.data(), kTokens, kChannels, weight_, fold_, &down_}; }
+  ChannelInputs inputs() const {
+    return {x_.data(), kPositions, kChannels, weight_, fold_, &down_};
+  }
   ChannelPlan plan(size_t copies) {
     return plan_static(inputs(), {copies, 0.5, 0.15, 1, false}, DType::kBF16, team_, *alone_);
   }
@@ -35,7 +37,7 @@ class InputChannels : public ::testing::Test {
     for (size_t i = 0; i < down_.w.size(); ++i)
       norm[i % kChannels] += double{down_.w[i]} * down_.w[i];
     double sum = 0;
-    for (size_t t = 0; t < kTokens; ++t) {
+    for (size_t t = 0; t < kPositions; ++t) {
       std::vector<float> scaled;
       float top = 0;
       for (size_t i = 0; i < p.split.source.size(); ++i) {
@@ -104,7 +106,7 @@ TEST_F(InputChannels, BeatOneScaleForAllChannels) {
 TEST_F(InputChannels, LongTailsGetMoreLevels) {
   for (float& v : x_)
     if (v < 0) v *= 0.1f;
-  for (size_t t = 0; t < kTokens; ++t) x_[t * kChannels + 5] *= -1;
+  for (size_t t = 0; t < kPositions; ++t) x_[t * kChannels + 5] *= -1;
   const ChannelPlan p = plan(0);
   ASSERT_TRUE(p.params);
   EXPECT_LT(p.params->offset, -20);
@@ -125,7 +127,7 @@ TEST_F(InputChannels, OneTokenIsEnough) {
 }
 
 TEST_F(InputChannels, ChannelsThatNeverMoveKeepFiniteScales) {
-  for (size_t t = 0; t < kTokens; ++t) x_[t * kChannels + 9] = 0;
+  for (size_t t = 0; t < kPositions; ++t) x_[t * kChannels + 9] = 0;
   const ChannelPlan p = plan(4);
   for (float s : p.scale) {
     EXPECT_TRUE(std::isfinite(s));

@@ -8,19 +8,19 @@
 namespace octet {
 namespace {
 
-constexpr size_t kTokens = 400, kInputs = 48;
+constexpr size_t kSamples = 400, kWidth = 48;
 
 class Ranges : public ::testing::Test {
  protected:
-  Ranges() : x_(kTokens * kInputs), weight_(kTokens, 1.0f), channel_(kInputs, 1.0f) {
+  Ranges() : x_(kSamples * kWidth), weight_(kSamples, 1.0f), channel_(kWidth, 1.0f) {
     std::mt19937 engine(3);
     std::normal_distribution<float> normal;
     for (float& v : x_) v = normal(engine);
-    for (size_t t = 0; t < kTokens; ++t)
-      fold_.push_back(static_cast<uint8_t>(t * kFolds / kTokens));
+    for (size_t t = 0; t < kSamples; ++t)
+      fold_.push_back(static_cast<uint8_t>(t * kFolds / kSamples));
   }
   RangeProblem problem() const {
-    return {x_.data(), kInputs, kTokens, kInputs, weight_.data(), channel_.data(), 1, fold_.data()};
+    return {x_.data(), kWidth, kSamples, kWidth, weight_.data(), channel_.data(), 1, fold_.data()};
   }
   QuantParams find(const RangeFit& rule) { return find_range(problem(), rule, DType::kF32, team_); }
 
@@ -64,8 +64,8 @@ TEST_F(Ranges, AMarginIsFoundWhereFoldsDiffer) {
   EXPECT_LT(find({RangeMethod::kSearch, 0, {}}).scale,
             1.06f * find({RangeMethod::kSearch, 0, 1}).scale);
   // Every fold has some values of its own, larger from fold to fold.
-  for (size_t t = 0; t < kTokens; t += 4)
-    x_[t * kInputs] = 4.0f + 3.0f * static_cast<float>(fold_[t]) + x_[t * kInputs];
+  for (size_t t = 0; t < kSamples; t += 4)
+    x_[t * kWidth] = 4.0f + 3.0f * static_cast<float>(fold_[t]) + x_[t * kWidth];
   EXPECT_GT(find({RangeMethod::kSearch, 0, {}}).scale,
             1.15f * find({RangeMethod::kSearch, 0, 1}).scale);
 }

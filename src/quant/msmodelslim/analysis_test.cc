@@ -9,16 +9,17 @@
 
 #include "src/base/json.h"
 #include "src/base/output_folder.h"
+#include "src/checkpoint/testing.h"
 #include "src/quant/int8/encode.h"
 #include "src/quant/output/run_context.h"
 
 namespace octet {
 namespace {
 
-const fs::path kGolden = fs::path(OCTET_SOURCE_DIR) / "tests/golden/llama_fp16";
+const fs::path kLlama = tests::kGolden / "llama_fp16";
 
 CalibrationData calibration() {
-  const fs::path file = kGolden / "calib_tokens.json";
+  const fs::path file = kLlama / "calib_tokens.json";
   CalibrationData data;
   for (auto& ids :
        parse_json(read_text(file), file.string()).get<std::vector<std::vector<int32_t>>>())
@@ -46,8 +47,8 @@ Analysis analysis(const ModelFolder& folder, const CalibrationData& data,
   return analyze(FloatModel(folder, {}, team), data, options.tool(), options.output, run, progress);
 }
 
-void expect_close(const std::string& name, const std::vector<float>& want,
-                  const std::vector<float>& got) {
+void expect_equal_floats(const std::string& name, const std::vector<float>& want,
+                         const std::vector<float>& got) {
   ASSERT_EQ(want.size(), got.size()) << name;
   for (size_t i = 0; i < want.size(); ++i)
     ASSERT_NEAR(want[i], got[i], 1e-5 * std::fabs(want[i])) << name << " " << i;
@@ -56,11 +57,11 @@ void expect_close(const std::string& name, const std::vector<float>& want,
 class Smoothed : public ::testing::TestWithParam<AntiMethod> {};
 
 TEST_P(Smoothed, EqualsMsModelSlim) {
-  const ModelFolder folder(kGolden / "model");
+  const ModelFolder folder(kLlama / "model");
   QuantizeOptions options = as_the_tool(GetParam());
   if (GetParam() == AntiMethod::kM6) options.tool().flex.emplace();
   const Analysis result = analysis(folder, calibration(), options);
-  const SafetensorsFile state(kGolden /
+  const SafetensorsFile state(kLlama /
                               ("anti_" + anti_method_name(GetParam()) + "_fp32_state.safetensors"));
   std::map<std::string, std::vector<float>> want;
   for (const TensorView& t : state.tensors()) want[t.name] = t.floats();
@@ -74,10 +75,10 @@ TEST_P(Smoothed, EqualsMsModelSlim) {
     smooth_layer(result, layer, folder.config(), DType::kF32, weights);
     for (const LayerLinear& l : layer_linears(folder.config(), layer)) {
       const std::string name = l.full_name + ".weight";
-      expect_close(name, want.at(name), weights.at(l.kind).w);
+      expect_equal_floats(name, want.at(name), weights.at(l.kind).w);
     }
     for (const LayerNorm& n : layer_norms(folder.config(), layer))
-      expect_close(n.full_name, norm(n.full_name), weights.norms[n.kind].weight);
+      expect_equal_floats(n.full_name, norm(n.full_name), weights.norms[n.kind].weight);
   }
 }
 
@@ -88,13 +89,13 @@ INSTANTIATE_TEST_SUITE_P(Methods, Smoothed,
 
 // Scores as the tool's own, which are those of the smoothed model.
 TEST(Analysis, ScoresEqualMsModelSlim) {
-  const ModelFolder folder(kGolden / "model");
+  const ModelFolder folder(kLlama / "model");
   for (const auto& [method, name] :
        {std::pair(AntiMethod::kNone, "minmax"), std::pair(AntiMethod::kM4, "m4")}) {
     QuantizeOptions options = as_the_tool(method);
     options.tool().disable_level = 1;
     const Analysis result = analysis(folder, calibration(), options);
-    const fs::path file = kGolden / (std::string("out_") + name) / "harness_info.json";
+    const fs::path file = kLlama / (std::string("out_") + name) / "harness_info.json";
     const json info = parse_json(read_text(file), file.string());
     const json& want = info.at("sensitivity_range_over_std");
     ASSERT_EQ(result.scores.size(), want.size());
@@ -106,7 +107,7 @@ TEST(Analysis, ScoresEqualMsModelSlim) {
 // Statistics of batches that are one tensor of several sequences: as those of the sequences one by
 // one, for a method whose statistics only take extremes.
 TEST(Analysis, BatchesCountLikeTheirSequences) {
-  const ModelFolder folder(kGolden / "model");
+  const ModelFolder folder(kLlama / "model");
   CalibrationData apart = calibration(), together = apart;
   const size_t length = 7;  // of the shortest sample
   TokenBatch batch;
@@ -120,11 +121,11 @@ TEST(Analysis, BatchesCountLikeTheirSequences) {
   const Analysis a = analysis(folder, apart, options), b = analysis(folder, together, options);
   for (size_t layer = 0; layer < a.smoothing.size(); ++layer)
     for (size_t g = 0; g < a.smoothing[layer].size(); ++g)
-      expect_close(std::to_string(layer), a.smoothing[layer][g], b.smoothing[layer][g]);
+      expect_equal_floats(std::to_string(layer), a.smoothing[layer][g], b.smoothing[layer][g]);
 }
 
 TEST(Analysis, ThresholdScoresOfItsCandidatesOnly) {
-  const ModelFolder folder(kGolden / "model");
+  const ModelFolder folder(kLlama / "model");
   QuantizeOptions options = as_the_tool(AntiMethod::kNone);
   options.tool().disable_threshold = 0.01;
   const Analysis all = analysis(folder, calibration(), options);
@@ -142,7 +143,7 @@ TEST(Analysis, ThresholdScoresOfItsCandidatesOnly) {
 
 // Without the tool's compatibility norm / scale is a value of the model's 16 bits.
 TEST(Analysis, NormsStayRepresentable) {
-  const ModelFolder folder(kGolden / "model");
+  const ModelFolder folder(kLlama / "model");
   QuantizeOptions options;
   options.tool().anti_method = AntiMethod::kM4;
   const Analysis result = analysis(folder, calibration(), options);

@@ -8,7 +8,7 @@
 namespace octet {
 namespace {
 
-using testing::random_weight;
+using tests::random_weight;
 
 constexpr size_t kRows = 24, kChannels = 16;
 using Matrix = std::vector<double>;
@@ -163,7 +163,7 @@ TEST(ScaleM2, IsM1WithoutOutliers) {
   OutlierStats stats(2, 1, KeepInputs::kFirstBatch, true);
   const std::vector<float> x = {1, 4, -1, -4};
   stats.observe(x.data(), 2, 2);
-  const FloatWeight w = testing::weight(1, 2, {4, 1});
+  const FloatWeight w = tests::weight(1, 2, {4, 1});
   ThreadTeam team(1);
   EXPECT_EQ(make_m2()->scale({stats, {&w}}, team), (std::vector<float>{0.5f, 2}));
 }

@@ -8,9 +8,9 @@
 namespace octet {
 namespace {
 
-using testing::random_weight;
-using testing::uneven_input;
-using testing::Winner;
+using tests::random_weight;
+using tests::uneven_input;
+using tests::Winner;
 
 // The search in double: for each power of the mean amplitude, weights scaled, rounded, scaled back,
 // and the squared difference of the outputs.

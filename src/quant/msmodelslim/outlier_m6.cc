@@ -13,7 +13,7 @@
 namespace octet {
 namespace {
 
-constexpr size_t kChunk = 256;  // rows computed at a time
+constexpr size_t kSearchRows = 256;  // rows computed at a time
 
 // The error of one group under different scales.
 class ScaledError {
@@ -24,7 +24,7 @@ class ScaledError {
         stats_(target.stats),
         k_(target.stats.channels()),
         rows_(target.stats.inputs().size() / k_),
-        buffer_(kChunk, k_, 1) {
+        buffer_(kSearchRows, k_, 1) {
     for (const FloatWeight* w : target.weights) {
       n_ += w->shape.n;
       weights_.insert(weights_.end(), w->w.begin(), w->w.end());
@@ -54,11 +54,11 @@ class ScaledError {
       params.deq_scale[j] = input.scale * rounded.scale[j];
     }
     W8A8Linear linear(rounded.q.data(), n_, k_, params, team_);
-    std::vector<float> levels(kChunk * k_), got(kChunk * n_), token_scale(kChunk);
+    std::vector<float> levels(kSearchRows * k_), got(kSearchRows * n_), token_scale(kSearchRows);
     std::vector<double> sums(rows_);
     team_.run([&](Worker& w) {
-      for (size_t first = 0; first < rows_; first += kChunk) {
-        const size_t m = std::min(kChunk, rows_ - first);
+      for (size_t first = 0; first < rows_; first += kSearchRows) {
+        const size_t m = std::min(kSearchRows, rows_ - first);
         const float* x = stats_.inputs().data() + first * k_;
         const auto [begin, end] = w.share(m);
         for (size_t r = begin; r < end; ++r) {

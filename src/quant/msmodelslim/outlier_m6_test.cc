@@ -8,21 +8,21 @@
 namespace octet {
 namespace {
 
-using testing::random_weight;
-using testing::uneven_input;
+using tests::random_weight;
+using tests::uneven_input;
 
-constexpr size_t kRows = 300, kChannels = 8;  // more rows than are computed at a time
+constexpr size_t kSamples = 300, kInputs = 8;  // more rows than are computed at a time
 
 // The two phases in double.
-class Search {
+class FlexSearch {
  public:
-  Search(const std::vector<float>& x, const std::vector<FloatWeight>& weights, bool per_token)
-      : x_(x), weights_(weights), per_token_(per_token), a_(kChannels), w_(kChannels) {
+  FlexSearch(const std::vector<float>& x, const std::vector<FloatWeight>& weights, bool per_token)
+      : x_(x), weights_(weights), per_token_(per_token), a_(kInputs), w_(kInputs) {
     for (size_t i = 0; i < x.size(); ++i)
-      a_[i % kChannels] = std::fmax(a_[i % kChannels], std::fabs(x[i]));
+      a_[i % kInputs] = std::fmax(a_[i % kInputs], std::fabs(x[i]));
     for (const FloatWeight& f : weights)
       for (size_t i = 0; i < f.w.size(); ++i)
-        w_[i % kChannels] = std::fmax(w_[i % kChannels], std::fabs(f.w[i]));
+        w_[i % kInputs] = std::fmax(w_[i % kInputs], std::fabs(f.w[i]));
   }
 
   std::vector<double> run() {
@@ -44,32 +44,32 @@ class Search {
 
  private:
   std::vector<double> scale(double alpha, double beta) const {
-    std::vector<double> s(kChannels);
-    for (size_t i = 0; i < kChannels; ++i) s[i] = std::pow(a_[i], alpha) / std::pow(w_[i], beta);
+    std::vector<double> s(kInputs);
+    for (size_t i = 0; i < kInputs; ++i) s[i] = std::pow(a_[i], alpha) / std::pow(w_[i], beta);
     return s;
   }
 
   double error(const std::vector<double>& s) const {
     double min = 0, max = 0;
     for (size_t i = 0; i < x_.size(); ++i) {
-      min = std::fmin(min, x_[i] / s[i % kChannels]);
-      max = std::fmax(max, x_[i] / s[i % kChannels]);
+      min = std::fmin(min, x_[i] / s[i % kInputs]);
+      max = std::fmax(max, x_[i] / s[i % kInputs]);
     }
     double scale = (max - min) / 255, offset = std::nearbyint(-min / scale) - 128;
     if (per_token_) offset = 0;
     double difference = 0, all = 0;
     for (const FloatWeight& f : weights_)
       for (size_t j = 0; j < f.shape.n; ++j) {
-        const float* w = f.w.data() + j * kChannels;
+        const float* w = f.w.data() + j * kInputs;
         double top = 0;
-        for (size_t i = 0; i < kChannels; ++i) top = std::fmax(top, std::fabs(w[i] * s[i]));
-        for (size_t r = 0; r < kRows; ++r) {
+        for (size_t i = 0; i < kInputs; ++i) top = std::fmax(top, std::fabs(w[i] * s[i]));
+        for (size_t r = 0; r < kSamples; ++r) {
           double want = 0, got = 0, largest = 0;
-          for (size_t i = 0; i < kChannels; ++i)
-            largest = std::fmax(largest, std::fabs(x_[r * kChannels + i] / s[i]));
+          for (size_t i = 0; i < kInputs; ++i)
+            largest = std::fmax(largest, std::fabs(x_[r * kInputs + i] / s[i]));
           if (per_token_) scale = largest / 127;
-          for (size_t i = 0; i < kChannels; ++i) {
-            const double x = x_[r * kChannels + i];
+          for (size_t i = 0; i < kInputs; ++i) {
+            const double x = x_[r * kInputs + i];
             want += x * w[i];
             got += (std::nearbyint(x / s[i] / scale + offset) - offset) * scale *
                    std::nearbyint(w[i] * s[i] / (top / 127)) * (top / 127);
@@ -89,20 +89,20 @@ class Search {
 
 TEST(ScaleM6, EqualsTheSearchInDouble) {
   std::mt19937 rng(3);
-  const std::vector<float> x = uneven_input(kRows, kChannels, rng);
-  const std::vector<FloatWeight> weights = {random_weight(9, kChannels, rng),
-                                            random_weight(5, kChannels, rng)};
-  OutlierStats stats(kChannels, 1, KeepInputs::kAll, false);
-  stats.observe(x.data(), kChannels, kRows);
+  const std::vector<float> x = uneven_input(kSamples, kInputs, rng);
+  const std::vector<FloatWeight> weights = {random_weight(9, kInputs, rng),
+                                            random_weight(5, kInputs, rng)};
+  OutlierStats stats(kInputs, 1, KeepInputs::kAll, false);
+  stats.observe(x.data(), kInputs, kSamples);
   for (bool as_v1 : {false, true}) {
-    const std::vector<double> want = Search(x, weights, as_v1).run();
+    const std::vector<double> want = FlexSearch(x, weights, as_v1).run();
     for (size_t threads : {1, 2}) {
       ThreadTeam team(threads);
       FlexSmooth flex;
       flex.as_v1 = as_v1;
       const std::vector<float> s = make_m6(flex)->scale({stats, {&weights[0], &weights[1]}}, team);
-      ASSERT_EQ(s.size(), kChannels);
-      for (size_t i = 0; i < kChannels; ++i)
+      ASSERT_EQ(s.size(), kInputs);
+      for (size_t i = 0; i < kInputs; ++i)
         EXPECT_NEAR(s[i], want[i], 16 * FLT_EPSILON * want[i]) << i;
     }
   }

@@ -10,7 +10,7 @@
 namespace octet {
 namespace {
 
-using testing::weight;
+using tests::weight;
 
 std::unique_ptr<OutlierMethod> method_of(AntiMethod method, const FlexSmooth& flex = {}) {
   ToolMethod m;

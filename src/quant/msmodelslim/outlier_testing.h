@@ -7,7 +7,7 @@
 #include "src/quant/layer/layer_testing.h"
 #include "src/quant/msmodelslim/outlier_methods.h"
 
-namespace octet::testing {
+namespace octet::tests {
 
 // x [m, k]: some channels are much larger than others.
 inline std::vector<float> uneven_input(size_t m, size_t k, std::mt19937& rng) {
@@ -34,4 +34,4 @@ struct Winner {
   }
 };
 
-}  // namespace octet::testing
+}  // namespace octet::tests

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/checkpoint/scheme.h"
 #include "src/checkpoint/side_files.h"
 #include "src/quant/int8/encode.h"
 
@@ -213,8 +214,8 @@ std::vector<std::byte> Exporter::Output::tensor_bytes(Role role, const std::stri
 }
 
 void Exporter::Output::write_kv(const std::string& name, const std::vector<float>& scale) {
-  writer_->write(name + ".kv_cache_scale", scale);
-  writer_->write(name + ".kv_cache_offset", std::vector<float>(scale.size(), 0.0f));
+  writer_->write(name + suffix::kKvScale, scale);
+  writer_->write(name + suffix::kKvOffset, std::vector<float>(scale.size(), 0.0f));
 }
 
 void Exporter::Output::resume_at(int64_t layer) {

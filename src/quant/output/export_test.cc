@@ -14,7 +14,7 @@
 namespace octet {
 namespace {
 
-using octet::testing::TempFolder;
+using octet::tests::TempFolder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAreArray;

@@ -1,6 +1,7 @@
 // Any layout to those of Ascend's tools.
 #include "src/base/error.h"
 #include "src/checkpoint/quant_tensors.h"
+#include "src/checkpoint/scheme.h"
 #include "src/quant/relayout/relayout_plan.h"
 
 namespace octet {
@@ -127,7 +128,7 @@ class AscendPlan {
                           [&scale, dtype] { return encode(scale.floats(), dtype); });
       }
       case Role::kInputOffset:
-        dtype = input_type(source_.tensors().get(name + ".input_scale"));
+        dtype = input_type(source_.tensors().get(name + suffix::kInputScale));
         return build_.add(full, dtype, shape, type, [source, name, s, dtype] {
           return encode(std::vector<float>{source->static_linear(name, s).input.offset}, dtype);
         });

@@ -138,6 +138,7 @@ LayoutPlan plan_way_back(const QuantizedSource& converted, uint64_t& part_bytes)
         plan.description = text.get<std::string>();
       }
     }
+    if (plan.config.empty()) throw damaged("is not what octet convert writes");
     LayoutPlan made = plan_layout(converted, *way_back(converted.path()));
     std::map<std::string, PlannedTensor*> by_name;
     for (PlannedTensor& t : made.tensors) by_name[t.spec.name] = &t;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/checkpoint/scheme.h"
 #include "src/quant/relayout/relayout_plan.h"
 
 namespace octet {
@@ -67,27 +68,28 @@ class CompressedPlan {
     for (const auto& [name, shape, rows, columns] : linears_of(config_)) {
       const TensorView* stored = source_.find(name + ".bias");
       if (!is_static(source_.scheme(name))) {
-        biases_[name] = stored == nullptr ? BiasSource::kNone : BiasSource::kStored;
+        // One that the class does not have is nobody's.
+        biases_[name] = stored == nullptr || !shape.bias ? BiasSource::kNone : BiasSource::kStored;
         continue;
       }
       const StaticLinear l = source_.static_linear(name, shape);
       symmetric_ = symmetric_ && l.input.offset == 0;
       const std::vector<int64_t> levels = l.bias_levels();
+      const bool any = std::any_of(levels.begin(), levels.end(), [](int64_t v) { return v != 0; });
       biases_[name] = stored != nullptr && is_bias_of(stored->floats(), l, levels)
                           ? BiasSource::kStored
-                      : std::any_of(levels.begin(), levels.end(), [](int64_t v) { return v != 0; })
-                          ? BiasSource::kLevels
-                          : BiasSource::kNone;
+                      : any ? BiasSource::kLevels
+                            : BiasSource::kNone;
       for (int64_t v : levels)
         if (std::abs(v) >= kExactLevels && biases_[name] == BiasSource::kLevels) ++inexact_;
-      if (biases_[name] == BiasSource::kLevels && !shape.bias) extra_[group_of(name)] = true;
+      if (any && !shape.bias) extra_[group_of(name)] = true;
     }
     const Architecture& a = architecture(config_.family);
     if (a.qk_norm && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
       throw cannot(
-          "biases that Qwen3's model classes do not have (of o and the MLP), or have only "
-          "together: "
-          "quant_bias holds corrections there")
+          fmt::format("biases that {}'s model classes do not have (of o and the MLP), or have only "
+                      "together: quant_bias holds corrections there",
+                      a.models))
           .remedy("quantize without a step correct_bias, or to W8A8_DYNAMIC");
     if (a.attention_bias && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO]))
       extra_[BiasGroup::kQkv] = extra_[BiasGroup::kO] = true;  // one switch: attention_bias
@@ -116,22 +118,23 @@ class CompressedPlan {
     const Scheme scheme = source_.scheme(name);
     pass(name + ".weight");
     add_bias(name, s);
-    for (const char* part : {".weight_offset", ".quant_bias", ".deq_scale", ".input_offset"})
+    for (const char* part :
+         {suffix::kWeightOffset, suffix::kQuantBias, suffix::kDeqScale, suffix::kInputOffset})
       build_.use(name + part);  // of the other form, or zeros
     if (!is_quantized(scheme)) return;
-    const TensorView* scale = source_.find(name + ".weight_scale");
+    const TensorView* scale = source_.find(name + suffix::kWeightScale);
     if (scales_per_token(scheme)) return build_.pass(scale->name, *scale, "");
-    build_.use(name + ".weight_scale");
+    build_.use(name + suffix::kWeightScale);
     const QuantizedSource* source = &source_;
-    build_.add(name + ".weight_scale", DType::kF32, {s.n, 1}, "", [source, name, s] {
+    build_.add(name + suffix::kWeightScale, DType::kF32, {s.n, 1}, "", [source, name, s] {
       return encode(source->static_linear(name, s).weight_scale, DType::kF32);
     });
-    const TensorView& input = source_.tensors().get(name + ".input_scale");
+    const TensorView& input = source_.tensors().get(name + suffix::kInputScale);
     build_.use(input.name);
-    build_.add(name + ".input_scale", input.dtype, {1}, "",
+    build_.add(name + suffix::kInputScale, input.dtype, {1}, "",
                [&input] { return bytes_of(input.data); });
     if (symmetric_) return;
-    build_.add(name + ".input_zero_point", DType::kI8, {1}, "", [source, name, s] {
+    build_.add(name + suffix::kInputZeroPoint, DType::kI8, {1}, "", [source, name, s] {
       const auto zero = static_cast<int8_t>(source->static_linear(name, s).input.offset);
       return bytes_of(std::as_bytes(std::span(&zero, 1)));
     });
@@ -185,9 +188,10 @@ class CompressedPlan {
       c["model_type"] = llama.model_type;
       for (const char* key : {"use_sliding_window", "sliding_window", "max_window_layers"})
         c.erase(key);
-      plan_.notes.push_back(
+      plan_.notes.push_back(fmt::format(
           "written as LlamaForCausalLM, which computes the same: quant_bias holds corrections for "
-          "linears that have no bias in Qwen2's model classes");
+          "linears that have no bias in {}'s model classes",
+          architecture(config_.family).models));
     }
     if (attention || as_llama_) c["attention_bias"] = true;
     if (mlp || as_llama_) c["mlp_bias"] = mlp;

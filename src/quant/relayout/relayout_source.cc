@@ -5,6 +5,7 @@
 #include "src/base/error.h"
 #include "src/base/json_member.h"
 #include "src/checkpoint/quant_tensors.h"
+#include "src/checkpoint/scheme.h"
 
 namespace octet {
 namespace {
@@ -51,6 +52,7 @@ QuantizedSource::QuantizedSource(const fs::path& path) : folder_(path) {
     Scheme scheme = folder_.scheme(name);
     if (pdmix && is_static(scheme)) scheme = Scheme::kW8A8Mix;  // no word for it there
     schemes_[name] = scheme;
+    if (const TensorView* bias = find(name + ".bias")) bias->expect_shape({shape.n});
     if (is_quantized(scheme)) {
       tensors().get(name + ".weight").expect(DType::kI8, {shape.n, shape.k});
       expect_quant_tensors(folder_, name, quant_tensors(folder_, scheme), shape.n);
@@ -74,9 +76,10 @@ StaticLinear QuantizedSource::static_linear(const std::string& name, const Linea
         name, w, l.input, bias == nullptr ? std::vector<float>() : bias->floats(), false);
     return l;
   }
-  l.deq_scale = quant_values(tensors().get(name + ".deq_scale"));
-  l.quant_bias = tensors().get(name + ".quant_bias").values<int32_t>();
-  if (const TensorView* spare = find(name + ".weight_scale")) l.weight_scale = quant_values(*spare);
+  l.deq_scale = quant_values(tensors().get(name + suffix::kDeqScale));
+  l.quant_bias = tensors().get(name + suffix::kQuantBias).values<int32_t>();
+  if (const TensorView* spare = find(name + suffix::kWeightScale))
+    l.weight_scale = quant_values(*spare);
   l.weight_scale.resize(s.n);
   for (size_t j = 0; j < s.n; ++j)  // deq_scale is what loaders compute with
     if (l.input.scale * l.weight_scale[j] != l.deq_scale[j])

@@ -11,8 +11,8 @@
 namespace octet {
 namespace {
 
-using octet::testing::message_of;
-using octet::testing::TempFolder;
+using octet::tests::message_of;
+using octet::tests::TempFolder;
 using ::testing::Test;
 
 using Texts = std::vector<std::string>;
@@ -175,7 +175,7 @@ TEST(TokenizeCalibration, NamesTheTextThatTheModelCannotRead) {
   const fs::path model = fs::path(OCTET_SOURCE_DIR) / "models/llama3_tiny_bf16";
   const int32_t last = text::Tokenizer::load(model).encode("<|eot_id|>", false).at(0);
   const text::Tokenizer tokenizer = text::Tokenizer::load(model, last);
-  const std::string message = octet::testing::message_of([&] {
+  const std::string message = octet::tests::message_of([&] {
     tokenize({"Hi", "Rain.<|eot_id|>"}, "boolq.jsonl", tokenizer, 100);
   });
   EXPECT_THAT(message, ::testing::HasSubstr("boolq.jsonl, text 2"));

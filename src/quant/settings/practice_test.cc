@@ -9,7 +9,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-ModelConfig model() {
+ModelConfig two_layers() {
   ModelConfig c;
   c.layers = 2;
   return c;
@@ -29,7 +29,7 @@ std::string linear(const std::string& act, const std::string& more = "") {
 const std::string kStatic = "scope: per_tensor, dtype: int8, symmetric: False, method: minmax";
 const std::string kToken = "scope: per_token, dtype: int8, symmetric: True, method: minmax";
 
-Practice parse(const std::string& yaml) { return parse_practice(yaml, "p.yaml", model()); }
+Practice parse(const std::string& yaml) { return parse_practice(yaml, "p.yaml", two_layers()); }
 
 void expect_refused(const std::string& yaml, const std::vector<std::string>& parts) {
   try {

@@ -8,7 +8,7 @@
 #include "src/server/api/generation_testing.h"
 #include "src/server/http/errors.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 namespace {
 
 class GenerationTest : public ApiTest {
@@ -114,7 +114,7 @@ TEST_F(GenerationTest, AClientThatIsGoneBeforeTheStart) {
 TEST_F(GenerationTest, AFullQueueTakesAllOrNothing) {
   start_context(/*max_sequences=*/1, /*max_queue=*/4);
   const auto running = submit_held({1, 2, 3}, greedy(20));
-  std::vector<std::shared_ptr<octet::testing::Collector>> waiting;
+  std::vector<std::shared_ptr<octet::tests::Collector>> waiting;
   for (int i = 0; i < 3; ++i) waiting.push_back(submit({1, 2, 3}, greedy(20)));
   request_.n = 2;
   EXPECT_EQ(outcome(), "503 : Request queue full.");
@@ -197,4 +197,4 @@ TEST_F(GenerationTest, OneRefusedPromptEndsThoseBefore) {
 }
 
 }  // namespace
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

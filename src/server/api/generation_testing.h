@@ -9,11 +9,11 @@
 #include "src/server/api/context.h"
 #include "src/server/http/exchange_testing.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 
-using octet::testing::kPatience;
+using octet::tests::kPatience;
 
-class ApiTest : public octet::testing::EngineTest {
+class ApiTest : public octet::tests::EngineTest {
  protected:
   ApiTest() {
     options_.served_model_names = {"tiny", "alias"};
@@ -55,4 +55,4 @@ class ApiTest : public octet::testing::EngineTest {
       io_.get_executor()};
 };
 
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests

@@ -24,8 +24,8 @@ class LogprobsTest : public testing::Test {
     append_completion_logprobs(ids, all(ids), names, offset, out);
     return out;
   }
-  const text::Tokenizer bytes_ = text::testing::byte_level_tokenizer();
-  const text::Tokenizer words_ = text::testing::byte_fallback_tokenizer();
+  const text::Tokenizer bytes_ = text::tests::byte_level_tokenizer();
+  const text::Tokenizer words_ = text::tests::byte_fallback_tokenizer();
 };
 
 using Names = std::vector<std::string>;

@@ -14,7 +14,7 @@ namespace {
 using Field = Refusal::Field;
 using Reason = Refusal::Reason;
 
-struct Case {
+struct RefusalCase {
   Refusal why;
   const char* param;
   const char* message;
@@ -26,7 +26,7 @@ TEST(Refusals, Words) {
   too_long.prompt_tokens = 100;
   too_long.output_tokens = 29;
   too_long.max_model_len = 128;
-  const std::vector<Case> cases = {
+  const std::vector<RefusalCase> cases = {
       {{Reason::kEmpty, Field::kPrompt}, "prompt", "the prompt is empty; field prompt"},
       {{Reason::kEmpty, Field::kBadWords}, "bad_words", "a bad word is empty; field bad_words"},
       {{Reason::kEmpty, Field::kStop}, "stop", "a stop string is empty; field stop"},
@@ -73,7 +73,7 @@ TEST(Refusals, Words) {
        "bad_words, or eos and stop tokens below min_tokens, are all there is; field "
        "allowed_token_ids"},
   };
-  for (const Case& c : cases) {
+  for (const RefusalCase& c : cases) {
     const ApiError error = to_api_error(error_of(c.why));
     EXPECT_EQ(error.status(), 400u);
     EXPECT_EQ(error.param(), c.param);

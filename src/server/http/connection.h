@@ -20,8 +20,6 @@ class Connection : public Exchange {
   virtual void close_when_idle() = 0;
   // Closes behind the next answer, for a connection that comes while the server stops.
   virtual void close_after_answer() = 0;
-  // Closes at once.
-  virtual void abort() = 0;
   // Whether a request is being answered.
   virtual bool busy() const = 0;
 };

@@ -16,7 +16,11 @@ HttpResponse error_response(const std::exception& e) {
 }
 
 void respond_error(Exchange& exchange, const std::exception& error) {
-  exchange.respond(error_response(error));
+  try {
+    exchange.respond(error_response(error));
+  } catch (const std::exception&) {
+    exchange.abort();
+  }
 }
 
 void respond_json(Exchange& exchange, const ordered_json& body) {

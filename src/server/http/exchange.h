@@ -68,6 +68,8 @@ class Exchange {
   // written meanwhile is kept.
   virtual bool congested() const = 0;
   virtual void end_stream() = 0;
+  // Ends the connection at once, whatever has been answered.
+  virtual void abort() = 0;
   // The client is gone, or so slow that the connection was given up: answers go nowhere.
   virtual bool gone() const = 0;
 
@@ -97,6 +99,7 @@ void throw_if_gone(const Exchange& exchange);
 
 // {"error": ...} with the error's status.
 HttpResponse error_response(const std::exception& error);
+// Where there is no memory for words, the connection ends.
 void respond_error(Exchange& exchange, const std::exception& error);
 void respond_json(Exchange& exchange, const ordered_json& body);
 

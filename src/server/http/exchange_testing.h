@@ -9,7 +9,7 @@
 #include "src/base/json.h"
 #include "src/server/http/exchange.h"
 
-namespace octet::server::testing {
+namespace octet::server::tests {
 
 class RecordedExchange final : public Exchange {
  public:
@@ -26,6 +26,7 @@ class RecordedExchange final : public Exchange {
   const HttpRequest& request() const override { return request_; }
   std::string peer() const override { return "127.0.0.1:40000"; }
   void respond(HttpResponse response) override {
+    if (no_memory_) throw std::bad_alloc();
     const size_t bytes = response.body.size();
     end(std::move(response), bytes);
   }
@@ -33,7 +34,10 @@ class RecordedExchange final : public Exchange {
   void write(std::string_view data) override { streamed_ += data; }
   bool congested() const override { return congested_; }
   void end_stream() override { end({200, stream_type_, streamed_, {}}, 0); }
+  void abort() override { go(); }
   bool gone() const override { return gone_; }
+
+  void run_out_of_memory() { no_memory_ = true; }
 
   // What the client does.
   void take_nothing() { congested_ = true; }
@@ -68,7 +72,7 @@ class RecordedExchange final : public Exchange {
   HttpRequest request_;
   std::optional<HttpResponse> response_;
   std::string stream_type_, streamed_;
-  bool congested_ = false, gone_ = false;
+  bool congested_ = false, gone_ = false, no_memory_ = false;
 };
 
-}  // namespace octet::server::testing
+}  // namespace octet::server::tests
