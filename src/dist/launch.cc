@@ -12,28 +12,31 @@
 #include <thread>
 
 #include "src/base/error.h"
+#include "src/dist/mpi_job.h"
 
 namespace octet {
 namespace {
 
-constexpr const char* kPlace = "OCTET_JOB";  // a folder that the ranks of a job share
-constexpr const char* kLeader = "leader";    // in it: the leading rank's process
-constexpr const char* kExplained =
-    "explained";                           // and this file, once a rank has said why the job ends
-constexpr const char* kServed = "served";  // and this, once a rank has answered clients
+// A folder that the ranks of a job share, and the files in it: the leading rank's process; once a
+// rank has said why the job ends; once a rank has answered clients; once the user wants the end.
+constexpr const char *kPlace = "OCTET_JOB", *kLeader = "leader", *kExplained = "explained",
+                     *kServed = "served", *kInterrupted = "interrupted";
 
 constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
 
 using Clock = std::chrono::steady_clock;
 
-// For the signal handler: mpirun, the file with the leading rank's process, the one that claims
-// the message, whether it was called, and whether SIGHUP is no end.
+// For the signal handler: mpirun, whether it was called, and whether SIGHUP is no end; the file
+// with the leading rank's process, and the one that tells the ranks that it was called.
 volatile sig_atomic_t child = 0, told_to_end = 0, hang_up_goes_on = 0;
-char leader_file[4096], claim_file[4096];
+char leader_file[4096], interrupted_file[4096];
 
-// Who asked for the end needs no message: the ranks, which find each other gone, are not to give
-// one.
-int claim(const char* file) { return ::open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600); }
+// Whether this process has created the file.
+bool create_file(const char* file) {
+  const int fd = ::open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd >= 0) ::close(fd);
+  return fd >= 0;
+}
 
 // 0 if there is none on this host, or none yet.
 pid_t leader() {
@@ -52,7 +55,7 @@ void pass_on(int signal) {
     return;
   }
   told_to_end = 1;
-  if (const int claimed = claim(claim_file); claimed >= 0) ::close(claimed);
+  create_file(interrupted_file);
   if (first > 0)
     ::kill(first, SIGINT);
   else if (child > 0)
@@ -134,16 +137,16 @@ Job::Job(size_t ranks, const std::vector<std::string>& command, Launcher launche
   folder_ = name;
   ::setenv(kPlace, name.c_str(), 1);
   const std::string leader = (folder_ / kLeader).string(),
-                    explained = (folder_ / kExplained).string();
-  OCTET_CHECK(leader.size() < sizeof(leader_file) && explained.size() < sizeof(claim_file));
+                    interrupted = (folder_ / kInterrupted).string();
+  OCTET_CHECK(leader.size() < sizeof(leader_file) && interrupted.size() < sizeof(interrupted_file));
   std::strcpy(leader_file, leader.c_str());
-  std::strcpy(claim_file, explained.c_str());
+  std::strcpy(interrupted_file, interrupted.c_str());
 }
 
 Job::~Job() {
   std::error_code ignored;
   fs::remove_all(folder_, ignored);
-  leader_file[0] = claim_file[0] = '\0';
+  leader_file[0] = interrupted_file[0] = '\0';
 }
 
 bool Job::has_served() const { return fs::exists(folder_ / kServed); }
@@ -164,7 +167,7 @@ JobEnd Job::run() {
   ::sigemptyset(&signals);
   for (int signal : kEnding) ::sigaddset(&signals, signal);
   ::pthread_sigmask(SIG_BLOCK, &signals, &before);
-  if (told_to_end == 0) fs::remove(folder_ / kExplained);
+  fs::remove(folder_ / kExplained);
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) throw Error(std::string("cannot start mpirun: ") + std::strerror(errno));
@@ -202,10 +205,10 @@ void lead_job() {
 ErrorClaim claim_error() {
   const char* folder = std::getenv(kPlace);
   if (folder == nullptr || !fs::exists(folder)) return ErrorClaim::kUnknown;
-  const int file = claim((fs::path(folder) / kExplained).c_str());
-  if (file < 0) return ErrorClaim::kOthers;
-  ::close(file);
-  return ErrorClaim::kMine;
+  // Ranks that find others gone after the user has asked for the end have nothing to say about it.
+  if (MpiJob::started_as() > 0 && is_in_job_folder(kInterrupted)) return ErrorClaim::kOthers;
+  return create_file((fs::path(folder) / kExplained).c_str()) ? ErrorClaim::kMine
+                                                              : ErrorClaim::kOthers;
 }
 
 void job_serves() { leave_in_job_folder(kServed); }

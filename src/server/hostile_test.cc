@@ -244,6 +244,16 @@ TEST_F(HostileTest, ConnectionsAreBounded) {
   alive();  // once the silent ones have been cut off
 }
 
+TEST_F(HostileTest, WhoIsOneTooManyWaitsForAnotherToGo) {
+  options_.max_connections = 2;
+  start();
+  Client first = connect(), second = connect();
+  for (Client* client : {&first, &second})
+    EXPECT_EQ(client->request("GET", "/health").status, 200u);
+  Client third = connect();
+  third.expect_no_room(first);
+}
+
 // Megabytes of events at once: the bound of what is unsent makes the server wait, not cut off.
 class LargeStreamTest : public HostileTest {
  protected:

@@ -49,6 +49,17 @@ TEST_F(UnavailableTest, BrokenRequestsEndOnlyTheirOwnConnection) {
   EXPECT_EQ(connect().request("GET", "/health").status, 503u);
 }
 
+TEST_F(UnavailableTest, ConnectionsAreBounded) {
+  unavailable_.reset();
+  options_.max_connections = 2;
+  unavailable_ = std::make_unique<Unavailable>(*listener_, options_, kMessage);
+  Client first = connect(), second = connect();
+  for (Client* client : {&first, &second})
+    EXPECT_EQ(client->request("GET", "/health").status, 503u);
+  Client third = connect();
+  third.expect_no_room(first);
+}
+
 TEST_F(UnavailableTest, WhoComesAtTheChangeWaitsForTheNextListener) {
   Client before = connect();
   EXPECT_EQ(before.request("GET", "/health").status, 503u);

@@ -4,7 +4,7 @@ import shutil
 import sys
 import unittest
 
-from testing import CALIB, LLAMA, MINDIE, QWEN, ROOT, Model, Verbs, octet
+from testing import CALIB, LLAMA, MINDIE, QWEN, QWEN3, ROOT, Model, Verbs, octet
 
 TEXT = ROOT / "models/text.jsonl"
 BRIEFLY = ["--calib_texts", "It rains, and the wind blows over the hills.", "--quiet"]
@@ -262,7 +262,7 @@ class Checkpoints(Verbs):
         self.assertNotIn("same q/k/v", run.stderr)
 
     def test_an_int8_cache_that_older_versions_refuse(self):
-        for model, warned in ((LLAMA, True), (QWEN, True), (ROOT / "models/qwen3_tiny_bf16", False)):
+        for model, warned in ((LLAMA, True), (QWEN, True), (QWEN3, False)):
             out = self.dir / model.name
             self.good("quantize", "--model_path", model, "--save_directory", out, *BRIEFLY, "--use_kvcache_quant", "True")
             self.assertEqual("0.25.1" in self.good("check", out), warned, model)

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 OCTET = str(pathlib.Path(sys.argv[1]).resolve())
 LLAMA = ROOT / "models/llama3_tiny_bf16"
 QWEN = ROOT / "models/qwen2_tiny_fp16"
+QWEN3 = ROOT / "models/qwen3_tiny_bf16"
 CALIB = ROOT / "models/calib.jsonl"
 MINDIE = ["--device_type", "cpu", "--disable_level", "L5", "--anti_method", "m3", "--act_method", "3"]
 

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cli"))
-from testing import LLAMA, OCTET, QWEN, ROOT, Verbs, octet  # noqa: E402, F401
+from testing import LLAMA, OCTET, QWEN, QWEN3, ROOT, Verbs, octet  # noqa: E402, F401
 
 PROMPTS = [json.loads(line)["inputs_pretokenized"][:200] for line in (ROOT / "models/text.jsonl").read_text().splitlines()]
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE

@@ -16,7 +16,7 @@ import time
 import unittest
 
 from ray_cluster import environment, python, ray_folder
-from serving import LLAMA, PROMPTS, QWEN, Ranked, Server, mpirun
+from serving import LLAMA, PROMPTS, QWEN, QWEN3, Ranked, Server, mpirun
 
 SMOLLM2 = pathlib.Path.home() / ".cache/octet/demo/smollm2/float"
 RANKS = [2, 3, 4, 5, 8]
@@ -59,6 +59,9 @@ class SameTokens(Ranked):
 
     def test_qwen2(self):
         self.compare(QWEN)
+
+    def test_qwen3(self):
+        self.compare(QWEN3)
 
     @unittest.skipUnless(SMOLLM2.exists(), "scripts/demo has not fetched SmolLM2 here")
     def test_smollm2_w8a8(self):

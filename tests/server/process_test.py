@@ -6,6 +6,7 @@
 import http.client
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -16,8 +17,8 @@ import serving
 
 
 class Process(unittest.TestCase):
-    def start(self, *more):
-        self.run_, url = serving.start(self.addCleanup, *more, stderr=subprocess.PIPE)
+    def start(self, *more, **options):
+        self.run_, url = serving.start(self.addCleanup, *more, stderr=subprocess.PIPE, **options)
         self.port = int(url.rsplit(":", 1)[1])
 
     def get(self, *paths):
@@ -69,6 +70,31 @@ class Process(unittest.TestCase):
         response.read()
         connection.close()
         return response.status
+
+    def test_a_model_that_computes_no_numbers(self):
+        """Its requests end with an error that says what to do; the server stays."""
+        with tempfile.TemporaryDirectory() as folder:
+            model = pathlib.Path(folder) / "model"
+            shutil.copytree(serving.LLAMA, model)
+            data = bytearray((model / "model.safetensors").read_bytes())
+            begin = 8 + int.from_bytes(data[:8], "little")
+            tensor = json.loads(data[8:begin])["model.layers.3.mlp.up_proj.weight"]
+            begin += tensor["data_offsets"][0]
+            data[begin:begin + 2] = b"\xc0\x7f"  # NaN
+            (model / "model.safetensors").write_bytes(data)
+            self.start(model=model)
+            for stream in False, True:
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+                connection.request("POST", "/v1/completions", json.dumps(
+                    {"model": "", "prompt": "It rains", "max_tokens": 5, "stream": stream}),
+                    {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                self.assertEqual(response.status, 200 if stream else 500)
+                text = response.read().decode()
+                self.assertIn("NaN or infinite logits", text)
+                self.assertIn(f"octet check {model}", text)
+                connection.close()
+            self.get("/health")
 
     def test_while_it_stops_health_says_so_and_answers_come_to_their_end(self):
         self.start()
