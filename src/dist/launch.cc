@@ -26,9 +26,14 @@ constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
 
 using Clock = std::chrono::steady_clock;
 
-// For the signal handler: mpirun, whether it was called, and whether SIGHUP is no end; the file
-// with the leading rank's process, and the one that tells the ranks that it was called.
-volatile sig_atomic_t child = 0, told_to_end = 0, hang_up_goes_on = 0;
+// A launcher that was told to end before there were ranks is told again so much later: while it
+// starts it may lose the signal.
+constexpr auto kHeard = std::chrono::seconds(3);
+
+// For the signal handler: mpirun, whether it was called, and mpirun told, and whether SIGHUP is no
+// end; the file with the leading rank's process, and the one that tells the ranks that it was
+// called.
+volatile sig_atomic_t child = 0, told_to_end = 0, told_launcher = 0, hang_up_goes_on = 0;
 char leader_file[4096], interrupted_file[4096];
 
 // Whether this process has created the file.
@@ -56,10 +61,12 @@ void pass_on(int signal) {
   }
   told_to_end = 1;
   create_file(interrupted_file);
-  if (first > 0)
+  if (first > 0) {
     ::kill(first, SIGINT);
-  else if (child > 0)
+  } else if (child > 0) {
+    told_launcher = 1;
     ::kill(static_cast<pid_t>(child), signal);
+  }
 }
 
 // A signal that the user's shell ignores (nohup) stays so.
@@ -180,10 +187,21 @@ JobEnd Job::run() {
     ::_exit(127);
   }
   child = pid;
-  if (told_to_end != 0) ::kill(pid, SIGTERM);  // by a signal before there was a child
+  if (told_to_end != 0) {  // by a signal before there was a child
+    told_launcher = 1;
+    ::kill(pid, SIGTERM);
+  }
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  auto told = Clock::now();
+  while (true) {
+    const pid_t ended = ::waitpid(pid, &status, WNOHANG);
+    if (ended == pid || (ended < 0 && errno != EINTR)) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    if (told_launcher == 0) told = Clock::now();
+    if (Clock::now() - told < kHeard) continue;
+    ::kill(pid, SIGTERM);
+    told = Clock::now();
   }
   child = 0;
   fs::remove(folder_ / kLeader);  // another process may get its number
