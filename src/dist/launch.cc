@@ -26,9 +26,9 @@ constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP};
 
 using Clock = std::chrono::steady_clock;
 
-// A launcher that was told to end before there were ranks is told again so much later: while it
-// starts it may lose the signal.
-constexpr auto kHeard = std::chrono::seconds(3);
+// mpirun, if told to end before there were ranks, is told again so much later: while it starts it
+// may lose the signal. Not sooner: two signals make it crash while it ends by the first.
+constexpr auto kHeard = std::chrono::seconds(5);
 
 // For the signal handler: mpirun, whether it was called, and mpirun told, and whether SIGHUP is no
 // end; the file with the leading rank's process, and the one that tells the ranks that it was
@@ -198,7 +198,7 @@ JobEnd Job::run() {
     const pid_t ended = ::waitpid(pid, &status, WNOHANG);
     if (ended == pid || (ended < 0 && errno != EINTR)) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    if (told_launcher == 0) told = Clock::now();
+    if (told_launcher == 0 || words_[0] != "mpirun") told = Clock::now();
     if (Clock::now() - told < kHeard) continue;
     ::kill(pid, SIGTERM);
     told = Clock::now();

@@ -57,7 +57,7 @@ TEST_F(UnavailableTest, ConnectionsAreBounded) {
   for (Client* client : {&first, &second})
     EXPECT_EQ(client->request("GET", "/health").status, 503u);
   Client third = connect();
-  third.expect_no_room(first);
+  EXPECT_EQ(third.expect_no_room(first).status, 503u);
 }
 
 TEST_F(UnavailableTest, WhoComesAtTheChangeWaitsForTheNextListener) {
