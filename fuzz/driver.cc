@@ -131,6 +131,6 @@ int main(int argc, char** argv) {
   uint64_t done = 0;
   for (; limit != nullptr ? std::chrono::steady_clock::now() < end : done < runs; ++done)
     run(mutate(seeds));
-  std::printf("%llu inputs\n", static_cast<unsigned long long>(done + seeds.size()));
+  std::printf("%zu inputs\n", static_cast<size_t>(done) + seeds.size());
   return 0;
 }

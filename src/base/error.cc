@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "src/base/say.h"
+
 namespace octet {
 
 void Error::render() {
@@ -24,7 +26,11 @@ void Error::render() {
 
 namespace internal {
 void check_failed(const char* condition, const char* file, int line) {
-  std::fprintf(stderr, "octet: internal error: %s does not hold at %s:%d\n", condition, file, line);
+  char number[32];
+  std::snprintf(number, sizeof(number), ":%d\n", line);
+  for (const char* part : {"octet: internal error: ", condition, " does not hold at ", file})
+    say(part);
+  say(number);
   std::abort();
 }
 }  // namespace internal

@@ -15,10 +15,17 @@
 #include <mutex>
 #include <utility>
 
+#include "src/base/say.h"
+
 namespace octet {
 
 Error system_error(const fs::path& path, const char* action) {
   return Error(fmt::format("cannot {}: {}", action, std::strerror(errno))).file(path.string());
+}
+
+bool has_entry(const fs::path& path) {
+  std::error_code ignored;  // what cannot be looked at may be there: opening it says why not
+  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
 }
 
 void sync_folder(const fs::path& path) {
@@ -48,7 +55,7 @@ void write_all(int fd, const fs::path& path, std::span<const std::byte> bytes, i
 
 // By errno. A model cache of the hub has its files in blobs/, and links to them in snapshots/.
 Error cannot_open(const fs::path& path) {
-  const Error plain = system_error(path, "open");
+  Error plain = system_error(path, "open");
   std::error_code ec;
   if (!fs::is_symlink(path, ec) || fs::exists(path, ec)) return plain;
   return Error("is a link to a file that is not there")
@@ -97,10 +104,6 @@ struct Mapping {
 };
 constexpr size_t kMappings = 1024;  // files beyond these end the program without a word
 Mapping mappings[kMappings];
-
-void say(const char* text) {
-  [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, text, std::strlen(text));
-}
 
 void end_by_bus_error(int, siginfo_t* info, void*) {
   const std::byte* at = static_cast<const std::byte*>(info->si_addr);

@@ -19,6 +19,9 @@ namespace fs = std::filesystem;
 
 // "cannot ACTION: REASON" with the reason that errno says.
 Error system_error(const fs::path& path, const char* action);
+// Whether there is an entry of this name, be it a link to nothing: a file that may be absent is not
+// when its link is broken, and opening it says so.
+bool has_entry(const fs::path& path);
 // Flushes a folder's entries to disk. Throws Error.
 void sync_folder(const fs::path& path);
 

@@ -52,6 +52,19 @@ TEST_F(FileTest, WhatStandsInForAFileIsNamed) {
   EXPECT_EQ(said([&] { refuse_lfs_pointer(MappedFile()); }), "no error");
 }
 
+TEST_F(FileTest, ALinkToNothingIsAnEntry) {
+  EXPECT_FALSE(has_entry(dir_ / "none"));
+  EXPECT_FALSE(has_entry(dir_ / "none/below"));
+  write_text(dir_ / "file", "x");
+  EXPECT_TRUE(has_entry(dir_ / "file"));
+  EXPECT_TRUE(has_entry(dir_));
+  EXPECT_FALSE(has_entry(dir_ / "file/below"));
+  fs::create_symlink("nowhere", dir_ / "dangling");
+  fs::create_symlink("loop", dir_ / "loop");
+  EXPECT_TRUE(has_entry(dir_ / "dangling"));
+  EXPECT_TRUE(has_entry(dir_ / "loop"));
+}
+
 TEST_F(FileTest, AFileCutShortUnderItsMappingIsNamed) {
   write_text(dir_ / "a", std::string(1 << 16, 'x'));
   MappedFile moved(dir_ / "a");

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -17,12 +18,13 @@
 namespace octet {
 namespace {
 
-constexpr const char* kLock = "lock";
+constexpr const char *kLock = "lock", *kFiles = "files", *kJournal = "journal";
 constexpr const char* kOld = "old";  // the target that is being replaced, for a moment
 
 fs::path normal(const fs::path& target) {
   std::error_code ec;
-  const fs::path p = fs::weakly_canonical(fs::absolute(target), ec);
+  const fs::path whole = fs::absolute(target, ec);
+  const fs::path p = ec ? whole : fs::weakly_canonical(whole, ec);
   if (ec) throw usage_error("is no name for an output: " + ec.message()).file(target.string());
   return p.has_filename() ? p : p.parent_path();  // trailing slash
 }
@@ -36,6 +38,35 @@ bool has_entries(const fs::path& folder) {
   std::error_code ec;
   const fs::directory_iterator entries(folder, ec);
   return !ec && entries != fs::directory_iterator();
+}
+
+// What is left beside `target` must be of an interrupted run. Whoever can write the parent may put
+// a link there, or in the place of something in it.
+void refuse_planted(const fs::path& partial) {
+  std::error_code ec;
+  const auto refuse = [](const fs::path& what) {
+    throw usage_error("is in the way, and not what an interrupted run leaves")
+        .file(what.string())
+        .remedy("move it elsewhere");
+  };
+  if (fs::is_symlink(partial, ec) || (has_entries(partial) && !fs::exists(partial / kLock, ec)))
+    refuse(partial);
+  for (const char* name : {kLock, kOld, kFiles, kJournal})
+    if (fs::is_symlink(partial / name, ec)) refuse(partial / name);
+}
+
+// Some file systems (/proc) grant what they then do not do: only an attempt shows. A full disk is
+// another matter, and no fault of the name.
+void expect_folders_here(const fs::path& above) {
+  std::string probe = (above / ".octet-XXXXXX").string();
+  if (::mkdtemp(probe.data()) != nullptr) {
+    ::rmdir(probe.c_str());
+    return;
+  }
+  if (errno == ENOSPC || errno == EDQUOT) return;
+  throw usage_error(fmt::format("no folder can be made here: {}", std::strerror(errno)))
+      .file(above.string())
+      .remedy("name another folder for the output");
 }
 
 // Whether the nearest folder above `target` that there is can get an entry of that name.
@@ -56,6 +87,7 @@ void expect_creatable(const fs::path& target) {
     throw usage_error(fmt::format("cannot be read and written: {}", std::strerror(errno)))
         .file(above.string())
         .remedy("name another folder for the output");
+  expect_folders_here(above);
 }
 
 void check_target(const fs::path& target, bool overwrite) {
@@ -131,10 +163,6 @@ OutputFolder::OutputFolder(const fs::path& target, bool overwrite, bool resume)
     : target_(normal(target)), partial_(partial_of(target_)), overwrite_(overwrite) {
   expect_usable(target, overwrite);
   std::error_code ec;
-  if (fs::is_symlink(partial_, ec) || (has_entries(partial_) && !fs::exists(partial_ / kLock, ec)))
-    throw usage_error("is in the way, and not what an interrupted run leaves")
-        .file(partial_.string())
-        .remedy("move it elsewhere");
   make_parents();
   open_partial();
   try {
@@ -158,6 +186,7 @@ void OutputFolder::expect_usable(const fs::path& target, bool overwrite) {
   const fs::path place = normal(target);
   expect_creatable(place);
   check_target(place, overwrite);
+  refuse_planted(partial_of(place));
 }
 
 void OutputFolder::make_parents() {
@@ -190,7 +219,7 @@ void OutputFolder::open_partial() {
 void OutputFolder::settle_leftovers(bool resume) {
   std::error_code ec;
   // Interrupted while it replaced the target: that goes back first.
-  if (fs::exists(partial_ / kOld, ec) && !fs::exists(target_, ec)) {
+  if (fs::is_directory(fs::symlink_status(partial_ / kOld, ec)) && !fs::exists(target_, ec)) {
     fs::rename(partial_ / kOld, target_, ec);
     if (ec) throw Error("cannot put it back: " + ec.message()).file((partial_ / kOld).string());
     check_target(target_, overwrite_);
@@ -251,18 +280,20 @@ void OutputFolder::commit() {
 
 bool OutputFolder::is_partial(const fs::path& folder) {
   std::error_code ec;
-  return fs::exists(folder / kLock, ec) && fs::exists(folder / "files", ec);
+  return fs::exists(folder / kLock, ec) && fs::exists(folder / kFiles, ec);
 }
 
 fs::path OutputFolder::resumable(const fs::path& target) {
   const fs::path partial = partial_of(normal(target));
   std::error_code ec;
-  return fs::exists(partial / "journal", ec) ? partial : fs::path();
+  return fs::exists(partial / kJournal, ec) ? partial : fs::path();
 }
 
 void refuse_overlap(const fs::path& input, const fs::path& output) {
-  const fs::path in = fs::weakly_canonical(fs::absolute(input));
-  const fs::path out = fs::weakly_canonical(fs::absolute(output));
+  std::error_code ec;
+  const fs::path out = normal(output);
+  const fs::path in = fs::weakly_canonical(fs::absolute(input), ec);
+  if (ec) return;  // cannot be opened either
   const auto holds = [](const fs::path& outer, const fs::path& inner) {
     return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first ==
            outer.end();

@@ -39,11 +39,11 @@ class OutputFolder {
   // Throws kUsage Error when `target` exists and is not an empty folder (unless `overwrite`, which
   // replaces a model at commit, and nothing else), when another run writes it, or when an
   // interrupted run left a journal and neither `resume` (go on) nor `overwrite` (begin anew) says
-  // what to do with it; Error when the parent cannot be written. What was left without a journal is
-  // removed.
+  // what to do with it, when something else is in the place of such a leftover (a link, above all),
+  // or when no folder can be made there. What was left without a journal is removed.
   OutputFolder(const fs::path& target, bool overwrite, bool resume = false);
-  // The same refusals as far as they show before anything is made, for a verb to call before it
-  // begins to work. Throws kUsage Error.
+  // The same refusals as far as they show before anything is made that stays, for a verb to call
+  // before it begins to work. Throws kUsage Error.
   static void expect_usable(const fs::path& target, bool overwrite);
   // Without commit() removes the partial folder, and the parents made for it, unless there is a
   // journal.

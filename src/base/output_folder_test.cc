@@ -72,10 +72,12 @@ TEST_F(OutputFolderTest, FolderRefusesAFileAndAnUnwritableParent) {
 // Each is refused as usage, and nothing is made.
 TEST_F(OutputFolderTest, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
   fs::create_symlink(dir_ / "nowhere", dir_ / "dangling");
+  fs::create_symlink("loop", dir_ / "loop");
   write_text(dir_ / "file", "x");
   for (const fs::path& out :
        {dir_ / "dangling", dir_ / std::string(300, 'x'), dir_ / std::string(252, 'x'),
-        dir_ / "a" / std::string(300, 'x') / "b", dir_ / "file/out"}) {
+        dir_ / "a" / std::string(300, 'x') / "b", dir_ / "file/out", dir_ / "loop",
+        dir_ / "loop/out", fs::path("/proc/octet"), fs::path("/proc/octet/out")}) {
     try {
       OutputFolder::expect_usable(out, false);
       ADD_FAILURE() << out;
@@ -84,7 +86,7 @@ TEST_F(OutputFolderTest, WhatCannotBeWrittenIsRefusedBeforeAnyWork) {
     }
     EXPECT_THROW(OutputFolder(out, false), Error);
   }
-  EXPECT_EQ(std::distance(fs::directory_iterator(dir_), fs::directory_iterator()), 2);
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_), fs::directory_iterator()), 3);
   EXPECT_NO_THROW(OutputFolder::expect_usable(dir_ / "a/b/c", false));
   fs::create_directory_symlink(dir_, dir_ / "here");
   EXPECT_NO_THROW(OutputFolder::expect_usable(dir_ / "here/out", false));
@@ -108,11 +110,47 @@ TEST_F(OutputFolderTest, ALinkInPlaceOfThePartialFolderIsNotFollowed) {
   EXPECT_EQ(read_text(theirs / "files/x"), "1");
 }
 
+// `old` would be taken for the target that an interrupted run was about to replace.
+TEST_F(OutputFolderTest, LinksPlantedInThePartialFolderAreRefused) {
+  const fs::path theirs = dir_ / "theirs", out = dir_ / "out", partial = dir_ / "out.partial";
+  fs::create_directory(theirs);
+  write_text(theirs / "config.json", "{}");
+  for (const char* name : {"old", "files", "journal", "lock"}) {
+    fs::create_directory(partial);
+    write_text(partial / "lock", "");
+    fs::remove(partial / name);
+    fs::create_symlink(theirs, partial / name);
+    for (const bool resume : {false, true}) {
+      try {
+        OutputFolder(out, true, resume);
+        ADD_FAILURE() << name;
+      } catch (const Error& e) {
+        EXPECT_EQ(e.kind(), ErrorKind::kUsage) << e.what();
+        EXPECT_NE(std::string(e.what()).find((partial / name).string()), std::string::npos)
+            << e.what();
+      }
+    }
+    EXPECT_THROW(OutputFolder::expect_usable(out, true), Error) << name;
+    EXPECT_FALSE(fs::is_symlink(out)) << name;
+    EXPECT_EQ(read_text(theirs / "config.json"), "{}");
+    fs::remove_all(partial);
+  }
+}
+
 TEST_F(OutputFolderTest, OverlapsAreRefused) {
   fs::create_directories(dir_ / "in/sub");
   fs::create_directory_symlink(dir_ / "in", dir_ / "link");
   for (const char* out : {"in", "in/", "in/.", "in/sub", "in/new", "link", "link/x", "."})
     EXPECT_THROW(refuse_overlap(dir_ / "in", dir_ / out), Error) << out;
+  fs::create_symlink("loop", dir_ / "loop");
+  for (const char* out : {"loop", "loop/out"}) {
+    try {
+      refuse_overlap(dir_ / "in", dir_ / out);
+      ADD_FAILURE() << out;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kUsage) << e.what();
+    }
+  }
   for (const char* out : {"inn", "out", "out/in"})
     EXPECT_NO_THROW(refuse_overlap(dir_ / "in", dir_ / out)) << out;
 }

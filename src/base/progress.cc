@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
-#include <cstdio>
 #include <utility>
+
+#include "src/base/say.h"
 
 namespace octet {
 
@@ -39,7 +41,7 @@ Progress::Progress(std::string what, std::string unit, int64_t total, bool quiet
 Progress::~Progress() {
   ::sigaction(SIGINT, &old_int_, nullptr);
   ::sigaction(SIGTERM, &old_term_, nullptr);
-  if (!quiet_ && terminal_ && !finished_ && done_ > 0) std::fputc('\n', stderr);
+  if (!quiet_ && terminal_ && !finished_ && done_ > 0) say("\n");
 }
 
 double Progress::elapsed_seconds() const {
@@ -49,9 +51,7 @@ double Progress::elapsed_seconds() const {
 void Progress::resume_at(int64_t done) {
   first_ = done_ = done;
   if (quiet_ || done == 0) return;
-  std::fprintf(stderr, "%s: resumed at %s %s of %s\n", what_.c_str(), unit_.c_str(),
-               std::to_string(done).c_str(), std::to_string(total_).c_str());
-  std::fflush(stderr);
+  say(fmt::format("{}: resumed at {} {} of {}\n", what_, unit_, done, total_));
 }
 
 void Progress::update(int64_t done, const std::string& note) {
@@ -89,11 +89,7 @@ void Progress::draw(bool last) {
     line += fmt::format(", {} left", format_seconds(elapsed / static_cast<double>(done_ - first_) *
                                                     static_cast<double>(total_ - done_)));
   if (!note_.empty()) line += "  " + note_;
-  if (terminal_)
-    std::fprintf(stderr, "\r\033[K%s%s", line.c_str(), last ? "\n" : "");
-  else
-    std::fprintf(stderr, "%s\n", line.c_str());
-  std::fflush(stderr);
+  say(terminal_ ? fmt::format("\r\033[K{}{}", line, last ? "\n" : "") : line + "\n");
 }
 
 std::string format_bytes(uint64_t bytes) {
@@ -116,7 +112,7 @@ std::string format_rate(double bytes_per_second) {
 std::string format_seconds(double seconds) {
   if (seconds < 10) return fmt::format("{:.1f} s", seconds);
   if (seconds < 60) return fmt::format("{:.0f} s", seconds);
-  const int64_t s = static_cast<int64_t>(seconds + 0.5);
+  const int64_t s = std::llround(seconds);
   if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
   return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
 }

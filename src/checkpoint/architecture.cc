@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
+#include <charconv>
 #include <cstring>
 #include <string_view>
+#include <system_error>
 
 #include "src/base/error.h"
 #include "src/checkpoint/model_config.h"
@@ -57,6 +58,7 @@ constexpr Architecture kArchitectures[] = {
         .attention_bias = true,
         .mlp_bias = true,
         .qk_norm = false,
+        .windows = false,
         .head_dim = 0,
         .gguf_interleaved = true,
         .tool_type = "llama2",
@@ -72,6 +74,7 @@ constexpr Architecture kArchitectures[] = {
         .attention_bias = false,
         .mlp_bias = false,
         .qk_norm = false,
+        .windows = true,
         .head_dim = 0,
         .gguf_interleaved = false,
         .tool_type = "qwen2",
@@ -87,6 +90,7 @@ constexpr Architecture kArchitectures[] = {
         .attention_bias = true,
         .mlp_bias = false,
         .qk_norm = true,
+        .windows = true,
         .head_dim = 128,
         .gguf_interleaved = false,
         .tool_type = "qwen3",
@@ -220,7 +224,11 @@ std::string layer_prefix(int64_t layer) { return fmt::format("model.layers.{}.",
 std::optional<int64_t> layer_of(const std::string& tensor) {
   constexpr std::string_view kStart = "model.layers.";
   if (!tensor.starts_with(kStart)) return std::nullopt;
-  return std::atoll(tensor.c_str() + kStart.size());
+  int64_t layer = 0;
+  const char* const end = tensor.data() + tensor.size();
+  const auto [after, error] = std::from_chars(tensor.data() + kStart.size(), end, layer);
+  if (error != std::errc() || after == end || *after != '.' || layer < 0) return std::nullopt;
+  return layer;
 }
 
 const char* short_name(const LinearRow& row) { return std::strrchr(row.name, '.') + 1; }

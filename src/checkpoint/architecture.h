@@ -80,6 +80,7 @@ struct Architecture {
   bool attention_bias;     // config.json's attention_bias counts: of q, k, v and o
   bool mlp_bias;           // config.json's mlp_bias counts
   bool qk_norm;            // queries and keys are normalized head by head
+  bool windows;            // config.json's use_sliding_window counts; else no class reads it
   int64_t head_dim;        // where config.json names none; 0 = hidden_size / heads
   bool gguf_interleaved;   // GGUF stores q and k with neighbours of rope's halves side by side
   const char* tool_type;   // --model_type of msModelSlim's scripts, where none is given

@@ -89,6 +89,10 @@ TEST(Architecture, RowsStandWhereTheirKindsSay) {
 TEST(Architecture, Names) {
   EXPECT_EQ(layer_of("model.layers.12.mlp.up_proj.weight"), 12);
   EXPECT_FALSE(layer_of("model.norm.weight"));
+  for (const char* none :
+       {"model.layers.x.mlp.up_proj", "model.layers.-1.mlp.up_proj", "model.layers..mlp.up_proj",
+        "model.layers.3", "model.layers.3x.mlp", "model.layers.99999999999999999999.mlp.up_proj"})
+    EXPECT_FALSE(layer_of(none)) << none;
   ASSERT_NE(find_linear_row("model.layers.12.mlp.up_proj"), nullptr);
   EXPECT_STREQ(short_name(*find_linear_row("model.layers.12.mlp.up_proj")), "up_proj");
   EXPECT_EQ(find_linear_row("lm_head"), nullptr);

@@ -37,7 +37,7 @@ TEST(GgufDequant, EveryTypeDecodesToTheSameBits) {
     for (size_t i = 0; i < out.size(); ++i) {
       float want;
       std::memcpy(&want, expected.data() + i * sizeof want, sizeof want);
-      ASSERT_EQ(std::memcmp(&out[i], &want, sizeof want), 0)
+      ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(want))
           << "element " << i << ": " << out[i] << " instead of " << want;
     }
   }

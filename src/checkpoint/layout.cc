@@ -15,6 +15,10 @@ constexpr std::array<std::pair<Layout, const char*>, 5> kLayouts = {
      {Layout::kMsmodelslimV1, "msmodelslim_v1"},
      {Layout::kCompressedTensors, "compressed-tensors"}}};
 
+// Keys of the description.
+constexpr const char* kTypeKey = "model_quant_type";
+constexpr const char* kKvTypeKey = "kv_quant_type";
+
 }  // namespace
 
 std::string layout_name(Layout layout) {
@@ -60,10 +64,10 @@ ordered_json make_description(Layout layout, const std::string& type, bool int8_
   ordered_json d = ordered_json::object();
   const auto add_head = [&] {
     if (layout != Layout::kMindie) d["version"] = "1.0.0";
-    d["model_quant_type"] = type;
+    d[kTypeKey] = type;
     if (!int8_kv) return;
     d["kv_cache_type"] = kKvCacheWord;
-    d["kv_quant_type"] = kKvCacheWord;
+    d[kKvTypeKey] = kKvCacheWord;
   };
   const bool head_last = layout == Layout::kMsmodelslimV1;
   if (!head_last) add_head();
@@ -91,11 +95,11 @@ StoredTypes stored_types(Layout layout, DType model) {
           model == DType::kBF16 ? DType::kF32 : DType::kI64};
 }
 
-void add_quantization(ordered_json& config, Layout layout, const std::string& type,
-                      const ordered_json& description, bool int8_kv, bool mix,
-                      const ordered_json& settings) {
+void add_quantization(ordered_json& config, Layout layout, const ordered_json& description,
+                      bool mix, const ordered_json& settings) {
   if (layout != Layout::kOctet && layout != Layout::kMindie) return;
-  config["quantize"] = type_suffix(type);  // what MindIE's ATB backend reads
+  // What MindIE's ATB backend reads.
+  config["quantize"] = type_suffix(description.at(kTypeKey).get<std::string>());
   if (layout == Layout::kOctet) {
     config["quantization_config"] = description;
     return;
@@ -103,7 +107,7 @@ void add_quantization(ordered_json& config, Layout layout, const std::string& ty
   const ordered_json none = nullptr;
   ordered_json& dictionary = config["quantization_config"];
   dictionary = {{"group_size", 0},
-                {"kv_quant_type", int8_kv ? ordered_json(kKvCacheWord) : none},
+                {"kv_quant_type", description.value(kKvTypeKey, none)},
                 {"fa_quant_type", none}};
   dictionary.update(settings);
   if (mix) dictionary["pdmix"] = true;

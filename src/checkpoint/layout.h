@@ -41,11 +41,11 @@ std::string description_text(Layout layout, const ordered_json& description);
 std::string scheme_word(Scheme scheme, Layout layout);
 // In which dtypes the numbers of a model of `model` stand.
 StoredTypes stored_types(Layout layout, DType model);
-// What config.json says of the quantization of type `type`; MindIE's older layout has `settings`
-// there, and says apart that some types are W8A8_MIX. Not of kCompressedTensors.
-void add_quantization(ordered_json& config, Layout layout, const std::string& type,
-                      const ordered_json& description, bool int8_kv, bool mix,
-                      const ordered_json& settings = ordered_json::object());
+// What config.json says of the quantization, where `description` is what make_description() made of
+// it; MindIE's older layout has `settings` there, and says apart that some types are W8A8_MIX
+// (`mix`). Not of kCompressedTensors.
+void add_quantization(ordered_json& config, Layout layout, const ordered_json& description,
+                      bool mix, const ordered_json& settings = ordered_json::object());
 
 // Whether static W8A8 linears have their weight_scale and weight_offset stored, which deq_scale
 // holds already.

@@ -95,10 +95,11 @@ const Architecture& architecture_of(const json& object, const std::string& where
   return *a;
 }
 
-// What transformers' Qwen classes make of the fields: layers that look at `sliding_window` tokens
-// only, those from `max_window_layers` on where `layer_types` does not name them. A window that
-// holds the whole context is full attention.
+// What transformers' classes with windows make of the fields: layers that look at `sliding_window`
+// tokens only, those from `max_window_layers` on where `layer_types` does not name them. A window
+// that holds the whole context is full attention.
 void refuse_windows(const json& o, const ModelConfig& c, const std::string& where) {
+  if (!architecture(c.family).windows) return;
   if (!get_bool_or(o, "use_sliding_window", false, where)) return;
   const auto window = o.find("sliding_window");
   if (window != o.end() && window->is_null()) return;
@@ -144,7 +145,7 @@ ModelConfig ModelConfig::load(const fs::path& folder) {
     throw Error("is an unfinished output, no model yet")
         .file(folder.string())
         .remedy("octet quantize with --resume goes on with it");
-  if (fs::symlink_status(path, ec).type() == fs::file_type::not_found) {
+  if (!has_entry(path)) {
     const bool cache = fs::is_directory(folder / "snapshots", ec);
     throw Error("the model folder has no config.json")
         .file(folder.string())
@@ -249,8 +250,7 @@ const char* config_dtype_name(DType dtype) {
 GenerationConfig GenerationConfig::load(const fs::path& folder) {
   GenerationConfig g;
   const fs::path path = folder / "generation_config.json";
-  std::error_code ec;
-  if (!fs::exists(path, ec)) return g;
+  if (!has_entry(path)) return g;
   const std::string where = path.string();
   const json o = parse_json(read_text(path, 1 << 20), where);
   if (!o.is_object()) throw Error("is no JSON object").file(where);

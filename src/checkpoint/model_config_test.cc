@@ -197,6 +197,17 @@ TEST(ModelConfig, SlidingWindows) {
   expect_full("not used");
 }
 
+// transformers' LlamaForCausalLM has no windows and reads none of these fields.
+TEST(ModelConfig, WindowsOfAFamilyWithout) {
+  ordered_json j = llama();
+  j["use_sliding_window"] = true;
+  j["sliding_window"] = 64;
+  j["max_window_layers"] = 0;
+  EXPECT_NO_THROW(ModelConfig::parse(j, "config.json"));
+  j.erase("use_sliding_window");  // as in Mistral's, which the other two fields are of
+  EXPECT_NO_THROW(ModelConfig::parse(j, "config.json"));
+}
+
 TEST(ModelConfig, OtherArchitecturesAreRefusedByName) {
   ordered_json j = llama();
   j["architectures"] = {"MixtralForCausalLM"};
@@ -238,6 +249,13 @@ TEST(GenerationConfig, ReadsDefaults) {
   EXPECT_EQ(g.temperature, 0.7);
   EXPECT_EQ(g.top_k, 20);
   EXPECT_EQ(g.eos_token_ids, (std::vector<int64_t>{1, 2}));
+}
+
+TEST(GenerationConfig, ALinkToNothingIsNotAbsent) {
+  const TempFolder dir("generation_link");
+  fs::create_symlink("../../blobs/0a1b", dir / "generation_config.json");
+  EXPECT_THAT(message_of([&] { GenerationConfig::load(dir.path()); }),
+              ::testing::AllOf(HasSubstr("generation_config.json"), HasSubstr("blobs/0a1b")));
 }
 
 TEST(GenerationConfig, WholeNumbersMayBeWrittenAsFloats) {

@@ -59,7 +59,7 @@ std::string SafetensorsWriter::header(size_t shard) const {
                         shape_string(t.shape), offset, offset + t.bytes());
     offset += t.bytes();
   }
-  text += "}";
+  text += '}';
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data starts 8-byte aligned
   const uint64_t size = text.size();
   return std::string(reinterpret_cast<const char*>(&size), sizeof size) + text;

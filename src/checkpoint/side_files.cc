@@ -13,6 +13,7 @@ constexpr const char* kTemplates = "additional_chat_templates";
 constexpr std::array kWords = {"token",         "vocab",   "merges",         "generation_config",
                                "chat_template", "license", "licence",        "notice",
                                "use_policy",    "recipe",  "octet_practice", "quantization_report"};
+constexpr std::array kRead = {".json", ".jinja", ".model"};
 constexpr std::array kWeights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index.json"};
 
 }  // namespace
@@ -26,7 +27,20 @@ bool is_side_file(const std::string& name) {
          std::any_of(kWords.begin(), kWords.end(), holds);
 }
 
+void refuse_broken_side_files(const fs::path& folder) {
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(folder, ec)) {
+    const std::string name = entry.path().filename().string();
+    if (is_side_file(name) &&
+        std::any_of(kRead.begin(), kRead.end(),
+                    [&](const char* end) { return name.ends_with(end); }) &&
+        entry.is_symlink(ec) && !fs::exists(entry.path(), ec))
+      MappedFile{entry.path()};  // says what is missing
+  }
+}
+
 void copy_side_files(const fs::path& from, const fs::path& to) {
+  refuse_broken_side_files(from);
   const auto copy = [&](const fs::path& name) {
     const MappedFile file(from / name);  // may be a git-lfs pointer that nobody needs
     OutputFile out(to / name);

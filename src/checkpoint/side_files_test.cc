@@ -52,6 +52,28 @@ TEST(SideFiles, NeitherWeightsNorWhatDescribesThem) {
     EXPECT_FALSE(is_side_file(name)) << name;
 }
 
+TEST(SideFiles, LinksToNothingAreNamed) {
+  const TempFolder from("side_links"), to("side_links_to");
+  fs::create_symlink("nowhere", from / "LICENSE");  // nothing reads it
+  fs::create_symlink("nowhere", from / "model.safetensors.index.json");
+  EXPECT_NO_THROW(refuse_broken_side_files(from.path()));
+  for (const char* name :
+       {"generation_config.json", "chat_template.jinja", "special_tokens_map.json"}) {
+    fs::create_symlink("../../blobs/0a1b", from / name);
+    for (const bool copying : {false, true}) {
+      try {
+        copying ? copy_side_files(from.path(), to.path()) : refuse_broken_side_files(from.path());
+        ADD_FAILURE() << name;
+      } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find(name), std::string::npos) << e.what();
+        EXPECT_NE(std::string(e.what()).find("blobs/0a1b"), std::string::npos) << e.what();
+      }
+    }
+    fs::remove(from / name);
+  }
+  EXPECT_NO_THROW(copy_side_files(from.path(), to.path()));
+}
+
 TEST(SideFiles, GoAlongWhole) {
   const TempFolder from("side_from"), to("side_to");
   for (const char* folder : {"additional_chat_templates", "tokenizer_old"})

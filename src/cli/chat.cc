@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "src/base/error.h"
+#include "src/base/say.h"
 #include "src/cli/cli.h"
 #include "src/cli/runtime.h"
 
@@ -52,7 +53,7 @@ void chat(const ChatFlags& f) {
       const std::string prompt = runtime.chat_template()->render(messages, {});
       ids = runtime.tokenizer().encode(prompt, /*add_special_tokens=*/false);
     } catch (const Error& e) {  // not UTF-8, or refused by the template: the talk goes on without
-      fmt::print(stderr, "octet: error: {}\n", e.what());
+      say(fmt::format("octet: error: {}\n", e.what()));
       messages.erase(messages.size() - 1);
       continue;
     }

@@ -6,10 +6,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "src/base/error.h"
 #include "src/base/json.h"
 #include "src/checkpoint/model_config.h"
+#include "src/checkpoint/side_files.h"
 #include "src/cli/cli.h"
 #include "src/cli/flags.h"
 #include "src/cli/runtime.h"
@@ -45,11 +47,12 @@ void warn_of_versions(const fs::path& folder, const text::Tokenizer& version4, F
 // using the folder.
 std::vector<Finding> check_use(const fs::path& folder) {
   Findings findings;
+  std::set<std::string> said;
   const auto attempt = [&](const std::function<void()>& read) {
     try {
       read();
-    } catch (const Error& e) {
-      findings.error("", e.what());
+    } catch (const Error& e) {  // several may need the same file
+      if (said.insert(e.what()).second) findings.error("", e.what());
     }
   };
   std::optional<ModelConfig> config;
@@ -58,9 +61,7 @@ std::vector<Finding> check_use(const fs::path& folder) {
   } catch (const Error&) {
     return {};  // check_folder says it
   }
-  std::error_code ec;
-  if (fs::symlink_status(folder / "tokenizer.json", ec).type() == fs::file_type::not_found &&
-      !text::has_slow_tokenizer(folder)) {
+  if (!has_entry(folder / "tokenizer.json") && !text::has_slow_tokenizer(folder)) {
     findings.warning("", "no tokenizer.json").remedy = text::how_to_get_tokenizer(folder);
   } else {
     attempt([&] {
@@ -82,6 +83,7 @@ std::vector<Finding> check_use(const fs::path& folder) {
     if (const auto refusal = refusal_of(request, {config->vocab_size, kAnyLength, true, {}}))
       throw server::error_of(*refusal).file((folder / "generation_config.json").string());
   });
+  attempt([&] { refuse_broken_side_files(folder); });
   return findings.take();
 }
 

@@ -3,14 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <system_error>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/base/say.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/cli/flags.h"
 #include "src/cli/spelling.h"
@@ -23,19 +26,27 @@ int explain_exception(const std::string& who) {
   } catch (const Exit& e) {
     return e.code;
   } catch (const Interrupted& e) {
-    fmt::print(stderr, "octet: interrupted{}{}\n", e.remedy.empty() ? "" : ": ", e.remedy);
+    say(fmt::format("octet: interrupted{}{}\n", e.remedy.empty() ? "" : ": ", e.remedy));
     return kInterrupted;
   } catch (const Error& e) {
-    fmt::print(stderr, "octet: error: {}{}\n", who, as_typed(e.what()));
+    say(fmt::format("octet: error: {}{}\n", who, as_typed(e.what())));
     return e.kind() == ErrorKind::kUsage ? 2 : 1;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "octet: error: {}out of memory\n", who);
+    for (const std::string_view part : {"octet: error: ", who.c_str(), "out of memory\n"})
+      say(part);
   } catch (const std::system_error& e) {  // of fmt, whose stdout is full
-    fmt::print(stderr, "octet: error: {}{}\n", who, e.what());
+    say(fmt::format("octet: error: {}{}\n", who, e.what()));
   } catch (const std::exception& e) {
-    fmt::print(stderr, "octet: internal error: {}{}\n", who, e.what());
+    say(fmt::format("octet: internal error: {}{}\n", who, e.what()));
   }
   return 1;
+}
+
+void expect_written() {
+  const bool flushed = std::fflush(stdout) == 0;
+  if (flushed && std::ferror(stdout) == 0) return;
+  throw Error(flushed ? "cannot write the output"
+                      : fmt::format("cannot write the output: {}", std::strerror(errno)));
 }
 
 size_t parse_human_number(const std::string& text, const char* flag) {
@@ -99,14 +110,12 @@ bool silent = false;
 }
 
 void notice(const std::string& text) {
-  if (!silent) fmt::print(stderr, "octet: note: {}\n", as_typed(text));
+  if (!silent) say(fmt::format("octet: note: {}\n", as_typed(text)));
 }
 
 void silence_notices() { silent = true; }
 
-void warning(const std::string& text) {
-  fmt::print(stderr, "octet: warning: {}\n", as_typed(text));
-}
+void warning(const std::string& text) { say(fmt::format("octet: warning: {}\n", as_typed(text))); }
 
 void warn_of(const ModelFolder& folder) {
   for (const Finding& f : folder.remarks())

@@ -28,6 +28,9 @@ inline constexpr int kInterrupted = 130;
 // Tells the user what is being handled (in a catch block), in one line; the exit code for it.
 // `who`: put before an error.
 int explain_exception(const std::string& who = "");
+// Throws Error when something that was printed to stdout could not be written. Printing is buffered
+// by the C library, so that a full disk may show only here.
+void expect_written();
 
 // Each adds its verb to the program.
 void add_quantize(Verb program);

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "src/base/error.h"
+#include "src/base/say.h"
 #include "src/cli/cli.h"
 #include "src/cli/flags.h"
 #include "src/quant/settings/recipe.h"
@@ -101,7 +102,7 @@ void add_compare(Verb program) {
     try {
       compare_models(*f);
     } catch (const Error& e) {  // 1 means different here, as with cmp and diff
-      fmt::print(stderr, "octet: error: {}\n", e.what());
+      say(fmt::format("octet: error: {}\n", e.what()));
       throw Exit{2};
     }
   });

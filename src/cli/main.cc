@@ -1,11 +1,8 @@
 // The program `octet`: parses the command line and turns errors into one clear line and an exit
 // code (2 for usage, 1 for failure).
+#include <fcntl.h>
 #include <fmt/format.h>
-
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <new>
+#include <unistd.h>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
@@ -55,14 +52,26 @@ int run_command_line(int argc, char** argv) {
   return 0;
 }
 
+// The next file to be opened would get the number of a closed one, and text would be written into
+// it. None of them can be written, so that what is printed in vain shows.
+void fill_closed_descriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDONLY) < 0) return;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_closed_descriptors();
   try {
-    const int code = run_command_line(argc, argv);
-    // What a full disk swallowed shows only now.
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-      throw octet::Error(std::string("cannot write the output: ") + std::strerror(errno));
+    int code = 0;
+    try {
+      code = run_command_line(argc, argv);
+    } catch (const octet::cli::Exit&) {  // also what a verb printed that ends so
+      octet::cli::expect_written();
+      throw;
+    }
+    octet::cli::expect_written();
     return code;
   } catch (...) {
     return octet::cli::explain_once(octet::MpiJob::started_as());

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "src/quant/settings/model_type.h"
+
 namespace octet::cli {
 namespace {
 
@@ -103,8 +105,7 @@ void add_kept_in_float(const Verb& verb, QuantizeFlags& f) {
            .show_default());
   tool(f, Concerns::kNames,
        verb.text("--model-type", f.model_type,
-                 "whose defaults: llama, llama2, llama3, llama3.1_bf, llama3.1_fp, "
-                 "llama3.1_instruct, qwen1.5, qwen2, qwen2.5, qwen3; from config.json if absent"));
+                 fmt::format("whose defaults: {}; from config.json if absent", model_type_list())));
   verb.boolean("--disable-last-linear", f.disable_last_linear, "keep lm_head in float");
 }
 

@@ -4,6 +4,7 @@
 #include "src/base/error.h"
 #include "src/base/output_folder.h"
 #include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/side_files.h"
 #include "src/cli/quantize.h"
 #include "src/cli/ranks.h"
 #include "src/eval/report_page.h"
@@ -62,6 +63,7 @@ void settle_by_folders(const std::string& model, const std::string& target,
   refuse_overlap(model, target);
   OutputFolder::expect_usable(target, options.run.overwrite);
   const ModelFolder folder = open_float_model(model);
+  refuse_broken_side_files(folder.path());
   warn_of(folder);
   settle(options, folder.config().dtype);
   for (const std::string& note : options.notes) notice(note);

@@ -10,6 +10,7 @@
 
 #include "src/base/error.h"
 #include "src/base/file.h"
+#include "src/base/say.h"
 #include "src/cli/cli.h"
 #include "src/dist/launch.h"
 #include "src/machine/topology.h"
@@ -82,12 +83,12 @@ void check_count(size_t asked, const Communicator& ranks, const char* flag) {
 
 void explain_end(const JobEnd& end) {
   if (end.code == 0 || end.code == kExplainedElsewhere || end.explained || end.interrupted) return;
-  fmt::print(
-      stderr, "octet: error: {}\n",
+  const std::string what =
       end.code > 128
           ? fmt::format("{} was ended by signal {}",
                         end.launcher_killed ? "the ranks' launcher" : "a rank", end.code - 128)
-          : fmt::format("the ranks have ended (the launcher: exit code {})", end.code));
+          : fmt::format("the ranks have ended (the launcher: exit code {})", end.code);
+  say(fmt::format("octet: error: {}\n", what));
 }
 
 void end_job(MpiJob& job) {

@@ -169,7 +169,8 @@ std::string print_answer(Engine& engine, std::vector<int32_t> prompt,
                          const SamplingParams& params) {
   const auto queue = std::make_shared<OutputQueue>();
   try {
-    if (!engine.submit({std::move(prompt), params, queue})) throw Error("the engine is busy");
+    if (!engine.submit({std::move(prompt), params, queue, /*prompt_is_text=*/true}))
+      throw Error("the engine is busy");
   } catch (const RequestError& e) {
     throw server::error_of(e.why());
   }
@@ -177,7 +178,7 @@ std::string print_answer(Engine& engine, std::vector<int32_t> prompt,
   for (;;) {
     const RequestOutput output = queue->next();
     fmt::print("{}", output.text);
-    std::fflush(stdout);
+    expect_written();
     text += output.text;
     if (!output.finish) continue;
     if (*output.finish == FinishReason::kError) throw Error(output.error);

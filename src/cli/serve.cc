@@ -1,14 +1,15 @@
 // `octet serve`: the OpenAI API, in place of `python -m vllm.entrypoints.openai.api_server`.
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
+#include "src/base/say.h"
 #include "src/cli/cli.h"
 #include "src/cli/ranks.h"
 #include "src/cli/serve_ending.h"
@@ -61,8 +62,8 @@ void run_ranks(const ServeFlags& f) {
     if (!job.has_served()) throw Exit{end.code == 2 ? 2 : 1};  // what ended them would again
     const auto pause = restarts.next(std::chrono::steady_clock::now() - begin);
     if (!pause && restarts.most() > 0)
-      fmt::print(stderr, "octet: error: the ranks were started again {} times: enough\n",
-                 restarts.most());
+      say_briefly(fmt::format("octet: error: the ranks were started again {} times: enough\n",
+                              restarts.most()));
     if (!pause) throw Exit{1};
     notice(fmt::format("the ranks start again in {} s ({} of {} times)", pause->count(),
                        restarts.count(), restarts.most()));
@@ -112,8 +113,9 @@ void serve(ServeFlags& f, MpiJob* job) {
   // mpirun gives ranks a terminal of its own, whoever reads it in the end.
   ServeLog log(/*color=*/job == nullptr);
   f.server.end_at_once = [&log] {
+    end_soon();
     log.finish();
-    fmt::print(stderr, "octet: error: stopped at once, by a second signal\n");
+    say_briefly("octet: error: stopped at once, by a second signal\n");
     std::_Exit(1);
   };
   std::optional<server::Unavailable> unavailable;
@@ -145,8 +147,8 @@ void serve(ServeFlags& f, MpiJob* job) {
     job->abort(1);
   }
   if (cut_off == 0) return;
-  fmt::print(stderr, "octet: error: stopped before {} request{} had an answer\n", cut_off,
-             cut_off == 1 ? "" : "s");
+  say_briefly(fmt::format("octet: error: stopped before {} request{} had an answer\n", cut_off,
+                          cut_off == 1 ? "" : "s"));
   throw Exit{1};
 }
 

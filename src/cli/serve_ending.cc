@@ -6,8 +6,9 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdio>
+#include <utility>
 
+#include "src/base/say.h"
 #include "src/cli/cli.h"
 #include "src/cli/ranks.h"
 #include "src/dist/launch.h"
@@ -19,6 +20,15 @@ namespace {
 constexpr auto kLastAnswers = std::chrono::seconds(1);
 
 }  // namespace
+
+void end_soon() {
+  ::signal(SIGALRM, [](int) { ::_exit(1); });
+  sigset_t one;
+  ::sigemptyset(&one);
+  ::sigaddset(&one, SIGALRM);
+  ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  ::alarm(2);
+}
 
 sigset_t ServeEnding::signals() {
   sigset_t set = job_signals();
@@ -58,7 +68,8 @@ void ServeEnding::lose_rank(const std::string& why) {
   lost_ = true;
   const auto end = std::chrono::steady_clock::now() + kLastAnswers;
   if (!job_.launcher_explains(kLastAnswers) && claim_error() != ErrorClaim::kOthers)
-    fmt::print(stderr, "octet: error: {}; the {}\n", why, restarts_ ? "ranks end" : "server ends");
+    say_briefly(
+        fmt::format("octet: error: {}; the {}\n", why, restarts_ ? "ranks end" : "server ends"));
   std::this_thread::sleep_until(end);
   stop();
   stop();  // at once, whatever clients still send or do not read
@@ -82,9 +93,11 @@ void ServeEnding::obey() {
       const std::lock_guard lock(mutex_);
       if (server_ == nullptr && !stopped_) ::_exit(kInterrupted);  // the launcher ends the others
     }
-    if (first) std::this_thread::sleep_for(kLastAnswers);
-    first = false;
-    if (!lost_) stop();
+    const bool again = !std::exchange(first, false);
+    if (!again) std::this_thread::sleep_for(kLastAnswers);
+    if (lost_) continue;
+    stop();
+    if (again) end_soon();  // the server would wait for its pool, and for other ranks
   }
 }
 

@@ -13,6 +13,11 @@
 
 namespace octet::cli {
 
+// The process ends within two seconds, with exit code 1, whatever holds it up until then: a pool
+// that computes, or a last line for a pipe that another process fills between a look at it and the
+// write.
+void end_soon();
+
 class ServeEnding {
  public:
   // signals() are this object's from now on; all threads must block them. SIGHUP reloads.

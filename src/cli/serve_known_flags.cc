@@ -60,7 +60,7 @@ constexpr std::array<Known, 47> kNoMeaning = {{
     {"--async-scheduling", 0, "the engine has its own thread"},
     {"--use-v2-block-manager", 0, "there is one block manager"},
     {"--ray-workers-use-nsight", 0, "there is no GPU"},
-    {"--enable-ssl-refresh", 0, "certificates are read at start"},
+    {"--enable-ssl-refresh", 0, "SIGHUP reads certificates again"},
     {"--long-prefill-token-threshold", 1, "long prompts never stall the others"},
     {"--trust-request-chat-template", 0, "requests with a template of their own get 400"},
     {"--enable-tokenizer-info-endpoint", 0, "there is no /tokenizer_info"},

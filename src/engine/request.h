@@ -86,6 +86,8 @@ struct Request {
   std::vector<int32_t> prompt;  // not empty
   SamplingParams sampling;
   std::shared_ptr<OutputSink> sink;
+  // The prompt is all tokens of a text, and so cannot end inside a character.
+  bool prompt_is_text = false;
 };
 
 using RequestId = uint64_t;

@@ -15,7 +15,8 @@ Sequence::Sequence(RequestId id_, Request request_, const text::Tokenizer* token
       sampler(request.sampling, request.prompt, eos_ids),
       stops(request.sampling.stop, request.sampling.include_stop) {
   if (tokenizer != nullptr)
-    decoder.emplace(*tokenizer, request.sampling.skip_special_tokens, request.prompt);
+    decoder.emplace(*tokenizer, request.sampling.skip_special_tokens, request.prompt,
+                    request.prompt_is_text);
 }
 
 // The prompt's log-probabilities go out with the first one.
@@ -28,10 +29,14 @@ RequestOutput Sequence::next_output(bool first) {
   return out;
 }
 
+// What was held back may hold a stop string.
 void Sequence::flush_text(RequestOutput& out) {
   if (!decoder || stops.matched()) return;
   out.text += stops.push(decoder->flush());
   out.text += stops.flush();
+  if (!stops.matched()) return;
+  out.finish = FinishReason::kStop;
+  out.stop_reason = *stops.matched();
 }
 
 RequestOutput Sequence::accept(int32_t token, TokenLogprob logprob,

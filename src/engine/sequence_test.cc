@@ -50,6 +50,17 @@ TEST(Sequence, TheFirstWordKeepsItsSpace) {
   EXPECT_EQ(out.stop_reason, (decltype(out.stop_reason)(std::string(" world"))));
 }
 
+TEST(Sequence, AStopStringInWhatIsHeldBack) {
+  const auto t = text::tests::byte_level_tokenizer();
+  SamplingParams p = at_most(5);
+  p.stop = {"\uFFFD"};
+  // Five broken bytes: at the end two are shown.
+  const RequestOutput out = generate(t, {'a'}, p, std::vector<int32_t>(5, 0xFF));
+  EXPECT_EQ(out.text, "");
+  EXPECT_EQ(out.finish, FinishReason::kStop);
+  EXPECT_EQ(out.stop_reason, (decltype(out.stop_reason)(std::string("\uFFFD"))));
+}
+
 TEST(Sequence, CharactersAtBothEnds) {
   const auto t = text::tests::byte_level_tokenizer();
   EXPECT_EQ(generate(t, {'a', 0xE4, 0xBD}, at_most(3), {0xA0, '!', 0xE4}).text, "\u4f60!");

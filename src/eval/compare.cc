@@ -25,7 +25,8 @@ bool same_bytes(const TensorView& a, const TensorView& b) {
          std::memcmp(a.data.data(), b.data.data(), a.data.size()) == 0;
 }
 
-ValueDifference difference(const TensorRows& a, const TensorRows& b) {
+// Nothing when values differ that are not finite.
+std::optional<ValueDifference> difference(const TensorRows& a, const TensorRows& b) {
   const size_t part = std::max<size_t>(1, (size_t{1} << 20) / std::max<size_t>(1, a.columns()));
   double largest = 0, top = 0;
   SignalNoise sums;
@@ -34,12 +35,16 @@ ValueDifference difference(const TensorRows& a, const TensorRows& b) {
     const std::vector<float> x = a.read(first, count), y = b.read(first, count);
     for (size_t i = 0; i < x.size(); ++i) {
       const double v = double{x[i]}, w = double{y[i]};
+      if (!std::isfinite(v) || !std::isfinite(w)) {
+        if (v != w && !(std::isnan(v) && std::isnan(w))) return std::nullopt;
+        continue;
+      }
       largest = std::max(largest, std::fabs(w - v));
       top = std::max(top, std::fabs(v));
       sums.add(v, w);
     }
   }
-  return {largest, top > 0 ? largest / top : 0, sums.ratio()};
+  return ValueDifference{largest, top > 0 ? largest / top : 0, sums.ratio()};
 }
 
 TensorDifference compare(const ModelFolder& fa, const TensorView& a, const ModelFolder& fb,
@@ -53,7 +58,10 @@ TensorDifference compare(const ModelFolder& fa, const TensorView& a, const Model
     return d;
   }
   d.values = difference(rows_a, rows_b);
-  d.kind = d.values->largest > 0 ? Kind::kValues : same_bytes(a, b) ? Kind::kSame : Kind::kStored;
+  d.kind = !d.values               ? Kind::kNotFinite
+           : d.values->largest > 0 ? Kind::kValues
+           : same_bytes(a, b)      ? Kind::kSame
+                                   : Kind::kStored;
   if (d.kind == Kind::kSame) d.values.reset();
   return d;
 }
@@ -101,6 +109,8 @@ const char* TensorDifference::word(Kind kind) {
       return "same values, stored otherwise";
     case Kind::kValues:
       return "other values";
+    case Kind::kNotFinite:
+      return "other values, not all finite";
     case Kind::kShape:
       return "other shape";
     case Kind::kOnlyA:

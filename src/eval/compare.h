@@ -19,8 +19,9 @@ struct ValueDifference {
 
 // One tensor of A, of B, or of both.
 struct TensorDifference {
-  // Equal bytes; equal values in other bytes; other values; other shapes; in one of the two only.
-  enum class Kind { kSame, kStored, kValues, kShape, kOnlyA, kOnlyB };
+  // Equal bytes; equal values in other bytes; other values; other values that are not all finite,
+  // so that no figure says how far apart they are; other shapes; in one of the two only.
+  enum class Kind { kSame, kStored, kValues, kNotFinite, kShape, kOnlyA, kOnlyB };
   std::string name;
   Kind kind = Kind::kSame;
   std::string a, b;                       // "BF16 [2, 3]"; empty where there is none

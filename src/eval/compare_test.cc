@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "src/checkpoint/testing.h"
 
@@ -59,6 +60,33 @@ TEST(Compare, NamesWhatDiffers) {
   EXPECT_EQ(c.layers[0].different, 1u);
   EXPECT_EQ(c.layers[0].lowest_name, x.name);
   EXPECT_TRUE(compare_folders(a, a).equal());
+}
+
+// A NaN is no number to subtract: largest would stay 0, and the values count as the same.
+TEST(Compare, ValuesThatAreNotFiniteDiffer) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  constexpr const char* kHeader =
+      R"({"model.layers.0.x.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}})";
+  const auto kind_of = [&](const std::vector<float>& one, const std::vector<float>& two) {
+    octet::tests::TempFolder dir_a("compare_nan_a"), dir_b("compare_nan_b");
+    write_folder(dir_a, bytes_of(one), kHeader);
+    write_folder(dir_b, bytes_of(two), kHeader);
+    const ModelFolder a(dir_a.path()), b(dir_b.path());
+    const Comparison c = compare_folders(a, b);
+    const TensorDifference& x = find(c, "model.layers.0.x.weight");
+    EXPECT_EQ(c.equal(), x.kind == Kind::kSame);
+    EXPECT_EQ(x.values.has_value(), x.kind == Kind::kValues);
+    EXPECT_FALSE(x.values && x.values->snr && !std::isfinite(*x.values->snr));
+    EXPECT_NO_THROW(to_json(c).dump());
+    return x.kind;
+  };
+  EXPECT_EQ(kind_of({1, 2, 3, 4}, {1, kNan, 3, 4}), Kind::kNotFinite);
+  EXPECT_EQ(kind_of({1, kNan, 3, 4}, {1, 2, 3, 4}), Kind::kNotFinite);
+  EXPECT_EQ(kind_of({1, kInf, 3, 4}, {1, 2, 3, 4}), Kind::kNotFinite);
+  EXPECT_EQ(kind_of({1, kInf, 3, 4}, {1, -kInf, 3, 4}), Kind::kNotFinite);
+  EXPECT_EQ(kind_of({1, kNan, 3, 4}, {1, kNan, 3, 4}), Kind::kSame);
+  EXPECT_EQ(kind_of({1, kNan, 3, 4}, {1, kNan, 3, 5}), Kind::kValues);  // the rest differs
 }
 
 // Rows are rounded to steps of max|w| / 127, so errors are at most half of that (and a float16

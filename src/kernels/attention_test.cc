@@ -113,7 +113,8 @@ TEST_P(AttentionTest, AttentionMatchesDouble) {
             for (double p : score) sum += std::exp(p - top);
             // A weight: its score's error, the difference from the maximum rounded, e^x within 2
             // ulp; and each page may move the maximum: another difference, exponential, product.
-            const double pages = static_cast<double>((seen + kBlockTokens - 1) / kBlockTokens);
+            const size_t seen_pages = (seen + kBlockTokens - 1) / kBlockTokens;
+            const auto pages = static_cast<double>(seen_pages);
             const double weight_error = score_error + (pages + 1) * kU * ((top - low) + 5);
             // Numerator and denominator hold it and a sum over `seen` terms each; a quotient ends.
             const double error = 2 * weight_error + (2 * static_cast<double>(seen) + 3) * kU;

@@ -103,7 +103,7 @@ TEST(Buffer, IsZeroedAlignedAndMovable) {
   a[5] = 1;
   Buffer<float> b = std::move(a);
   EXPECT_EQ(b[5], 1.0f);
-  EXPECT_EQ(a.size(), 0u);
+  EXPECT_EQ(a.size(), 0u);  // NOLINT(bugprone-use-after-move): what is left is tested
   b.ensure(10);
   EXPECT_EQ(b[5], 1.0f);
 }

@@ -80,13 +80,12 @@ void FloatLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuf
   if (args.m > 0) table().float_gemm(args);
 }
 
-W8A16Linear::W8A16Linear(const int8_t* w, size_t n, size_t k, const std::vector<float>& scale,
-                         const std::vector<float>& offset, const std::vector<float>& bias,
+W8A16Linear::W8A16Linear(const int8_t* w, size_t n, size_t k, const W8A16Params& params,
                          ThreadTeam& team)
-    : weights_(w, FloatType::kI8, n, k, bias, team),
-      scale_(padded(scale, weights_.padded_outputs())),
-      offset_(padded(offset, weights_.padded_outputs())) {
-  OCTET_CHECK(scale.size() == n && (offset.empty() || offset.size() == n));
+    : weights_(w, FloatType::kI8, n, k, params.bias, team),
+      scale_(padded(params.scale, weights_.padded_outputs())),
+      offset_(padded(params.offset, weights_.padded_outputs())) {
+  OCTET_CHECK(params.scale.size() == n && (params.offset.empty() || params.offset.size() == n));
 }
 
 void W8A16Linear::compute(Worker& w, const Rows& in, const Output& out, StageBuffer&, size_t) {

@@ -43,12 +43,17 @@ class FloatLinear final : public Linear {
   FloatWeights weights_;
 };
 
-// W8A16: int8 weights, float activations, y = weight_scale * sum_k x (w - weight_offset) + bias.
+struct W8A16Params {
+  std::vector<float> scale;   // [n]
+  std::vector<float> offset;  // [n], or empty for symmetric weights
+  std::vector<float> bias;    // [n] or empty
+};
+
+// W8A16: int8 weights, float activations, y = scale * sum_k x (w - offset) + bias.
 class W8A16Linear final : public Linear {
  public:
-  // w [n, k]; scale [n]; offset [n], or empty for symmetric weights; bias [n] or empty.
-  W8A16Linear(const int8_t* w, size_t n, size_t k, const std::vector<float>& scale,
-              const std::vector<float>& offset, const std::vector<float>& bias, ThreadTeam& team);
+  // w [n, k].
+  W8A16Linear(const int8_t* w, size_t n, size_t k, const W8A16Params& params, ThreadTeam& team);
   size_t outputs() const override { return weights_.n; }
   size_t inputs() const override { return weights_.k; }
   uint64_t bytes() const override { return weights_.n * (weights_.k + 4); }

@@ -16,8 +16,8 @@ std::unique_ptr<Linear> make_linear(Scheme scheme, const LinearParams& p, Thread
     case Scheme::kFloat:
       return std::make_unique<FloatLinear>(p.weights, p.type, p.n, p.k, p.bias, team);
     case Scheme::kW8A16:
-      return std::make_unique<W8A16Linear>(bytes, p.n, p.k, p.weight_scale, p.weight_offset, p.bias,
-                                           team);
+      return std::make_unique<W8A16Linear>(
+          bytes, p.n, p.k, W8A16Params{p.weight_scale, p.weight_offset, p.bias}, team);
     case Scheme::kW8A8:
       return std::make_unique<W8A8Linear>(int8(), p.fixed);
     case Scheme::kW8A8Dynamic:

@@ -131,18 +131,60 @@ TEST_F(HostileTest, FramingInDoubtEndsTheConnection) {
            {"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400},
            {"Content-Length: 5\r\nContent-Length: 6\r\n", 400},
            {"Transfer-Encoding : chunked\r\n", 400},
-           {"Host: b\r\n", 400}}) {
+           {"Host: b\r\n", 400}}) {  // a second one
     Client client = connect();
     client.send("POST /ping HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" + inner);
     EXPECT_EQ(client.receive().status, expected) << lines;
     EXPECT_EQ(client.receive_some(), "") << lines;
   }
-  for (const std::string request : {"GET /version HTTP/1.1\r\n\r\n",
-                                    "POST /ping HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
+  for (const std::string request :
+       {"GET /version HTTP/1.1\r\n\r\n", "GET /version HTTP/1.1\r\nHost: a b/c?@#\r\n\r\n",
+        "GET /version HTTP/1.1\r\nHost: a, b\r\n\r\n",
+        "POST /ping HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
     Client client = connect();
     client.send(request + inner);
     EXPECT_EQ(client.receive().status, 400u) << request;
     EXPECT_EQ(client.receive_some(), "") << request;
+  }
+  alive();
+}
+
+// RFC 9110, 6.5.1. A proxy in front looks at the header only.
+TEST_F(HostileTest, TrailersAreNoHeaders) {
+  options_.enable_request_id_headers = true;
+  start();
+  const std::string body = R"({"prompt": "Hi", "max_tokens": 1})";
+  const auto chunked = [&](const std::string& header, const std::string& trailers) {
+    return "POST /v1/completions HTTP/1.1\r\nHost: a\r\n" + header +
+           "Transfer-Encoding: chunked\r\n\r\n" +
+           fmt::format("{:x}\r\n{}\r\n0\r\n{}\r\n", body.size(), body, trailers);
+  };
+  const std::string json = "Content-Type: application/json\r\n", id = "X-Request-Id: smug\r\n";
+  EXPECT_EQ(
+      [&] {
+        Client client = connect();
+        client.send(chunked("", json + id));
+        return client.receive().status;
+      }(),
+      400u);
+
+  Client client = connect();
+  client.send(chunked(json, id + "Connection: close\r\n"));
+  Reply reply = client.receive();
+  EXPECT_EQ(reply.status, 200u) << reply.text;
+  EXPECT_NE(reply.header("X-Request-Id"), "smug");
+  EXPECT_NE(reply.header("Connection"), "close");
+  client.send(chunked(json + id, "X-Request-Id: other\r\nContent-Type: text/plain\r\n"));
+  reply = client.receive();  // on the same connection
+  EXPECT_EQ(reply.status, 200u) << reply.text;
+  EXPECT_EQ(reply.header("X-Request-Id"), "smug");
+  // Many that are small and one that is large, each beyond the 64 KiB of a header.
+  std::string many;
+  for (int i = 0; i < 9000; ++i) many += "X-Ten: aa\r\n";
+  for (const std::string& large : {many, "X-Long: " + std::string(70000, 'a') + "\r\n"}) {
+    Client refused = connect();
+    refused.send(chunked(json, large));
+    EXPECT_EQ(refused.receive().status, 431u);
   }
   alive();
 }
@@ -358,6 +400,25 @@ TEST_F(HostileTest, LogprobsOfARequestAreBounded) {
   const std::string message = error["message"];
   EXPECT_NE(message.find("3000000"), std::string::npos) << message;
   EXPECT_NE(message.find("4200000"), std::string::npos) << message;
+}
+
+// It comes with the model. What it began goes on by itself, and the end does not wait for it.
+TEST_F(HostileTest, AChatTemplateThatLastsHoldsUpNobody) {
+  template_ = text::ChatTemplate::from_source(
+      "{% set x = 'a' * 4000000 %}{% set y = x ~ '' %}{% for i in range(90000) %}"
+      "{% if x == y and x[-1] == 'a' %}{% endif %}{% endfor %}",
+      {}, {.time = std::chrono::milliseconds(200)});
+  start();
+  const ordered_json message = {{"role", "user"}, {"content", "Hi"}};
+  for (const char* why : {"limit of 0.2 s", "limit of 0.2 s", "2 chats still run"}) {
+    const std::string text =
+        bad("/v1/chat/completions", {{"messages", ordered_json::array({message})}})["message"];
+    EXPECT_NE(text.find(why), std::string::npos) << text;
+    alive();
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  stop();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(8));
 }
 
 TEST_F(HostileTest, LongPromptsAreRefusedUntokenized) {

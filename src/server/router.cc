@@ -25,7 +25,13 @@ constexpr std::string_view kModelPrefix = "/v1/models/", kMetrics = "/metrics";
 // Routes that HTTP's figures leave out, as vLLM's do.
 constexpr std::array<std::string_view, 5> kUncounted = {kMetrics, "/health", "/load", "/ping",
                                                         "/version"};
+// Methods that HTTP's figures name.
+constexpr std::array<std::string_view, 7> kVerbs = {"GET",    "HEAD",  "POST",   "PUT",
+                                                    "DELETE", "PATCH", "OPTIONS"};
 constexpr size_t kMaxIdBytes = 256;
+// Larger bodies are read by a thread of their own: a text of this size takes up to a quarter of a
+// second to become tokens.
+constexpr size_t kLargeBody = 64 << 10;
 
 std::string header(const Exchange& exchange, http::field name) {
   return std::string(exchange.request()[name]);
@@ -231,7 +237,7 @@ void Router::record_when_done(Exchange& exchange, const Target& target) {
   const HttpRequest& request = exchange.request();
   const std::string_view verb = request.method_string(), path = request.target();
   // What clients make up is not counted by name: series must stay few.
-  const bool known = target.route != nullptr && target.route->methods.contains(verb);
+  const bool known = std::find(kVerbs.begin(), kVerbs.end(), verb) != kVerbs.end();
   // A query may hold what is nobody's business.
   std::string line =
       fmt::format("{} - \"{} {} HTTP/{}.{}\"", exchange.peer(), printable(verb.substr(0, 20)),
@@ -282,10 +288,12 @@ void Router::abort_soon(const ExchangePtr& exchange) {
 }
 
 template <class Work>
-void Router::on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange, Work work) {
+void Router::on_pool(const ExchangePtr& exchange, Work work) {
+  boost::asio::thread_pool& pool =
+      exchange->request().body().size() > kLargeBody ? context_.large : context_.pool;
   boost::asio::post(pool, [this, exchange, work = std::move(work)]() mutable {
-    // Words for what went wrong take memory, too, which may be what there is none of; what leaves
-    // the pool's thread would end the process.
+    // Words for what went wrong take memory, too, which may be what there is none
+    // of; what leaves the pool's thread would end the process.
     try {
       std::optional<ApiError> error;
       try {
@@ -305,18 +313,22 @@ void Router::on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange
 }
 
 void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
-  on_pool(context_.counting, exchange, [this, exchange, make] {
+  on_pool(exchange, [this, exchange, make] {
+    const auto go_on = [&] { throw_if_gone(*exchange); };
     const ordered_json request = parse_request(*exchange);
-    throw_if_gone(*exchange);
-    boost::asio::post(
-        context_.io, [exchange, body = make(context_, request)] { respond_json(*exchange, body); });
+    go_on();
+    // The text, too, is made here: it may be long.
+    boost::asio::post(context_.io,
+                      [exchange, body = dump(make(context_, request, go_on))]() mutable {
+                        exchange->respond({200, "application/json", std::move(body), {}});
+                      });
   });
 }
 
 // `chat` nothing: the body tells.
 void Router::generate(const ExchangePtr& exchange, std::optional<bool> chat) {
   if (closed_) throw http_error(503, "The server is shutting down.");
-  on_pool(context_.pool, exchange, [this, exchange, chat] {
+  on_pool(exchange, [this, exchange, chat] {
     const ordered_json body = parse_request(*exchange);
     GenerationRequest request = chat.value_or(body.contains("messages"))
                                     ? parse_chat(body, context_.options)

@@ -54,10 +54,11 @@ class Router {
 
   // Runs `work`, which may throw, on a pool, unless the client goes before; errors are answered.
   template <class Work>
-  void on_pool(boost::asio::thread_pool& pool, const ExchangePtr& exchange, Work work);
+  void on_pool(const ExchangePtr& exchange, Work work);
   void abort_soon(const ExchangePtr& exchange);
-  // Runs `make` on the pool for counting with the parsed body and answers with its JSON.
-  using MakeJson = ordered_json (*)(const Context&, const ordered_json& body);
+  // Runs `make` on a pool with the parsed body and answers with its JSON.
+  using MakeJson = ordered_json (*)(const Context&, const ordered_json& body,
+                                    const std::function<void()>& go_on);
   void answer_json(const ExchangePtr& exchange, MakeJson make);
   void generate(const ExchangePtr& exchange, std::optional<bool> chat);
   void health(Exchange& exchange) const;

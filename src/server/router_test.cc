@@ -299,6 +299,7 @@ TEST_F(RouterTest, FiguresHaveRoutesNotPaths) {
   for (const char* target : {"/v1/models/tiny", "/v1/models/alias", "/one", "/two"})
     ask("GET", target);
   ask("MADEUP", "/tokenize");
+  ask("DELETE", "/tokenize");
   const std::string body = R"({"prompt": "Hi"})";
   const auto tokens = ask("POST", "/tokenize", body,
                           {{"Content-Type", "application/json"}, {"Content-Length", "16"}});
@@ -307,12 +308,13 @@ TEST_F(RouterTest, FiguresHaveRoutesNotPaths) {
   const std::string text = metrics_->text({});
   for (const char* line :
        {"http_requests_total{handler=\"/v1/models/\",method=\"GET\",status=\"2xx\"} 2\n",
-        "http_requests_total{handler=\"none\",method=\"other\",status=\"4xx\"} 2\n",
+        "http_requests_total{handler=\"none\",method=\"GET\",status=\"4xx\"} 2\n",
         "http_requests_total{handler=\"/tokenize\",method=\"other\",status=\"4xx\"} 1\n",
+        "http_requests_total{handler=\"/tokenize\",method=\"DELETE\",status=\"4xx\"} 1\n",
         "http_request_size_bytes_sum{handler=\"/tokenize\"} 16\n",
-        "http_request_duration_highr_seconds_count 6\n"})
+        "http_request_duration_highr_seconds_count 7\n"})
     EXPECT_NE(text.find(line), std::string::npos) << line;
-  const std::string sizes = "http_response_size_bytes_count{handler=\"/tokenize\"} 2\n";
+  const std::string sizes = "http_response_size_bytes_count{handler=\"/tokenize\"} 3\n";
   EXPECT_NE(text.find(sizes), std::string::npos) << text;
   for (const char* made_up : {"/one", "tiny\",method", "MADEUP", "handler=\"/version",
                               "handler=\"/metrics", "handler=\"/health"})

@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -26,7 +27,7 @@ constexpr auto kReturnMemoryEvery = std::chrono::seconds(5);
 struct Server::Impl {
   Impl(const Backend& backend, ServerOptions options_, Listener& listener)
       : options(std::move(options_)),
-        context{backend, options, io, pool, counting, {}},
+        context{backend, options, io, pool, large, {}},
         router(context),
         http(
             io, options, listener.take(io),
@@ -40,7 +41,7 @@ struct Server::Impl {
 
   void finish_requests() {
     pool.join();
-    counting.join();
+    large.join();
     context.engine.drain(0);
   }
 
@@ -48,22 +49,24 @@ struct Server::Impl {
     signals.async_wait([this](error_code ec, int signal) {
       if (ec) return;
       if (signal == SIGHUP)
-        reload();
+        asio::post(io, [this] { reload(); });
       else
         stop_by_signal();
       watch_signals();
     });
   }
 
+  // On the watcher's thread, which has nothing else to do: the end must not wait for the I/O thread
+  // or the pool, whatever they are busy with, nor for one that is there no more.
   void stop_by_signal() {
-    const bool again = stopping;
-    stop();
+    const bool again = stopping.exchange(true, std::memory_order_relaxed);
     if (again && options.end_at_once) options.end_at_once();
+    asio::post(io, [this] { stop(); });
   }
 
   // First call: no new work, and a limit for the old. Second: the end.
   void stop() {
-    stopping = true;
+    stopping.store(true, std::memory_order_relaxed);
     router.close();
     http.close([this] { context.engine.fail_all("the server stops"); });
   }
@@ -133,15 +136,16 @@ struct Server::Impl {
   }
 
   const ServerOptions options;
-  bool stopping = false;
+  std::atomic<bool> stopping{false};  // a flag by itself: no other data goes with it
   Context context;
   Router router;
   // What follows goes first, with handlers that refer to what is above.
   asio::io_context io{1};
-  asio::thread_pool pool{kPoolThreads}, counting{1};
+  asio::thread_pool pool{kPoolThreads}, large{1};
   HttpServer http;
-  asio::signal_set signals{io};
   asio::steady_timer stats_timer{io}, memory_timer{io};
+  asio::thread_pool watcher{1};  // until the very end: run() may wait long for the pool
+  asio::signal_set signals{watcher};
 };
 
 Server::Server(const Backend& backend, ServerOptions options, Listener& listener)

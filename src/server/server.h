@@ -1,8 +1,9 @@
 // The HTTP server: the OpenAI API, as vLLM's server speaks it, in front of one engine.
 //
-// One thread (the caller of run()) does all input and output; small pools parse, apply chat
-// templates, tokenize and render long answers; the engine's own thread only drops outputs into
-// an inbox. So a slow client, a long prompt or a hostile body holds up nobody else.
+// One thread (the caller of run()) does all input and output, another one hears signals; small
+// pools parse, apply chat templates, tokenize and render long answers; the engine's own thread only
+// drops outputs into an inbox. So a slow client, a long prompt or a hostile body holds up nobody
+// else.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,13 @@
 // The server around the endpoints: keys, headers, models, figures, disconnects, its end.
 #include "src/server/server.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <chrono>
+#include <future>
+#include <thread>
 
 #include "src/base/error.h"
 #include "src/server/testing.h"
@@ -310,6 +316,24 @@ TEST_F(ServerTest, AStreamThatIsCutOffEndsWithAnError) {
   const Reply reply = client.receive();
   ASSERT_FALSE(reply.events().empty());
   EXPECT_EQ(reply.events().back()["error"]["message"], "the server stops");
+  stop();
+}
+
+// The pool is waited for when the grace time is over and nothing else runs any more.
+TEST_F(ServerTest, ASecondSignalIsHeardUntilTheVeryEnd) {
+  std::promise<void> ended;
+  options_.handle_signals = true;
+  options_.end_at_once = [&] { ended.set_value(); };
+  options_.shutdown_grace_seconds = 0.05;
+  start();
+  EXPECT_EQ(get("/health").status, 200u);  // so signals are taken
+  Client slow = connect();
+  slow.send_json("/tokenize", {{"prompt", std::string(size_t{4} << 20, '7')}});
+  ::kill(::getpid(), SIGTERM);
+  while (!slow.receive_some().empty()) continue;  // until the server ends it
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ::kill(::getpid(), SIGTERM);
+  EXPECT_EQ(ended.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
   stop();
 }
 

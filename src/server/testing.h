@@ -229,8 +229,8 @@ class ServerTest : public ::testing::Test {
     return connect().request("POST", path, body.dump());
   }
   // A completion or chat request that must succeed.
-  ordered_json complete(ordered_json body) { return good("/v1/completions", std::move(body)); }
-  ordered_json chat(ordered_json body) { return good("/v1/chat/completions", std::move(body)); }
+  ordered_json complete(const ordered_json& body) { return good("/v1/completions", body); }
+  ordered_json chat(const ordered_json& body) { return good("/v1/chat/completions", body); }
   ordered_json good(std::string_view path, const ordered_json& body) {
     const Reply reply = post(path, body);
     EXPECT_EQ(reply.status, 200u) << body.dump() << "\n" << reply.text;

@@ -73,7 +73,7 @@ void read_named(const ordered_json& list, Sources& sources) {
 
 Sources find_sources(const fs::path& dir) {
   Sources sources;
-  if (fs::exists(dir / "chat_template.jinja")) {
+  if (has_entry(dir / "chat_template.jinja")) {
     sources.file = dir / "chat_template.jinja";
     sources.standard = read_text(sources.file);
   } else {
@@ -90,7 +90,7 @@ Sources find_sources(const fs::path& dir) {
     }
   }
   const fs::path tool_use = dir / "additional_chat_templates" / "tool_use.jinja";
-  if (fs::exists(tool_use)) sources.tool_use = read_text(tool_use);
+  if (has_entry(tool_use)) sources.tool_use = read_text(tool_use);
   return sources;
 }
 
@@ -217,7 +217,11 @@ std::string ChatTemplate::render(const ordered_json& messages, const RenderOptio
   }
   const auto& handle = with_tools && impl_->tool_use ? *impl_->tool_use : impl_->standard;
   std::string rendered(ffi_call("", [&] {
-    return handle->render(ffi_bytes(text), impl_->limits.output_bytes,
+    const TemplateLimits& limits = impl_->limits;
+    return handle->render(ffi_bytes(text),
+                          {.output_bytes = limits.output_bytes,
+                           .memory_bytes = limits.memory_bytes,
+                           .milliseconds = static_cast<uint64_t>(limits.time.count())},
                           options.now.value_or(std::numeric_limits<int64_t>::min()));
   }));
   return options.continue_final_message ? cut_after_final_message(std::move(rendered), content)

@@ -1,6 +1,7 @@
 // Chat messages to the prompt text that a model was trained on: Hugging Face chat templates.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -24,10 +25,17 @@ SpecialTokens load_special_tokens(const std::filesystem::path& model_dir);
 struct TemplateLimits {
   // Steps, and 64-byte units of data made or looked through, in one rendering. A chat of 1000
   // messages of 4000 bytes, a million tokens, takes less than 300 000 with Qwen2.5's template. It
-  // also bounds how deep values can be nested: the stack (STACK_BYTES in template.rs) was enough
+  // also bounds how deep values can be nested: the stack (STACK_BYTES in bounded.rs) was enough
   // for the 360 000 levels that twice as much allows.
   uint64_t fuel = 2'000'000;
   size_t output_bytes = size_t{32} << 20;
+  // For what fuel does not pay for. All of the fuel is spent in a few seconds where it does;
+  // more is for a busy machine, and still within what a client waits for. A rendering that goes on
+  // is given up; beside two of them no further one of this template begins.
+  std::chrono::milliseconds time{10'000};
+  // Held at once beside the messages: several times the 128 MB that all of the fuel pays for. A
+  // rendering that wants more keeps what it has until the process ends.
+  size_t memory_bytes = size_t{512} << 20;
 };
 
 struct RenderOptions {
@@ -59,9 +67,9 @@ class ChatTemplate {
 
   // The prompt for `messages`, a non-empty array of objects. Members keep their order where a
   // template prints them, hence ordered_json. kUsage Error with the template's own words when it
-  // raises, with its line when it fails, when a limit is reached, when kwargs holds a name that
-  // is not the caller's to set ("messages", "tools", "tokenize", ...), or when the final message
-  // cannot be continued.
+  // raises, with its line when it fails, when a limit is reached (within the time limit), when
+  // kwargs holds a name that is not the caller's to set ("messages", "tools", "tokenize", ...), or
+  // when the final message cannot be continued.
   std::string render(const ordered_json& messages, const RenderOptions& options) const;
 
   // The template's text, that of the default one.

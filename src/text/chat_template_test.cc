@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,6 +18,7 @@
 namespace octet::text {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 const SpecialTokens kTokens = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
@@ -96,11 +98,15 @@ TEST(ChatTemplate, GivesTheTemplatesOwnWords) {
 
 TEST(ChatTemplate, StopsTemplatesThatDoNotEnd) {
   const TemplateLimits limits{.fuel = 100'000, .output_bytes = 10'000};
+  const auto names = [](const char* limit) {
+    return AllOf(HasSubstr(limit), HasSubstr("--chat-template"));
+  };
   const std::string endless =
       "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}"
       "{% endfor %}{% endfor %}{% endfor %}";
-  EXPECT_THAT(usage_text([&] { render(endless, {}, limits); }), HasSubstr("steps"));
-  EXPECT_THAT(usage_text([&] { render("{{ 'a' * 10001 }}", {}, limits); }), HasSubstr("10000"));
+  EXPECT_THAT(usage_text([&] { render(endless, {}, limits); }), names("limit of 100000 steps"));
+  EXPECT_THAT(usage_text([&] { render("{{ 'a' * 10001 }}", {}, limits); }),
+              names("limit of 10000 bytes"));
   EXPECT_EQ(render("{{ 'a' * 10000 }}", {}, limits).size(), 10000u);
   // Doubling: memory is bounded too.
   EXPECT_THAT(usage_text([&] {
@@ -115,6 +121,76 @@ TEST(ChatTemplate, StopsTemplatesThatDoNotEnd) {
   // Nothing of the machine can be reached.
   usage_text([] { render("{% include '/etc/passwd' %}"); });
   usage_text([] { render("{{ ''.__class__.__mro__ }}"); });
+}
+
+// Widths, and what is joined or put in, is paid for before it is made; the output limit comes
+// later.
+TEST(ChatTemplate, LongStringsThatMethodsMakeArePaidFor) {
+  const std::string doubled =
+      "{% set ns = namespace(x=['']) %}{% for i in range(24) %}{% set ns.x = ns.x + ns.x %}"
+      "{% endfor %}";
+  for (const std::string& source :
+       {std::string("{{ '{:>999999999}'.format(1) }}"),
+        std::string("{{ '{:.999999999}'.format(1.5) }}"),
+        std::string("{{ '{0[}]:>999999999}'.format({'}': 1}) }}"),
+        std::string("{{ '%999999999d'|format(1) }}"),
+        std::string("{% set s = 'a' * 9000000 %}{{ ('{0}' * 1000).format(s)|length }}"),
+        doubled + "{{ ''.join(ns.x)|length }}"}) {
+    EXPECT_THAT(usage_text([&] { render(source); }), HasSubstr("limit of 2000000 steps")) << source;
+  }
+  EXPECT_EQ(render("{{ '{:>5}|{}|{:.1f}|{{7}}'.format(1, 'b', 2.25) }}"), "    1|b|2.2|{7}");
+  EXPECT_EQ(render("{{ ', '.join(['a', 'b', 3]) }}"), "a, b, 3");
+}
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// Megabytes are compared at a step each: all of the fuel would last for minutes.
+constexpr const char* kSlow =
+    "{% set x = 'a' * 4000000 %}{% set y = x ~ '' %}{% for i in range(90000) %}"
+    "{% if x == y and x[-1] == 'a' %}{% endif %}{% endfor %}";
+
+// The engine cannot be interrupted; whoever waits for it goes on.
+TEST(ChatTemplate, IsGivenUpBeyondItsTime) {
+  const TemplateLimits limits{.time = milliseconds(100)};
+  std::optional<ChatTemplate> slow = ChatTemplate::from_source(kSlow, kTokens, limits);
+  const ordered_json messages = ordered_json::array({{{"role", "user"}, {"content", "Hi"}}});
+  const auto error = [&] { return usage_text([&] { slow->render(messages, {}); }); };
+  const auto begin = steady_clock::now();
+  for (int i = 0; i < 2; ++i)
+    EXPECT_THAT(error(), AllOf(HasSubstr("limit of 0.1 s"), HasSubstr("--chat-template")));
+  // A third one would take a processor, too.
+  EXPECT_THAT(error(), AllOf(HasSubstr("2 chats still run"), HasSubstr("--chat-template")));
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(8));
+  // Another template is free to run, and those that still run own what they use.
+  EXPECT_EQ(render("x"), "x");
+  slow.reset();
+  EXPECT_EQ(render("y"), "y");
+}
+
+// What joins a list with itself costs a step; going through the list would cost the machine's
+// memory.
+TEST(ChatTemplate, IsGivenUpBeyondItsMemory) {
+  TemplateLimits limits;
+  limits.memory_bytes = size_t{4} << 20;
+  const auto doubled = [](int times) {
+    return "{% set ns = namespace(x=[1]) %}{% for i in range(" + std::to_string(times) +
+           ") %}{% set ns.x = ns.x + ns.x %}{% endfor %}";
+  };
+  const auto begin = steady_clock::now();
+  for (const std::string& source :
+       {doubled(40) + "{{ ns.x|length }}", doubled(30) + "{{ (ns.x ~ '')|length }}"})
+    EXPECT_THAT(usage_text([&] { render(source, {}, limits); }),
+                AllOf(HasSubstr("limit of 4 MiB"), HasSubstr("--chat-template")))
+        << source;
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(8));
+  // The messages do not count, nor does what is free again.
+  const ordered_json messages = {{{"role", "user"}, {"content", std::string(16'000'000, 'a')}}};
+  EXPECT_EQ(ChatTemplate::from_source("{{ messages[0].content|length }}{% for i in range(20) %}"
+                                      "{% set s = 'b' * 1000000 %}{% endfor %}",
+                                      {}, limits)
+                .render(messages, {}),
+            "16000000");
 }
 
 TEST(ChatTemplate, RefusesReservedKwargs) {
@@ -236,6 +312,23 @@ TEST_F(ChatTemplateFolder, NamesTheFileThatIsBroken) {
       EXPECT_EQ(e.kind(), ErrorKind::kFailure);
       EXPECT_THAT(e.what(), HasSubstr(file));
     }
+  }
+}
+
+TEST_F(ChatTemplateFolder, ALinkToNothingIsNotAbsent) {
+  for (const char* name : {"chat_template.jinja", "tokenizer_config.json",
+                           "special_tokens_map.json", "additional_chat_templates/tool_use.jinja"}) {
+    config({{"chat_template", "D"}});
+    fs::remove(dir_ / name);
+    fs::create_symlink("../../blobs/0a1b", dir_ / name);
+    try {
+      (void)ChatTemplate::load(dir_);
+      ADD_FAILURE() << name;
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr(name));
+      EXPECT_THAT(e.what(), HasSubstr("blobs/0a1b"));
+    }
+    fs::remove(dir_ / name);
   }
 }
 

@@ -152,7 +152,7 @@ ordered_json chat_template_json(const GgufFile& gguf) {
   constexpr const char* kTemplate = "tokenizer.chat_template";
   constexpr const char* kToolUse = "tokenizer.chat_template.tool_use";
   if (!gguf.has(kTemplate)) return nullptr;
-  const ordered_json standard = gguf.get_string(kTemplate);
+  ordered_json standard = gguf.get_string(kTemplate);
   if (!gguf.has(kToolUse)) return standard;
   return {{{"name", "default"}, {"template", standard}},
           {{"name", "tool_use"}, {"template", gguf.get_string(kToolUse)}}};

@@ -83,9 +83,9 @@ void alias_reasoning(ordered_json& message) {
   for (const char* name : kReasoningNames) {
     const auto it = message.find(name);
     if (it == message.end()) continue;
-    const ordered_json value = *it;
+    ordered_json value = *it;  // a copy: members that are added move it
     if (!message.contains("thinking")) message["thinking"] = value;
-    message["reasoning_content"] = value;
+    message["reasoning_content"] = std::move(value);
     return;
   }
 }

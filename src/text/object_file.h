@@ -12,8 +12,7 @@ namespace octet::text {
 // The object in the file; an empty one when there is no such file. Throws Error for what is none.
 template <typename Json>
 Json read_object_file(const fs::path& path) {
-  std::error_code ec;
-  if (!fs::exists(path, ec)) return Json::object();
+  if (!has_entry(path)) return Json::object();
   Json object;
   if constexpr (std::is_same_v<Json, json>)
     object = parse_json(read_text(path), path.string());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 namespace octet::text {
 namespace {
@@ -31,9 +32,9 @@ std::string without_incomplete(std::string text) {
 }  // namespace
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens,
-                             std::span<const int32_t> prompt)
+                             std::span<const int32_t> prompt, bool prompt_is_text)
     : tokenizer_(&tokenizer), skip_special_tokens_(skip_special_tokens) {
-  prime(prompt);
+  prime(prompt, prompt_is_text);
 }
 
 // Skipped tokens would be filtered by decode() anyway; left out, they cannot fill the window.
@@ -43,13 +44,13 @@ bool StreamDecoder::visible(int32_t id) const {
 
 // Takes a stretch near the prompt's end that is whole as context; what follows it may be inside a
 // character, whose text is to come.
-void StreamDecoder::prime(std::span<const int32_t> prompt) {
+void StreamDecoder::prime(std::span<const int32_t> prompt, bool prompt_is_text) {
   std::vector<int32_t> last;
   for (auto id = prompt.rbegin(); id != prompt.rend() && last.size() < kMaxContext; ++id)
     if (visible(*id)) last.push_back(*id);
   std::reverse(last.begin(), last.end());
   const std::span<const int32_t> end = last;
-  for (size_t rest = 0; rest <= kMaxHeld; ++rest)
+  for (size_t rest = 0; rest <= (prompt_is_text ? 0 : kMaxHeld); ++rest)
     for (size_t n = std::min(rest + kContext, end.size()); n > rest && n <= end.size(); ++n) {
       const std::span<const int32_t> context = end.subspan(end.size() - n, n - rest);
       const std::string text = decode(context);
@@ -61,8 +62,12 @@ void StreamDecoder::prime(std::span<const int32_t> prompt) {
       return;
     }
   // Broken all over, or without text: at most one character is still to come.
-  ids_ = last;
-  out_ = without_incomplete(decode(ids_));
+  ids_ = std::move(last);
+  out_ = decode(ids_);
+  if (prompt_is_text)
+    read_ = ids_.size();
+  else
+    out_ = without_incomplete(std::move(out_));
 }
 
 std::string StreamDecoder::decode(std::span<const int32_t> ids) const {

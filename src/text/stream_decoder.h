@@ -25,9 +25,10 @@ class StreamDecoder {
  public:
   // The text that follows `prompt`. What comes before decides how it begins: sentencepiece's
   // decoders drop the space before the first word of a text, and a prompt may end inside a
-  // character (then the text begins with that character).
+  // character (then the text begins with that character), unless it is all tokens of a text: a
+  // U+FFFD at its end is one of that text.
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens,
-                std::span<const int32_t> prompt = {});
+                std::span<const int32_t> prompt = {}, bool prompt_is_text = false);
 
   // The text that is final now that `id` is known; often empty, when a character is not complete.
   // An id that has no token (a padding row of the model's embedding) adds no text.
@@ -41,7 +42,7 @@ class StreamDecoder {
 
  private:
   bool visible(int32_t id) const;
-  void prime(std::span<const int32_t> prompt);
+  void prime(std::span<const int32_t> prompt, bool prompt_is_text);
   std::string decode(std::span<const int32_t> ids) const;
   std::string addition(std::string_view text, std::span<const int32_t> ids) const;
   std::string push_broken(const std::string& text);

@@ -167,5 +167,22 @@ TEST(StreamDecoder, APromptThatEndsInsideACharacter) {
   EXPECT_EQ(stream(t, {'b', 'c'}, true, {260, 261}), "bc");
 }
 
+TEST(StreamDecoder, APromptThatIsATextEndsWithAWholeCharacter) {
+  const Tokenizer t = tests::byte_level_tokenizer();
+  for (const char* prompt :
+       {"x\uFFFD", "\uFFFD", "\uFFFD\uFFFD\uFFFD\uFFFD", "a\uFFFD\uFFFD", "", "x"}) {
+    const std::vector<int32_t> ids = t.encode(prompt, false);
+    StreamDecoder decoder(t, true, ids, /*prompt_is_text=*/true);
+    EXPECT_EQ(decoder.push('!'), "!") << prompt;
+    EXPECT_EQ(decoder.push(0xC3), "") << prompt;
+    EXPECT_EQ(decoder.push(0xA4), "\u00e4") << prompt;
+    EXPECT_EQ(decoder.flush(), "") << prompt;
+  }
+  // One of ids may end in the middle.
+  const std::vector<int32_t> cut = {'x', 0xE4, 0xBD};
+  StreamDecoder decoder(t, true, cut);
+  EXPECT_EQ(decoder.push(0xA0), "\u4f60");
+}
+
 }  // namespace
 }  // namespace octet::text

@@ -100,4 +100,32 @@ inline Tokenizer byte_fallback_tokenizer() {
   return Tokenizer::from_json(json.dump(), "test");
 }
 
+// In the manner of Llama 2's, too: a space is put before the text, words are whole tokens, and what
+// is in none of them is its characters.
+inline ordered_json spaced_words_json() {
+  ordered_json vocab = ordered_json::object(), merges = ordered_json::array();
+  const auto add = [&](const std::string& token) {
+    if (!vocab.contains(token)) vocab[token] = vocab.size();
+  };
+  add("\u2581");
+  for (const char c : std::string_view("helowrd!")) add(std::string(1, c));
+  for (const std::string& word : {std::string("hello"), std::string("world")}) {
+    std::string merged = "\u2581";
+    for (const char c : word) {
+      merges.push_back({merged, std::string(1, c)});
+      add(merged += c);
+    }
+  }
+  ordered_json steps = ordered_json::array();
+  steps.push_back({{"type", "Prepend"}, {"prepend", "\u2581"}});
+  steps.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}});
+  return {{"version", "1.0"},
+          {"added_tokens", ordered_json::array()},
+          {"normalizer", {{"type", "Sequence"}, {"normalizers", steps}}},
+          {"pre_tokenizer", nullptr},
+          {"post_processor", nullptr},
+          {"decoder", nullptr},
+          {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}}}};
+}
+
 }  // namespace octet::text::tests

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "octet-text-ffi/src/lib.rs.h"
@@ -72,25 +74,65 @@ void Tokenizer::surround(const TokensAround& tokens) {
            [&] { impl_->handle->surround(ffi_bytes(tokens.before), ffi_bytes(tokens.after)); });
 }
 
+void Tokenizer::check_id(int32_t id) const {
+  if (id < model_vocab_) return;
+  throw Error("a token of the text is not in the model's vocabulary")
+      .expected(fmt::format("ids below {} (vocab_size of config.json)", model_vocab_))
+      .found(fmt::format("{}, \"{}\"", id, id_to_token(id)))
+      .remedy(fmt::format("the tokenizer has {} tokens: is it of another model, or were "
+                          "tokens added without resizing the embedding?",
+                          vocab_size()));
+}
+
+std::vector<PlacedToken> Tokenizer::places_of(std::string_view utf8,
+                                              const std::function<void(size_t)>& go_on) const {
+  ffi_call("cannot encode: ", [&] { ffi::check_utf8(ffi_bytes(utf8)); });
+  const auto encode = [&](std::string_view text) {
+    const auto tokens =
+        ffi_call("cannot encode: ", [&] { return impl_->handle->encode_places(ffi_bytes(text)); });
+    std::vector<PlacedToken> places;
+    places.reserve(tokens.size());
+    for (const ffi::PlacedToken& t : tokens) places.push_back({t.id, t.begin, t.end});
+    return places;
+  };
+  return encode_piecewise(utf8, encode, [&](size_t tokens) {
+    if (go_on) go_on(tokens);
+  });
+}
+
 std::vector<int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens,
-                                       const std::string& where) const {
+                                       const std::string& where,
+                                       const std::function<void(size_t)>& go_on) const {
   try {
-    const rust::Vec<int32_t> ids = ffi_call("cannot encode: ", [&] {
-      return impl_->handle->encode(ffi_bytes(utf8), add_special_tokens);
-    });
-    for (int32_t id : ids)
-      if (id >= model_vocab_)
-        throw Error("a token of the text is not in the model's vocabulary")
-            .expected(fmt::format("ids below {} (vocab_size of config.json)", model_vocab_))
-            .found(fmt::format("{}, \"{}\"", id, id_to_token(id)))
-            .remedy(fmt::format("the tokenizer has {} tokens: is it of another model, or were "
-                                "tokens added without resizing the embedding?",
-                                vocab_size()));
-    return {ids.begin(), ids.end()};
+    std::vector<int32_t> ids;
+    if (add_special_tokens) std::ranges::copy(impl_->handle->before(), std::back_inserter(ids));
+    if (utf8.size() <= kPieceBytes) {
+      std::ranges::copy(
+          ffi_call("cannot encode: ", [&] { return impl_->handle->encode(ffi_bytes(utf8)); }),
+          std::back_inserter(ids));
+    } else {
+      for (const PlacedToken& t : places_of(utf8, go_on)) ids.push_back(t.id);
+    }
+    if (add_special_tokens) std::ranges::copy(impl_->handle->after(), std::back_inserter(ids));
+    for (int32_t id : ids) check_id(id);
+    return ids;
   } catch (Error& e) {
     if (where.empty()) throw;
     throw std::move(e).file(where);
   }
+}
+
+std::vector<PlacedToken> Tokenizer::encode_places(std::string_view utf8, bool add_special_tokens,
+                                                  const std::function<void(size_t)>& go_on) const {
+  std::vector<PlacedToken> tokens = places_of(utf8, go_on);
+  if (add_special_tokens) {
+    std::vector<PlacedToken> before;
+    for (int32_t id : impl_->handle->before()) before.push_back({id, 0, 0});
+    tokens.insert(tokens.begin(), before.begin(), before.end());
+    for (int32_t id : impl_->handle->after()) tokens.push_back({id, utf8.size(), utf8.size()});
+  }
+  for (const PlacedToken& t : tokens) check_id(t.id);
+  return tokens;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {

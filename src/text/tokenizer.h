@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -10,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "src/text/piecewise.h"
 #include "src/text/tokens_around.h"
 
 namespace octet::text {
@@ -45,9 +47,15 @@ class Tokenizer {
   // The ids of `utf8`. Special tokens spelled out in the text become their ids; with
   // `add_special_tokens` the post-processor adds what the model expects around it (BOS).
   // kUsage Error when the text is not valid UTF-8; Error when it has a token that the model lacks.
-  // `where`, if given, names the text in both.
+  // `where`, if given, names the text in both. A long text is encoded in pieces (piecewise.h), with
+  // a call of `go_on` after each.
   std::vector<int32_t> encode(std::string_view utf8, bool add_special_tokens,
-                              const std::string& where = "") const;
+                              const std::string& where = "",
+                              const std::function<void(size_t tokens)>& go_on = {}) const;
+  // The same tokens, each with the bytes of the text that it stands for.
+  std::vector<PlacedToken> encode_places(
+      std::string_view utf8, bool add_special_tokens,
+      const std::function<void(size_t tokens)>& go_on = {}) const;
 
   // The text of `ids`; broken UTF-8 in it shows as U+FFFD. kUsage Error for an id without a token.
   // No clean-up of spaces before punctuation: the text is what the tokens spell.
@@ -74,6 +82,9 @@ class Tokenizer {
  private:
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::vector<PlacedToken> places_of(std::string_view utf8,
+                                     const std::function<void(size_t tokens)>& go_on) const;
+  void check_id(int32_t id) const;  // that the model has it
   std::unique_ptr<Impl> impl_;
   int64_t model_vocab_ = INT64_MAX;
 };

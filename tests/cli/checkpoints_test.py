@@ -138,6 +138,27 @@ class Checkpoints(Verbs):
         weights.symlink_to("../../blobs/cafe")
         self.bad(1, [str(weights), "../../blobs/cafe", "cp -rL"], "eval", cache / "snapshots/0a1b", "--text", TEXT)
 
+    def test_links_to_nothing(self):
+        """They are not as good as absent."""
+        for name in "tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "chat_template.jinja":
+            folder = self.model().write()
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to("../../blobs/cafe")
+            words = [str(folder / name), "../../blobs/cafe", "cp -rL"]
+            run = octet("check", folder)
+            self.assertEqual(run.returncode, 1, run.stdout)
+            for word in [*words, "broken, errors: 1"]:
+                self.assertIn(word, run.stdout)
+            self.bad(1, words, "quantize", folder, self.dir / "out", "--calib_texts", "It rains.", "--quiet")
+            shutil.rmtree(folder)
+
+    def test_a_window_of_a_family_without(self):
+        model = self.model()
+        expected = self.perplexity(model.write())[0]
+        model.config.update(use_sliding_window=True, sliding_window=64, max_window_layers=0)
+        self.assertEqual(self.perplexity(model.write())[0], expected)
+        self.good("check", model.folder)
+
     def test_the_files_of_a_slow_tokenizer(self):
         folder = self.model(QWEN).write()
         expected = self.perplexity(folder)[0]

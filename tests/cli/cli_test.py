@@ -227,12 +227,43 @@ class Quantize(Verbs):
         self.bad(2, "not a folder", "quantize", "--model_path", LLAMA, "--save_directory", "/dev/null/out", "--calib_file", CALIB)
 
     def test_a_full_standard_output_is_a_failure(self):
-        for args in ["check", LLAMA, "--json"], ["inspect", LLAMA], ["--version"], ["completion", "bash"]:
+        text = self.dir / "text.jsonl"
+        text.write_text('{"text": "It rains, and the wind blows over the hills."}\n')
+        for args in (["check", LLAMA, "--json"], ["check", self.dir / "none"], ["check", self.dir / "none", "--json"],
+                     ["inspect", LLAMA], ["inspect", LLAMA, "--all"], ["compare", LLAMA, LLAMA], ["compare", LLAMA, QWEN],
+                     ["eval", LLAMA, "--text", text, "--quiet"], ["generate", LLAMA, "--prompt", "It rains", "--max-tokens", 3],
+                     ["--version"], ["eval", "--help"], ["completion", "bash"], []):
             with open("/dev/full", "w") as full:
                 run = subprocess.run([OCTET, *map(str, args)], stdout=full, stderr=subprocess.PIPE, text=True)
             self.assertEqual(run.returncode, 1, args)
             self.assertEqual(len(run.stderr.splitlines()), 1, run.stderr)
-            self.assertIn("No space left", run.stderr)
+            # CLI11 flushes the version itself, and keeps the reason to itself.
+            self.assertIn("cannot write the output" if args == ["--version"] else "No space left", run.stderr)
+        run = subprocess.run([OCTET, "inspect", str(LLAMA)], stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("cannot write the output", run.stderr)
+
+    def test_a_standard_error_that_cannot_be_written_changes_nothing(self):
+        """Full, without a reader, closed: the verb does its work, and its exit code is the same."""
+        out = self.dir / "out"
+        for args in (["eval", self.dir / "none", "--text", "x"], ["check", self.dir / "none"], ["inspect", "--none"], ["none"],
+                     ["compare", LLAMA, self.dir / "none"], ["serve", LLAMA, "--no_enforce_eager", "--port", "x"],
+                     ["quantize", LLAMA, out, "--calib_texts", "It rains, and the wind blows.", "--overwrite"]):
+            expected = octet(*args).returncode
+            with open("/dev/full", "w") as full:
+                gone, writer = os.pipe()
+                os.close(gone)
+                for name, options in (("full", {"stderr": full}), ("gone", {"stderr": writer}),
+                                      ("closed", {"preexec_fn": lambda: os.close(2)})):
+                    run = subprocess.run([OCTET, *map(str, args)], stdout=subprocess.DEVNULL, timeout=300, **options)
+                    self.assertEqual(run.returncode, expected, (args, name))
+                os.close(writer)
+        self.good("check", out)
+
+    def test_neither_can_be_written(self):
+        with open("/dev/full", "w") as full:
+            run = subprocess.run([OCTET, "check", str(LLAMA)], stdout=full, stderr=full)
+        self.assertEqual(run.returncode, 1)
 
     def test_which_way(self):
         """The default recipe, unless a flag wants something of the tool's way."""
@@ -261,6 +292,20 @@ class Quantize(Verbs):
         (self.dir / "link").symlink_to("real")
         self.good("quantize", "--model_path", LLAMA, "--save_directory", self.dir / "link", "--calib_file", CALIB)
         self.good("check", self.dir / "real")
+
+    def test_outputs_that_cannot_be(self):
+        quantized, loop = self.dir / "quantized", self.dir / "loop"
+        self.quantize(LLAMA, quantized)
+        loop.symlink_to("loop")
+        left = self.dir / "out.partial"
+        left.mkdir()
+        (left / "lock").touch()
+        (left / "old").symlink_to(LLAMA)
+        for out, words in ((loop, str(loop)), (loop / "x", str(loop)), ("/proc/octet", "/proc"), ("/proc/octet/x", "/proc"),
+                           (self.dir / "out", str(left / "old"))):
+            self.bad(2, words, "quantize", LLAMA, out, "--calib_texts", "It rains, and the wind blows.", "--quiet")
+            self.bad(2, words, "convert", quantized, out, "--to", "msmodelslim")
+        self.assertFalse((self.dir / "out").is_symlink())
 
     def test_weights_must_be_finite(self):
         model = self.dir / "model"

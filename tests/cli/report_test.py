@@ -14,7 +14,7 @@ import sys
 import tempfile
 import unittest
 
-from testing import CALIB, LLAMA, QWEN, ROOT, Verbs, octet
+from testing import CALIB, LLAMA, QWEN, ROOT, Model, Verbs, octet
 
 TEXT = ROOT / "models/text.jsonl"
 MADE = pathlib.Path(tempfile.mkdtemp(prefix="octet_report_"))
@@ -296,6 +296,23 @@ class Compare(Verbs):
                 self.assertAlmostEqual(weights[linear["name"] + ".weight"]["snr"], linear["weight_snr"], delta=0.01)
         self.assertEqual(octet("compare", LLAMA, self.dir / "none").returncode, 2)
         self.bad(2, "is not a folder", "compare", LLAMA, self.dir / "none")
+
+    def test_a_value_that_is_no_number(self):
+        name = "model.layers.3.mlp.up_proj.weight"
+        model = Model(LLAMA, self.dir / "model")
+        dtype, shape, data = model.tensors[name]
+        model.tensors[name] = (dtype, shape, b"\xc0\x7f" + data[2:])
+        folder = model.write()
+        for pair in (LLAMA, folder), (folder, LLAMA):
+            run = octet("compare", *pair)
+            self.assertEqual(run.returncode, 1, run.stderr)
+            self.assertIn("not all finite", run.stdout)
+            self.assertNotIn("same values", run.stdout)
+            found = json.loads(octet("compare", *pair, "--json").stdout)
+            self.assertFalse(found["equal"])
+            tensor = next(t for t in found["tensors"] if t["name"] == name)
+            self.assertEqual(tensor["result"], "other values, not all finite")
+            self.assertNotIn("largest", tensor)
 
 
 if __name__ == "__main__":

@@ -44,5 +44,7 @@ KINDS = {
     "tools": (500, lambda n: chat(HELLO, tools=[{"type": "function", "function": {"name": f"f{i}"}} for i in range(n)])),
     "variables of the template": (20000, lambda n: chat(HELLO, chat_template_kwargs={f"x{i}": 1 for i in range(n)})),
     "text to count": (250000, lambda n: ("/tokenize", json.dumps({"model": "", "prompt": "word " * n}))),
+    "digits to count": (100000, lambda n: ("/tokenize", json.dumps({"model": "", "prompt": "7" * n, "return_token_strs": True}))),
+    "spaces to count": (250000, lambda n: ("/tokenize", json.dumps({"model": "", "prompt": " " * n}))),
     "ids to spell": (100000, lambda n: ("/detokenize", json.dumps({"model": "", "tokens": [300] * n}))),
 }

@@ -17,8 +17,8 @@ import serving
 
 
 class Process(unittest.TestCase):
-    def start(self, *more, **options):
-        self.run_, url = serving.start(self.addCleanup, *more, stderr=subprocess.PIPE, **options)
+    def start(self, *more, stderr=subprocess.PIPE, **options):
+        self.run_, url = serving.start(self.addCleanup, *more, stderr=stderr, **options)
         self.port = int(url.rsplit(":", 1)[1])
 
     def get(self, *paths):
@@ -113,6 +113,26 @@ class Process(unittest.TestCase):
         self.run_.send_signal(signal.SIGINT)
         self.ends(1, seconds=2)
         self.assertIn("second signal", self.run_.stderr.read())
+
+    def signal_twice(self):
+        self.run_.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        self.run_.send_signal(signal.SIGTERM)
+
+    def test_a_second_signal_while_nobody_reads(self):
+        """stdout and stderr are one pipe, and it is full."""
+        self.start(stderr=subprocess.STDOUT)
+        self.get(*["/v1/models"] * 5000)  # some 400 KB of lines
+        self.stream()
+        self.signal_twice()
+        self.ends(1, seconds=4)
+
+    def test_a_second_signal_when_the_reader_is_gone(self):
+        self.start(stderr=subprocess.STDOUT)
+        self.stream()
+        self.run_.stdout.close()
+        self.signal_twice()
+        self.ends(1, seconds=4)
 
     def test_keys_are_read_again_on_sighup(self):
         with tempfile.TemporaryDirectory() as folder:

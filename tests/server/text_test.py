@@ -1,5 +1,6 @@
 """What a server says with a tokenizer in the manner of Llama 2: words carry the space before them, which its decoder
-drops at the start of a text, and characters outside the vocabulary are bytes.
+drops at the start of a text, and characters outside the vocabulary are bytes. And how texts end by the tokens of
+tokenizer and config.json.
 
     python tests/server/text_test.py build/release/octet
 """
@@ -33,7 +34,33 @@ def tokenizer():
             "model": {"type": "BPE", "vocab": vocabulary, "merges": merges, "byte_fallback": True}}
 
 
-class Text(unittest.TestCase):
+class Asking:
+    def choice(self, prompt, tokens, **more):
+        """The answer when these are the only tokens allowed."""
+        body = {"prompt": prompt, "max_tokens": len(tokens), "temperature": 0, "add_special_tokens": False,
+                "ignore_eos": True, "allowed_token_ids": tokens, **more}
+        request = urllib.request.Request(self.url + "/v1/completions", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["choices"][0]
+
+
+class EndTokens(Asking, unittest.TestCase):
+    def test_only_the_tokenizers_own_eos_is_no_stop_reason(self):
+        """Also where config.json names another one first."""
+        _, self.url = serving.start(self.addCleanup, model=serving.LLAMA)
+        config = json.loads((serving.LLAMA / "config.json").read_text())
+        first, own = config["eos_token_id"]
+        tokens = json.loads((serving.LLAMA / "tokenizer.json").read_text())["added_tokens"]
+        names = {token["id"]: token["content"] for token in tokens}
+        own_name = json.loads((serving.LLAMA / "tokenizer_config.json").read_text())["eos_token"]
+        self.assertEqual(names[own], own_name)
+        for token, reason in (own, None), (first, first):
+            ended = self.choice("Hi", [token], max_tokens=4, ignore_eos=False)
+            self.assertEqual((ended["finish_reason"], ended["stop_reason"]), ("stop", reason), names[token])
+
+
+class Text(Asking, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
@@ -43,15 +70,6 @@ class Text(unittest.TestCase):
         (model / "tokenizer.json").write_text(json.dumps(tokenizer()))
         (model / "tokenizer_config.json").write_text("{}")
         _, cls.url = serving.start(cls.addClassCleanup, model=model)
-
-    def choice(self, prompt, tokens, **more):
-        """The answer when these are the only tokens allowed."""
-        body = {"prompt": prompt, "max_tokens": len(tokens), "temperature": 0, "add_special_tokens": False,
-                "ignore_eos": True, "allowed_token_ids": tokens, **more}
-        request = urllib.request.Request(self.url + "/v1/completions", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["choices"][0]
 
     def test_the_first_word_keeps_its_space(self):
         self.assertEqual(self.choice([HELLO], [WORLD])["text"], " world")

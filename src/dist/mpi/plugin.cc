@@ -62,12 +62,12 @@ void* share(size_t bytes) {
   MPI_Info info;
   MPI_Info_create(&info);
   if (MPI_Win_allocate_shared(first ? static_cast<MPI_Aint>(bytes + 4096) : 0, 1, info, on_host,
-                              &memory, &window) != 0)
+                              static_cast<void*>(&memory), &window) != 0)
     return nullptr;
   MPI_Info_free(&info);
   MPI_Aint size = 0;
   int unit = 0;
-  MPI_Win_shared_query(window, 0, &size, &unit, &memory);
+  MPI_Win_shared_query(window, 0, &size, &unit, static_cast<void*>(&memory));
   // Windows begin where Open MPI likes; the offset is the same on all ranks, pages are mapped
   // whole.
   const size_t past = reinterpret_cast<uintptr_t>(memory) % 4096;

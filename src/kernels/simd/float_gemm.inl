@@ -41,10 +41,10 @@ static void float_tile(const FloatGemmArgs& g, const typename L::T* b, size_t ro
 #pragma GCC unroll 8
     for (size_t v = 0; v < kVecs; ++v) c[r][v] = zero();
   const float* a = g.a + row * g.lda;
+  constexpr size_t kAhead = 2048 / sizeof(typename L::T);  // weights
   for (size_t i = 0; i < g.k; ++i, b += kFloatPanel) {
     if constexpr (kRows == 1)
-      for (size_t p = 0; p < kPanels; ++p)
-        __builtin_prefetch(b + p * next_panel + 2048 / sizeof(typename L::T));
+      for (size_t p = 0; p < kPanels; ++p) __builtin_prefetch(b + p * next_panel + kAhead);
     V w[kVecs];
 #pragma GCC unroll 8
     for (size_t v = 0; v < kVecs; ++v) {

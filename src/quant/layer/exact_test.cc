@@ -136,7 +136,10 @@ TEST_F(Exact, ScaledKeys) {
   const std::vector<float> want = run(layer_, states_);
   FloatLayer l = layer_;
   std::vector<float> s(24);  // two KV heads of 12; channels i and i + 6 are rotated together
-  for (size_t i = 0; i < s.size(); ++i) s[i] = 0.5f + 0.3f * static_cast<float>(i / 12 * 6 + i % 6);
+  for (size_t i = 0; i < s.size(); ++i) {
+    const size_t pair = i / 12 * 6 + i % 6;
+    s[i] = 0.5f + 0.3f * static_cast<float>(pair);
+  }
   scale_keys(s, config(), l);
   EXPECT_FLOAT_EQ(l.k().bias[3], layer_.k().bias[3] / s[3]);
   expect_same(want, run(l, states_));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "src/base/checked.h"
 #include "src/base/error.h"
@@ -261,7 +262,7 @@ class Layerwise {
 
 KeptInFloat quantize_layerwise(const ModelFolder& folder, const CalibrationData& data,
                                const Recipe& recipe, const OutputSettings& output, RunContext run) {
-  return Layerwise(folder, data, recipe, output, run).run();
+  return Layerwise(folder, data, recipe, output, std::move(run)).run();
 }
 
 }  // namespace octet

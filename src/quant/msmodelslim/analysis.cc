@@ -14,7 +14,6 @@
 #include "src/quant/layer/kv_range.h"
 #include "src/quant/layer/shared_linear.h"
 #include "src/quant/msmodelslim/outlier.h"
-#include "src/quant/msmodelslim/quantile_score.h"
 #include "src/quant/msmodelslim/sensitivity.h"
 #include "src/quant/output/run_context.h"
 #include "src/quant/settings/model_type.h"

@@ -63,7 +63,7 @@ class LongHistogram {
         next[i] += static_cast<float>((integral[i] - double{shifted}) / kParts);
       }
     }
-    bins_ = next;
+    bins_ = std::move(next);
   }
 
   double mass() const {

@@ -66,6 +66,10 @@ std::vector<float> power_scale(const std::vector<float>& a, const std::vector<fl
   return s;
 }
 
+std::vector<float> smooth_scale(const SmoothTarget& target, float alpha) {
+  return power_scale(target.stats.amplitude(), weight_amplitude(target), alpha, 1 - alpha);
+}
+
 void average_heads(const SmoothTarget& target, std::vector<float>& values) {
   combine_heads(target, values, static_cast<float>(target.group_heads),
                 [](float a, float b) { return a + b; });

@@ -16,6 +16,8 @@ std::vector<float> weight_amplitude(const SmoothTarget& target);
 // max(kMinScale, a^alpha / max(kMinScale, w)^beta) for each channel.
 std::vector<float> power_scale(const std::vector<float>& a, const std::vector<float>& w,
                                float alpha, float beta);
+// Of the input's amplitudes and weight_amplitude(), with beta = 1 - alpha: SmoothQuant's.
+std::vector<float> smooth_scale(const SmoothTarget& target, float alpha);
 
 // The methods (docs/quantization.md has their formulas). m1 and m4 scale by input amplitude ^ alpha
 // / weight amplitude ^ (1 - alpha); without an alpha, each by its own.

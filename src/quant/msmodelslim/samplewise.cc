@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "src/base/error.h"
 #include "src/model/linear_group.h"
@@ -264,7 +265,7 @@ class Samplewise {
 KeptInFloat quantize_samplewise(const ModelFolder& folder, const CalibrationData& data,
                                 const ToolMethod& method, const OutputSettings& output,
                                 RunContext run) {
-  return Samplewise(folder, data, method, output, run).run();
+  return Samplewise(folder, data, method, output, std::move(run)).run();
 }
 
 }  // namespace octet

@@ -279,7 +279,7 @@ void Exporter::Output::write_config(const ModelConfig& source,
     c["tie_word_embeddings"] = false;
   const ToolMethod& tool = content_.tool;
   add_quantization(
-      c, settings_.layout, type_, description, settings_.quantize_kv_cache,
+      c, settings_.layout, description,
       has_static_input(tool.scheme) && scales_per_token(tool.scheme),
       {{"w_bit", 8},
        {"a_bit", is_weight_only(tool.scheme) ? 16 : 8},

@@ -180,7 +180,7 @@ class AscendPlan {
     bool mix = false;
     for (const auto& [name, scheme] : source_.schemes())
       mix = mix || (has_static_input(scheme) && scales_per_token(scheme));
-    add_quantization(c, to_, type_, description, source_.int8_kv(), mix);
+    add_quantization(c, to_, description, mix);
     plan_.config = c.dump(4);
   }
 

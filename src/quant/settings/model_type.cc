@@ -31,16 +31,20 @@ constexpr std::array<ModelType, 10> kModelTypes = {{
 
 }  // namespace
 
+std::string model_type_list() {
+  std::string names;
+  for (const ModelType& t : kModelTypes)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", t.name);
+  return names;
+}
+
 const ModelType& find_model_type(const ModelConfig& config, const std::string& given) {
   const std::string name = given.empty() ? architecture(config.family).tool_type : given;
-  std::string known;
-  for (const ModelType& t : kModelTypes) {
+  for (const ModelType& t : kModelTypes)
     if (name == t.name) return t;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", t.name);
-  }
   throw Error("unknown model type", ErrorKind::kUsage)
       .field("--model_type")
-      .expected(known)
+      .expected(model_type_list())
       .found(name);
 }
 

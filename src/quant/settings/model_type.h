@@ -23,6 +23,9 @@ struct ModelType {
 };
 inline constexpr int64_t kFirstLayers = 5;
 
+// Their names: "llama, llama2, ...".
+std::string model_type_list();
+
 // The one of that name, or, for "", the one for the family in config.json. Throws kUsage Error for
 // an unknown name.
 const ModelType& find_model_type(const ModelConfig& config, const std::string& name);

@@ -3,7 +3,7 @@
 namespace octet::server {
 
 ordered_json ChatAnswer::logprobs(Choice& c) const {
-  return c.names ? chat_logprobs(c.logprobs, *c.names) : ordered_json();
+  return c.names ? chat_logprobs(c.logprobs, c.finish.has_value(), *c.names) : ordered_json();
 }
 
 // The role comes with the first output, not before: its arrival marks the end of the prefill.

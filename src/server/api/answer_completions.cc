@@ -9,15 +9,17 @@ ordered_json CompletionAnswer::next_piece(Choice& c) const {
   if (request_.echo && !c.begun) {
     text.insert(0, c.prompt->text);
     if (c.names) {
-      TokenNames names =
-          c.prompt->verbatim
-              ? TokenNames::of_text(tokenizer_, request_.tokens_as_ids, c.prompt->text)
-              : TokenNames(tokenizer_, request_.tokens_as_ids,
-                           request_.sampling.skip_special_tokens);
-      append_completion_logprobs(c.prompt->tokens, c.prompt_logprobs, names, c.offset, scores);
+      TokenNames names = c.prompt->is_text ? TokenNames::of_text(tokenizer_, request_.tokens_as_ids,
+                                                                 c.prompt->text, c.prompt->places)
+                                           : TokenNames(tokenizer_, request_.tokens_as_ids,
+                                                        request_.sampling.skip_special_tokens);
+      append_completion_logprobs(c.prompt->tokens, c.prompt_logprobs, request_.prompt_only(), names,
+                                 c.offset, scores);
     }
   }
-  if (c.names) append_completion_logprobs(c.tokens, c.logprobs, *c.names, c.offset, scores);
+  if (c.names)
+    append_completion_logprobs(c.tokens, c.logprobs, c.finish.has_value(), *c.names, c.offset,
+                               scores);
   ordered_json piece = {{"index", c.index}, {"text", std::move(text)}};
   piece["logprobs"] = std::move(scores);
   piece["finish_reason"] = finish_reason(c);

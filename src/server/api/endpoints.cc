@@ -51,7 +51,8 @@ ordered_json model_card(const Context& context, const std::string& name) {
   return card(context, name);
 }
 
-ordered_json tokenize(const Context& context, const ordered_json& body) {
+ordered_json tokenize(const Context& context, const ordered_json& body,
+                      const std::function<void()>& go_on) {
   const Fields f(body);
   check_model(f, context.options);
   const PromptMaker maker = context.prompts();
@@ -59,11 +60,11 @@ ordered_json tokenize(const Context& context, const ordered_json& body) {
   if (f.find("messages") != nullptr) {
     ChatInput chat = parse_chat_input(f);
     if (const ordered_json* tools = f.array("tools")) chat.render.tools = *tools;
-    tokens = maker.encode(maker.render(chat), f.boolean("add_special_tokens", false));
+    tokens = maker.encode(maker.render(chat), f.boolean("add_special_tokens", false), go_on);
   } else {
     const auto prompt = f.string("prompt");
     if (!prompt) throw bad_shape("prompt", "a string (or messages)", nullptr);
-    tokens = maker.encode(*prompt, f.boolean("add_special_tokens", true));
+    tokens = maker.encode(*prompt, f.boolean("add_special_tokens", true), go_on);
   }
   ordered_json spelled;
   if (f.boolean("return_token_strs", false)) {
@@ -76,7 +77,8 @@ ordered_json tokenize(const Context& context, const ordered_json& body) {
           {"token_strs", std::move(spelled)}};
 }
 
-ordered_json detokenize(const Context& context, const ordered_json& body) {
+ordered_json detokenize(const Context& context, const ordered_json& body,
+                        const std::function<void()>&) {
   const Fields f(body);
   check_model(f, context.options);
   if (f.find("tokens") == nullptr) throw bad_shape("tokens", "an array of token ids", nullptr);

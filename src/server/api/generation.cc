@@ -126,7 +126,8 @@ Generation::Generation(Context& context, GenerationRequest request, const std::s
     choices_[i].prompt = &prompts_[i / request_.n];
     if (request_.sampling.logprobs >= 0)
       choices_[i].names.emplace(context.tokenizer, request_.tokens_as_ids,
-                                request_.sampling.skip_special_tokens, choices_[i].prompt->tokens);
+                                request_.sampling.skip_special_tokens, choices_[i].prompt->tokens,
+                                choices_[i].prompt->is_text);
   }
   unfinished_ = choices_.size();
   lengths_.resize(choices_.size());
@@ -158,7 +159,7 @@ void Generation::submit() {
   try {
     for (const Choice& c : choices_) {
       Request r{c.prompt->tokens, request_.sampling,
-                std::make_shared<Sink>(shared_from_this(), c.index)};
+                std::make_shared<Sink>(shared_from_this(), c.index), c.prompt->is_text};
       r.sampling.max_tokens = c.prompt->max_tokens;
       r.sampling.bad_words = bad_words_;
       // Answers to one prompt differ, and are the same again with the same seed.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <unordered_set>
+#include <utility>
 
 #include "src/base/json_member.h"
 
@@ -31,13 +32,17 @@ ordered_json chat_entry(const TokenNames::Name& name, float logprob) {
 }  // namespace
 
 TokenNames::TokenNames(const text::Tokenizer& tokenizer, bool as_ids, bool skip_special_tokens,
-                       std::span<const int32_t> before)
-    : tokenizer_(&tokenizer), as_ids_(as_ids), decoder_(tokenizer, skip_special_tokens, before) {}
+                       std::span<const int32_t> before, bool is_text)
+    : tokenizer_(&tokenizer),
+      as_ids_(as_ids),
+      decoder_(tokenizer, skip_special_tokens, before, is_text) {}
 
-TokenNames TokenNames::of_text(const text::Tokenizer& tokenizer, bool as_ids,
-                               std::string_view text) {
+TokenNames TokenNames::of_text(const text::Tokenizer& tokenizer, bool as_ids, std::string_view text,
+                               std::span<const text::PlacedToken> places) {
   TokenNames names(tokenizer, as_ids, /*skip_special_tokens=*/false);
+  names.has_source_ = true;
   names.source_ = text;
+  names.places_ = places;
   return names;
 }
 
@@ -49,19 +54,29 @@ TokenNames::Name TokenNames::name(int32_t id, std::string added) const {
   return {std::move(shown), std::move(spelling), count};
 }
 
-TokenNames::Name TokenNames::next(int32_t id) {
-  if (!source_) return name(id, decoder_.push(id));
-  if (tokenizer_->is_special(id) && !source_->starts_with(tokenizer_->id_to_token(id)))
-    return name(id, "");
+// What of the text comes before the token behind the next one: nothing inside a character; what a
+// normalizer left out goes with the token before it.
+std::string TokenNames::next_of_source() {
+  places_ = places_.subspan(1);
+  const size_t end = places_.empty() ? source_.size() : places_.front().begin;
+  if (end <= named_) return {};
+  const size_t begin = std::exchange(named_, end);
+  return std::string(source_.substr(begin, end - begin));
+}
+
+TokenNames::Name TokenNames::next(int32_t id, bool last) {
   std::string added = decoder_.push(id);
-  source_->remove_prefix(std::min(added.size(), source_->size()));
+  if (has_source_)
+    added = next_of_source();
+  else if (last)
+    added += decoder_.flush();
   return name(id, std::move(added));
 }
 
 TokenNames::Name TokenNames::alternative(int32_t id) const { return name(id, decoder_.peek(id)); }
 
 void append_completion_logprobs(std::span<const int32_t> tokens,
-                                std::span<const std::optional<TokenLogprob>> logprobs,
+                                std::span<const std::optional<TokenLogprob>> logprobs, bool whole,
                                 TokenNames& names, size_t& offset, ordered_json& out) {
   if (out.is_null())
     for (const char* list : {"text_offset", "token_logprobs", "tokens", "top_logprobs"})
@@ -75,7 +90,7 @@ void append_completion_logprobs(std::span<const int32_t> tokens,
     if (l != nullptr)
       for (const auto& [id, value] : l->top)
         if (id != l->token) others.emplace_back(names.alternative(id).shown, value);
-    const TokenNames::Name name = names.next(tokens[i]);
+    const TokenNames::Name name = names.next(tokens[i], whole && i + 1 == tokens.size());
     offsets.push_back(offset);
     offset += name.characters;
     spelled.push_back(name.shown);
@@ -91,14 +106,16 @@ void append_completion_logprobs(std::span<const int32_t> tokens,
   }
 }
 
-ordered_json chat_logprobs(std::span<const std::optional<TokenLogprob>> logprobs,
+ordered_json chat_logprobs(std::span<const std::optional<TokenLogprob>> logprobs, bool whole,
                            TokenNames& names) {
   ordered_json content = ordered_json::array();
-  for (const auto& l : logprobs) {
+  for (size_t i = 0; i < logprobs.size(); ++i) {
+    const auto& l = logprobs[i];
     if (!l) continue;
     ordered_json top = ordered_json::array();
     for (const auto& [id, value] : l->top) top.push_back(chat_entry(names.alternative(id), value));
-    ordered_json entry = chat_entry(names.next(l->token), l->logprob);
+    const bool last = whole && i + 1 == logprobs.size();
+    ordered_json entry = chat_entry(names.next(l->token, last), l->logprob);
     entry["top_logprobs"] = std::move(top);
     content.push_back(std::move(entry));
   }

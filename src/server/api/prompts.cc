@@ -36,8 +36,9 @@ std::string PromptMaker::render(const ChatInput& chat) const {
   return template_->render(chat.messages, chat.render);
 }
 
-std::vector<int32_t> PromptMaker::encode(std::string_view text, bool add_special_tokens) const {
-  return tokenizer_.encode(text, add_special_tokens);
+std::vector<int32_t> PromptMaker::encode(std::string_view text, bool add_special_tokens,
+                                         const std::function<void()>& go_on) const {
+  return tokenizer_.encode(text, add_special_tokens, "", [&](size_t) { go_on(); });
 }
 
 // Tokens that the text has at least, known without making them.
@@ -45,17 +46,34 @@ size_t PromptMaker::least_tokens(std::string_view text) const {
   return text.size() / std::max<size_t>(tokenizer_.longest_token_bytes(), 1);
 }
 
-// Text that cannot fit into the context is refused before it is tokenized.
-std::vector<int32_t> PromptMaker::encode_prompt(std::string_view text,
-                                                bool add_special_tokens) const {
-  const size_t least = least_tokens(text);
-  if (least > max_model_len_)
-    throw context_error(max_model_len_,
-                        fmt::format("your prompt contains at least {} input tokens.", least));
-  return encode(text, add_special_tokens);
+// Text that cannot fit into the context is refused before it is tokenized, or as soon as so many
+// tokens are made.
+Prompt PromptMaker::prompt_of_text(const GenerationRequest& r, std::string_view text,
+                                   const std::function<void()>& go_on) const {
+  const auto check = [&](size_t least) {
+    if (least > max_model_len_ && !r.truncate)
+      throw context_error(max_model_len_,
+                          fmt::format("your prompt contains at least {} input tokens.", least));
+  };
+  check(least_tokens(text));
+  const auto watch = [&](size_t tokens) {
+    go_on();
+    check(tokens);
+  };
+  Prompt prompt;
+  prompt.is_text = !r.truncate;
+  if (r.echo && prompt.is_text && r.sampling.logprobs >= 0) {
+    prompt.places = tokenizer_.encode_places(text, r.add_special_tokens, watch);
+    for (const text::PlacedToken& t : prompt.places) prompt.tokens.push_back(t.id);
+  } else {
+    prompt.tokens = tokenizer_.encode(text, r.add_special_tokens, "", watch);
+  }
+  fit(r, prompt);
+  return prompt;
 }
 
-Prompt PromptMaker::make_prompt(const GenerationRequest& r, std::vector<int32_t> tokens) const {
+void PromptMaker::fit(const GenerationRequest& r, Prompt& prompt) const {
+  std::vector<int32_t>& tokens = prompt.tokens;
   const auto wanted = static_cast<size_t>(std::max<int64_t>(r.max_tokens.value_or(1), 1));
   if (r.truncate) {
     const auto asked = static_cast<size_t>(*r.truncate);
@@ -75,10 +93,7 @@ Prompt PromptMaker::make_prompt(const GenerationRequest& r, std::vector<int32_t>
         max_model_len_,
         fmt::format("you requested {} output tokens and your prompt contains {} input tokens.",
                     wanted, tokens.size()));
-  Prompt prompt;
   prompt.max_tokens = r.max_tokens ? wanted : max_model_len_ - tokens.size();
-  prompt.tokens = std::move(tokens);
-  return prompt;
 }
 
 // A character that the prompt ends in belongs to the answer, which may complete it.
@@ -96,18 +111,20 @@ std::vector<Prompt> PromptMaker::make(const GenerationRequest& r,
   if (const auto* chat = std::get_if<ChatInput>(&r.input)) {
     const std::string text = render(*chat);
     go_on();
-    prompts.push_back(make_prompt(r, encode_prompt(text, r.add_special_tokens)));
+    prompts.push_back(prompt_of_text(r, text, go_on));
     return prompts;
   }
   for (const PromptInput& input : std::get<std::vector<PromptInput>>(r.input)) {
     go_on();
-    const auto* text = std::get_if<std::string>(&input);
-    Prompt prompt = make_prompt(r, text != nullptr ? encode_prompt(*text, r.add_special_tokens)
-                                                   : std::get<std::vector<int32_t>>(input));
-    if (r.echo) {
-      prompt.verbatim = text != nullptr && !r.truncate;
-      prompt.text = prompt.verbatim ? *text : text_of(prompt, r);
+    Prompt prompt;
+    if (const auto* text = std::get_if<std::string>(&input)) {
+      prompt = prompt_of_text(r, *text, go_on);
+      if (r.echo && prompt.is_text) prompt.text = *text;
+    } else {
+      prompt.tokens = std::get<std::vector<int32_t>>(input);
+      fit(r, prompt);
     }
+    if (r.echo && !prompt.is_text) prompt.text = text_of(prompt, r);
     prompts.push_back(std::move(prompt));
   }
   return prompts;
@@ -118,15 +135,15 @@ std::vector<std::vector<int32_t>> PromptMaker::bad_words(
   std::set<std::vector<int32_t>> out;
   const auto add = [&](std::vector<int32_t> tokens) { out.insert(std::move(tokens)); };
   // Behind a line's end a word has no space, which sentencepiece's tokenizers give it at a start.
-  const std::vector<int32_t> line = encode("\n", false);
+  const std::vector<int32_t> line = tokenizer_.encode("\n", false);
   for (const std::string& word : words) {
     const std::string bare(strip_left(word));
     if (least_tokens(bare) > max_model_len_) continue;  // longer than any answer
-    std::vector<int32_t> start = encode(bare, false);
+    std::vector<int32_t> start = tokenizer_.encode(bare, false);
     if (start.empty()) throw bad_request("bad_words must not hold a blank string", "bad_words");
     add(std::move(start));
-    add(encode(" " + bare, false));
-    std::vector<int32_t> inside = encode("\n" + bare, false);
+    add(tokenizer_.encode(" " + bare, false));
+    std::vector<int32_t> inside = tokenizer_.encode("\n" + bare, false);
     if (inside.size() > line.size() && std::equal(line.begin(), line.end(), inside.begin()))
       add({inside.begin() + static_cast<ptrdiff_t>(line.size()), inside.end()});
   }

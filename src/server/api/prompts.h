@@ -14,9 +14,11 @@
 namespace octet::server {
 
 struct Prompt {
-  std::string text;       // kept for echo only
-  bool verbatim = false;  // the text is the request's own, not that of the tokens
+  std::string text;  // kept for echo only
   std::vector<int32_t> tokens;
+  bool is_text = false;  // the tokens are all those of a text
+  // Where they are in it, for the names that go with an echo.
+  std::vector<text::PlacedToken> places;
   size_t max_tokens = 0;  // of each answer
 };
 
@@ -38,13 +40,16 @@ class PromptMaker {
   std::vector<std::vector<int32_t>> bad_words(const std::vector<std::string>& words) const;
 
   std::string render(const ChatInput& chat) const;
-  // The tokens of a text of any length.
-  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
+  // The tokens of a text of any length. `go_on` as in make().
+  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens,
+                              const std::function<void()>& go_on) const;
 
  private:
   size_t least_tokens(std::string_view text) const;
-  std::vector<int32_t> encode_prompt(std::string_view text, bool add_special_tokens) const;
-  Prompt make_prompt(const GenerationRequest& request, std::vector<int32_t> tokens) const;
+  Prompt prompt_of_text(const GenerationRequest& request, std::string_view text,
+                        const std::function<void()>& go_on) const;
+  // Cuts the tokens as asked; throws if they do not fit.
+  void fit(const GenerationRequest& request, Prompt& prompt) const;
   std::string text_of(const Prompt& prompt, const GenerationRequest& request) const;
 
   const text::Tokenizer& tokenizer_;

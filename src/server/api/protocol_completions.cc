@@ -29,13 +29,17 @@ std::vector<PromptInput> parse_prompts(const Fields& f, size_t max_prompts) {
   if (!prompt->is_array()) throw bad_shape("prompt", kPromptShape, prompt);
   if (prompt->empty()) throw bad_request("prompt must not be empty", "prompt");
   const auto all = [&](auto is) { return std::all_of(prompt->begin(), prompt->end(), is); };
-  if (all([](const ordered_json& v) { return v.is_number_integer(); })) return {id_prompt(*prompt)};
+  const bool texts = all([](const ordered_json& v) { return v.is_string(); });
+  // As pydantic's lax mode reads a list of integers: 1.0, "1" and true are ids. Strings alone are
+  // texts.
+  if (!texts && all([](const ordered_json& v) { return v.is_primitive() && !v.is_null(); }))
+    return {id_prompt(*prompt)};
   if (prompt->size() > max_prompts)
     throw bad_request(
         fmt::format("prompt holds {} prompts, at most {} are allowed", prompt->size(), max_prompts),
         "prompt");
   std::vector<PromptInput> prompts;
-  if (all([](const ordered_json& v) { return v.is_string(); })) {
+  if (texts) {
     for (const ordered_json& text : *prompt) prompts.push_back(text_prompt(text));
   } else if (all([](const ordered_json& v) { return v.is_array(); })) {
     for (const ordered_json& ids : *prompt) prompts.push_back(id_prompt(ids));

@@ -1,8 +1,10 @@
 // What requests may say: every member, its defaults and its limits.
 #include "src/server/api/protocol.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "src/engine/refusal.h"
 #include "src/server/http/errors.h"
 
 namespace octet::server {
@@ -112,6 +114,62 @@ TEST_F(ProtocolTest, PromptShapes) {
             "400 body.prompt");
   EXPECT_EQ(completion_outcome({{"prompt", std::vector<std::vector<int>>(1025, {1})}}),
             "400 prompt");
+}
+
+// list[int] in pydantic's lax mode, flat or in a list.
+TEST_F(ProtocolTest, TokenIdsThatAreNotWrittenAsIntegers) {
+  const std::vector<std::pair<const char*, std::vector<int32_t>>> good = {
+      {"[1.0, 2.0]", {1, 2}},
+      {R"([1, "2"])", {1, 2}},
+      {R"(["2", 1])", {2, 1}},
+      {"[true]", {1}},
+      {R"([1.0, "2", true, false])", {1, 2, 1, 0}}};
+  for (const auto& [text, ids] : good)
+    for (const std::string& prompt : {std::string(text), fmt::format("[{}]", text)}) {
+      const auto prompts = std::get<0>(completion({{"prompt", parsed(prompt.c_str())}}).input);
+      ASSERT_EQ(prompts.size(), 1u) << prompt;
+      EXPECT_EQ(std::get<1>(prompts[0]), ids) << prompt;
+    }
+  const auto texts = std::get<0>(completion({{"prompt", parsed(R"(["1", "2"])")}}).input);
+  ASSERT_EQ(texts.size(), 2u);
+  EXPECT_EQ(std::get<0>(texts[1]), "2");
+  for (const char* wrong : {R"([1, "b"])", "[1.0, 2.5]", "[1, null]", "[true, [1]]", "[1, {}]",
+                            R"(["1", null])", "[1e300]"})
+    EXPECT_EQ(completion_outcome({{"prompt", parsed(wrong)}}), "400 body.prompt") << wrong;
+  EXPECT_EQ(completion_outcome({{"prompt", parsed("[1.0, -2.0]")}}), "400 prompt");
+  // One prompt, however many ids it has.
+  EXPECT_EQ(completion_outcome({{"prompt", std::vector<double>(5000, 1)}}), "accepted");
+}
+
+TEST_F(ProtocolTest, KeysOfLogitBias) {
+  const auto biases = [&](const char* text) {
+    return completion({{"logit_bias", parsed(text)}}).sampling.logit_bias;
+  };
+  using Biases = std::vector<std::pair<int32_t, float>>;
+  EXPECT_EQ(biases(R"({"+77": 1, " 78 ": 2, "\t079\n": 3, "-0": 4})"),
+            (Biases{{0, 4}, {77, 1}, {78, 2}, {79, 3}}));
+  EXPECT_EQ(biases(R"({"77": 60, "5": 1, "077": 50, " +77": 40})"), (Biases{{5, 1}, {77, 40}}));
+  for (const char* wrong :
+       {"", " ", "+", "-", "+-7", "-+7", "7 7", "7.0", "0x7", "+ 7", "7a", "99999999999", "true"})
+    EXPECT_EQ(completion_outcome({{"logit_bias", {{wrong, 1}}}}), "400 logit_bias") << wrong;
+}
+
+// From the bytes of a body to what the engine is asked for.
+TEST_F(ProtocolTest, ABiasForEveryIdOfALargeVocabulary) {
+  constexpr size_t kIds = 50000;
+  std::string members;
+  for (size_t id = 0; id < kIds; ++id) members += fmt::format("{}\"{}\":-1", id ? "," : "", id);
+  const GenerationRequest r =
+      completion(parse_body(fmt::format("{{\"prompt\":\"Hi\",\"logit_bias\":{{{}}}}}", members)));
+  ASSERT_EQ(r.sampling.logit_bias.size(), kIds);
+  for (size_t id = 0; id < kIds; ++id)
+    ASSERT_EQ(r.sampling.logit_bias.begin()[id],
+              (std::pair<int32_t, float>{static_cast<int32_t>(id), -1}));
+  Request request;
+  request.prompt = {1};
+  request.sampling = r.sampling;
+  EXPECT_FALSE(refusal_of(request, {/*vocab=*/kIds, /*max_model_len=*/100, true, {}}));
+  EXPECT_TRUE(refusal_of(request, {/*vocab=*/kIds - 1, /*max_model_len=*/100, true, {}}));
 }
 
 TEST_F(ProtocolTest, NumbersOutOfRange) {

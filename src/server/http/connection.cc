@@ -31,6 +31,30 @@ constexpr double kLingerSeconds = 2;
 constexpr auto kPatience = std::chrono::seconds(1);  // with a full buffer
 constexpr unsigned kClientGone = 499;                // nginx's number, for logs and metrics
 
+// Drops the trailers of a chunked body (RFC 9110, 6.5.1): merged into the header they would pass as
+// what a proxy in front has looked at. Together they may be as large as a header.
+class RequestParser final : public http::request_parser<ArrivingBody> {
+ public:
+  explicit RequestParser(const HttpOptions& options) : trailer_room_(options.max_header_bytes) {
+    header_limit(static_cast<uint32_t>(options.max_header_bytes));
+    body_limit(options.max_body_bytes);
+  }
+
+ private:
+  void on_field_impl(http::field name, beast::string_view spelled, beast::string_view value,
+                     error_code& ec) override {
+    if (!is_header_done()) {
+      get().insert(name, spelled, value);
+    } else if (const size_t size = spelled.size() + value.size() + 4; size <= trailer_room_) {
+      trailer_room_ -= size;
+    } else {
+      ec = http::error::header_limit;
+    }
+  }
+
+  size_t trailer_room_;
+};
+
 template <class Stream>
 class StreamConnection final : public Connection,
                                public std::enable_shared_from_this<StreamConnection<Stream>> {
@@ -219,9 +243,7 @@ class StreamConnection final : public Connection,
   void begin_request() {
     state_ = State::kReading;
     arm(options_.read_seconds);
-    parser_.emplace();
-    parser_->header_limit(static_cast<uint32_t>(options_.max_header_bytes));
-    parser_->body_limit(options_.max_body_bytes);
+    parser_.emplace(options_);
     header_bytes_ = 0;
   }
 
@@ -402,7 +424,7 @@ class StreamConnection final : public Connection,
   // must not be consumed under a read.
   std::vector<char> piece_;
   beast::flat_buffer buffer_;
-  std::optional<http::request_parser<ArrivingBody>> parser_;
+  std::optional<RequestParser> parser_;
   size_t header_bytes_ = 0;  // parsed so far
   HttpRequest request_;
   size_t reserved_ = 0;  // body bytes, with the owner

@@ -10,7 +10,8 @@
 namespace octet::server {
 
 // What is wrong with the header, so that it must be refused and the connection closed: a transfer
-// coding other than chunked (501), any in HTTP/1.0, no Host in HTTP/1.1, two Hosts (400).
+// coding other than chunked (501), any in HTTP/1.0, no Host in HTTP/1.1, two Hosts, one that is
+// neither a host nor a host and a port (400).
 std::optional<ApiError> framing_fault(const HttpRequest& header);
 
 }  // namespace octet::server

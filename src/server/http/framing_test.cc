@@ -25,11 +25,8 @@ TEST(Framing, TransferCodings) {
     return fault(11, {{"Host", "a"}, {"Transfer-Encoding", value}});
   };
   for (const char* good : {"chunked", "Chunked", "CHUNKED"}) EXPECT_EQ(coded(good), 0u) << good;
-  for (const char* other :
-       {"identity", "gzip", "gzip, chunked", "chunked, identity", "xchunked", "chunked;q=1",
-        "\x0b"
-        "chunked",
-        "", ", chunked", "\"chunked\""})
+  for (const char* other : {"identity", "gzip", "gzip, chunked", "chunked, identity", "xchunked",
+                            "chunked;q=1", "\013chunked", "", ", chunked", "\"chunked\""})
     EXPECT_EQ(coded(other), 501u) << other;
   EXPECT_EQ(
       fault(11,
@@ -44,6 +41,20 @@ TEST(Framing, Hosts) {
   EXPECT_EQ(fault(11, {{"Host", "a"}, {"host", "a"}}), 400u);
   EXPECT_EQ(fault(10, {}), 0u);
   EXPECT_EQ(fault(10, {{"Host", "a"}, {"Host", "b"}}), 400u);
+}
+
+// RFC 9112, 3.2: uri-host [ ":" port ].
+TEST(Framing, WhatAHostIs) {
+  for (const char* good :
+       {"", ":80", "a", "a:", "localhost:8000", "127.0.0.1", "127.0.0.1:1", "a_b-c.d~e", "a%20B%c3",
+        "x!$&'()*+,;=y:7", "[::1]", "[::1]:8000", "[2001:db8::ff00:42:8329]", "[::ffff:1.2.3.4]:"})
+    for (unsigned version : {10, 11}) EXPECT_EQ(fault(version, {{"Host", good}}), 0u) << good;
+  for (const char* wrong :
+       {"a b",        "a b/c?@#", "a, b",   "a/",        "a?b",     "a#",      "u@a", "a:b",
+        "a:80:81",    "a:-1",     "a:+1",   "a%",        "a%2",     "a%2g",    "a\\", "\"a\"",
+        "<a>",        "::1",      "[::1",   "[::1]8000", "[::1]:x", "[]",      "[a]", "[127.0.0.1]",
+        "[::1%eth0]", "[::1]]",   "a[::1]", "\xc3\xa9",  "a\tb",    "http://a"})
+    for (unsigned version : {10, 11}) EXPECT_EQ(fault(version, {{"Host", wrong}}), 400u) << wrong;
 }
 
 }  // namespace

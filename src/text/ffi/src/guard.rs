@@ -15,7 +15,11 @@ pub fn guarded<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String>
     HOOK.call_once(|| {
         // The hook is this static library's own: only Rust code of this crate can reach it.
         set_hook(Box::new(|info| {
-            let text = info.to_string();
+            // Without the place in the source, which says nothing to who sent the text.
+            let what = info.payload();
+            let text = what.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| what.downcast_ref::<&str>().map(|s| s.to_string()));
+            let text = text.unwrap_or_else(|| "unknown".into());
             PANIC_TEXT.with(|t| t.replace(text));
         }));
     });

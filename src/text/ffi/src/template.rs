@@ -1,17 +1,26 @@
-//! Chat templates: minijinja set up as `transformers` sets up Jinja, with fuel and output limits.
+//! Chat templates: minijinja set up as `transformers` sets up Jinja, within limits. Fuel pays for steps
+//! and data; what the engine does not charge for (comparing strings, joining lists by `+`) ends at the
+//! limits of time and memory (bounded.rs).
 
+use crate::bounded::{count_memory, run, Limits, Stop, Strays};
+use crate::ffi::RenderLimits;
 use crate::guard::{guarded, utf8};
 use crate::json_text::tojson;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{from_args, Value};
+use minijinja::value::{from_args, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 use std::cell::Cell;
 use std::ffi::CString;
+use std::sync::Arc;
+use std::time::Duration;
 
 const NAME: &str = "chat_template";
+const REMEDY: &str = "give another template with --chat-template";
 
+/// Shared with renderings that were given up, which may outlive the handle.
 pub struct TemplateHandle {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    strays: Arc<Strays>,
 }
 
 thread_local! {
@@ -49,7 +58,7 @@ pub fn compile_template(source: &[u8], fuel: u64) -> Result<Box<TemplateHandle>,
         environment
             .add_template_owned(NAME, without_generation_tags(utf8(source)?))
             .map_err(|e| describe(&e))?;
-        Ok(Box::new(TemplateHandle { environment }))
+        Ok(Box::new(TemplateHandle { environment: Arc::new(environment), strays: Arc::default() }))
     })
 }
 
@@ -57,42 +66,59 @@ impl TemplateHandle {
     pub fn render(
         &self,
         variables: &[u8],
-        max_output_bytes: usize,
+        limits: RenderLimits,
         now: i64,
     ) -> Result<String, String> {
-        on_deep_stack(|| {
-            let variables: Value = serde_json::from_slice(variables).map_err(|e| e.to_string())?;
-            let template = self.environment.get_template(NAME).map_err(|e| describe(&e))?;
-            let mut out = Limited { bytes: Vec::new(), limit: max_output_bytes };
-            NOW.with(|n| n.set(now));
-            let result = template.render_captured_to(variables, &mut out).map(|_| ());
-            match result {
-                Ok(()) => String::from_utf8(out.bytes).map_err(|e| e.to_string()),
-                Err(e) if e.kind() == ErrorKind::WriteFailure => Err(format!(
-                    "the chat template wrote more than {max_output_bytes} bytes"
-                )),
-                Err(e) if e.kind() == ErrorKind::OutOfFuel => {
-                    Err("the chat template took more steps than allowed".into())
-                }
-                Err(e) => Err(describe(&e)),
-            }
+        let environment = self.environment.clone();
+        let variables = variables.to_vec();
+        let max_output_bytes = limits.output_bytes;
+        let bounds = Limits {
+            time: Duration::from_millis(limits.milliseconds),
+            memory_bytes: limits.memory_bytes,
+        };
+        let work = move || rendered(&environment, variables, max_output_bytes, now);
+        run(&bounds, &self.strays, work).map_err(|stop| match stop {
+            Stop::Failed(text) => text,
+            Stop::Time => format!(
+                "the chat template took longer than its limit of {} s: {REMEDY}",
+                bounds.time.as_secs_f64()
+            ),
+            Stop::Memory => format!(
+                "the chat template needed more than its limit of {} MiB of memory: {REMEDY}",
+                bounds.memory_bytes >> 20
+            ),
+            Stop::Strays(count) => format!(
+                "{count} chats still run beyond the chat template's limits of time or memory, and no \
+                 more are begun beside them: {REMEDY}"
+            ),
         })
     }
 }
 
-/// Fuel bounds how deep a loop can nest lists, but dropping, comparing or printing them takes stack by
-/// the level: hence a stack that the deepest fit. Its pages are taken only when they are used.
-const STACK_BYTES: usize = 256 << 20;
-
-fn on_deep_stack<T: Send>(body: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
-    std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || guarded(body))
-            .map_err(|e| format!("no thread for the chat template: {e}"))?
-            .join()
-            .unwrap_or_else(|_| Err("the chat template failed".into()))
-    })
+fn rendered(
+    environment: &Environment<'static>,
+    variables: Vec<u8>,
+    max_output_bytes: usize,
+    now: i64,
+) -> Result<String, String> {
+    let values: Value = serde_json::from_slice(&variables).map_err(|e| e.to_string())?;
+    drop(variables);
+    count_memory();
+    let template = environment.get_template(NAME).map_err(|e| describe(&e))?;
+    let mut out = Limited { bytes: Vec::new(), limit: max_output_bytes };
+    NOW.with(|n| n.set(now));
+    let result = template.render_captured_to(values, &mut out).map(|_| ());
+    match result {
+        Ok(()) => String::from_utf8(out.bytes).map_err(|e| e.to_string()),
+        Err(e) if e.kind() == ErrorKind::WriteFailure => Err(format!(
+            "the chat template wrote more than its limit of {max_output_bytes} bytes: {REMEDY}"
+        )),
+        Err(e) if e.kind() == ErrorKind::OutOfFuel => Err(format!(
+            "the chat template took more than its limit of {} steps: {REMEDY}",
+            environment.fuel().unwrap_or(0)
+        )),
+        Err(e) => Err(describe(&e)),
+    }
 }
 
 /// A buffer that refuses to grow beyond its limit.
@@ -178,6 +204,7 @@ fn python_method(
     if let Some(s) = value.as_str() {
         charge_for_parts(state, s, method, args)?;
         match method {
+            "join" => return join(state, s, args),
             "removeprefix" => {
                 let (prefix,): (&str,) = from_args(args)?;
                 return Ok(Value::from(s.strip_prefix(prefix).unwrap_or(s)));
@@ -213,13 +240,38 @@ fn python_method(
             _ => {}
         }
     }
+    if value.kind() == ValueKind::Seq && method == "count" {
+        state.consume_fuel(value.len().unwrap_or(0) as u64)?;
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
 }
 
-/// Methods look through the whole string, and some make a list of its parts: the crate charges for
-/// neither.
+const UNIT: usize = 64; // bytes that one step pays for, as for other data
+
+/// The crate's charges for the separators only: a list joined with itself by `+` is cheap to make and
+/// long to go through.
+fn join(state: &State, separator: &str, args: &[Value]) -> Result<Value, Error> {
+    let (values,): (&Value,) = from_args(args)?;
+    let mut out = String::new();
+    for (n, value) in values.try_iter()?.checked().enumerate() {
+        let value = value?;
+        if n > 0 {
+            out.push_str(separator);
+        }
+        let before = out.len();
+        match value.as_str() {
+            Some(s) => out.push_str(s),
+            None => out.push_str(&value.to_string()),
+        }
+        let bytes = separator.len() + out.len() - before;
+        state.consume_fuel(1 + (bytes / UNIT) as u64)?;
+    }
+    Ok(Value::from(out))
+}
+
+/// Methods look through the whole string, and some make a list of its parts, or a longer string: the
+/// crate charges for none of it.
 fn charge_for_parts(state: &State, s: &str, method: &str, args: &[Value]) -> Result<(), Error> {
-    const UNIT: usize = 64; // bytes, as for other data
     state.consume_fuel((s.len() / UNIT) as u64)?;
     let parts = match method {
         "split" | "rsplit" => match args.first().and_then(|a| a.as_str()) {
@@ -227,9 +279,53 @@ fn charge_for_parts(state: &State, s: &str, method: &str, args: &[Value]) -> Res
             _ => s.split_whitespace().count(),
         },
         "splitlines" => s.lines().count(),
+        "format" => {
+            let (fields, widths) = format_fields(s);
+            let longest = args.iter().filter_map(|a| a.as_str()).map(str::len).max().unwrap_or(0);
+            fields.saturating_mul(1 + longest / UNIT).saturating_add(widths / UNIT)
+        }
         _ => 0,
     };
     state.consume_fuel(parts as u64)
+}
+
+/// How many fields a format of `str.format` has, and the sum of their widths and precisions.
+fn format_fields(format: &str) -> (usize, usize) {
+    let (mut fields, mut widths) = (0usize, 0usize);
+    let mut rest = format;
+    while let Some(start) = rest.find('{') {
+        rest = &rest[start + 1..];
+        if let Some(literal) = rest.strip_prefix('{') {
+            rest = literal;
+            continue;
+        }
+        fields += 1;
+        // The name, whose keys in brackets may hold anything.
+        while let Some(at) = rest.find([':', '}', '[']) {
+            let stop = rest.as_bytes()[at];
+            rest = &rest[at + 1..];
+            match stop {
+                b'[' => rest = rest.find(']').map_or("", |end| &rest[end + 1..]),
+                b'}' => break,
+                _ => {
+                    let mut chars = rest.chars();
+                    let fill = chars.next().map_or(0, char::len_utf8);
+                    if matches!(chars.next(), Some('<' | '>' | '^')) {
+                        rest = &rest[fill + 1..];
+                    }
+                    let end = rest.find('}').unwrap_or(rest.len());
+                    for number in rest[..end].split(|c: char| !c.is_ascii_digit()) {
+                        if !number.is_empty() {
+                            widths = widths.saturating_add(number.parse().unwrap_or(usize::MAX));
+                        }
+                    }
+                    rest = &rest[end..];
+                    break;
+                }
+            }
+        }
+    }
+    (fields, widths)
 }
 
 /// `{% generation %}` marks what the assistant said, for training only; minijinja does not know the
@@ -261,3 +357,58 @@ const _: () = {
     shareable::<TemplateHandle>();
     shareable::<crate::tokenizer::TokenizerHandle>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: RenderLimits =
+        RenderLimits { output_bytes: 1 << 20, memory_bytes: 64 << 20, milliseconds: 30_000 };
+
+    fn render(source: &str, limits: RenderLimits) -> Result<String, String> {
+        compile_template(source.as_bytes(), 2_000_000)?.render(b"{}", limits, 0)
+    }
+
+    #[test]
+    fn widths_of_formats() {
+        for (format, expected) in [
+            ("", (0, 0)),
+            ("a }} b {{ 77 }} {{:>9}}", (0, 0)),
+            ("{} {0} {name}", (3, 0)),
+            ("{:>999999999}", (1, 999999999)),
+            ("{:*>5}{:}>6}{:{>7}{:9<8}", (4, 26)),
+            ("{0[}:{]:4}", (1, 4)),
+            ("{{{:3}}} 1234", (1, 3)),
+            ("{:+010,.20f}", (1, 30)),
+            ("{:é>5}", (1, 5)),
+            ("{:99999999999999999999999}", (1, usize::MAX)),
+            ("{", (1, 0)),
+            ("{:", (1, 0)),
+            ("{:é", (1, 0)),
+            ("{0[x", (1, 0)),
+        ] {
+            assert_eq!(format_fields(format), expected, "{format}");
+        }
+    }
+
+    #[test]
+    fn what_makes_long_strings_is_paid_for_before() {
+        let huge = "{% set ns = namespace(x=[1]) %}{% for i in range(22) %}{% set ns.x = ns.x + ns.x %}\
+                    {% endfor %}";
+        for source in [
+            "{{ '{:>999999999}'.format(1) }}",
+            "{{ '{:.999999999}'.format(1.5) }}",
+            "{{ '%999999999d'|format(1) }}",
+            "{% set s = 'a' * 9000000 %}{{ ('{0}' * 1000).format(s)|length }}",
+            &format!("{huge}{{{{ ''.join(ns.x) }}}}"),
+            "{% set x = range(10000)|list %}{% for i in range(1000) %}{% set y = x.count(2) %}\
+             {% endfor %}",
+        ] {
+            let error = render(source, LIMITS).unwrap_err();
+            assert!(error.contains("limit of 2000000 steps"), "{source}: {error}");
+            assert!(error.contains("--chat-template"), "{error}");
+        }
+        let small = "{{ '{:>9}|{}'.format(1, 'b') }}{{ ', '.join(['a', 2]) }}{{ [1, 1].count(1) }}";
+        assert_eq!(render(small, LIMITS), Ok("        1|ba, 22".into()));
+    }
+}

@@ -1,13 +1,15 @@
 //! The `tokenizers` crate behind a few functions over plain integers and bytes.
 
+use crate::ffi::PlacedToken;
 use crate::guard::{guarded, utf8};
-use serde_json::json;
 use std::collections::HashSet;
 use tokenizers::processors::PostProcessorWrapper;
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, PostProcessor, Token, Tokenizer};
 
 pub struct TokenizerHandle {
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer, // without its post-processor, which adds these ids around a text:
+    before: Vec<i32>,
+    after: Vec<i32>,
     special: HashSet<u32>,
     vocab_size: usize,
     longest_token_bytes: usize,
@@ -20,6 +22,8 @@ pub fn load_tokenizer(json: &[u8]) -> Result<Box<TokenizerHandle>, String> {
         // `transformers` ignores it too unless asked.
         tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
         tokenizer.with_padding(None);
+        let (before, after) = added_around(tokenizer.get_post_processor())?;
+        tokenizer.with_post_processor(None::<PostProcessorWrapper>);
         let added = tokenizer.get_added_tokens_decoder();
         let special = added.iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
         let byte_level = serde_json::to_string(&tokenizer.get_decoder())
@@ -37,49 +41,64 @@ pub fn load_tokenizer(json: &[u8]) -> Result<Box<TokenizerHandle>, String> {
         Ok(Box::new(TokenizerHandle {
             vocab_size: tokenizer.get_vocab_size(true),
             tokenizer,
+            before,
+            after,
             special,
             longest_token_bytes,
         }))
     })
 }
 
+/// What the post-processor puts around a token.
+fn added_around(
+    processor: Option<&PostProcessorWrapper>,
+) -> Result<(Vec<i32>, Vec<i32>), String> {
+    let Some(processor) = processor else { return Ok((vec![], vec![])) };
+    let token = Encoding::from_tokens(vec![Token::new(0, "a".into(), (0, 1))], 0);
+    let all = processor.process(token, None, true).map_err(|e| e.to_string())?;
+    let ids: Vec<i32> = all.get_ids().iter().map(|&id| id as i32).collect();
+    let at = all.get_special_tokens_mask().iter().position(|&added| added == 0);
+    let at = at.ok_or("its post-processor leaves the text out")?;
+    Ok((ids[..at].to_vec(), ids[at + 1..].to_vec()))
+}
+
+pub fn check_utf8(text: &[u8]) -> Result<(), String> {
+    utf8(text).map(|_| ())
+}
+
 impl TokenizerHandle {
     pub fn surround(&mut self, before: &[u8], after: &[u8]) -> Result<(), String> {
-        let processor = guarded(|| {
-            let (before, after) = (utf8(before)?, utf8(after)?);
-            let mut special = serde_json::Map::new();
-            let mut piece = |token: &str, kind: u32| {
-                let id = self.tokenizer.token_to_id(token)?;
-                special.insert(token.into(), json!({"id": token, "ids": [id], "tokens": [token]}));
-                Some(json!({"SpecialToken": {"id": token, "type_id": kind}}))
+        (self.before, self.after) = guarded(|| {
+            let ids = |token: &[u8]| -> Result<Vec<i32>, String> {
+                let id = self.tokenizer.token_to_id(utf8(token)?);
+                Ok(id.into_iter().map(|id| id as i32).collect())
             };
-            let mut sequence = |name: &str, kind: u32| {
-                let text = Some(json!({"Sequence": {"id": name, "type_id": kind}}));
-                let pieces = [piece(before, kind), text, piece(after, kind)];
-                pieces.into_iter().flatten().collect::<Vec<_>>()
-            };
-            let single = sequence("A", 0);
-            let pair = [single.clone(), sequence("B", 1)].concat();
-            serde_json::from_value::<PostProcessorWrapper>(json!({
-                "type": "TemplateProcessing",
-                "single": single,
-                "pair": pair,
-                "special_tokens": special,
-            }))
-            .map_err(|e| e.to_string())
+            Ok((ids(before)?, ids(after)?))
         })?;
-        self.tokenizer.with_post_processor(Some(processor));
         Ok(())
     }
 
-    pub fn encode(&self, text: &[u8], add_special_tokens: bool) -> Result<Vec<i32>, String> {
+    pub fn before(&self) -> &[i32] {
+        &self.before
+    }
+
+    pub fn after(&self) -> &[i32] {
+        &self.after
+    }
+
+    pub fn encode(&self, text: &[u8]) -> Result<Vec<i32>, String> {
         guarded(|| {
-            let text = utf8(text)?;
-            let encoding = self
-                .tokenizer
-                .encode_fast(text, add_special_tokens)
-                .map_err(|e| e.to_string())?;
+            let encoding =
+                self.tokenizer.encode_fast(utf8(text)?, false).map_err(|e| e.to_string())?;
             Ok(encoding.get_ids().iter().map(|&id| id as i32).collect())
+        })
+    }
+
+    pub fn encode_places(&self, text: &[u8]) -> Result<Vec<PlacedToken>, String> {
+        guarded(|| {
+            let encoding = self.tokenizer.encode(utf8(text)?, false).map_err(|e| e.to_string())?;
+            let places = encoding.get_ids().iter().zip(encoding.get_offsets());
+            Ok(places.map(|(&id, &(begin, end))| PlacedToken { id: id as i32, begin, end }).collect())
         })
     }
 
