@@ -41,11 +41,13 @@ endfunction()
 # else in the program gets those flags, and these files include no header with inline code that
 # others share (docs/kernels.md). -Wno-…uninitialized: g++ 12 takes the deliberately undefined
 # operands in its own intrinsics headers for mistakes.
+# A set with flags is one of x86-64 and left out elsewhere; what is built defines OCTET_KERNELS_<SET>.
 function(octet_kernel_isa set flags)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/${set}/*.cc)
-  if(NOT sources)
+  if(NOT sources OR (flags AND NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$"))
     return()
   endif()
+  string(TOUPPER ${set} upper)
   add_library(octet_kernels_${set} OBJECT ${sources})
   target_include_directories(octet_kernels_${set} PRIVATE ${CMAKE_SOURCE_DIR})
   target_compile_options(octet_kernels_${set} PRIVATE -Wall -Wextra -Wno-maybe-uninitialized
@@ -53,8 +55,10 @@ function(octet_kernel_isa set flags)
                          -fno-math-errno -fno-trapping-math -O3 ${flags})
   if(ARGC GREATER 2)
     target_link_libraries(${ARGV2} PRIVATE $<TARGET_OBJECTS:octet_kernels_${set}>)
+    target_compile_definitions(${ARGV2} PRIVATE OCTET_KERNELS_${upper})
   else()
     target_link_libraries(octet_kernels PUBLIC $<TARGET_OBJECTS:octet_kernels_${set}>)
+    target_compile_definitions(octet_kernels PRIVATE OCTET_KERNELS_${upper})
   endif()
 endfunction()
 

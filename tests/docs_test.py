@@ -45,11 +45,11 @@ TESTED_BY = {
     "src/base/file_test.cc": ["src/base/json.cc", "src/base/progress.cc"],
     "src/checkpoint/check_test.cc": ["src/checkpoint/check_files.cc",
                                      "src/checkpoint/findings.cc",
-                                     "src/checkpoint/quant_description.cc",
                                      "src/checkpoint/quant_tensors.cc"],
     "src/checkpoint/safetensors_test.cc": ["src/checkpoint/dtype.cc",
                                            "src/checkpoint/safetensors_writer.cc"],
     "src/text/messages_test.cc": ["src/text/white_space.cc"],
+    "src/text/tokens_around_test.cc": ["src/text/tokenizer_class.cc"],
     "src/text/gguf_tokenizer_test.cc": ["src/text/bpe_json.cc"],
     "src/kernels/kernels_test.cc": [
         "src/kernels/avx2/avx2.cc", "src/kernels/avx512/avx512.cc",

@@ -122,7 +122,7 @@ TEST_F(OutputFolderTest, LinksPlantedInThePartialFolderAreRefused) {
     fs::create_symlink(theirs, partial / name);
     for (const bool resume : {false, true}) {
       try {
-        OutputFolder(out, true, resume);
+        const OutputFolder folder(out, true, resume);
         ADD_FAILURE() << name;
       } catch (const Error& e) {
         EXPECT_EQ(e.kind(), ErrorKind::kUsage) << e.what();

@@ -79,12 +79,13 @@ struct Architecture {
   bool qkv_bias;           // always; else as config.json's attention_bias says
   bool attention_bias;     // config.json's attention_bias counts: of q, k, v and o
   bool mlp_bias;           // config.json's mlp_bias counts
+  bool extra_biases;       // vLLM takes biases beyond these: by those keys, or as LLaMA's class
   bool qk_norm;            // queries and keys are normalized head by head
   bool windows;            // config.json's use_sliding_window counts; else no class reads it
   int64_t head_dim;        // where config.json names none; 0 = hidden_size / heads
   bool gguf_interleaved;   // GGUF stores q and k with neighbours of rope's halves side by side
   const char* tool_type;   // --model_type of msModelSlim's scripts, where none is given
-  const char* tokenizer;   // its class without "Fast", where no file names one; nullptr: unknown
+  const char* tokenizer;   // its class without "Fast", where no file names one
   bool late_kv_offset;     // vLLM-Ascend before 0.25.1 does not find kv_cache_offset
 };
 std::span<const Architecture> architectures();
@@ -98,6 +99,8 @@ inline constexpr const char* kEmbedding = "model.embed_tokens";
 inline constexpr const char* kFinalNorm = "model.norm";
 inline constexpr const char* kHead = "lm_head";
 inline constexpr const char* kHeadWeight = "lm_head.weight";
+// Names of old checkpoints end so: rope's frequencies, which nobody reads.
+inline constexpr const char* kRopeBuffer = "rotary_emb.inv_freq";
 
 // Outputs n and inputs k of a linear, and whether it has a float bias.
 struct LinearShape {

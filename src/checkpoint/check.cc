@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/checkpoint/check_files.h"
+#include "src/checkpoint/layout.h"
 #include "src/checkpoint/model_folder.h"
 #include "src/checkpoint/quant_tensors.h"
 #include "src/checkpoint/scheme.h"
@@ -264,7 +265,7 @@ class Checker {
       known_.insert(name);
       if (folder_->tensors().find(name) == nullptr) continue;
       Finding& f = findings_.warning(name, "the description does not ask for an int8 KV cache");
-      f.expected = fmt::format("kv_cache_type and kv_quant_type {}", kKvCacheWord);
+      f.expected = fmt::format("{} {}", fmt::join(kKvCacheKeys, " and "), kKvCacheWord);
       f.remedy = "loaders do not use it; add the keys";
     }
   }
@@ -309,8 +310,7 @@ class Checker {
   // Tensors that no loader knows, and entries of the description without a tensor.
   void check_names() {
     for (const TensorView* t : folder_->tensors().all()) {
-      if (known_.contains(t->name) || t->name == kHeadWeight ||
-          t->name.ends_with("rotary_emb.inv_freq"))
+      if (known_.contains(t->name) || t->name == kHeadWeight || t->name.ends_with(kRopeBuffer))
         continue;
       const bool bias = t->name.ends_with(".bias");
       if (bias && !folder_->compressed_tensors()) continue;

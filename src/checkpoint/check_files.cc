@@ -8,6 +8,7 @@
 #include "src/base/error.h"
 #include "src/base/json.h"
 #include "src/base/json_member.h"
+#include "src/checkpoint/layout.h"
 
 namespace octet {
 namespace {
@@ -42,7 +43,7 @@ class FileChecker {
                      [](const TensorView* t) { return t->dtype == DType::kI8; }))
       return;
     Finding& f = findings_.error("", "int8 tensors, but no quantization description");
-    f.expected = "quant_model_description.json";
+    f.expected = kDescriptionFile;
     f.remedy = "copy it from where the weights came from";
   }
 
@@ -52,14 +53,14 @@ class FileChecker {
       f.found = files[0].filename().string() + " and " + files[1].filename().string();
       f.remedy = "MindIE refuses it; keep the one that belongs to the weights";
     }
-    const fs::path file = path_ / "quant_model_description.json";
+    const fs::path file = path_ / kDescriptionFile;
     if (!fs::exists(file)) {
-      Finding& f = findings_.warning("", "no quant_model_description.json");
+      Finding& f = findings_.warning("", fmt::format("no {}", kDescriptionFile));
       f.found = folder_.description()->source;
       f.remedy = "MindIE's runtime and current vLLM-Ascend look for that file";
     }
     if (folder_.int8_kv())
-      for (const char* key : {"kv_cache_type", "kv_quant_type"})
+      for (const char* key : kKvCacheKeys)
         if (find_member(folder_.description()->raw, key) == nullptr) {
           Finding& f = findings_.warning("", fmt::format("the description lacks {}", key));
           f.file = folder_.description()->source;
@@ -84,7 +85,8 @@ class FileChecker {
     const ordered_json other = parse_ordered_json(read_text(file), file.string());
     for (const auto& [key, type] : dictionary.items())
       if (key.find('.') != std::string::npos && (!other.contains(key) || other[key] != type)) {
-        Finding& f = findings_.error(key, "config.json and quant_model_description.json disagree");
+        Finding& f =
+            findings_.error(key, fmt::format("config.json and {} disagree", kDescriptionFile));
         f.expected = type.dump();
         f.found = other.contains(key) ? other[key].dump() : "no entry";
         f.remedy = "vLLM-Ascend reads the former, MindIE the latter; make them equal";

@@ -15,10 +15,6 @@ constexpr std::array<std::pair<Layout, const char*>, 5> kLayouts = {
      {Layout::kMsmodelslimV1, "msmodelslim_v1"},
      {Layout::kCompressedTensors, "compressed-tensors"}}};
 
-// Keys of the description.
-constexpr const char* kTypeKey = "model_quant_type";
-constexpr const char* kKvTypeKey = "kv_quant_type";
-
 }  // namespace
 
 std::string layout_name(Layout layout) {
@@ -56,7 +52,7 @@ std::string weights_stem(Layout layout, const std::string& type) {
 
 std::string description_name(Layout layout, const std::string& type) {
   return layout == Layout::kMindie ? "quant_model_description_" + type_suffix(type) + ".json"
-                                   : "quant_model_description.json";
+                                   : kDescriptionFile;
 }
 
 ordered_json make_description(Layout layout, const std::string& type, bool int8_kv,
@@ -64,10 +60,9 @@ ordered_json make_description(Layout layout, const std::string& type, bool int8_
   ordered_json d = ordered_json::object();
   const auto add_head = [&] {
     if (layout != Layout::kMindie) d["version"] = "1.0.0";
-    d[kTypeKey] = type;
+    d[kQuantTypeKey] = type;
     if (!int8_kv) return;
-    d["kv_cache_type"] = kKvCacheWord;
-    d[kKvTypeKey] = kKvCacheWord;
+    for (const char* key : kKvCacheKeys) d[key] = kKvCacheWord;
   };
   const bool head_last = layout == Layout::kMsmodelslimV1;
   if (!head_last) add_head();
@@ -99,15 +94,16 @@ void add_quantization(ordered_json& config, Layout layout, const ordered_json& d
                       bool mix, const ordered_json& settings) {
   if (layout != Layout::kOctet && layout != Layout::kMindie) return;
   // What MindIE's ATB backend reads.
-  config["quantize"] = type_suffix(description.at(kTypeKey).get<std::string>());
+  config["quantize"] = type_suffix(description.at(kQuantTypeKey).get<std::string>());
   if (layout == Layout::kOctet) {
     config["quantization_config"] = description;
     return;
   }
   const ordered_json none = nullptr;
+  constexpr const char* kMindieKey = kKvCacheKeys[1];
   ordered_json& dictionary = config["quantization_config"];
   dictionary = {{"group_size", 0},
-                {"kv_quant_type", description.value(kKvTypeKey, none)},
+                {kMindieKey, description.value(kMindieKey, none)},
                 {"fa_quant_type", none}};
   dictionary.update(settings);
   if (mix) dictionary["pdmix"] = true;

@@ -24,6 +24,13 @@ std::string layout_name(Layout layout);  // "octet", "msmodelslim", "mindie", ..
 std::optional<Layout> parse_layout(const std::string& name);
 const std::vector<std::string>& layout_names();
 
+// The description's name in all layouts but MindIE's older one.
+inline constexpr const char* kDescriptionFile = "quant_model_description.json";
+// Its keys of an int8 KV cache: vLLM-Ascend reads the first, MindIE the second.
+inline constexpr const char* kKvCacheKeys[] = {"kv_cache_type", "kv_quant_type"};
+// ... of the type that stands for the model.
+inline constexpr const char* kQuantTypeKey = "model_quant_type";
+
 // Of a checkpoint whose types together are called `type` ("W8A8"): the type in names of files
 // ("w8a8"), the weight files' name without ".safetensors" or shard number, and the description's.
 std::string type_suffix(const std::string& type);

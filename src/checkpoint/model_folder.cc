@@ -111,7 +111,7 @@ void ModelFolder::settle_biases() {
   }
   zero_o_bias_ = config_.o_bias && any_q && !any_o;
   if (zero_o_bias_)
-    remark(layer_prefix(0) + "self_attn.o_proj.bias",
+    remark(linear_names(0, LayerPart::kO)[0] + ".bias",
            "attention_bias is true, but only q, k and v have biases")
         .remedy = "those of o are zeros, as in transformers; octet quantize writes them";
 }

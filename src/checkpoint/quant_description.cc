@@ -1,24 +1,34 @@
 #include "src/checkpoint/quant_description.h"
 
-#include <array>
+#include <algorithm>
 
 #include "src/base/error.h"
 #include "src/base/json_member.h"
+#include "src/checkpoint/layout.h"
 
 namespace octet {
 namespace {
 
-// The names a description file may end in, current one first.
-constexpr std::array<const char*, 7> kSuffixes = {
-    "quant_model_description.json",          "quant_model_description_w8a8.json",
-    "quant_model_description_w8a8_mix.json", "quant_model_description_w8a8s.json",
-    "quant_model_description_w8a8sc.json",   "quant_model_description_w8a8_dynamic.json",
-    "quant_model_description_w8a16.json"};
+// msModelSlim's sparse types, which Octet does not have: their description is found all the same,
+// so that the type is refused and the folder not taken for a float one.
+constexpr const char* kForeignTypes[] = {"W8A8S", "W8A8SC"};
+
+// The names a description file may end in.
+const std::vector<std::string>& description_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all = {kDescriptionFile};
+    for (const SchemeRow& row : scheme_rows())
+      if (row.int8_weights) all.push_back(description_name(Layout::kMindie, row.word));
+    for (const char* type : kForeignTypes) all.push_back(description_name(Layout::kMindie, type));
+    return all;
+  }();
+  return names;
+}
 
 // Whether one of the keys by which loaders know it (vLLM-Ascend, MindIE) asks for an int8 KV cache.
 bool asks_int8_kv(const ordered_json& raw, const std::string& source) {
   bool found = false;
-  for (const char* key : {"kv_cache_type", "kv_quant_type"}) {
+  for (const char* key : kKvCacheKeys) {
     const ordered_json* word = find_member(raw, key);
     if (word == nullptr || !word->is_string() || *word == "") continue;
     if (*word != kKvCacheWord)
@@ -40,7 +50,7 @@ QuantDescription from_json(const ordered_json& raw, std::string source) {
   d.int8_kv = asks_int8_kv(raw, d.source);
   for (const auto& [key, value] : raw.items()) {
     if (!value.is_string()) continue;  // metadata{}, group_size, null of old files
-    if (key == "model_quant_type") d.model_quant_type = value.get<std::string>();
+    if (key == kQuantTypeKey) d.model_quant_type = value.get<std::string>();
     if (key.find('.') != std::string::npos) d.types[key] = value.get<std::string>();
   }
   return d;
@@ -51,12 +61,11 @@ QuantDescription from_json(const ordered_json& raw, std::string source) {
 std::vector<fs::path> description_files(const fs::path& folder) {
   std::vector<fs::path> found;
   std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(folder, ec))
-    for (const char* suffix : kSuffixes)
-      if (entry.path().filename().string().ends_with(suffix)) {
-        found.push_back(entry.path());
-        break;
-      }
+  for (const auto& entry : fs::directory_iterator(folder, ec)) {
+    const std::string file = entry.path().filename().string();
+    if (std::ranges::any_of(description_names(), [&](const auto& n) { return file.ends_with(n); }))
+      found.push_back(entry.path());
+  }
   return found;
 }
 
@@ -94,11 +103,6 @@ std::optional<QuantDescription> QuantDescription::load(const fs::path& folder,
 const std::string* QuantDescription::find(const std::string& tensor) const {
   const auto it = types.find(tensor);
   return it == types.end() ? nullptr : &it->second;
-}
-
-DescriptionBuilder::DescriptionBuilder(std::string model_quant_type, bool with_version) {
-  if (with_version) out_["version"] = "1.0.0";
-  out_["model_quant_type"] = std::move(model_quant_type);
 }
 
 }  // namespace octet

@@ -34,15 +34,4 @@ struct QuantDescription {
 // The files of a model folder that are descriptions by their names.
 std::vector<fs::path> description_files(const fs::path& folder);
 
-// The description a writer puts beside the weights.
-class DescriptionBuilder {
- public:
-  explicit DescriptionBuilder(std::string model_quant_type, bool with_version = true);
-  void add(const std::string& tensor, const std::string& type) { out_[tensor] = type; }
-  const ordered_json& json() const { return out_; }
-
- private:
-  ordered_json out_ = ordered_json::object();
-};
-
 }  // namespace octet

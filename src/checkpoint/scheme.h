@@ -67,6 +67,7 @@ struct SchemeRow {
   Scheme scheme;
   const char* word;         // in descriptions and in --type
   const char* mindie_word;  // in MindIE's older layout, which does not have them all
+  const char* short_word;   // for people, in a narrow cell: what scales the inputs
   bool int8_weights;
   bool static_input;  // a static range of its input, learnt by calibration
   bool per_token;     // tokens, of prompts at least, have a scale each

@@ -8,18 +8,20 @@ namespace octet {
 namespace {
 
 TEST(Scheme, EveryTypeHasARowOfItsOwn) {
-  std::set<std::string> words;
+  std::set<std::string> words, short_words;
   std::set<int> ranks;
   for (const SchemeRow& row : scheme_rows()) {
     EXPECT_EQ(&scheme_row(row.scheme), &row);
     EXPECT_EQ(parse_scheme(row.word), row.scheme);
     EXPECT_EQ(scheme_name(row.scheme), row.word);
     words.insert(row.word);
+    short_words.insert(row.short_word);
     ranks.insert(row.rank);
     EXPECT_EQ(row.int8_weights, !row.tensors.empty()) << row.word;
     EXPECT_TRUE(row.compressed_tensors.empty() || row.not_in_compressed_tensors == nullptr);
   }
   EXPECT_EQ(words.size(), scheme_rows().size());
+  EXPECT_EQ(short_words.size(), scheme_rows().size());
   EXPECT_EQ(ranks.size(), scheme_rows().size());
   EXPECT_FALSE(parse_scheme("W4A8"));
   EXPECT_EQ(scheme_names(), "FLOAT, W8A8, W8A8_DYNAMIC, W8A16 or W8A8_MIX");

@@ -11,7 +11,9 @@
 #include "src/base/float16.h"
 #include "src/base/output_folder.h"
 #include "src/base/progress.h"
-#include "src/checkpoint/quant_tensors.h"
+#include "src/checkpoint/architecture.h"
+#include "src/checkpoint/layout.h"
+#include "src/checkpoint/model_config.h"
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/checkpoint/scheme.h"
 #include "src/cli/bench.h"
@@ -27,44 +29,60 @@ struct WeightTypes {
   bool int8_kv = false;
 };
 
-// All tensors of the checkpoint, in order, each with its type word in `description`.
-std::vector<TensorSpec> specs_of(const ModelConfig& c, const WeightTypes& types,
-                                 DescriptionBuilder& description) {
-  std::vector<TensorSpec> specs;
-  const auto add = [&](const std::string& name, DType dtype, Shape shape, const std::string& type) {
-    specs.push_back({name, dtype, std::move(shape)});
-    description.add(name, type);
-  };
+// A tensor of the checkpoint, and what its values go by.
+struct MadeTensor {
+  TensorSpec spec;
+  std::string type;     // its word in the description
+  uint64_t inputs = 0;  // of the linear that it belongs to
+  bool of_norm = false;
+};
+
+// All of them, in order.
+std::vector<MadeTensor> tensors_of(const ModelConfig& c, const WeightTypes& types) {
+  std::vector<MadeTensor> all;
   const auto add_float = [&](const std::string& name, Shape shape) {
-    add(name, DType::kBF16, std::move(shape), kFloatWord);
+    all.push_back({{name, DType::kBF16, std::move(shape)}, kFloatWord});
+  };
+  const auto add_norm = [&](const std::string& prefix, uint64_t count) {
+    add_float(prefix + ".weight", {count});
+    all.back().of_norm = true;
   };
   const StoredTypes stored = {DType::kBF16, DType::kF32, DType::kF32};
-  const auto add_parts = [&](const std::string& prefix, std::span<const QuantTensor> parts,
-                             uint64_t n, const std::string& type) {
+  const auto add_parts = [&](const LayerLinear& l, std::span<const QuantTensor> parts,
+                             const std::string& type) {
     for (const QuantTensor& part : parts)
-      if (part.needed) add(prefix + part.suffix, part.stored_as(stored), part.shape(n), type);
+      if (part.needed)
+        all.push_back({{l.full_name + part.suffix, part.stored_as(stored), part.shape(l.shape.n)},
+                       type,
+                       l.shape.k});
   };
   const Shape table = {axis_size(c, Axis::kVocab), axis_size(c, Axis::kHidden)};
   add_float(kEmbeddingWeight, table);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     for (const LayerLinear& l : layer_linears(c, layer)) {
       const std::string type = scheme_name(types.scheme);
-      add(l.full_name + ".weight", is_quantized(types.scheme) ? DType::kI8 : DType::kBF16,
-          {l.shape.n, l.shape.k}, type);
+      const DType dtype = is_quantized(types.scheme) ? DType::kI8 : DType::kBF16;
+      all.push_back({{l.full_name + ".weight", dtype, {l.shape.n, l.shape.k}}, type, l.shape.k});
       if (l.shape.bias) add_float(l.full_name + ".bias", {l.shape.n});
-      add_parts(l.full_name, scheme_row(types.scheme).tensors, l.shape.n, type);
-      if (types.int8_kv && l.in_kv_cache)
-        add_parts(l.full_name, kv_cache_tensors(), l.shape.n, kKvCacheWord);
+      add_parts(l, scheme_row(types.scheme).tensors, type);
+      if (types.int8_kv && l.in_kv_cache) add_parts(l, kv_cache_tensors(), kKvCacheWord);
     }
-    for (const LayerNorm& norm : layer_norms(c, layer))
-      add_float(norm.full_name + ".weight", {norm.count});
+    for (const LayerNorm& norm : layer_norms(c, layer)) add_norm(norm.full_name, norm.count);
   }
-  add_float(std::string(kFinalNorm) + ".weight", {axis_size(c, Axis::kHidden)});
-  if (c.tie_word_embeddings)
-    description.add(kHeadWeight, kFloatWord);
-  else
-    add_float(kHeadWeight, table);
-  return specs;
+  add_norm(kFinalNorm, axis_size(c, Axis::kHidden));
+  if (!c.tie_word_embeddings) add_float(kHeadWeight, table);
+  return all;
+}
+
+// The description's text. A tied head has no tensor, but an entry.
+std::string description_of(const ModelConfig& c, const WeightTypes& types,
+                           const std::vector<MadeTensor>& tensors) {
+  TensorTypes words;
+  for (const MadeTensor& t : tensors) words.emplace_back(t.spec.name, t.type);
+  if (c.tie_word_embeddings) words.emplace_back(kHeadWeight, kFloatWord);
+  return description_text(
+      Layout::kOctet,
+      make_description(Layout::kOctet, scheme_name(types.scheme), types.int8_kv, words));
 }
 
 // `count` normal numbers with this deviation, converted; from a table drawn once, because a 70B
@@ -88,8 +106,8 @@ constexpr float kInputScale = 0.04f;  // activations of deviation 1 up to 5
 constexpr float kCacheScale = 0.04f;
 
 // A normal linear's weights are scaled so that outputs keep the inputs' size; norms are ones.
-void write_values(SafetensorsWriter& writer, const TensorSpec& spec, const ModelConfig& c,
-                  std::mt19937& random) {
+void write_values(SafetensorsWriter& writer, const MadeTensor& tensor, std::mt19937& random) {
+  const TensorSpec& spec = tensor.spec;
   const auto ends = [&](const char* suffix) { return spec.name.ends_with(suffix); };
   const size_t count = spec.bytes() / dtype_size(spec.dtype);
   const auto constant = [&](float v) { writer.write(spec.name, std::vector<float>(count, v)); };
@@ -98,15 +116,13 @@ void write_values(SafetensorsWriter& writer, const TensorSpec& spec, const Model
                           return static_cast<int8_t>(std::clamp(std::nearbyint(v), -127.f, 127.f));
                         }));
   if (spec.dtype == DType::kI32) return writer.write(spec.name, std::vector<int32_t>(count));
-  const bool down = spec.name.find("down_proj") != std::string::npos;
-  const float k = static_cast<float>(down ? c.intermediate_size : c.hidden_size);
+  const float k = static_cast<float>(tensor.inputs);
   if (ends(suffix::kWeightScale)) return constant(1 / std::sqrt(k) / kLevels);
   if (ends(suffix::kDeqScale)) return constant(kInputScale / std::sqrt(k) / kLevels);
   if (ends(suffix::kInputScale)) return constant(kInputScale);
   if (ends(suffix::kKvScale)) return constant(kCacheScale);
   if (spec.dtype == DType::kF32) return constant(0);  // offsets
-  if (spec.name.find("norm") != std::string::npos)
-    return writer.write(spec.name, std::vector<bf16>(count, to_bf16(1.0f)));
+  if (tensor.of_norm) return writer.write(spec.name, std::vector<bf16>(count, to_bf16(1.0f)));
   const float deviation =
       spec.shape.size() == 2 ? 1.0f / std::sqrt(static_cast<float>(spec.shape[1])) : 0.02f;
   writer.write(spec.name, normal_values<bf16>(count, deviation, random, to_bf16));
@@ -122,23 +138,22 @@ void make_model(const MakeModelFlags& f) {
   const ordered_json config = shape_config(f.shape, f.layers);
   const ModelConfig parsed = ModelConfig::parse(config, "config.json");
   const WeightTypes types = {scheme_of_flag(f.type), f.int8_kv};
-  DescriptionBuilder description(f.type);
-  if (types.int8_kv)
-    for (const char* key : {"kv_cache_type", "kv_quant_type"}) description.add(key, kKvCacheWord);
-  const std::vector<TensorSpec> specs = specs_of(parsed, types, description);
+  const std::vector<MadeTensor> tensors = tensors_of(parsed, types);
+  std::vector<TensorSpec> specs;
+  for (const MadeTensor& t : tensors) specs.push_back(t.spec);
   OutputFolder output(f.out, f.overwrite);
   SafetensorsWriter writer(output.path(), specs, {"model", uint64_t{5} << 30, true});
   Progress progress("make-model", "tensor", static_cast<int64_t>(specs.size()), f.quiet);
   std::mt19937 random(1);
   int64_t done = 0;
-  for (const TensorSpec& spec : specs) {
-    progress.update(done++, spec.name);
-    write_values(writer, spec, parsed, random);
+  for (const MadeTensor& t : tensors) {
+    progress.update(done++, t.spec.name);
+    write_values(writer, t, random);
   }
   writer.finish();
   write_text(output.path() / "config.json", config.dump(2));
   if (is_quantized(types.scheme) || types.int8_kv)
-    write_text(output.path() / "quant_model_description.json", description.json().dump(2));
+    write_text(output.path() / kDescriptionFile, description_of(parsed, types, tensors));
   output.commit();
   progress.finish();
   if (!f.quiet) fmt::print("{}: {}\n", f.out, format_bytes(writer.total_bytes()));

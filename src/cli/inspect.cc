@@ -78,7 +78,8 @@ void print_summary(const ModelFolder& folder) {
   std::vector<std::pair<std::string, std::string>> order;
   for (const TensorView* t : folder.tensors().all()) {
     std::string name = t->name;
-    if (name.starts_with("model.layers.")) name = "layers.*" + name.substr(name.find('.', 13));
+    if (const auto layer = layer_of(name))  // from the dot behind the number on
+      name = "layers.*" + name.substr(name.find('.', layer_prefix(*layer).size() - 2));
     const auto key =
         std::make_pair(name, fmt::format("{}\t{}", type_of(folder, t->name), dtype_name(t->dtype)));
     auto [it, fresh] = groups.try_emplace(key);

@@ -21,7 +21,7 @@ namespace octet::cli {
 namespace {
 
 struct PlanFlags {
-  std::string model, shape, type = "W8A8", network, host;
+  std::string model, shape, type = scheme_name(Scheme::kW8A8), network, host;
   size_t hosts = 1, ranks = 1, context = 2048, batch = 1, chunk = 512;
   bool int8_kv = false, as_json = false;
 };
@@ -119,9 +119,8 @@ Model model_of(const PlanFlags& f) {
   if (f.model.empty() == f.shape.empty()) throw usage_error("octet plan: --model or --shape");
   if (!f.shape.empty()) {
     const Scheme scheme = scheme_of_flag(f.type);
-    return {
-        ModelConfig::parse(shape_config(f.shape), "config.json"),
-        [scheme](const std::string& name) { return name == "lm_head" ? Scheme::kFloat : scheme; }};
+    return {ModelConfig::parse(shape_config(f.shape), "config.json"),
+            [scheme](const std::string& name) { return name == kHead ? Scheme::kFloat : scheme; }};
   }
   const auto folder = std::make_shared<const ModelFolder>(f.model);
   return {folder->config(), [folder](const std::string& name) { return folder->scheme(name); },
@@ -196,8 +195,7 @@ void add_plan(Verb program) {
   auto f = std::make_shared<PlanFlags>();
   verb.text("--model,MODEL", f->model, "folder of the checkpoint");
   verb.text("--shape", f->shape, "in place of a checkpoint: " + shape_names());
-  verb.text("--type", f->type,
-            "with --shape, of the layers: FLOAT, W8A8, W8A8_DYNAMIC, W8A8_MIX, W8A16")
+  verb.text("--type", f->type, "with --shape, of the layers: " + scheme_names())
       .only_with("--shape", ": a checkpoint says its own")
       .show_default();
   verb.integer("--hosts", f->hosts, "hosts").range(1, 1 << 16).show_default();

@@ -42,7 +42,7 @@ std::vector<TokenBatch> one_each(std::vector<std::vector<int32_t>> samples) {
 void note_calibration(const CalibrationData& data, const QuantizeOptions& o) {
   if (data.samples.empty() && data.outlier.empty() && !needs_samples(o, /*outlier=*/false))
     notice("data-free: no calibration text needed");
-  if (!data.samples.empty() && calibrates_on_little(data, o))
+  if (!data.samples.empty() && calibrates_on_little(data, learns_ranges(o)))
     warning(fmt::format("{} tokens calibrate static ranges; text of at least {} is advised",
                         calibration_tokens(data), kAdvisedTokens));
 }

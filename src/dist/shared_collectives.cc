@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <chrono>
 
+#include "src/machine/cpu.h"
+
 namespace octet {
 namespace {
 
@@ -63,7 +65,7 @@ bool SharedCollectives::await(size_t rank, std::atomic<uint32_t> Segment::*count
   // About as long as a layer takes while tokens are generated.
   for (size_t spins = crowded_ ? 50 : 20'000; spins > 0; --spins) {
     if (reached(c.load(std::memory_order_acquire), operation)) return true;
-    __builtin_ia32_pause();
+    pause_briefly();
   }
   const Clock::time_point begin = Clock::now();
   while (true) {

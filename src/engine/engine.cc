@@ -8,7 +8,6 @@
 
 #include "src/base/error.h"
 #include "src/engine/refusal.h"
-#include "src/model/logits.h"
 
 namespace octet {
 namespace {
@@ -20,13 +19,6 @@ double seconds(Clock::duration d) { return std::chrono::duration<double>(d).coun
 
 }  // namespace
 
-// A row of a step's logits: what follows `position` of the sequence.
-struct Engine::WantedRow {
-  Sequence* sequence;
-  size_t position;
-  bool draws;  // a new token; else it scores one of the prompt
-};
-
 Engine::Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptions options,
                EngineObserver* observer)
     : model_(model),
@@ -34,7 +26,8 @@ Engine::Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptio
       options_(std::move(options)),
       observer_(observer),
       cache_(model.shape(), options_.kv_blocks, options_.kv_type),
-      scheduler_(options_.max_sequences, options_.max_batched_tokens, cache_) {
+      scheduler_(options_.max_sequences, options_.max_batched_tokens, cache_),
+      steps_(model, cache_, options_.eos_ids, observer) {
   OCTET_CHECK(options_.kv_blocks >= blocks_for(options_.max_model_len));
   OCTET_CHECK(options_.max_batched_tokens > 0 && options_.max_batched_tokens <= model.max_rows());
   OCTET_CHECK(options_.max_sequences > 0 && options_.max_sequences <= options_.max_batched_tokens);
@@ -171,7 +164,7 @@ void Engine::loop() {
       if (ping) model_.ping();
       const Step step = scheduler_.schedule();
       publish_stats();
-      if (!step.chunks.empty()) compute(step);
+      if (!step.chunks.empty()) run(step);
     } catch (const RankError& e) {
       stop_without_ranks(e.what());
       return;
@@ -208,84 +201,13 @@ void Engine::stop_without_ranks(const std::string& why) {
   if (options_.on_lost_rank) options_.on_lost_rank(why);
 }
 
-Batch Engine::batch_of(const Step& step, std::vector<WantedRow>& wanted) const {
-  Batch batch;
-  for (const Step::Chunk& c : step.chunks) {
-    const Sequence& s = *c.sequence;
-    const size_t end = c.position + c.tokens, prompt = s.request.prompt.size();
-    // A preempted sequence computes tokens that it generated again beside its prompt.
-    const size_t generated = end - std::clamp(prompt, c.position, end);
-    const size_t first = batch.add(std::span(s.tokens).subspan(c.position, c.tokens), c.position,
-                                   s.blocks.data(), generated);
-    for (size_t i = c.position; i < end; ++i) {
-      const bool last = i + 1 == s.tokens.size(), of_prompt = c.scores_prompt && i + 1 < prompt;
-      if (!last && !of_prompt) continue;
-      batch.logit_rows.push_back(first + i - c.position);
-      wanted.push_back({c.sequence, i, last});
-    }
-  }
-  return batch;
-}
-
-void Engine::compute(const Step& step) {
-  for (const Step::Chunk& c : step.chunks) {
-    Sequence& s = *c.sequence;
-    if (s.times.scheduled == Clock::time_point()) s.times.scheduled = Clock::now();
-    if (c.scores_prompt && c.position == 0) s.prompt_logprobs.clear();  // again, if preempted
-  }
-  std::vector<WantedRow> wanted;
-  const std::span<float> logits = model_.forward(batch_of(step, wanted), cache_);
-  const size_t vocab = static_cast<size_t>(model_.config().vocab_size);
-  std::vector<std::optional<int32_t>> tokens(wanted.size());
-  std::vector<TokenLogprob> logprobs(wanted.size());
-  std::vector<char> broken(wanted.size());
-  model_.team().run([&](Worker& w) {
-    for (size_t i = w.id(); i < wanted.size(); i += w.count()) {
-      Sequence& s = *wanted[i].sequence;
-      const std::span<float> row = logits.subspan(i * vocab, vocab);
-      broken[i] = !all_finite(row);
-      if (broken[i]) continue;
-      Sampler::make_safe(row);
-      if (wanted[i].draws)
-        tokens[i] = s.sampler.sample(row, &logprobs[i]);
-      else
-        logprobs[i] = Sampler::logprob_of(row, s.tokens[wanted[i].position + 1],
-                                          s.request.sampling.prompt_logprobs);
-    }
-  });
+void Engine::run(const Step& step) {
+  std::vector<StepRow> rows = steps_.compute(step);
   prompt_tokens_ += step.prompt_tokens;
-  size_t generated = 0;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    Sequence& s = *wanted[i].sequence;
-    if (s.finished) continue;  // by an earlier row that is broken
-    if (broken[i]) {
-      finish(s, FinishReason::kError, broken_logits(model_.folder()).what());
-    } else if (!wanted[i].draws) {
-      if (s.prompt_logprobs.empty()) s.prompt_logprobs.emplace_back();  // the first has none
-      s.prompt_logprobs.emplace_back(std::move(logprobs[i]));
-    } else if (tokens[i]) {
-      ++generated;
-      deliver(s, *tokens[i], std::move(logprobs[i]));
-    } else {
-      send(s, s.finish_early());
-    }
-  }
+  const size_t generated = steps_.deliver(
+      std::move(rows), [this](Sequence& s, RequestOutput out) { send(s, std::move(out)); });
   generation_tokens_ += generated;
   if (observer_ != nullptr) observer_->on_step(step.prompt_tokens, generated);
-}
-
-void Engine::deliver(Sequence& s, int32_t token, TokenLogprob logprob) {
-  const auto now = Clock::now();
-  const size_t count = s.sampler.output().size();
-  if (observer_ != nullptr) {
-    if (count == 1)
-      observer_->on_first_token(seconds(now - s.times.arrived));
-    else
-      observer_->on_next_token(seconds(now - s.times.last_token));
-  }
-  if (count == 1) s.times.first_token = now;
-  s.times.last_token = now;
-  send(s, s.accept(token, std::move(logprob), options_.eos_ids));
 }
 
 void Engine::send(Sequence& s, RequestOutput out) {

@@ -1,10 +1,10 @@
 // The serving engine: one thread that owns scheduler, KV pages and model.
 //
 // Callers hand it requests through a bounded queue and get outputs through their sink, called on
-// the engine's thread. Every step it computes what the scheduler decides: the running sequences'
-// next tokens mixed with chunks of prompts (continuous batching, chunked prefill) within a budget
-// of tokens, so a long prompt never stalls the others. A preempted sequence is computed again
-// later, with the same result.
+// the engine's thread. Every step (step.h) it computes what the scheduler decides: the running
+// sequences' next tokens mixed with chunks of prompts (continuous batching, chunked prefill) within
+// a budget of tokens, so a long prompt never stalls the others. A preempted sequence is computed
+// again later, with the same result.
 #pragma once
 
 #include <atomic>
@@ -18,8 +18,10 @@
 #include <thread>
 #include <vector>
 
+#include "src/engine/observer.h"
 #include "src/engine/request.h"
 #include "src/engine/scheduler.h"
+#include "src/engine/step.h"
 #include "src/model/kv_cache.h"
 #include "src/model/transformer.h"
 #include "src/text/tokenizer.h"
@@ -45,20 +47,10 @@ struct EngineStats {
   uint64_t prompt_tokens = 0, generation_tokens = 0, preemptions = 0;
 };
 
-// Called on what happens, on the engine's thread, for the metrics.
-class EngineObserver {
- public:
-  virtual ~EngineObserver() = default;
-  virtual void on_step(size_t prompt_tokens, size_t generated_tokens) = 0;
-  virtual void on_first_token(double seconds_since_arrival) = 0;
-  virtual void on_next_token(double seconds_since_last) = 0;
-  virtual void on_finish(const Request& request, size_t output_tokens, FinishReason reason,
-                         const RequestTimes& times) = 0;
-};
-
 class Engine {
  public:
-  // `tokenizer` may be null: then outputs have no text and stop strings are refused.
+  // Starts the thread. Model, tokenizer and observer must outlive it. `tokenizer` may be null: then
+  // outputs have no text and stop strings are refused.
   Engine(Transformer& model, const text::Tokenizer* tokenizer, EngineOptions options,
          EngineObserver* observer = nullptr);
   ~Engine();  // aborts what runs
@@ -84,14 +76,10 @@ class Engine {
   void drain(double seconds);
 
  private:
-  struct WantedRow;
-
   void loop();
   void take_commands(std::unique_lock<std::mutex>& lock);
   void take_submitted();  // under the lock
-  Batch batch_of(const Step& step, std::vector<WantedRow>& wanted) const;
-  void compute(const Step& step);
-  void deliver(Sequence& sequence, int32_t token, TokenLogprob logprob);
+  void run(const Step& step);
   void send(Sequence& sequence, RequestOutput output);
   void finish(Sequence& sequence, FinishReason reason, const std::string& error = "");
   void finish_all(FinishReason reason, const std::string& error = "");
@@ -106,6 +94,7 @@ class Engine {
 
   // Owned by the engine's thread.
   Scheduler scheduler_;
+  StepRunner steps_;
   uint64_t prompt_tokens_ = 0, generation_tokens_ = 0;
 
   mutable std::mutex mutex_;  // guards what follows

@@ -66,7 +66,7 @@ TEST(Compare, NamesWhatDiffers) {
 TEST(Compare, ValuesThatAreNotFiniteDiffer) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
   constexpr float kInf = std::numeric_limits<float>::infinity();
-  constexpr const char* kHeader =
+  static constexpr const char* kHeader =
       R"({"model.layers.0.x.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}})";
   const auto kind_of = [&](const std::vector<float>& one, const std::vector<float>& two) {
     octet::tests::TempFolder dir_a("compare_nan_a"), dir_b("compare_nan_b");

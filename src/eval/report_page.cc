@@ -144,8 +144,8 @@ std::string range_text(const ordered_json& l) {
   const auto low = page::input_value(l, "low"), high = page::input_value(l, "high");
   if (low && high)
     return fmt::format("{} … {}", page::short_number(*low), page::short_number(*high));
-  if (l.at("type") == kFloatWord) return "–";
-  return "per token";
+  const auto scheme = parse_scheme(l.at("type").get<std::string>());
+  return scheme && scales_per_token(*scheme) ? "per token" : "–";
 }
 std::string seen_text(const ordered_json& l) {
   const auto min = page::input_value(l, "min"), max = page::input_value(l, "max");
@@ -166,12 +166,14 @@ page::HeatCell decibel_cell(const ordered_json& l, const std::optional<double>& 
   return {page::shade_of(*v), number(*v, 0), hint(l)};
 }
 
-std::string type_word(const std::string& type) {
-  if (type == kFloatWord) return "float";
-  if (type == "W8A8") return "static";
-  if (type == "W8A8_DYNAMIC") return "token";
-  if (type == "W8A8_MIX") return "mix";
-  return "W8A16";
+page::HeatCell type_cell(const ordered_json& l) {
+  const std::string type = l.at("type").get<std::string>();
+  const std::optional<Scheme> scheme = parse_scheme(type);
+  if (!scheme) return {-1, escape(type), hint(l)};
+  return {!is_quantized(*scheme) ? -1
+          : is_static(*scheme)   ? 6
+                                 : 5,
+          scheme_row(*scheme).short_word, hint(l)};
 }
 
 std::string maps(const ordered_json& r) {
@@ -210,10 +212,7 @@ std::string maps(const ordered_json& r) {
                             return {clipped_shade(*v), number(1e6 * *v, 0), hint(l)};
                           });
   out += page::heat_map("Type", "static: one scale for all inputs; token: one for each token",
-                        linears, [](const ordered_json& l) -> page::HeatCell {
-                          const std::string word = type_word(l.at("type").get<std::string>());
-                          return {word == "float" ? -1 : word == "static" ? 6 : 5, word, hint(l)};
-                        });
+                        linears, type_cell);
   out += "</div>\n";
   if (const std::string curve = page::state_curve(r.at("layers")); !curve.empty())
     out +=

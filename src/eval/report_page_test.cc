@@ -89,6 +89,34 @@ TEST(ReportPage, ExplainsItsWords) {
     EXPECT_TRUE(holds(words, word)) << word;
 }
 
+// In the map of types; one that this version does not know says its own.
+TEST(ReportPage, ShortWordsOfTypes) {
+  for (const auto& [type, cell] :
+       {std::pair("FLOAT", "<td class=\"none\" title=\"{}\">float</td>"),
+        std::pair("W8A8", "<td class=\"h6\" title=\"{}\">static</td>"),
+        std::pair("W8A8_DYNAMIC", "<td class=\"h5\" title=\"{}\">token</td>"),
+        std::pair("W8A8_MIX", "<td class=\"h5\" title=\"{}\">mix</td>"),
+        std::pair("W8A16", "<td class=\"h5\" title=\"{}\">W8A16</td>"),
+        std::pair("W<4", "<td class=\"none\" title=\"{}\">W&lt;4</td>")}) {
+    ordered_json r = small_report();
+    ordered_json& l = r["linears"][0];
+    l["type"] = type;
+    l.erase("input");
+    const std::string hint = page::escape("model.layers.0.mlp.down_proj, " + std::string(type));
+    std::string words = cell;
+    words.replace(words.find("{}"), 2, hint);
+    EXPECT_TRUE(holds(report_page(r, "test"), words)) << type;
+  }
+}
+
+// A column for every linear of a layer, in order.
+TEST(ReportPage, ColumnsOfItsMaps) {
+  std::string columns;
+  for (const char* word : {"layer", "q", "k", "v", "o", "gate", "up", "down"})
+    columns += "<th scope=\"col\">" + std::string(word) + "</th>";
+  EXPECT_TRUE(holds(report_page(small_report(), "test"), columns));
+}
+
 TEST(ReportPage, BrokenReportsAreErrors) {
   ordered_json r = small_report();
   r.erase("size");

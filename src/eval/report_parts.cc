@@ -7,13 +7,11 @@
 #include <map>
 
 #include "src/base/progress.h"
-#include "src/checkpoint/model_folder.h"
+#include "src/checkpoint/architecture.h"
 
 namespace octet::page {
 namespace {
 
-constexpr const char* kColumns[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                    "gate_proj", "up_proj", "down_proj"};
 constexpr double kShades[] = {12, 16, 20, 24,
                               28, 32, 36};  // decibels between one shade and the next
 
@@ -92,15 +90,15 @@ std::string heat_map(const std::string& title, const std::string& note, const or
       "<section><h3>{}</h3><p class=\"soft small\">{}</p>\n<div class=\"scroll\" tabindex=\"0\">"
       "<table class=\"heat\"><thead><tr><th scope=\"col\">layer</th>",
       title, note);
-  for (const char* column : kColumns) {
-    const std::string_view word = column;
+  for (const LinearRow& column : linear_rows()) {
+    const std::string_view word = short_name(column);
     out += fmt::format("<th scope=\"col\">{}</th>", word.substr(0, word.find('_')));
   }
   out += "</tr></thead><tbody>\n";
   for (const auto& [layer, row] : layers) {
     out += fmt::format("<tr><td>{}</td>", layer);
-    for (const char* column : kColumns) {
-      const auto it = row.find(column);
+    for (const LinearRow& column : linear_rows()) {
+      const auto it = row.find(short_name(column));
       const HeatCell c = it == row.end() ? HeatCell{} : cell(*it->second);
       out += fmt::format("<td class=\"{}\"{}>{}</td>",
                          c.shade < 0 ? "none" : fmt::format("h{}", c.shade),

@@ -8,16 +8,16 @@
 namespace octet::kernels {
 namespace {
 
-const KernelTable& table_of(Isa isa) {
-  switch (isa) {
-    case Isa::kRef:
-      return ref::table();
-    case Isa::kAvx2:
-      return avx2::table();
-    case Isa::kAvx512Vnni:
-      return avx512::table();
-  }
-  OCTET_CHECK(false);
+// OCTET_KERNELS_<SET>: CMake has built the set (octet_kernel_isa).
+const KernelTable& table_of([[maybe_unused]] Isa isa) {
+#ifdef OCTET_KERNELS_AVX512
+  if (isa == Isa::kAvx512Vnni) return avx512::table();
+#endif
+#ifdef OCTET_KERNELS_AVX2
+  if (isa == Isa::kAvx2) return avx2::table();
+#endif
+  OCTET_CHECK(isa == Isa::kRef);
+  return ref::table();
 }
 
 const KernelTable* wanted = nullptr;

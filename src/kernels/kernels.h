@@ -1,5 +1,5 @@
 // The compute kernels: plain functions over pointers and strides, one table of them per instruction
-// set (ref, avx2, avx512), chosen once at start.
+// set (ref, avx2, avx512), chosen once, at first use.
 //
 // This header holds declarations only: it is included by files that are compiled with the flags of
 // one instruction set, and an inline function emitted there could end up in the whole program.

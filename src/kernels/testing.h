@@ -24,7 +24,9 @@ const KernelTable& emulated_table() noexcept;
 inline std::vector<const KernelTable*> tables() {
   std::vector<const KernelTable*> out;
   for (Isa isa : supported_isas()) out.push_back(table_named(isa_name(isa).c_str()));
+#ifdef OCTET_KERNELS_EMULATED
   if (table_named("avx2") != nullptr) out.push_back(&avx512_emulated::emulated_table());
+#endif
   return out;
 }
 

@@ -7,22 +7,31 @@
 
 namespace octet {
 namespace {
-constexpr Isa kAll[] = {Isa::kRef, Isa::kAvx2, Isa::kAvx512Vnni};
+
+struct IsaRow {
+  Isa isa;
+  const char* name;
+};
+// In order of preference, best last.
+constexpr IsaRow kIsaRows[] = {
+    {Isa::kRef, "ref"}, {Isa::kAvx2, "avx2"}, {Isa::kAvx512Vnni, "avx512vnni"}};
+
+std::string isa_names() {
+  std::string names;
+  for (const IsaRow& row : kIsaRows) names += (names.empty() ? "" : ", ") + std::string(row.name);
+  return names;
 }
 
+}  // namespace
+
 std::string isa_name(Isa isa) {
-  switch (isa) {
-    case Isa::kRef:
-      return "ref";
-    case Isa::kAvx2:
-      return "avx2";
-    case Isa::kAvx512Vnni:
-      return "avx512vnni";
-  }
+  for (const IsaRow& row : kIsaRows)
+    if (row.isa == isa) return row.name;
   OCTET_CHECK(false);
 }
 
 bool cpu_supports(Isa isa) {
+#if defined(__x86_64__)
   // __builtin_cpu_supports also asks XGETBV whether the system saves the registers.
   const auto avx2 = [] {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -39,25 +48,28 @@ bool cpu_supports(Isa isa) {
              __builtin_cpu_supports("avx512vnni");
   }
   return false;
+#else
+  return isa == Isa::kRef;
+#endif
 }
 
 std::vector<Isa> supported_isas() {
   std::vector<Isa> out;
-  for (Isa isa : kAll)
-    if (cpu_supports(isa)) out.push_back(isa);
+  for (const IsaRow& row : kIsaRows)
+    if (cpu_supports(row.isa)) out.push_back(row.isa);
   return out;
 }
 
 Isa resolve_isa(const std::string& request) {
   if (request.empty()) return supported_isas().back();
-  for (Isa isa : kAll) {
-    if (isa_name(isa) != request) continue;
-    if (cpu_supports(isa)) return isa;
+  for (const IsaRow& row : kIsaRows) {
+    if (row.name != request) continue;
+    if (cpu_supports(row.isa)) return row.isa;
     throw usage_error(
         "OCTET_ISA=" + request +
         " asks for instructions that this CPU lacks; best: " + isa_name(supported_isas().back()));
   }
-  throw usage_error("OCTET_ISA=" + request + " is unknown; known: ref, avx2, avx512vnni");
+  throw usage_error("OCTET_ISA=" + request + " is unknown; known: " + isa_names());
 }
 
 Isa selected_isa() {

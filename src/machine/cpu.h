@@ -1,5 +1,5 @@
 // Which instruction set the kernels use: the best one this CPU can run, or the one that the
-// environment variable OCTET_ISA names.
+// environment variable OCTET_ISA names. On processors other than x86-64 that is `ref`.
 #pragma once
 
 #include <string>
@@ -21,5 +21,13 @@ Isa selected_isa();
 Isa resolve_isa(const std::string& request);
 
 std::string cpu_model_name();  // from /proc/cpuinfo, "" when unknown
+
+// For each round of a loop that waits for another thread or process: leaves the core to its other
+// hardware thread for a moment, where there is an instruction for that.
+inline void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
 
 }  // namespace octet

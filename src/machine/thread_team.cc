@@ -6,18 +6,13 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/machine/cpu.h"
 #include "src/machine/topology.h"
 
 namespace octet {
 namespace {
 
 constexpr uint32_t kSpins = 20000;  // about 100 us of `pause`: longer than a step's serial part
-
-void pause_cpu() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
 
 void pin(pthread_t thread, int cpu) {
   cpu_set_t set;
@@ -66,7 +61,7 @@ void ThreadTeam::pause_or_yield(uint32_t& spins) const {
   if (oversubscribed_ || spins > kSpins)
     ::sched_yield();
   else
-    pause_cpu();
+    pause_briefly();
 }
 
 void ThreadTeam::run(const std::function<void(Worker&)>& fn) {
@@ -106,7 +101,7 @@ void ThreadTeam::loop(size_t id) {
     Slot& slot = slots_[id];
     uint32_t epoch = slot.epoch.load(std::memory_order_acquire);  // pairs with run()'s release
     for (uint32_t spins = 0; epoch == seen && spins < kSpins && !oversubscribed_; ++spins) {
-      pause_cpu();
+      pause_briefly();
       epoch = slot.epoch.load(std::memory_order_acquire);
     }
     if (epoch == seen) {

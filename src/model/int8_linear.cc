@@ -72,12 +72,12 @@ void Int8Linear::finish(Worker& w, size_t m, const int32_t* sums, const Output& 
 
 // Rounded after each operation, as the kernels do it.
 void Int8Linear::scale_sums(const int32_t* sums, const Output& out, size_t begin, size_t end,
-                            const float* scale, const float* row_scale, const float* bias) const {
+                            const Dequantization& by) const {
   for (size_t r = begin; r < end; ++r)
     for (size_t j = 0; j < weights_->n; ++j) {
-      float v = static_cast<float>(sums[r * weights_->n + j]) * scale[j];
-      if (row_scale != nullptr) v *= row_scale[r];
-      if (bias != nullptr) v += bias[j];
+      float v = static_cast<float>(sums[r * weights_->n + j]) * by.scale[j];
+      if (by.row_scale != nullptr) v *= by.row_scale[r];
+      if (by.bias != nullptr) v += by.bias[j];
       float& y = out.y[r * out.ld + j];
       y = out.accumulate ? y + v : v;
     }
@@ -147,7 +147,7 @@ void W8A8Linear::multiply(const GemmTile& tile, const Product& product, StageBuf
 
 void W8A8Linear::finish_rows(const int32_t* sums, const Output& out, size_t begin, size_t end,
                              StageBuffer&, size_t) {
-  scale_sums(sums, out, begin, end, scale_.data(), nullptr, float_.data());
+  scale_sums(sums, out, begin, end, {scale_.data(), nullptr, float_.data()});
 }
 
 DynamicLinear::DynamicLinear(std::shared_ptr<const Int8Weights> weights,
@@ -187,7 +187,7 @@ void DynamicLinear::multiply(const GemmTile& tile, const Product& product, Stage
 
 void DynamicLinear::finish_rows(const int32_t* sums, const Output& out, size_t begin, size_t end,
                                 StageBuffer& buffer, size_t slot) {
-  scale_sums(sums, out, begin, end, scale_.data(), buffer.row_scales(slot), float_.data());
+  scale_sums(sums, out, begin, end, {scale_.data(), buffer.row_scales(slot), float_.data()});
 }
 
 }  // namespace octet

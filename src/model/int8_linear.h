@@ -59,9 +59,15 @@ class Int8Linear : public Linear, private IntegerSums {
  protected:
   kernels::Int8GemmArgs args(const GemmTile& tile, const int32_t* bias, const float* scale,
                              const Product& product, StageBuffer& buffer, size_t slot) const;
-  // finish_rows() for these scales [n]; row_scale [m] and bias [n] may be null.
+  // What makes floats of sums: (sum * scale * row_scale) + bias.
+  struct Dequantization {
+    const float* scale;      // [n]
+    const float* row_scale;  // [m] or null
+    const float* bias;       // [n] or null
+  };
+  // finish_rows() by these.
   void scale_sums(const int32_t* sums, const Output& out, size_t begin, size_t end,
-                  const float* scale, const float* row_scale, const float* bias) const;
+                  const Dequantization& by) const;
 
   std::shared_ptr<const Int8Weights> weights_;
 

@@ -26,34 +26,29 @@ void scale_for_cache(const RankShape& c, const KvCacheParams& s, float* row) {
       for (size_t d = 0; d < hd; ++d) row[h * hd + d] *= s.k_scale[j * hd + d];
 }
 
-// Normalizes (where the family does) and rotates q and k of rows [begin, end), and appends k and v
-// to their pages.
-void rotate_and_store(const RankShape& c, const std::vector<SequenceChunk>& chunks, size_t begin,
-                      size_t end, const KvView& kv, const LayerNorms& norms,
-                      const KvCacheParams& scales, StepBuffers& b) {
-  const auto& t = kernels::table();
-  const size_t hd = c.head_dim, ld = c.q_size() + 2 * c.kv_size();
+// Normalizes (where the family does) and rotates q and k of a row; cos, sin [head_dim / 2].
+void rotate(const RankShape& c, const LayerNorms& norms, const float* cos, const float* sin,
+            float* row) {
+  norms[NormKind::kQuery].heads(row, c.heads);
+  norms[NormKind::kKey].heads(row + c.q_size(), c.kv_heads);
+  for (size_t h = 0; h < c.heads + c.kv_heads; ++h)
+    kernels::table().rope(row + h * c.head_dim, cos, sin, c.head_dim);
+}
+
+// Appends k and v of a row, the token at `position` of its sequence, to their pages.
+void store(const RankShape& c, const KvView& kv, const int32_t* blocks, size_t position,
+           const float* row) {
+  const size_t hd = c.head_dim;
   const size_t element = kernels::float_type_size(kv.type);
   const size_t head_elements = hd * kernels::kBlockTokens;
-  for (const SequenceChunk& s : chunks) {
-    for (size_t r = std::max(begin, s.first_row); r < std::min(end, s.first_row + s.tokens); ++r) {
-      float* row = b.qkv.data() + r * ld;
-      const float* cos = b.cos.data() + r * hd / 2;
-      const float* sin = b.sin.data() + r * hd / 2;
-      norms[NormKind::kQuery].heads(row, c.heads);
-      norms[NormKind::kKey].heads(row + c.q_size(), c.kv_heads);
-      for (size_t h = 0; h < c.heads + c.kv_heads; ++h) t.rope(row + h * hd, cos, sin, hd);
-      if (kv.type == kernels::FloatType::kI8) scale_for_cache(c, scales, row);
-      const size_t position = s.position + (r - s.first_row);
-      const size_t page = as_size(s.blocks[position / kernels::kBlockTokens]) * kv.page_elements;
-      const float* k = row + c.q_size();
-      const float* v = k + c.kv_size();
-      for (size_t h = 0; h < c.kv_heads; ++h) {
-        const size_t offset = (page + h * head_elements) * element;
-        t.kv_store(k + h * hd, v + h * hd, hd, position % kernels::kBlockTokens, kv.type,
-                   static_cast<char*>(kv.k_pool) + offset, static_cast<char*>(kv.v_pool) + offset);
-      }
-    }
+  const size_t page = as_size(blocks[position / kernels::kBlockTokens]) * kv.page_elements;
+  const float* k = row + c.q_size();
+  const float* v = k + c.kv_size();
+  for (size_t h = 0; h < c.kv_heads; ++h) {
+    const size_t offset = (page + h * head_elements) * element;
+    kernels::table().kv_store(k + h * hd, v + h * hd, hd, position % kernels::kBlockTokens, kv.type,
+                              static_cast<char*>(kv.k_pool) + offset,
+                              static_cast<char*>(kv.v_pool) + offset);
   }
 }
 
@@ -139,7 +134,14 @@ void DecoderLayer::attention(Worker& w, const RankShape& c,
   w.barrier();
   qkv->compute(w, in, {b.qkv.data(), c.q_size() + 2 * c.kv_size()}, b.stage, 0);
   w.barrier();
-  rotate_and_store(c, chunks, begin, end, kv, norms, kv_params, b);
+  for (const SequenceChunk& s : chunks)
+    for (size_t r = std::max(begin, s.first_row); r < std::min(end, s.first_row + s.tokens); ++r) {
+      float* row = b.qkv.data() + r * (c.q_size() + 2 * c.kv_size());
+      const size_t angles = r * c.head_dim / 2;
+      rotate(c, norms, b.cos.data() + angles, b.sin.data() + angles, row);
+      if (kv.type == kernels::FloatType::kI8) scale_for_cache(c, kv_params, row);
+      store(c, kv, s.blocks, s.position + (r - s.first_row), row);
+    }
   w.barrier();
   attend(w, c, chunks, kv, kv_params, b);
   w.barrier();

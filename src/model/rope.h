@@ -7,6 +7,11 @@
 
 namespace octet {
 
+// By what some rows are rotated.
+struct RopeAngles {
+  const float *cos, *sin;  // [rows, head_dim / 2]
+};
+
 class Rope {
  public:
   explicit Rope(const ModelConfig& config);

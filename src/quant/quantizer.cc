@@ -145,19 +145,20 @@ QuantizeSummary quantize(const fs::path& model, const fs::path& target, const Ca
                        : quantize_samplewise(folder, data, options.tool(), result, context);
     ranks.throw_failure();
   };
+  const auto fingerprint_now = [&] { return fingerprint_of(folder, data, result, options.method); };
   if (ranks.rank() != 0) {
-    Journal journal(fingerprint_of(folder, data, options));
+    Journal journal(fingerprint_now());
     work({}, spill_folder(target), journal);
     ranks.meet();
     ranks.throw_failure();
     return summary;
   }
   OutputFolder output(target, run.overwrite, run.resume);
-  const Fingerprint fingerprint = fingerprint_of(folder, data, options);
+  const Fingerprint fingerprint = fingerprint_now();
   Journal journal(output, fingerprint);
   keep_for_resume(output, journal, [&] {
     work(output.path(), output.partial(), journal);
-    if (fingerprint_of(folder, data, options) != fingerprint) {
+    if (fingerprint_now() != fingerprint) {
       journal.drop();
       throw Error("the model's files changed while they were read").file(model.string());
     }

@@ -8,6 +8,7 @@
 #include "src/dist/communicator.h"
 #include "src/quant/output/summary.h"
 #include "src/quant/settings/calibration.h"
+#include "src/quant/settings/options.h"
 
 namespace octet {
 

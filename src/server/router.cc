@@ -29,7 +29,7 @@ constexpr std::array<std::string_view, 5> kUncounted = {kMetrics, "/health", "/l
 constexpr std::array<std::string_view, 7> kVerbs = {"GET",    "HEAD",  "POST",   "PUT",
                                                     "DELETE", "PATCH", "OPTIONS"};
 constexpr size_t kMaxIdBytes = 256;
-// Larger bodies are read by a thread of their own: a text of this size takes up to a quarter of a
+// Larger bodies are read by threads of their own: a text of this size takes up to a quarter of a
 // second to become tokens.
 constexpr size_t kLargeBody = 64 << 10;
 
@@ -288,9 +288,9 @@ void Router::abort_soon(const ExchangePtr& exchange) {
 }
 
 template <class Work>
-void Router::on_pool(const ExchangePtr& exchange, Work work) {
+void Router::on_pool(boost::asio::thread_pool& large, const ExchangePtr& exchange, Work work) {
   boost::asio::thread_pool& pool =
-      exchange->request().body().size() > kLargeBody ? context_.large : context_.pool;
+      exchange->request().body().size() > kLargeBody ? large : context_.pool;
   boost::asio::post(pool, [this, exchange, work = std::move(work)]() mutable {
     // Words for what went wrong take memory, too, which may be what there is none
     // of; what leaves the pool's thread would end the process.
@@ -313,7 +313,7 @@ void Router::on_pool(const ExchangePtr& exchange, Work work) {
 }
 
 void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
-  on_pool(exchange, [this, exchange, make] {
+  on_pool(context_.counting, exchange, [this, exchange, make] {
     const auto go_on = [&] { throw_if_gone(*exchange); };
     const ordered_json request = parse_request(*exchange);
     go_on();
@@ -328,7 +328,7 @@ void Router::answer_json(const ExchangePtr& exchange, MakeJson make) {
 // `chat` nothing: the body tells.
 void Router::generate(const ExchangePtr& exchange, std::optional<bool> chat) {
   if (closed_) throw http_error(503, "The server is shutting down.");
-  on_pool(exchange, [this, exchange, chat] {
+  on_pool(context_.large, exchange, [this, exchange, chat] {
     const ordered_json body = parse_request(*exchange);
     GenerationRequest request = chat.value_or(body.contains("messages"))
                                     ? parse_chat(body, context_.options)

@@ -52,9 +52,10 @@ class Router {
   void add_common_headers(Exchange& exchange) const;
   void preflight(Exchange& exchange, const Target& target) const;
 
-  // Runs `work`, which may throw, on a pool, unless the client goes before; errors are answered.
+  // Runs `work`, which may throw, on the pool, or on `large` if the request's body is, unless the
+  // client goes before; errors are answered.
   template <class Work>
-  void on_pool(const ExchangePtr& exchange, Work work);
+  void on_pool(boost::asio::thread_pool& large, const ExchangePtr& exchange, Work work);
   void abort_soon(const ExchangePtr& exchange);
   // Runs `make` on a pool with the parsed body and answers with its JSON.
   using MakeJson = ordered_json (*)(const Context&, const ordered_json& body,

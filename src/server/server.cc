@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <boost/asio/post.hpp>
@@ -9,6 +10,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <csignal>
+#include <optional>
+#include <utility>
 
 #include "src/base/error.h"
 #include "src/server/http/http_server.h"
@@ -27,7 +30,7 @@ constexpr auto kReturnMemoryEvery = std::chrono::seconds(5);
 struct Server::Impl {
   Impl(const Backend& backend, ServerOptions options_, Listener& listener)
       : options(std::move(options_)),
-        context{backend, options, io, pool, large, {}},
+        context{backend, options, io, pool, large, counting, {}},
         router(context),
         http(
             io, options, listener.take(io),
@@ -37,17 +40,27 @@ struct Server::Impl {
   }
 
   // The engine must have let go of every request before what requests refer to goes.
-  ~Impl() { finish_requests(); }
+  ~Impl() {
+    finish_requests();
+    if (!options.handle_signals) return;
+    // Those of a process that frees its model are no others: with the watcher their default, to
+    // kill, would be back.
+    asio::post(watcher, [this] { signals.reset(); });
+    watcher.join();
+    ::signal(SIGHUP, SIG_IGN);
+    for (const int ending : {SIGINT, SIGTERM}) ::signal(ending, [](int) { ::_exit(1); });
+  }
 
   void finish_requests() {
     pool.join();
     large.join();
+    counting.join();
     context.engine.drain(0);
   }
 
   void watch_signals() {
-    signals.async_wait([this](error_code ec, int signal) {
-      if (ec) return;
+    signals->async_wait([this](error_code ec, int signal) {
+      if (ec || !signals) return;
       if (signal == SIGHUP)
         asio::post(io, [this] { reload(); });
       else
@@ -120,11 +133,11 @@ struct Server::Impl {
 
   size_t run() {
     if (options.handle_signals) {
-      signals.add(SIGINT);
-      signals.add(SIGTERM);
+      signals->add(SIGINT);
+      signals->add(SIGTERM);
       struct sigaction hang_up = {};  // ignored under nohup
       if (::sigaction(SIGHUP, nullptr, &hang_up) == 0 && hang_up.sa_handler != SIG_IGN)
-        signals.add(SIGHUP);
+        signals->add(SIGHUP);
       watch_signals();
     }
     if (options.log_stats_seconds > 0) log_stats(context.engine.stats());
@@ -141,11 +154,11 @@ struct Server::Impl {
   Router router;
   // What follows goes first, with handlers that refer to what is above.
   asio::io_context io{1};
-  asio::thread_pool pool{kPoolThreads}, large{1};
+  asio::thread_pool pool{kPoolThreads}, large{kPoolThreads}, counting{1};
   HttpServer http;
   asio::steady_timer stats_timer{io}, memory_timer{io};
   asio::thread_pool watcher{1};  // until the very end: run() may wait long for the pool
-  asio::signal_set signals{watcher};
+  std::optional<asio::signal_set> signals{std::in_place, watcher};
 };
 
 Server::Server(const Backend& backend, ServerOptions options, Listener& listener)

@@ -216,14 +216,16 @@ std::string ChatTemplate::render(const ordered_json& messages, const RenderOptio
     throw usage_error("a chat message is not valid UTF-8").field("messages");
   }
   const auto& handle = with_tools && impl_->tool_use ? *impl_->tool_use : impl_->standard;
-  std::string rendered(ffi_call("", [&] {
+  ffi::Rendered result = ffi_call("", [&] {
     const TemplateLimits& limits = impl_->limits;
     return handle->render(ffi_bytes(text),
                           {.output_bytes = limits.output_bytes,
                            .memory_bytes = limits.memory_bytes,
                            .milliseconds = static_cast<uint64_t>(limits.time.count())},
                           options.now.value_or(std::numeric_limits<int64_t>::min()));
-  }));
+  });
+  std::string rendered(result.text);
+  if (result.busy) throw TemplateBusy(rendered);
   return options.continue_final_message ? cut_after_final_message(std::move(rendered), content)
                                         : rendered;
 }

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "src/base/error.h"
 #include "src/base/json.h"
 
 namespace octet::text {
@@ -51,6 +52,11 @@ struct RenderOptions {
   std::optional<int64_t> now;
 };
 
+// Other renderings hold what they may use up together.
+struct TemplateBusy : Error {
+  using Error::Error;
+};
+
 // A compiled chat template, Jinja as `transformers` sets it up. Copies share the compiled form;
 // const methods may be called from many threads at once.
 class ChatTemplate {
@@ -67,7 +73,8 @@ class ChatTemplate {
 
   // The prompt for `messages`, a non-empty array of objects. Members keep their order where a
   // template prints them, hence ordered_json. kUsage Error with the template's own words when it
-  // raises, with its line when it fails, when a limit is reached (within the time limit), when
+  // raises, with its line when it fails, when a limit is reached (within the time limit;
+  // TemplateBusy while others are beyond theirs), when
   // kwargs holds a name that is not the caller's to set ("messages", "tools", "tokenize", ...), or
   // when the final message cannot be continued.
   std::string render(const ordered_json& messages, const RenderOptions& options) const;

@@ -237,7 +237,7 @@ ordered_json config_json(const ModelShape& s, const GgufTokenIds& tokens, DType 
   };
   if (s.arch->attention_bias) config["attention_bias"] = false;
   if (s.arch->mlp_bias) config["mlp_bias"] = false;
-  if (!s.arch->mlp_bias) config["use_sliding_window"] = false;  // Qwen's classes have the field
+  if (s.arch->windows) config["use_sliding_window"] = false;
   return config;
 }
 

@@ -118,6 +118,54 @@ TEST(Piecewise, TokenizersThatAddASpace) {
   EXPECT_EQ(run, t.encode(joined, false));
 }
 
+// What decides how a run begins is far behind it.
+TEST(Piecewise, RunsThatAreReadFromTheirEnd) {
+  std::string start;
+  while (start.size() < 1000) start += "word ";
+  const auto many = [](std::string_view piece, size_t times) {
+    std::string text;
+    while (times-- > 0) text += piece;
+    return text;
+  };
+  const auto check = [&](const ordered_json& json, const std::string& run) {
+    const Tokenizer t = Tokenizer::from_json(json.dump(), "test");
+    for (size_t shift = 0; shift < 4; ++shift) {
+      const std::string text = start + std::string(shift, 'x') + run + start;
+      std::vector<int32_t> ids;
+      pieces_of(t, text, ids);
+      EXPECT_EQ(ids, t.encode(text, false)) << shift << run.substr(0, 20);
+    }
+  };
+  // Composition puts U+0316, of a lower class, before all others.
+  ordered_json composing = tests::byte_level_json();
+  composing["normalizer"] = {{"type", "NFC"}};
+  check(composing, "a" + many("\u0315", 3000) + "\u0316");
+  // Digits are grouped by three from the last one.
+  ordered_json grouping = tests::byte_level_json();
+  grouping["model"]["vocab"]["12"] = 263;
+  grouping["model"]["merges"].push_back({"1", "2"});
+  ordered_json steps = ordered_json::array();
+  steps.push_back({{"type", "Split"},
+                   {"pattern", {{"Regex", "\\d{1,3}(?=(?:\\d{3})*\\b)"}}},
+                   {"behavior", "Isolated"},
+                   {"invert", false}});
+  steps.push_back({{"type", "ByteLevel"},
+                   {"add_prefix_space", false},
+                   {"trim_offsets", true},
+                   {"use_regex", false}});
+  grouping["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", steps}};
+  for (size_t digits : {3000, 3001, 3002})
+    check(grouping, many("123", digits / 3) + many("1", digits % 3));
+  // An added token takes in the white space before it.
+  ordered_json stripping = tests::byte_level_json();
+  ordered_json mask = stripping["added_tokens"][1];
+  mask["id"] = 263;
+  mask["content"] = "<mask>";
+  mask["lstrip"] = true;
+  stripping["added_tokens"].push_back(mask);
+  check(stripping, many(" ", 5000) + "<mask>" + many(" ", 5000));
+}
+
 TEST(Piecewise, WhatTheCallbackThrowsEndsTheWork) {
   const Tokenizer t = tests::byte_level_tokenizer();
   const std::string text(4 * kPieceBytes, '7');

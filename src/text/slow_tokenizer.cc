@@ -9,9 +9,9 @@
 #include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/base/json_member.h"
-#include "src/checkpoint/architecture.h"
 #include "src/text/bpe_json.h"
 #include "src/text/object_file.h"
+#include "src/text/tokenizer_class.h"
 
 namespace octet::text {
 namespace {
@@ -49,21 +49,6 @@ struct SlowFiles {
   fs::path folder;
   json config, specials;
 };
-
-// The tokenizer's class without "Fast".
-std::string class_of(const SlowFiles& files) {
-  std::string name;
-  if (const json* m = find_member(files.config, "tokenizer_class"); m && m->is_string())
-    name = m->get<std::string>();
-  if (name.ends_with("Fast")) name.resize(name.size() - 4);
-  if (!name.empty()) return name;
-  const json model = read_object_file<json>(files.folder / "config.json");
-  const json* type = find_member(model, "model_type");
-  const Architecture* a = type != nullptr && type->is_string()
-                              ? find_architecture(type->get_ref<const std::string&>())
-                              : nullptr;
-  return a != nullptr && a->tokenizer != nullptr ? a->tokenizer : "";
-}
 
 int64_t id_of(const json& id, const std::string& where, const std::string& token) {
   if (!id.is_number_integer() || id < 0 || id > kMaxId)
@@ -145,7 +130,7 @@ bool has_slow_tokenizer(const fs::path& folder) {
 
 ordered_json slow_tokenizer_json(const fs::path& folder) {
   const SlowFiles files(folder);
-  const std::string kind = class_of(files);
+  const std::string kind = tokenizer_class(folder, files.config);
   BpeParts parts;
   if (kind == "Qwen2Tokenizer") {
     parts.rules = {.split = kQwen2Split, .nfc = true};

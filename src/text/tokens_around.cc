@@ -6,17 +6,14 @@
 #include "src/base/json_member.h"
 #include "src/text/chat_template.h"
 #include "src/text/object_file.h"
+#include "src/text/tokenizer_class.h"
 
 namespace octet::text {
 namespace {
 
 // Whether AutoTokenizer takes one of Llama's classes, fast or slow.
 bool is_llama_class(const fs::path& folder, const json& config) {
-  const std::string where = (folder / "tokenizer_config.json").string();
-  std::string name = get_string_or(config, "tokenizer_class", "", where);
-  if (name.empty())
-    return read_object_file<json>(folder / "config.json").value("model_type", json()) == "llama";
-  if (name.ends_with("Fast")) name.resize(name.size() - 4);
+  const std::string name = tokenizer_class(folder, config);
   return name == "LlamaTokenizer" || name == "CodeLlamaTokenizer";
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "src/model/layer.h"
+#include "src/model/rope.h"
 #include "src/model/tap_linear.h"
 #include "src/quant/layer/activations.h"
 
@@ -32,9 +33,8 @@ class CalibrationStream {
   void run_layer(const DecoderLayer& layer, const std::function<void()>& done = {});
   // The states of all batches, one after another.
   std::span<float> all_states() { return states_.span(); }
-  // Of the rows of the batch that is running: [rows, head_dim / 2].
-  const float* cos() const { return buffers_.cos.data(); }
-  const float* sin() const { return buffers_.sin.data(); }
+  // Of the rows of the batch that is running, for taps.
+  RopeAngles angles() const { return {buffers_.cos.data(), buffers_.sin.data()}; }
   // Shows every batch's normalized state [sequences * tokens, hidden] to `tap`.
   void tap(const Norm& norm, const Tap& tap);
 

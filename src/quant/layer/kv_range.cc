@@ -3,37 +3,43 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/base/checked.h"
 #include "src/quant/int8/quant_params.h"
 
 namespace octet {
+
+KvRange KvRange::of_keys(const ModelConfig& config, const LayerNorms& norms) {
+  return {as_size(config.kv_size()), as_size(config.head_dim), norms[NormKind::kKey]};
+}
 
 void KvRange::observe(const float* x, size_t ldx, size_t m) {
   for (size_t r = 0; r < m; ++r)
     for (size_t i = 0; i < low_.size(); ++i) observe(i, x[r * ldx + i]);
 }
 
-void KvRange::observe_rotated(const float* x, size_t ldx, size_t m, const Norm& norm,
-                              const float* cos, const float* sin, size_t half_dim) {
+void KvRange::observe_rotated(const float* x, size_t ldx, size_t m, const RopeAngles& angles) {
+  const size_t half = half_dim_;
   std::vector<float> row(low_.size());
   for (size_t r = 0; r < m; ++r) {
     std::copy_n(x + r * ldx, row.size(), row.data());
-    norm.heads(row.data(), row.size() / (2 * half_dim));
-    for (size_t head = 0; head < low_.size(); head += 2 * half_dim)
-      for (size_t i = 0; i < half_dim; ++i) {
-        const float a = row[head + i], b = row[head + half_dim + i];
-        const float c = cos[r * half_dim + i], s = sin[r * half_dim + i];
+    key_norm_.heads(row.data(), row.size() / (2 * half));
+    for (size_t head = 0; head < low_.size(); head += 2 * half)
+      for (size_t i = 0; i < half; ++i) {
+        const float a = row[head + i], b = row[head + half + i];
+        const float c = angles.cos[r * half + i], s = angles.sin[r * half + i];
         observe(head + i, a * c - b * s);
-        observe(head + half_dim + i, b * c + a * s);
+        observe(head + half + i, b * c + a * s);
       }
   }
 }
 
-std::vector<float> KvRange::key_scale(double power, size_t half_dim, bool shared) const {
-  const size_t width = 2 * half_dim;
+std::vector<float> KvRange::key_scale(double power) const {
+  const size_t width = 2 * half_dim_;
+  const bool shared = !key_norm_.weight.empty();
   std::vector<float> largest(low_.size());
   for (size_t head = 0; head < largest.size(); head += width)
-    for (size_t i = head; i < head + half_dim; ++i)
-      largest[i] = largest[i + half_dim] = std::max(top(i), top(i + half_dim));
+    for (size_t i = head; i < head + half_dim_; ++i)
+      largest[i] = largest[i + half_dim_] = std::max(top(i), top(i + half_dim_));
   if (shared) {
     for (size_t i = width; i < largest.size(); ++i)
       largest[i % width] = std::max(largest[i % width], largest[i]);

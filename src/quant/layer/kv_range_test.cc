@@ -19,30 +19,42 @@ TEST(KvRange, LargestOfAllSamplesOver127) {
 }
 
 TEST(KvRange, KeysAfterRope) {
-  KvRange r(4);  // two heads of one pair; rows rotated by 90 and 0 degrees
+  // Two heads of one pair; rows rotated by 90 and 0 degrees.
+  KvRange r(4, 2, Norm());
   const std::vector<float> x = {1, 2, -3, 4, 0.5f, -8, 0, 1}, cos = {0, 1}, sin = {1, 0};
-  r.observe_rotated(x.data(), 4, 2, Norm(), cos.data(), sin.data(), 1);
+  r.observe_rotated(x.data(), 4, 2, {cos.data(), sin.data()});
   // Rotated, the first row is -2 1 -4 -3.
   const std::vector<float> top = {2, 8, 4, 3};
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(r.scale({})[i], top[i] / 127.0f);
-  EXPECT_EQ(r.key_scale(1, 1, false), (std::vector<float>{8, 8, 4, 4}));
-  EXPECT_EQ(r.key_scale(0.5, 1, false),
-            (std::vector<float>{std::sqrt(8.0f), std::sqrt(8.0f), 2, 2}));
-  EXPECT_EQ(r.key_scale(1, 1, true), (std::vector<float>{8, 8, 8, 8}));
-  EXPECT_EQ(r.key_scale(0.4, 1, true), (std::vector<float>{2, 2, 2, 2}));  // of 2.297
+  EXPECT_EQ(r.key_scale(1), (std::vector<float>{8, 8, 4, 4}));
+  EXPECT_EQ(r.key_scale(0.5), (std::vector<float>{std::sqrt(8.0f), std::sqrt(8.0f), 2, 2}));
 }
 
 // Qwen3: both heads are normalized before they are rotated: (3, 4) / sqrt(12.5) * (1, 2) and
 // (0, 2) / sqrt(2) * (1, 2), then by 90 degrees.
 TEST(KvRange, NormalizesHeadsBeforeRope) {
-  KvRange r(4);
+  LayerNorms norms;
+  norms[NormKind::kKey] = {{1, 2}, {}, 0};
+  ModelConfig config;
+  config.kv_heads = 2;
+  config.head_dim = 2;
+  KvRange r = KvRange::of_keys(config, norms);
   const std::vector<float> x = {3, 4, 0, 2}, cos = {0}, sin = {1};
-  r.observe_rotated(x.data(), 4, 1, Norm{{1, 2}, {}, 0}, cos.data(), sin.data(), 1);
+  r.observe_rotated(x.data(), 4, 1, {cos.data(), sin.data()});
   const double root = std::sqrt(12.5);
   const double top[] = {8 / root, 3 / root, 2 * std::sqrt(2.0), 0};
   for (size_t i = 0; i < 3; ++i)
     EXPECT_NEAR(r.scale({})[i], top[i] / 127, 1e-6 * top[i] / 127) << i;
   EXPECT_EQ(r.scale({})[3], kMinQuantScale);
+}
+
+// A norm that takes the scale has one for all heads.
+TEST(KvRange, KeysWithANormShareAScale) {
+  KvRange r(4, 2, Norm{{1, 1}, {}, 0});
+  const std::vector<float> x = {2, 8, 4, 3};
+  r.observe(x.data(), 4, 1);
+  EXPECT_EQ(r.key_scale(1), (std::vector<float>{8, 8, 8, 8}));
+  EXPECT_EQ(r.key_scale(0.4), (std::vector<float>{2, 2, 2, 2}));  // of 2.297
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "src/model/kv_cache.h"
 #include "src/model/layer.h"
+#include "src/model/rope.h"
 #include "src/quant/layer/activations.h"
 
 namespace octet {
@@ -54,9 +55,10 @@ class LayerStream {
   void mlp(const DecoderLayer& layer);
   void mlp_output(const DecoderLayer& layer);
   void set_intermediate(size_t size);
-  // Of the rows of the batch that is running, for taps: [rows, head_dim / 2].
-  const float* cos() const { return scratch_.buffers_->cos.data(); }
-  const float* sin() const { return scratch_.buffers_->sin.data(); }
+  // Of the rows of the batch that is running, for taps.
+  RopeAngles angles() const {
+    return {scratch_.buffers_->cos.data(), scratch_.buffers_->sin.data()};
+  }
 
  private:
   struct Batch {

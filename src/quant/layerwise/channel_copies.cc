@@ -32,11 +32,10 @@ TopTwo top_two(const float* row, const std::vector<double>& u) {
 
 }  // namespace
 
-ChannelCopies give_copies(const FloatWeight& linear, const std::vector<double>& mean_square,
-                          size_t tokens,
+ChannelCopies give_copies(const FloatWeight& linear, const InputPower& power,
                           const std::function<ChannelCost(size_t channel, double copies)>& cost,
                           size_t added, double weight_noise, ThreadTeam& team) {
-  const size_t n = linear.shape.n, k = mean_square.size();
+  const size_t n = linear.shape.n, k = power.mean_square.size();
   ChannelCopies given{std::vector<size_t>(k, 1), std::vector<double>(k), 0};
   std::vector<ChannelCost> now(k), next(k);
   const auto refresh_cost = [&](size_t c) {
@@ -60,7 +59,8 @@ ChannelCopies give_copies(const FloatWeight& linear, const std::vector<double>& 
   // Step of a copy, the weights' factor.
   std::vector<double> u(k);
   const auto integers = [&](size_t c) {  // sum over copies of their mean squared integer
-    return static_cast<double>(given.copies[c]) * mean_square[c] / (now[c].step * now[c].step);
+    return static_cast<double>(given.copies[c]) * power.mean_square[c] /
+           (now[c].step * now[c].step);
   };
   double crest = 0;
   for (size_t c = 0; c < k; ++c) {
@@ -81,7 +81,8 @@ ChannelCopies give_copies(const FloatWeight& linear, const std::vector<double>& 
   for (size_t i = 0; i < added; ++i) {
     std::fill(gain.begin(), gain.end(), 0.0);
     // A row's weights are rounded to largest / 127, with an error of a twelfth of its square.
-    const double noise = weight_noise * crest * static_cast<double>(tokens) / (12 * 127 * 127);
+    const double noise =
+        weight_noise * crest * static_cast<double>(power.tokens) / (12 * 127 * 127);
     for (const TopTwo& t : top) {
       const double m = static_cast<double>(given.copies[t.channel]);
       const double then = std::max(t.second, t.first * m / (m + 1));

@@ -15,6 +15,12 @@ struct ChannelCost {
   double step = 0, error = 0;
 };
 
+// What a linear's input channels carry on average.
+struct InputPower {
+  std::vector<double> mean_square;  // [channels], weighted as the costs
+  size_t tokens;                    // over which
+};
+
 struct ChannelCopies {
   std::vector<size_t> copies;
   std::vector<double> step;
@@ -24,9 +30,8 @@ struct ChannelCopies {
 // Gives out `added` copies one by one, each to the channel where it lowers the expected error of
 // the linear's output most. The linear's weights [n, channels] take the channels' steps over, so
 // the largest |w| step / copies of a row sets what rounding that row costs; `weight_noise` of it
-// counts. `mean_square` [channels]: of the inputs, weighted as the costs, over `tokens`.
-ChannelCopies give_copies(const FloatWeight& linear, const std::vector<double>& mean_square,
-                          size_t tokens,
+// counts.
+ChannelCopies give_copies(const FloatWeight& linear, const InputPower& power,
                           const std::function<ChannelCost(size_t channel, double copies)>& cost,
                           size_t added, double weight_noise, ThreadTeam& team);
 

@@ -20,7 +20,7 @@ TEST(GiveCopies, GoWhereTheInputErrsMost) {
   ThreadTeam team(2);
   const std::vector<double> error = {1, 100, 10, 1};
   const ChannelCopies c = give_copies(
-      linear(), {1, 1, 1, 1}, 10,
+      linear(), {{1, 1, 1, 1}, 10},
       [&](size_t channel, double copies) {
         return ChannelCost{1, error[channel] / copies};
       },
@@ -35,7 +35,7 @@ TEST(GiveCopies, GoWhereOneColumnRulesTheRows) {
   const std::vector<double> step = {1, 1, 8, 1};
   const auto cost = [&](size_t channel, double) { return ChannelCost{step[channel], 0}; };
   // Eight copies bring the column to the size of the others; more lower nothing.
-  const ChannelCopies c = give_copies(linear(), {1, 1, 64, 1}, 10, cost, 7, 1, team);
+  const ChannelCopies c = give_copies(linear(), {{1, 1, 64, 1}, 10}, cost, 7, 1, team);
   EXPECT_EQ(c.copies, (std::vector<size_t>{1, 1, 8, 1}));
 }
 

@@ -84,14 +84,13 @@ PreparedLayer ExactPass::prepare(int64_t index) {
   LayerStream& s = *stream_;
   s.set_intermediate(w.up().shape.n);
   const size_t q = as_size(config.q_size()), kv = as_size(config.kv_size());
-  KvRange keys(kv), values(kv);
+  KvRange keys = KvRange::of_keys(config, w.norms), values(kv);
   if (linears_.kv_cache)
-    layer.qkv = std::make_unique<TapLinear>(
-        std::move(layer.qkv), Tap(), [&](const float* y, size_t ld, size_t m) {
-          const size_t half = as_size(config.head_dim / 2);
-          keys.observe_rotated(y + q, ld, m, w.norms[NormKind::kKey], s.cos(), s.sin(), half);
-          values.observe(y + q + kv, ld, m);
-        });
+    layer.qkv = std::make_unique<TapLinear>(std::move(layer.qkv), Tap(),
+                                            [&](const float* y, size_t ld, size_t m) {
+                                              keys.observe_rotated(y + q, ld, m, s.angles());
+                                              values.observe(y + q + kv, ld, m);
+                                            });
 
   work.qkv_input =
       tokens_.subset_mean(s.normalized(layer.norms[NormKind::kInput]), hidden(), tokens_.ones);

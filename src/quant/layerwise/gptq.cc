@@ -6,6 +6,7 @@
 #include <span>
 
 #include "src/base/error.h"
+#include "src/dist/shard.h"
 #include "src/kernels/kernels.h"
 
 namespace octet {
@@ -43,12 +44,12 @@ constexpr size_t kBlock = 128;  // of factorization and rounding
 
 constexpr size_t kRowsAtOnce = 8;
 
-// The columns [first, last) of rows [begin, end) of A, at most kRowsAtOnce: from the last column on
-// a[i][j] = (a[i][j] - sum_{l > j} a[i][l] a[j][l]) / a[j][j]. Also into panel [rows, last -
-// first]. In double, all rows in step.
-void solve_rows(float* a, size_t k, size_t begin, size_t end, size_t first, size_t last,
-                float* panel) {
-  const size_t width = last - first;
+// The columns of some rows of A, at most kRowsAtOnce: from the last column on
+// a[i][j] = (a[i][j] - sum_{l > j} a[i][l] a[j][l]) / a[j][j]. Also into panel [all
+// rows, columns.size()]. In double, all rows in step.
+void solve_rows(float* a, size_t k, const Extent& rows, const Extent& columns, float* panel) {
+  const size_t begin = rows.begin, end = rows.end;
+  const size_t first = columns.begin, width = columns.size();
   double solved[kBlock][kRowsAtOnce] = {};
   for (size_t j = width; j-- > 0;) {
     const float* factor = a + (first + j) * k + first;
@@ -115,7 +116,7 @@ bool cholesky_upper(std::vector<float>& a, size_t k, ThreadTeam& team, Communica
       {
         const auto [begin, end] = worker.share(own_end - own_begin);
         for (size_t i = own_begin + begin; i < own_begin + end; i += kRowsAtOnce)
-          solve_rows(a.data(), k, i, std::min(own_begin + end, i + kRowsAtOnce), first, last,
+          solve_rows(a.data(), k, {i, std::min(own_begin + end, i + kRowsAtOnce)}, {first, last},
                      panel.data());
       }
     });

@@ -77,7 +77,7 @@ InputError GroupQuantizer::input_error(const GroupInput& in,
 
 std::vector<QuantizedLinear> GroupQuantizer::quantize(
     const GroupInput& in, const std::vector<const FloatWeight*>& weights, Scheme scheme,
-    const std::vector<double>* mean_input, const std::vector<double>* mean_output) {
+    const WantedMeans& means) {
   OCTET_CHECK(has_static_input(scheme) != scales_per_token(scheme));
   QuantParams params;
   if (in.params) {
@@ -95,8 +95,8 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
   std::vector<double> own;
   const auto* bias_step = recipe_.find<CorrectBias>();
   const bool as_float = bias_step && bias_step->target == BiasTarget::kFloat;
-  if (as_float && mean_input != nullptr)
-    own = *mean_input;
+  if (as_float && means.input != nullptr)
+    own = *means.input;
   else
     own = weighted_mean(in.x, in.tokens, in.k, in.weight);
   std::vector<QuantizedLinear> all;
@@ -120,7 +120,7 @@ std::vector<QuantizedLinear> GroupQuantizer::quantize(
         wanted += own[i] * double{w->w[j * in.k + i]};
       }
       wanted += bias;
-      if (as_float && mean_output != nullptr) wanted = (*mean_output)[row];
+      if (as_float && means.output != nullptr) wanted = (*means.output)[row];
       q.corrected_bias[j] = static_cast<float>(wanted - computed);
       if (!is_static(scheme))  // as it will be stored
         q.corrected_bias[j] = round_to(q.corrected_bias[j], stored_);

@@ -27,6 +27,14 @@ struct InputError {
   double fixed, per_token, signal;  // signal: the same sum over x_i^2
 };
 
+// What a group's outputs should be on average, for corrected biases to see to: those of the float
+// weights on the mean input of the float stream [k], or the mean output itself [n of all parts];
+// both null: the float outputs on the input at hand. Means are weighted.
+struct WantedMeans {
+  const std::vector<double>* input = nullptr;
+  const std::vector<double>* output = nullptr;
+};
+
 class GroupQuantizer {
  public:
   // `stored`: the dtype of input scales. All ranks must be given the same.
@@ -35,13 +43,10 @@ class GroupQuantizer {
 
   InputError input_error(const GroupInput& in, const std::vector<const FloatWeight*>& weights);
 
-  // Rounds the group to `scheme` (static or per token). `mean_input` [k]: the float stream's mean
-  // input, or `mean_output` [n of all parts]: what the outputs should be on average; both null: the
-  // float outputs on the input itself. Means are weighted.
+  // Rounds the group to `scheme` (static or per token).
   std::vector<QuantizedLinear> quantize(const GroupInput& in,
                                         const std::vector<const FloatWeight*>& weights,
-                                        Scheme scheme, const std::vector<double>* mean_input,
-                                        const std::vector<double>* mean_output);
+                                        Scheme scheme, const WantedMeans& means = {});
 
  private:
   const Recipe& recipe_;

@@ -43,7 +43,7 @@ class Group : public ::testing::Test {
   // Relative root mean square error of the quantized group, and the largest error of a mean output.
   std::pair<double, double> errors(const Recipe& recipe, Scheme scheme) {
     GroupQuantizer groups(recipe, DType::kBF16, team_, *alone_);
-    const auto quantized = groups.quantize(input(), weights(), scheme, nullptr, nullptr);
+    const auto quantized = groups.quantize(input(), weights(), scheme);
     const auto want =
         outputs(*build_linear({"a", "b"}, weights(), {}, Scheme::kFloat, team_, *alone_));
     const auto got =

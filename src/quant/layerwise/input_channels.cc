@@ -232,7 +232,7 @@ ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, 
     const StepChoice choice = choose(c, copies);
     return ChannelCost{choice.step, choice.error};
   };
-  const ChannelCopies given = give_copies(*in.linear, moments(in, team)[0], in.tokens, cost,
+  const ChannelCopies given = give_copies(*in.linear, {moments(in, team)[0], in.tokens}, cost,
                                           options.copies, options.weight_noise, team);
   ChannelPlan plan;
   std::vector<double> step = given.step;
@@ -287,7 +287,7 @@ ChannelPlan plan_dynamic(const ChannelInputs& in, const ChannelOptions& options,
     return ChannelCost{(*a)[c], unit * squares[c] * (*a)[c] * (*a)[c] / copies};
   };
   const ChannelCopies given =
-      give_copies(*in.linear, m[0], in.tokens, cost, options.copies, options.weight_noise, team);
+      give_copies(*in.linear, {m[0], in.tokens}, cost, options.copies, options.weight_noise, team);
   best.error = INFINITY;  // every layer has the copies
   // Unequal copies err independently, but the largest raises the scale.
   for (double share : {1.0, 0.3, 0.1, 0.0}) offer(*a, given.copies, share * options.spread);

@@ -167,25 +167,25 @@ class Layerwise {
       out.kv = work.kv;
     }
     layer.qkv = quantize(index, LayerPart::kQkv, w, out, behind(layer.norms[NormKind::kInput]),
-                         &work.qkv_input, nullptr);
+                         {.input = &work.qkv_input});
     s.attention(layer);
     const std::vector<float> o_weight = tokens_.of_subset(work.o_weight);
     std::vector<double> target = missing(work.after_attention, o_weight);
     layer.o = quantize(
         index, LayerPart::kO, w, out,
         {s.attended(), tokens_.subset.size(), q, o_weight, tokens_.subset_fold, work.o_params},
-        nullptr, &target);
+        {.output = &target});
     s.attention_output(layer);
     layer.gate_up =
         quantize(index, LayerPart::kGateUp, w, out, behind(layer.norms[NormKind::kPostAttention]),
-                 &work.gate_up_input, nullptr);
+                 {.input = &work.gate_up_input});
     s.mlp(layer);
     const std::vector<float> down_weight = tokens_.of_subset(work.down_weight);
     target = missing(work.after_mlp, down_weight);
     layer.down = quantize(index, LayerPart::kDown, w, out,
                           {s.activated(), tokens_.subset.size(), s.intermediate(), down_weight,
                            tokens_.subset_fold, work.down_params},
-                          nullptr, &target);
+                          {.output = &target});
     s.mlp_output(layer);
     if (report_ != nullptr)
       report_->add_states(index, tokens_.subset_rows(exact.stream().states(), hidden()).data(),
@@ -204,14 +204,13 @@ class Layerwise {
 
   std::unique_ptr<Linear> quantize(int64_t layer, LayerPart part, FloatLayer& w,
                                    QuantizedLayer& out, const GroupInput& in,
-                                   const std::vector<double>* mean_input,
-                                   const std::vector<double>* mean_output) {
+                                   const WantedMeans& means) {
     const Scheme scheme = type(layer, part);
     const std::vector<const FloatWeight*> weights = std::as_const(w).of(part);
     const std::vector<std::string> names = linear_names(layer, part);
     std::vector<QuantizedLinear> linears;
     if (is_quantized(scheme)) {
-      linears = groups_.quantize(in, weights, scheme, mean_input, mean_output);
+      linears = groups_.quantize(in, weights, scheme, means);
     } else {
       for (size_t i = 0; i < names.size(); ++i)
         round_all(w.of(part)[i]->w, stored_, names[i] + ".weight");  // as it will be stored
@@ -236,8 +235,7 @@ class Layerwise {
     if (!is_quantized(plan_.types.at(kHead))) return {};
     const FloatWeight head = model_.head();
     const GroupInput in = behind(model_.final_norm());
-    std::vector<QuantizedLinear> linears =
-        groups_.quantize(in, {&head}, Scheme::kW8A8, nullptr, nullptr);
+    std::vector<QuantizedLinear> linears = groups_.quantize(in, {&head}, Scheme::kW8A8);
     if (report_ != nullptr) add_to_report({kHead}, Scheme::kW8A8, in, {&head}, linears, nullptr);
     return std::move(linears[0]);
   }

@@ -55,6 +55,12 @@ struct BatchChoice {
   }
 };
 
+// Which batch it is, of the outlier batches, of the samples or, with one number, of both.
+struct BatchRef {
+  size_t number;
+  bool outlier, sample;
+};
+
 // What is gathered of one group's input.
 class GroupProbe {
  public:
@@ -63,12 +69,13 @@ class GroupProbe {
   std::optional<QuantileScore> quantiles;
   std::vector<std::vector<float>> scored;  // the first samples' inputs, each [tokens, k]
 
-  // x [m, k] of outlier batch or sample `number`, or both.
-  void observe(const float* x, size_t ldx, size_t m, const BatchChoice& chosen, size_t number,
-               bool outlier, bool sample) {
-    if (outlier && stats && chosen.smooth.contains(number)) stats->observe(x, ldx, m);
-    if (outlier && quantiles && chosen.threshold.contains(number)) quantiles->observe(x, ldx, m, k);
-    if (!sample || !chosen.score.contains(number)) return;
+  // x [m, k] of a batch.
+  void observe(const float* x, size_t ldx, size_t m, const BatchChoice& chosen,
+               const BatchRef& batch) {
+    if (batch.outlier && stats && chosen.smooth.contains(batch.number)) stats->observe(x, ldx, m);
+    if (batch.outlier && quantiles && chosen.threshold.contains(batch.number))
+      quantiles->observe(x, ldx, m, k);
+    if (!batch.sample || !chosen.score.contains(batch.number)) return;
     std::vector<float>& copy = scored.emplace_back();
     for (size_t r = 0; r < m; ++r) copy.insert(copy.end(), x + r * ldx, x + r * ldx + k);
   }
@@ -133,6 +140,8 @@ class Analyzer {
     std::unique_ptr<CalibrationStream> stream;
     std::vector<size_t> numbers;  // of its batches
     bool outlier, samples;        // what they are
+
+    BatchRef batch(size_t index) const { return {numbers[index], outlier, samples}; }
   };
 
   void add_pass(const std::vector<TokenBatch>& all, const std::set<size_t>& numbers, bool outlier,
@@ -175,8 +184,7 @@ class Analyzer {
       probes.push_back(make_probe(layer, row.part, weights.of(row.part)[0]->shape.k));
     const size_t q = static_cast<size_t>(config_.q_size()),
                  kv = static_cast<size_t>(config_.kv_size());
-    const size_t half = static_cast<size_t>(config_.head_dim / 2);
-    KvRange keys(kv), values(kv);
+    KvRange keys = KvRange::of_keys(config_, weights.norms), values(kv);
     size_t index = 0;
     const Batches* pass = nullptr;
     DecoderLayer decoder{.norms = weights.norms};
@@ -189,16 +197,14 @@ class Analyzer {
           if (as_the_tool_)
             keys.observe(y + q, ldy, m);
           else
-            keys.observe_rotated(y + q, ldy, m, weights.norms[NormKind::kKey], pass->stream->cos(),
-                                 pass->stream->sin(), half);
+            keys.observe_rotated(y + q, ldy, m, pass->stream->angles());
           values.observe(y + q + kv, ldy, m);
         };
       const bool last = g + 1 == probes.size();
       decoder.part(row.part) = std::make_unique<TapLinear>(
           shared(pack_float(std::as_const(weights).of(row.part), team_), run_.ranks),
           [&, g, last](const float* x, size_t ldx, size_t m) {
-            probes[g].observe(x, ldx, m, chosen_, pass->numbers[index], pass->outlier,
-                              pass->samples);
+            probes[g].observe(x, ldx, m, chosen_, pass->batch(index));
             index += last;
           },
           std::move(output));
@@ -218,8 +224,7 @@ class Analyzer {
     std::vector<float> key_scale;
     if (method_.key_smooth) {
       if (method_.key_smooth->attention.takes(layer_prefix(layer) + "self_attn"))
-        key_scale =
-            keys.key_scale(method_.key_smooth->power, half, architecture(config_.family).qk_norm);
+        key_scale = keys.key_scale(method_.key_smooth->power);
       result_.keys.push_back(key_scale);
     }
     if (kv_cache_)
@@ -260,7 +265,7 @@ class Analyzer {
     for (Batches& p : passes_) {
       size_t index = 0;
       p.stream->tap(model_.final_norm(), [&](const float* x, size_t ldx, size_t m) {
-        probe.observe(x, ldx, m, chosen_, p.numbers[index++], p.outlier, p.samples);
+        probe.observe(x, ldx, m, chosen_, p.batch(index++));
       });
     }
     if (!chosen_.score.empty()) result_.scores.push_back({kHead, probe.score({}, as_the_tool_)});

@@ -10,7 +10,8 @@
 #include "src/quant/layer/float_model.h"
 #include "src/quant/settings/calibration.h"
 #include "src/quant/settings/layer_choice.h"
-#include "src/quant/settings/options.h"
+#include "src/quant/settings/output_settings.h"
+#include "src/quant/settings/tool_method.h"
 
 namespace octet {
 

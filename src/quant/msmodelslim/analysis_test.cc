@@ -12,6 +12,7 @@
 #include "src/checkpoint/testing.h"
 #include "src/quant/int8/encode.h"
 #include "src/quant/output/run_context.h"
+#include "src/quant/settings/options.h"
 
 namespace octet {
 namespace {

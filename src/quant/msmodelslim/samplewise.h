@@ -5,7 +5,8 @@
 #include "src/quant/msmodelslim/analysis.h"
 #include "src/quant/output/run_context.h"
 #include "src/quant/settings/layer_choice.h"
-#include "src/quant/settings/options.h"
+#include "src/quant/settings/output_settings.h"
+#include "src/quant/settings/tool_method.h"
 
 namespace octet {
 

@@ -10,7 +10,8 @@
 #include "src/checkpoint/safetensors_writer.h"
 #include "src/quant/int8/quantized_layer.h"
 #include "src/quant/layer/float_layer.h"
-#include "src/quant/settings/options.h"
+#include "src/quant/settings/output_settings.h"
+#include "src/quant/settings/tool_method.h"
 
 namespace octet {
 

@@ -94,13 +94,14 @@ std::string tokens_hash(const std::vector<TokenBatch>& batches) {
 }
 
 Fingerprint fingerprint_of(const ModelFolder& folder, const CalibrationData& data,
-                           const QuantizeOptions& options) {
+                           const OutputSettings& output,
+                           const std::variant<ToolMethod, Recipe>& method) {
   Fingerprint f;
-  add_output(options.output, f);
-  if (const Recipe* recipe = options.layerwise())
+  add_output(output, f);
+  if (const Recipe* recipe = std::get_if<Recipe>(&method))
     add_recipe(*recipe, f);
   else
-    add_tool(options.tool(), f);
+    add_tool(std::get<ToolMethod>(method), f);
   f["version of octet"] = program_version();
   f["instruction set"] = isa_name(selected_isa());
   f["config.json of the model"] = hex(fnv1a(folder.config().raw.dump()));

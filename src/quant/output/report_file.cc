@@ -44,7 +44,7 @@ ordered_json calibration_of(const CalibrationData& data, const QuantizeOptions& 
     c["outlier_batches"] = data.outlier.size();
     trace("outlier_", data.outlier, data.outlier_source);
   }
-  if (calibrates_on_little(data, o)) c["advised_tokens"] = kAdvisedTokens;
+  if (calibrates_on_little(data, learns_ranges(o))) c["advised_tokens"] = kAdvisedTokens;
   return c;
 }
 

@@ -4,6 +4,7 @@
 #include "src/quant/output/report_data.h"
 #include "src/quant/output/summary.h"
 #include "src/quant/settings/calibration.h"
+#include "src/quant/settings/options.h"
 
 namespace octet {
 

@@ -28,26 +28,26 @@ class AscendPlan {
   LayoutPlan run() {
     plan_.stem = weights_stem(to_, type_);
     plan_.metadata = !is_msmodelslim_v0(to_);
-    pass_float(kEmbeddingWeight);
+    copy_float(kEmbeddingWeight);
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       for (const LayerLinear& l : layer_linears(config_, layer)) {
         for (const QuantTensor& part : kv_cache_tensors())
           if (const TensorView* t = source_.find(l.full_name + part.suffix))
-            build_.pass(t->name, *t, kKvCacheWord);
+            build_.copy(t->name, *t, kKvCacheWord);
         add_linear(l.full_name, l.shape);
       }
       for (const LayerNorm& norm : layer_norms(config_, layer)) add_norm(norm.full_name);
     }
     add_norm(kFinalNorm);
     const bool untied = add_head();
-    build_.refuse_rest();
+    build_.refuse_unused();
     finish(untied);
     return std::move(plan_);
   }
 
  private:
-  void pass_float(const std::string& name) {
-    build_.pass_float(name, source_.tensors().get(name), stored_.floats);
+  void copy_float(const std::string& name) {
+    build_.copy_float(name, source_.tensors().get(name), stored_.floats);
   }
 
   void add_norm(const std::string& prefix) {
@@ -55,17 +55,17 @@ class AscendPlan {
       const std::string name = prefix + part, wrapped = prefix + ".module" + part;
       const TensorView* t = source_.find(name);
       if (t == nullptr) t = source_.find(wrapped);
-      build_.use(wrapped);
+      build_.mark_used(wrapped);
       if (t == nullptr && std::string(part) == ".bias") return;
       if (t == nullptr) t = &source_.tensors().get(name);
-      build_.pass_float(name, *t, stored_.floats);
+      build_.copy_float(name, *t, stored_.floats);
     }
     if (to_ != Layout::kMindie) return;
     const size_t first = plan_.tensors.size() - 2;  // that layout has norms with a bias twice
     for (size_t i : {first, first + 1}) {
       const PlannedTensor t = plan_.tensors[i];
       const std::string part = i == first ? ".module.weight" : ".module.bias";
-      build_.add(prefix + part, t.spec.dtype, t.spec.shape, type_, t.make);
+      build_.make(prefix + part, t.spec.dtype, t.spec.shape, type_, t.make);
     }
   }
 
@@ -73,27 +73,27 @@ class AscendPlan {
     const Scheme scheme = source_.scheme(name);
     const TensorView* bias = source_.find(name + ".bias");
     if (!is_quantized(scheme)) {
-      pass_float(name + ".weight");
+      copy_float(name + ".weight");
       return add_bias(s, bias, stored_.floats);
     }
     const std::string type = scheme_word(scheme, to_);
-    build_.pass(name + ".weight", source_.tensors().get(name + ".weight"), type);
+    build_.copy(name + ".weight", source_.tensors().get(name + ".weight"), type);
     if (s.bias || !is_static(scheme)) {
       add_bias(s, bias, stored_.linears);
     } else if (bias != nullptr) {
-      build_.use(bias->name);  // it is in quant_bias
+      build_.mark_used(bias->name);  // it is in quant_bias
     }
     for (const SchemeRow& row : scheme_rows())
       for (const auto& parts : {row.tensors, row.compressed_tensors})
-        for (const QuantTensor& part : parts) build_.use(name + part.suffix);
+        for (const QuantTensor& part : parts) build_.mark_used(name + part.suffix);
     for (const QuantTensor& part : scheme_row(scheme).tensors)
       if (!part.spare || stores_spare_scales(to_)) add_part(name, s, part, type);
   }
 
   void add_bias(const LinearShape& s, const TensorView* bias, DType dtype) {
     if (bias == nullptr) return;
-    if (s.bias) return build_.pass_float(bias->name, *bias, dtype);
-    build_.use(bias->name);
+    if (s.bias) return build_.copy_float(bias->name, *bias, dtype);
+    build_.mark_used(bias->name);
     if (!all_zero(*bias))
       throw Error("a linear has a bias that its architecture does not")
           .file(bias->file->path().string())
@@ -110,34 +110,34 @@ class AscendPlan {
     switch (part.role) {
       case Role::kWeightScale: {
         const TensorView* scale = source_.find(full);
-        if (scale != nullptr && scale->shape == shape) return build_.pass(full, *scale, type);
+        if (scale != nullptr && scale->shape == shape) return build_.copy(full, *scale, type);
         const bool from_static = has_static_input(source_.scheme(name));
-        return build_.add(full, dtype, shape, type, [source, name, s, dtype, from_static] {
+        return build_.make(full, dtype, shape, type, [source, name, s, dtype, from_static] {
           return encode(from_static ? source->static_linear(name, s).weight_scale
                                     : weight_scales(source->folder(), name, s.n),
                         dtype);
         });
       }
       case Role::kWeightOffset:
-        if (const TensorView* offset = source_.find(full)) return build_.pass(full, *offset, type);
-        return build_.add_zeros(full, dtype, shape, type);
+        if (const TensorView* offset = source_.find(full)) return build_.copy(full, *offset, type);
+        return build_.make_zeros(full, dtype, shape, type);
       case Role::kInputScale: {
         const TensorView& scale = source_.tensors().get(full);
         dtype = input_type(scale);
-        return build_.add(full, dtype, shape, type,
-                          [&scale, dtype] { return encode(scale.floats(), dtype); });
+        return build_.make(full, dtype, shape, type,
+                           [&scale, dtype] { return encode(scale.floats(), dtype); });
       }
       case Role::kInputOffset:
         dtype = input_type(source_.tensors().get(name + suffix::kInputScale));
-        return build_.add(full, dtype, shape, type, [source, name, s, dtype] {
+        return build_.make(full, dtype, shape, type, [source, name, s, dtype] {
           return encode(std::vector<float>{source->static_linear(name, s).input.offset}, dtype);
         });
       case Role::kQuantBias:
-        return build_.add(full, dtype, shape, type, [source, name, s] {
+        return build_.make(full, dtype, shape, type, [source, name, s] {
           return bytes_of(source->static_linear(name, s).quant_bias);
         });
       case Role::kDeqScale:
-        return build_.add(full, dtype, shape, type, [source, name, s, dtype] {
+        return build_.make(full, dtype, shape, type, [source, name, s, dtype] {
           return encode_deq_scale(source->static_linear(name, s).deq_scale, dtype);
         });
       case Role::kKvScale:
@@ -158,7 +158,7 @@ class AscendPlan {
     if (source_.find(kHeadWeight) != nullptr) {
       add_linear(kHead, head_shape(config_));
     } else if (is_msmodelslim_v0(to_)) {  // the tool stores tied heads, too
-      build_.pass_float(kHeadWeight, source_.tensors().get(kEmbeddingWeight), stored_.floats);
+      build_.copy_float(kHeadWeight, source_.tensors().get(kEmbeddingWeight), stored_.floats);
     }
     return is_quantized(source_.scheme(kHead));
   }

@@ -30,14 +30,14 @@ class CompressedPlan {
     refuse_types();
     choose_biases();
     plan_.stem = weights_stem(Layout::kCompressedTensors, "");
-    pass(kEmbeddingWeight);
+    copy(kEmbeddingWeight);
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       for (const LayerLinear& l : layer_linears(config_, layer)) add_linear(l.full_name, l.shape);
       for (const LayerNorm& norm : layer_norms(config_, layer)) add_norm(norm.full_name);
     }
     add_norm(kFinalNorm);
-    if (source_.find(kHeadWeight) != nullptr) pass(kHeadWeight);
-    build_.refuse_rest();
+    if (source_.find(kHeadWeight) != nullptr) copy(kHeadWeight);
+    build_.refuse_unused();
     plan_.config = config().dump(4);
     return std::move(plan_);
   }
@@ -85,7 +85,8 @@ class CompressedPlan {
       if (any && !shape.bias) extra_[group_of(name)] = true;
     }
     const Architecture& a = architecture(config_.family);
-    if (a.qk_norm && (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
+    if (!a.extra_biases &&
+        (extra_[BiasGroup::kQkv] || extra_[BiasGroup::kO] || extra_[BiasGroup::kMlp]))
       throw cannot(
           fmt::format("biases that {}'s model classes do not have (of o and the MLP), or have only "
                       "together: quant_bias holds corrections there",
@@ -112,46 +113,46 @@ class CompressedPlan {
     return true;
   }
 
-  void pass(const std::string& name) { build_.pass(name, source_.tensors().get(name), ""); }
+  void copy(const std::string& name) { build_.copy(name, source_.tensors().get(name), ""); }
 
   void add_linear(const std::string& name, const LinearShape& s) {
     const Scheme scheme = source_.scheme(name);
-    pass(name + ".weight");
+    copy(name + ".weight");
     add_bias(name, s);
     for (const char* part :
          {suffix::kWeightOffset, suffix::kQuantBias, suffix::kDeqScale, suffix::kInputOffset})
-      build_.use(name + part);  // of the other form, or zeros
+      build_.mark_used(name + part);  // of the other form, or zeros
     if (!is_quantized(scheme)) return;
     const TensorView* scale = source_.find(name + suffix::kWeightScale);
-    if (scales_per_token(scheme)) return build_.pass(scale->name, *scale, "");
-    build_.use(name + suffix::kWeightScale);
+    if (scales_per_token(scheme)) return build_.copy(scale->name, *scale, "");
+    build_.mark_used(name + suffix::kWeightScale);
     const QuantizedSource* source = &source_;
-    build_.add(name + suffix::kWeightScale, DType::kF32, {s.n, 1}, "", [source, name, s] {
+    build_.make(name + suffix::kWeightScale, DType::kF32, {s.n, 1}, "", [source, name, s] {
       return encode(source->static_linear(name, s).weight_scale, DType::kF32);
     });
     const TensorView& input = source_.tensors().get(name + suffix::kInputScale);
-    build_.use(input.name);
-    build_.add(name + suffix::kInputScale, input.dtype, {1}, "",
-               [&input] { return bytes_of(input.data); });
+    build_.mark_used(input.name);
+    build_.make(name + suffix::kInputScale, input.dtype, {1}, "",
+                [&input] { return bytes_of(input.data); });
     if (symmetric_) return;
-    build_.add(name + suffix::kInputZeroPoint, DType::kI8, {1}, "", [source, name, s] {
+    build_.make(name + suffix::kInputZeroPoint, DType::kI8, {1}, "", [source, name, s] {
       const auto zero = static_cast<int8_t>(source->static_linear(name, s).input.offset);
       return bytes_of(std::as_bytes(std::span(&zero, 1)));
     });
   }
 
   void add_bias(const std::string& name, const LinearShape& s) {
-    build_.use(name + ".bias");
+    build_.mark_used(name + ".bias");
     const auto extra = extra_.find(group_of(name));
     const bool needed = s.bias || (extra != extra_.end() && extra->second);
     if (!needed) return;
     switch (biases_.at(name)) {
       case BiasSource::kStored:
-        return build_.pass(name + ".bias", source_.tensors().get(name + ".bias"), "");
+        return build_.copy(name + ".bias", source_.tensors().get(name + ".bias"), "");
       case BiasSource::kLevels: {
         const QuantizedSource* source = &source_;
         // In float32, so that the whole number of levels can be told from it again.
-        return build_.add(name + ".bias", DType::kF32, {s.n}, "", [source, name, s] {
+        return build_.make(name + ".bias", DType::kF32, {s.n}, "", [source, name, s] {
           const StaticLinear l = source->static_linear(name, s);
           const std::vector<int64_t> levels = l.bias_levels();
           std::vector<float> bias(levels.size());
@@ -161,17 +162,17 @@ class CompressedPlan {
         });
       }
       case BiasSource::kNone:
-        return build_.add_zeros(name + ".bias", config_.dtype, {s.n}, "");
+        return build_.make_zeros(name + ".bias", config_.dtype, {s.n}, "");
     }
   }
 
   void add_norm(const std::string& prefix) {
     const TensorView* weight = source_.find(prefix + ".weight");
     if (weight == nullptr) weight = &source_.tensors().get(prefix + ".module.weight");
-    build_.pass(prefix + ".weight", *weight, "");
+    build_.copy(prefix + ".weight", *weight, "");
     for (const char* part : {".module.weight", ".module.bias", ".bias"}) {
       const TensorView* t = source_.find(prefix + part);
-      build_.use(prefix + part);
+      build_.mark_used(prefix + part);
       if (t == nullptr || std::string(part) == ".module.weight") continue;
       for (float v : t->floats())
         if (v != 0) throw cannot("a norm with a bias").tensor(t->name);
@@ -189,9 +190,9 @@ class CompressedPlan {
       for (const char* key : {"use_sliding_window", "sliding_window", "max_window_layers"})
         c.erase(key);
       plan_.notes.push_back(fmt::format(
-          "written as LlamaForCausalLM, which computes the same: quant_bias holds corrections for "
-          "linears that have no bias in {}'s model classes",
-          architecture(config_.family).models));
+          "written as {}, which computes the same: quant_bias holds corrections for linears that "
+          "have no bias in {}'s model classes",
+          llama.class_name, architecture(config_.family).models));
     }
     if (attention || as_llama_) c["attention_bias"] = true;
     if (mlp || as_llama_) c["mlp_bias"] = mlp;

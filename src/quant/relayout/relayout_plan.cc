@@ -21,36 +21,37 @@ LayoutPlan plan_layout(const QuantizedSource& source, Layout to) {
                                           : plan_ascend(source, to);
 }
 
-void PlanBuilder::add(const std::string& name, DType dtype, Shape shape, const std::string& type,
-                      std::function<std::vector<std::byte>()> make) {
-  plan_.tensors.push_back({{name, dtype, std::move(shape)}, type, std::move(make)});
+void PlanBuilder::make(const std::string& name, DType dtype, Shape shape, const std::string& type,
+                       std::function<std::vector<std::byte>()> bytes) {
+  plan_.tensors.push_back({{name, dtype, std::move(shape)}, type, std::move(bytes)});
 }
 
-void PlanBuilder::pass(const std::string& name, const TensorView& from, const std::string& type) {
-  use(from.name);
-  add(name, from.dtype, from.shape, type, [&from] {
+void PlanBuilder::copy(const std::string& name, const TensorView& from, const std::string& type) {
+  mark_used(from.name);
+  make(name, from.dtype, from.shape, type, [&from] {
     std::vector<std::byte> data = bytes_of(from.data);
     from.release();
     return data;
   });
 }
 
-void PlanBuilder::pass_float(const std::string& name, const TensorView& from, DType wanted) {
-  if (from.dtype == wanted || !holds_all(from, wanted)) return pass(name, from, kFloatWord);
-  use(from.name);
-  add(name, wanted, from.shape, kFloatWord,
-      [&from, wanted] { return encode(from.floats(), wanted); });
+void PlanBuilder::copy_float(const std::string& name, const TensorView& from, DType wanted) {
+  if (from.dtype == wanted || !holds_all(from, wanted)) return copy(name, from, kFloatWord);
+  mark_used(from.name);
+  make(name, wanted, from.shape, kFloatWord,
+       [&from, wanted] { return encode(from.floats(), wanted); });
 }
 
-void PlanBuilder::add_zeros(const std::string& name, DType dtype, Shape shape,
-                            const std::string& type) {
+void PlanBuilder::make_zeros(const std::string& name, DType dtype, Shape shape,
+                             const std::string& type) {
   const TensorSpec spec{name, dtype, shape};
-  add(name, dtype, std::move(shape), type, [spec] { return std::vector<std::byte>(spec.bytes()); });
+  make(name, dtype, std::move(shape), type,
+       [spec] { return std::vector<std::byte>(spec.bytes()); });
 }
 
-void PlanBuilder::refuse_rest() const {
+void PlanBuilder::refuse_unused() const {
   for (const TensorView* t : source_.tensors().all())
-    if (!used_.contains(t->name) && !t->name.ends_with("rotary_emb.inv_freq"))
+    if (!used_.contains(t->name) && !t->name.ends_with(kRopeBuffer))
       throw Error("the other layout has no place for this tensor")
           .file(t->file->path().string())
           .tensor(t->name)

@@ -40,17 +40,17 @@ class PlanBuilder {
   PlanBuilder(const QuantizedSource& source, LayoutPlan& plan) : source_(source), plan_(plan) {}
 
   // A tensor that is made.
-  void add(const std::string& name, DType dtype, Shape shape, const std::string& type,
-           std::function<std::vector<std::byte>()> make);
+  void make(const std::string& name, DType dtype, Shape shape, const std::string& type,
+            std::function<std::vector<std::byte>()> bytes);
   // The stored tensor `from` under the name `name`, as it is.
-  void pass(const std::string& name, const TensorView& from, const std::string& type);
+  void copy(const std::string& name, const TensorView& from, const std::string& type);
   // A float tensor in `wanted` if that holds every value, otherwise as it is.
-  void pass_float(const std::string& name, const TensorView& from, DType wanted);
-  void add_zeros(const std::string& name, DType dtype, Shape shape, const std::string& type);
+  void copy_float(const std::string& name, const TensorView& from, DType wanted);
+  void make_zeros(const std::string& name, DType dtype, Shape shape, const std::string& type);
   // Throws Error for the first stored tensor that has not been used, rope's frequencies excepted.
-  void refuse_rest() const;
+  void refuse_unused() const;
   // The stored tensor `name` has gone into another.
-  void use(const std::string& name) { used_.insert(name); }
+  void mark_used(const std::string& name) { used_.insert(name); }
 
  private:
   const QuantizedSource& source_;

@@ -21,7 +21,7 @@ class RelayoutPlan : public tests::RelayoutTest {
  protected:
   RelayoutPlan() { model_.make_static_q(); }
 
-  // The tensor `kTinyNorm`.weight with these values, given to pass_float().
+  // The tensor `kTinyNorm`.weight with these values, given to copy_float().
   template <typename T>
   PlannedTensor passed_float(DType stored, const std::vector<T>& values, DType wanted) {
     model_.set(kTinyNorm + ".weight", stored, {values.size()}, values);
@@ -29,7 +29,7 @@ class RelayoutPlan : public tests::RelayoutTest {
     source_.emplace(from());
     LayoutPlan plan;
     PlanBuilder(*source_, plan)
-        .pass_float("norm", source_->tensors().get(kTinyNorm + ".weight"), wanted);
+        .copy_float("norm", source_->tensors().get(kTinyNorm + ".weight"), wanted);
     EXPECT_EQ(plan.tensors.size(), 1u);
     EXPECT_EQ(plan.tensors[0].spec.name, "norm");
     EXPECT_EQ(plan.tensors[0].spec.shape, Shape{values.size()});
@@ -46,11 +46,11 @@ TEST_F(RelayoutPlan, TensorsInTheOrderInWhichTheyAreAdded) {
   const QuantizedSource source(from());
   LayoutPlan plan;
   PlanBuilder build(source, plan);
-  build.add("made", DType::kI8, {2, 1}, "W8A8", [] {
+  build.make("made", DType::kI8, {2, 1}, "W8A8", [] {
     return std::vector<std::byte>{std::byte{7}, std::byte{9}};
   });
-  build.pass("other", source.tensors().get(kTinyQ + ".weight"), "C8");
-  build.add_zeros("zeros", DType::kF32, {3, 1}, "W8A16");
+  build.copy("other", source.tensors().get(kTinyQ + ".weight"), "C8");
+  build.make_zeros("zeros", DType::kF32, {3, 1}, "W8A16");
   ASSERT_EQ(plan.tensors.size(), 3u);
   EXPECT_EQ(plan.tensors[0].spec.name, "made");
   EXPECT_EQ(plan.tensors[0].spec.shape, (Shape{2, 1}));
@@ -108,21 +108,21 @@ TEST_F(RelayoutPlan, RefusesTheFirstTensorThatIsNotUsed) {
   LayoutPlan plan;
   PlanBuilder build(source, plan);
   for (const TensorView* t : source.tensors().all())
-    if (t->name.starts_with("model.") && !t->name.ends_with("inv_freq")) build.use(t->name);
-  build.pass("another name", source.tensors().get("a.weight"), "");
-  build.use("c.weight");
-  build.pass_float("x", source.tensors().get("e.weight"), DType::kF32);
-  const std::string refusal = tests::message_of([&] { build.refuse_rest(); });
+    if (t->name.starts_with("model.") && !t->name.ends_with("inv_freq")) build.mark_used(t->name);
+  build.copy("another name", source.tensors().get("a.weight"), "");
+  build.mark_used("c.weight");
+  build.copy_float("x", source.tensors().get("e.weight"), DType::kF32);
+  const std::string refusal = tests::message_of([&] { build.refuse_unused(); });
   EXPECT_THAT(refusal, HasSubstr("the other layout has no place for this tensor"));
   EXPECT_THAT(refusal, HasSubstr("b.weight"));
   EXPECT_THAT(refusal, Not(HasSubstr("d.weight")));
-  build.use("b.weight");
-  EXPECT_THAT(tests::message_of([&] { build.refuse_rest(); }), HasSubstr("d.weight"));
+  build.mark_used("b.weight");
+  EXPECT_THAT(tests::message_of([&] { build.refuse_unused(); }), HasSubstr("d.weight"));
   // A tensor of that name which is made does not use the stored one.
-  build.add_zeros("d.weight", DType::kF32, {1}, "");
-  EXPECT_THAT(tests::message_of([&] { build.refuse_rest(); }), HasSubstr("d.weight"));
-  build.use("d.weight");
-  EXPECT_NO_THROW(build.refuse_rest());
+  build.make_zeros("d.weight", DType::kF32, {1}, "");
+  EXPECT_THAT(tests::message_of([&] { build.refuse_unused(); }), HasSubstr("d.weight"));
+  build.mark_used("d.weight");
+  EXPECT_NO_THROW(build.refuse_unused());
 }
 
 TEST_F(RelayoutPlan, OfEachLayoutByItsName) {

@@ -40,10 +40,11 @@ QuantizedSource::QuantizedSource(const fs::path& path) : folder_(path) {
   const fs::path description = description_file();
   if (folder_.compressed_tensors()) {
     layout_ = Layout::kCompressedTensors;
-  } else if (!description.empty() && description.filename() != "quant_model_description.json") {
+  } else if (!description.empty() && description.filename() != kDescriptionFile) {
     layout_ = Layout::kMindie;
   } else if (!tensors().files().empty() &&
-             tensors().files()[0]->path().filename().string().starts_with("quant_model_weights")) {
+             tensors().files()[0]->path().filename().string().starts_with(
+                 weights_stem(Layout::kMsmodelslimV1, ""))) {
     layout_ = Layout::kMsmodelslimV1;
   } else {
     layout_ = dictionary != nullptr ? Layout::kOctet : Layout::kMsmodelslim;

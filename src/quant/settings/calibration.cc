@@ -9,15 +9,8 @@ size_t calibration_tokens(const CalibrationData& data) {
   return tokens;
 }
 
-bool needs_samples(const QuantizeOptions& o, bool outlier) {
-  if (has_static_ranges(o) || o.output.quantize_kv_cache) return true;
-  const ToolMethod& tool = o.tool();
-  return needs_scores(tool) || tool.key_smooth || (learns_from_outliers(tool) && !outlier);
-}
-
-bool calibrates_on_little(const CalibrationData& data, const QuantizeOptions& o) {
-  return (has_static_ranges(o) || o.output.quantize_kv_cache) &&
-         calibration_tokens(data) < kAdvisedTokens;
+bool calibrates_on_little(const CalibrationData& data, bool ranges) {
+  return ranges && calibration_tokens(data) < kAdvisedTokens;
 }
 
 }  // namespace octet

@@ -1,11 +1,10 @@
-// Calibration text as tokens, and what a run learns from it.
+// Calibration text as tokens, and how much there should be.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "src/quant/layer/calibration_stream.h"
-#include "src/quant/settings/options.h"
 
 namespace octet {
 
@@ -19,11 +18,9 @@ struct CalibrationData {
 // Tokens of the samples.
 size_t calibration_tokens(const CalibrationData& data);
 
-// Whether a run learns anything from samples; `outlier`: outlier suppression and the threshold have
-// texts of their own.
-bool needs_samples(const QuantizeOptions& options, bool outlier);
 // Static ranges from fewer tokens do not hold for other text (docs/quantize.md has figures).
 inline constexpr size_t kAdvisedTokens = 512;
-bool calibrates_on_little(const CalibrationData& data, const QuantizeOptions& options);
+// Whether there are fewer; `ranges`: the run may learn static ones (learns_ranges() in options.h).
+bool calibrates_on_little(const CalibrationData& data, bool ranges);
 
 }  // namespace octet

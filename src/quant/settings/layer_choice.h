@@ -7,7 +7,8 @@
 
 #include "src/base/json.h"
 #include "src/checkpoint/model_folder.h"
-#include "src/quant/settings/options.h"
+#include "src/quant/settings/output_settings.h"
+#include "src/quant/settings/recipe.h"
 
 namespace octet {
 

@@ -60,4 +60,14 @@ bool has_static_ranges(const QuantizeOptions& o) {
   return o.layerwise() != nullptr || has_static_ranges(o.tool());
 }
 
+bool learns_ranges(const QuantizeOptions& o) {
+  return has_static_ranges(o) || o.output.quantize_kv_cache;
+}
+
+bool needs_samples(const QuantizeOptions& o, bool outlier) {
+  if (learns_ranges(o)) return true;
+  const ToolMethod& tool = o.tool();
+  return needs_scores(tool) || tool.key_smooth || (learns_from_outliers(tool) && !outlier);
+}
+
 }  // namespace octet

@@ -7,19 +7,11 @@
 #include <vector>
 
 #include "src/checkpoint/dtype.h"
-#include "src/checkpoint/layout.h"
+#include "src/quant/settings/output_settings.h"
 #include "src/quant/settings/recipe.h"
 #include "src/quant/settings/tool_method.h"
 
 namespace octet {
-
-// What the result is, whichever way it is made.
-struct OutputSettings {
-  Layout layout = Layout::kOctet;
-  bool quantize_kv_cache = false;  // "C8": static int8 keys and values
-  KeepFloat keep_float;
-  uint64_t part_bytes = 0;  // shard size; 0 = one file
-};
 
 // How a run goes about it; nothing here reaches the output.
 struct RunSettings {
@@ -60,5 +52,10 @@ void settle(QuantizeOptions& options, DType model);
 
 // Whether any linear may get a static range of its input, learnt by calibration.
 bool has_static_ranges(const QuantizeOptions& options);
+// The same, or of keys and values.
+bool learns_ranges(const QuantizeOptions& options);
+// Whether a run learns anything from samples; `outlier`: outlier suppression and the threshold have
+// texts of their own.
+bool needs_samples(const QuantizeOptions& options, bool outlier);
 
 }  // namespace octet

@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "src/checkpoint/model_config.h"
-#include "src/quant/settings/options.h"
+#include "src/quant/settings/output_settings.h"
+#include "src/quant/settings/tool_method.h"
 
 namespace octet {
 

@@ -25,11 +25,12 @@ struct Backend {
 // Lives as long as the server.
 struct Context : Backend {
   const ServerOptions& options;
-  boost::asio::io_context& io;      // run by one thread
-  boost::asio::thread_pool& pool;   // for what takes longer
-  boost::asio::thread_pool& large;  // for large requests: one at a time, in no other's way
-  std::atomic<size_t> load{0};      // generations under way
-  std::atomic<size_t> logprobs{0};  // entries that their answers hold
+  boost::asio::io_context& io;         // run by one thread
+  boost::asio::thread_pool& pool;      // for what takes longer
+  boost::asio::thread_pool& large;     // for large requests, which are in no other's way there
+  boost::asio::thread_pool& counting;  // for large texts that are only counted: one at a time
+  std::atomic<size_t> load{0};         // generations under way
+  std::atomic<size_t> logprobs{0};     // entries that their answers hold
 
   PromptMaker prompts() const { return {tokenizer, chat_template, engine.options().max_model_len}; }
 };

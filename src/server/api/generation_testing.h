@@ -24,6 +24,7 @@ class ApiTest : public octet::tests::EngineTest {
   ~ApiTest() override {
     pool_.join();
     large_.join();
+    counting_.join();
     if (engine_ != nullptr) engine_->drain(0);
   }
 
@@ -32,7 +33,7 @@ class ApiTest : public octet::tests::EngineTest {
     start(64, max_sequences, max_queue);
     metrics_ = std::make_unique<Metrics>("tiny", engine_->options());
     const Backend backend{*engine_, tokenizer_, nullptr, *metrics_};
-    context_.reset(new Context{backend, options_, io_, pool_, large_, {}});
+    context_.reset(new Context{backend, options_, io_, pool_, large_, counting_, {}});
   }
   // Runs what is posted to the I/O thread until the condition holds.
   void run_until(const std::function<bool()>& condition) {
@@ -48,7 +49,7 @@ class ApiTest : public octet::tests::EngineTest {
   std::unique_ptr<Context> context_;
   // What follows goes first, with handlers that refer to what is above.
   boost::asio::io_context io_{1};
-  boost::asio::thread_pool pool_{1}, large_{1};
+  boost::asio::thread_pool pool_{1}, large_{1}, counting_{1};
 
  private:
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{

@@ -11,6 +11,9 @@
 namespace octet::server {
 namespace {
 
+// Tokens that a prompt may have before it is truncated: some seconds' work.
+constexpr size_t kMaxTruncated = 1 << 20;
+
 // Clients recognize the overflow by how the message begins.
 ApiError context_error(size_t limit, const std::string& excess) {
   return bad_request(
@@ -33,7 +36,11 @@ std::string PromptMaker::render(const ChatInput& chat) const {
         "the model has no chat template: start the server with --chat-template, or use "
         "/v1/completions",
         "messages");
-  return template_->render(chat.messages, chat.render);
+  try {
+    return template_->render(chat.messages, chat.render);
+  } catch (const text::TemplateBusy& e) {
+    throw http_error(503, e.what());
+  }
 }
 
 std::vector<int32_t> PromptMaker::encode(std::string_view text, bool add_special_tokens,
@@ -51,6 +58,11 @@ size_t PromptMaker::least_tokens(std::string_view text) const {
 Prompt PromptMaker::prompt_of_text(const GenerationRequest& r, std::string_view text,
                                    const std::function<void()>& go_on) const {
   const auto check = [&](size_t least) {
+    if (r.truncate && least > kMaxTruncated)
+      throw bad_request(fmt::format("your prompt contains at least {} input tokens, and at most {} "
+                                    "are truncated",
+                                    least, kMaxTruncated),
+                        "truncate_prompt_tokens");
     if (least > max_model_len_ && !r.truncate)
       throw context_error(max_model_len_,
                           fmt::format("your prompt contains at least {} input tokens.", least));

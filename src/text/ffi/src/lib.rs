@@ -54,11 +54,17 @@ mod ffi {
         milliseconds: u64,
     }
 
+    struct Rendered {
+        text: String,
+        /// The text says why not now: others hold what one rendering may use up.
+        busy: bool,
+    }
+
     extern "Rust" {
         type TemplateHandle;
         fn compile_template(source: &[u8], fuel: u64) -> Result<Box<TemplateHandle>>;
         /// `variables` is a JSON object; `now` is a Unix time in UTC, or i64::MIN for the clock's
         /// local time.
-        fn render(&self, variables: &[u8], limits: RenderLimits, now: i64) -> Result<String>;
+        fn render(&self, variables: &[u8], limits: RenderLimits, now: i64) -> Result<Rendered>;
     }
 }

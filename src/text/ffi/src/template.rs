@@ -3,7 +3,7 @@
 //! limits of time and memory (bounded.rs).
 
 use crate::bounded::{count_memory, run, Limits, Stop, Strays};
-use crate::ffi::RenderLimits;
+use crate::ffi::{RenderLimits, Rendered};
 use crate::guard::{guarded, utf8};
 use crate::json_text::tojson;
 use minijinja::syntax::SyntaxConfig;
@@ -68,41 +68,45 @@ impl TemplateHandle {
         variables: &[u8],
         limits: RenderLimits,
         now: i64,
-    ) -> Result<String, String> {
+    ) -> Result<Rendered, String> {
         let environment = self.environment.clone();
-        let variables = variables.to_vec();
+        // Before the clock begins: what callers send takes its time.
+        let values: Value =
+            guarded(|| serde_json::from_slice(variables).map_err(|e| e.to_string()))?;
         let max_output_bytes = limits.output_bytes;
         let bounds = Limits {
             time: Duration::from_millis(limits.milliseconds),
             memory_bytes: limits.memory_bytes,
         };
-        let work = move || rendered(&environment, variables, max_output_bytes, now);
-        run(&bounds, &self.strays, work).map_err(|stop| match stop {
-            Stop::Failed(text) => text,
-            Stop::Time => format!(
+        let work = move || rendered(&environment, values, max_output_bytes, now);
+        match run(&bounds, &self.strays, work) {
+            Ok(text) => Ok(Rendered { text, busy: false }),
+            Err(Stop::Failed(text)) => Err(text),
+            Err(Stop::Time) => Err(format!(
                 "the chat template took longer than its limit of {} s: {REMEDY}",
                 bounds.time.as_secs_f64()
-            ),
-            Stop::Memory => format!(
+            )),
+            Err(Stop::Memory) => Err(format!(
                 "the chat template needed more than its limit of {} MiB of memory: {REMEDY}",
                 bounds.memory_bytes >> 20
-            ),
-            Stop::Strays(count) => format!(
-                "{count} chats still run beyond the chat template's limits of time or memory, and no \
-                 more are begun beside them: {REMEDY}"
-            ),
-        })
+            )),
+            Err(Stop::Strays(count)) => Ok(Rendered {
+                text: format!(
+                    "{count} chats still run beyond the chat template's limits of time or memory, \
+                     and no more are begun beside them: {REMEDY}"
+                ),
+                busy: true,
+            }),
+        }
     }
 }
 
 fn rendered(
     environment: &Environment<'static>,
-    variables: Vec<u8>,
+    values: Value,
     max_output_bytes: usize,
     now: i64,
 ) -> Result<String, String> {
-    let values: Value = serde_json::from_slice(&variables).map_err(|e| e.to_string())?;
-    drop(variables);
     count_memory();
     let template = environment.get_template(NAME).map_err(|e| describe(&e))?;
     let mut out = Limited { bytes: Vec::new(), limit: max_output_bytes };
@@ -366,7 +370,7 @@ mod tests {
         RenderLimits { output_bytes: 1 << 20, memory_bytes: 64 << 20, milliseconds: 30_000 };
 
     fn render(source: &str, limits: RenderLimits) -> Result<String, String> {
-        compile_template(source.as_bytes(), 2_000_000)?.render(b"{}", limits, 0)
+        Ok(compile_template(source.as_bytes(), 2_000_000)?.render(b"{}", limits, 0)?.text)
     }
 
     #[test]
