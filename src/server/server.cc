@@ -42,11 +42,18 @@ struct Server::Impl {
   // The engine must have let go of every request before what requests refer to goes.
   ~Impl() {
     finish_requests();
-    if (!options.handle_signals) return;
-    // Those of a process that frees its model are no others: with the watcher their default, to
-    // kill, would be back.
-    asio::post(watcher, [this] { signals.reset(); });
-    watcher.join();
+    if (options.handle_signals) leave_signals();
+  }
+
+  // A process that frees its model ends by the same signals: with the watcher their default, to
+  // kill, would be back.
+  void leave_signals() {
+    try {
+      asio::post(watcher, [this] { signals.reset(); });
+      watcher.join();
+    } catch (const std::exception&) {
+      return;  // no memory to ask the watcher; it keeps them to the end
+    }
     ::signal(SIGHUP, SIG_IGN);
     for (const int ending : {SIGINT, SIGTERM}) ::signal(ending, [](int) { ::_exit(1); });
   }
