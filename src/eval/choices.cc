@@ -8,6 +8,7 @@
 #include "src/base/error.h"
 #include "src/base/json.h"
 #include "src/base/json_member.h"
+#include "src/base/utf8.h"
 
 namespace octet {
 namespace {
@@ -92,12 +93,6 @@ ChoiceText parse(const json& object, const std::string& where) {
   return q;
 }
 
-// As Python counts: every byte of UTF-8 that begins one.
-size_t characters(const std::string& utf8) {
-  return static_cast<size_t>(
-      std::count_if(utf8.begin(), utf8.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
 }  // namespace
 
 std::vector<ChoiceText> read_choices(const fs::path& path) {
@@ -129,7 +124,7 @@ ChoiceQuestion encode(const ChoiceText& text, const text::Tokenizer& tokenizer,
     if (all.size() <= q.context.size())
       throw Error("an answer that adds no token").file(where).found(choice);
     q.answers.emplace_back(all.begin() + static_cast<ptrdiff_t>(q.context.size()), all.end());
-    q.characters.push_back(characters(choice));
+    q.characters.push_back(utf8_length(choice));
   }
   return q;
 }

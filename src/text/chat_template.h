@@ -73,10 +73,9 @@ class ChatTemplate {
 
   // The prompt for `messages`, a non-empty array of objects. Members keep their order where a
   // template prints them, hence ordered_json. kUsage Error with the template's own words when it
-  // raises, with its line when it fails, when a limit is reached (within the time limit;
-  // TemplateBusy while others are beyond theirs), when
+  // raises, with its line when it fails, when a limit is reached (within the time limit), when
   // kwargs holds a name that is not the caller's to set ("messages", "tools", "tokenize", ...), or
-  // when the final message cannot be continued.
+  // when the final message cannot be continued. TemplateBusy while others are beyond their limits.
   std::string render(const ordered_json& messages, const RenderOptions& options) const;
 
   // The template's text, that of the default one.

@@ -4,6 +4,8 @@
 #include <optional>
 #include <span>
 
+#include "src/base/utf8.h"
+
 namespace octet::text {
 namespace {
 
@@ -14,13 +16,6 @@ constexpr size_t kLookahead = 2 << 10;
 // Places that are tried for the end of a piece, from the last one back: words of the text, or runs
 // of tokens within one.
 constexpr size_t kTries = 48;
-
-// The first bytes of the text, at most so many, that end with a character.
-std::string_view prefix(std::string_view utf8, size_t bytes) {
-  if (bytes >= utf8.size()) return utf8;
-  while (bytes > 0 && (static_cast<unsigned char>(utf8[bytes]) & 0xC0) == 0x80) --bytes;
-  return utf8.substr(0, bytes);
-}
 
 bool same_ids(std::span<const PlacedToken> a, std::span<const PlacedToken> b) {
   return std::ranges::equal(a, b, {}, &PlacedToken::id, &PlacedToken::id);
@@ -49,7 +44,7 @@ class CutFinder {
  public:
   CutFinder(std::string_view utf8, size_t seen,
             const std::function<PlacedTokens(std::string_view)>& encode)
-      : seen_(utf8.substr(0, seen)), longer_(prefix(utf8, seen + 4)), encode_(encode) {}
+      : seen_(utf8.substr(0, seen)), longer_(utf8_prefix(utf8, seen + 4)), encode_(encode) {}
 
   // A piece of at most `most` bytes; `tokens` are those of what is seen.
   std::optional<Cut> find(std::span<const PlacedToken> tokens, size_t most) const {
@@ -88,7 +83,7 @@ PlacedTokens encode_piecewise(std::string_view utf8,
   PlacedTokens all;
   size_t begin = 0;
   for (size_t size = piece_bytes;;) {
-    const std::string_view rest = utf8.substr(begin), chunk = prefix(rest, size + kLookahead);
+    const std::string_view rest = utf8.substr(begin), chunk = utf8_prefix(rest, size + kLookahead);
     PlacedTokens tokens = encode(chunk);
     Cut cut{tokens.size(), chunk.size()};
     if (chunk.size() < rest.size()) {

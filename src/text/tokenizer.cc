@@ -45,9 +45,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& dir_or_file) {
 
 Tokenizer Tokenizer::load_as_filed(const std::filesystem::path& folder) {
   const fs::path path = folder / "tokenizer.json";
-  std::error_code ec;
-  if (fs::symlink_status(path, ec).type() != fs::file_type::not_found)
-    return from_json(read_text(path), path.string());
+  if (has_entry(path)) return from_json(read_text(path), path.string());
   if (has_slow_tokenizer(folder))
     return from_json(slow_tokenizer_json(folder).dump(), folder.string());
   throw Error("the model folder has no tokenizer.json")

@@ -109,6 +109,24 @@ class LongTexts(Attacked):
                 self.assertEqual(a.result(), [400] * 5)
         self.assertLess(waits[len(waits) * 9 // 10], 1)
 
+    def test_counting_holds_up_no_large_prompt(self):
+        count = "/tokenize", json.dumps({"model": "", "prompt": "1234567" * 1000000})
+        prompt = completion(prompt="7" * 140000)  # refused for its tokens, once they are made
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            counts = [pool.submit(self.send, *count) for _ in range(2)]
+            time.sleep(0.5)
+            start = time.monotonic()
+            self.assertEqual(self.send(*prompt), 400)
+            spent = time.monotonic() - start
+            self.assertFalse(counts[1].done())  # it did not wait for them
+            self.assertEqual([c.result() for c in counts], [200, 200])
+        print(f"a large prompt beside counting: {spent:.2f} s")
+
+    def test_truncation_has_an_end(self):
+        for times, status in (20000, 200), (300000, 400):  # 140000 tokens, 2100000
+            request = completion(prompt="1234567" * times, truncate_prompt_tokens=10)
+            self.assertEqual(self.send(*request), status)
+
     def test_who_leaves_ends_the_work(self):
         body = json.dumps({"model": "", "prompt": "1234567" * 2000000})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)

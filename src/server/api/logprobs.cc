@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "src/base/json_member.h"
+#include "src/base/utf8.h"
 
 namespace octet::server {
 namespace {
@@ -15,12 +16,6 @@ namespace {
 // JSON has no infinity.
 double finite(float logprob) {
   return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), -9999.0) : -9999.0;
-}
-
-size_t characters(const std::string& utf8) {
-  return static_cast<size_t>(std::count_if(utf8.begin(), utf8.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
 }
 
 ordered_json chat_entry(const TokenNames::Name& name, float logprob) {
@@ -47,7 +42,7 @@ TokenNames TokenNames::of_text(const text::Tokenizer& tokenizer, bool as_ids, st
 }
 
 TokenNames::Name TokenNames::name(int32_t id, std::string added) const {
-  const size_t count = characters(added);
+  const size_t count = utf8_length(added);
   std::string spelling =
       added.empty() && tokenizer_->is_special(id) ? tokenizer_->id_to_token(id) : std::move(added);
   std::string shown = as_ids_ ? fmt::format("token_id:{}", id) : spelling;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "src/base/error.h"
+#include "src/base/utf8.h"
 
 namespace octet::server {
 namespace {
@@ -15,9 +16,7 @@ constexpr size_t kMaxEcho = 200;
 
 std::string shorten(std::string text) {
   if (text.size() <= kMaxEcho) return text;
-  size_t end = kMaxEcho;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  text.resize(end);
+  text.resize(utf8_prefix(text, kMaxEcho).size());
   return text + "...";
 }
 
