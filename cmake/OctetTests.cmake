@@ -96,6 +96,12 @@ if(TARGET octet_mpi)
     set_tests_properties(${name} PROPERTIES LABELS slow TIMEOUT 3600 RUN_SERIAL ON SKIP_RETURN_CODE 77)
   endforeach()
 endif()
+# The Rust crate's own tests, with what the build made of its dependencies.
+add_test(NAME rust COMMAND ${CARGO_PROGRAM} test --release --locked --quiet --target-dir ${OCTET_FFI_TARGET}
+         WORKING_DIRECTORY ${OCTET_FFI_DIR})
+get_filename_component(cargo_dir ${CARGO_PROGRAM} DIRECTORY)
+set_tests_properties(rust PROPERTIES LABELS fast TIMEOUT 600
+                                     ENVIRONMENT_MODIFICATION PATH=path_list_prepend:${cargo_dir})
 # With packages that scripts/test installs into .venv (tests/requirements.txt): the official OpenAI
 # client, and numpy.
 set(python ${CMAKE_SOURCE_DIR}/.venv/bin/python)

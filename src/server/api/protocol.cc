@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "src/server/api/protocol.h"
@@ -58,28 +57,13 @@ void parse_distribution(const Fields& f, const GenerationConfig& defaults, Sampl
   if (s.seed == -1) s.seed.reset();
 }
 
-// The key of a bias as Python's int() reads it, but for underscores.
-std::optional<int32_t> id_of_key(std::string_view key) {
-  constexpr std::string_view kSpace = " \t\n\v\f\r";
-  key.remove_prefix(std::min(key.find_first_not_of(kSpace), key.size()));
-  key.remove_suffix(key.size() - 1 - std::min(key.find_last_not_of(kSpace), key.size() - 1));
-  if (key.starts_with('+')) {
-    key.remove_prefix(1);
-    if (key.starts_with('-')) return std::nullopt;
-  }
-  int32_t id = 0;
-  const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-  if (error != std::errc() || end != key.data() + key.size()) return std::nullopt;
-  return id;
-}
-
 void parse_bias(const Fields& f, SamplingParams& s) {
   const ordered_json* bias = f.object("logit_bias");
   if (bias == nullptr) return;
   std::vector<std::pair<int32_t, float>> biases;
   biases.reserve(bias->size());
   for (const auto& [key, value] : bias->items()) {
-    const auto id = id_of_key(key);
+    const auto id = id_of(key);
     if (!id) throw bad_value("logit_bias", "a map from token ids to numbers", key);
     const auto number = number_of(value);
     if (!number || std::isnan(*number))

@@ -20,8 +20,9 @@ constexpr JsonLimits kLimits = {.depth = 64, .values = 4 << 20};
 // A number's text without the white space around it, the underscores between its digits and its
 // plus sign; nothing when the underscores are elsewhere.
 std::optional<std::string> plain_number(const std::string& text) {
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
   const auto digit = [](char c) { return c >= '0' && c <= '9'; };
-  const size_t begin = text.find_first_not_of(" \t\r\n"), end = text.find_last_not_of(" \t\r\n");
+  const size_t begin = text.find_first_not_of(kSpace), end = text.find_last_not_of(kSpace);
   if (begin == std::string::npos) return std::nullopt;
   std::string plain;
   for (size_t i = begin; i <= end; ++i) {
@@ -192,6 +193,11 @@ std::optional<double> number_of(const ordered_json& v) {
   if (!v.is_string()) return std::nullopt;
   const auto plain = plain_number(v.get_ref<const std::string&>());
   return plain ? parse_number<double>(*plain) : std::nullopt;
+}
+
+std::optional<int32_t> id_of(const std::string& text) {
+  const auto plain = plain_number(text);
+  return plain ? parse_number<int32_t>(*plain) : std::nullopt;
 }
 
 }  // namespace octet::server

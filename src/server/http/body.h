@@ -43,5 +43,7 @@ class Fields {
 std::vector<int32_t> token_ids(const ordered_json& array, const char* name);
 // The number that a value stands for, as Fields::number reads it; nothing when it is none.
 std::optional<double> number_of(const ordered_json& value);
+// The token id that a text spells, as Python's int() reads it; nothing when it is none.
+std::optional<int32_t> id_of(const std::string& text);
 
 }  // namespace octet::server
