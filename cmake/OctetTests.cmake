@@ -167,3 +167,11 @@ octet_fuzz(practice quant ${seeds}/practice.yaml)
 octet_fuzz(journal quant ${seeds}/journal.cbor)
 octet_fuzz(http server ${seeds}/pipelined.http ${seeds}/chunked.http)
 octet_fuzz(request server ${seeds}/completion.json ${seeds}/chat.json)
+
+# Sanitized programs are many times slower.
+if(OCTET_SANITIZE)
+  get_property(tests DIRECTORY PROPERTY TESTS)
+  foreach(name ${tests})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 7200)
+  endforeach()
+endif()

@@ -12,6 +12,7 @@
 #include "src/base/progress.h"
 #include "src/cli/ranks.h"
 #include "src/cli/runtime.h"
+#include "src/engine/step.h"
 #include "src/machine/cpu.h"
 
 namespace octet::cli {
@@ -21,6 +22,7 @@ struct OfflineFlags {
   std::string model;
   size_t prompt = 512, output = 128, batch = 1, repeat = 3;
   size_t ranks = 1;
+  std::string head = "screened";
 };
 
 void check_offline_flags(const OfflineFlags& f) {
@@ -28,12 +30,21 @@ void check_offline_flags(const OfflineFlags& f) {
     throw usage_error("octet bench offline: sizes must be at least 1");
 }
 
+// What greedy decoding does with row `i` of the logits.
+void take_likeliest(const Transformer& model, std::span<float> logits, size_t i) {
+  const size_t vocab = static_cast<size_t>(model.config().vocab_size);
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  Sampler sampler(greedy, {}, {});
+  draw(sampler, model, i, logits.subspan(i * vocab, vocab), nullptr);
+}
+
 // Prefills `batch` prompts, then decodes them together, straight on the model: no scheduler.
 void run_offline(const OfflineFlags& f, Communicator& ranks) {
   const auto folder = std::make_shared<const ModelFolder>(f.model);
   ThreadTeam team;
   constexpr size_t kChunk = 512;
-  Transformer model(folder, team, std::max(kChunk, f.batch), &ranks);
+  Transformer model(folder, team, std::max(kChunk, f.batch), &ranks, 0, head_mode(f.head));
   const size_t pages = blocks_for(f.prompt + f.output);
   KvCache cache(model.shape(), pages * f.batch, kv_type(*folder, kernels::FloatType::kBF16));
   ranks.meet();
@@ -67,8 +78,13 @@ void run_offline(const OfflineFlags& f, Communicator& ranks) {
                                  const int32_t id = ids[t % ids.size()];
                                  batch.add(std::span(&id, 1), f.prompt + t, blocks[s].data(), 1);
                                  batch.logit_rows.push_back(s);
+                                 batch.largest.push_back(true);
                                }
-                               model.forward(batch, cache);
+                               const std::span<float> logits = model.forward(batch, cache);
+                               team.run([&](Worker& w) {
+                                 for (size_t s = w.id(); s < f.batch; s += w.count())
+                                   take_likeliest(model, logits, s);
+                               });
                              }
                            }));
   }
@@ -104,6 +120,7 @@ void add_bench_offline(Verb program) {
   verb.integer("--prompt", f->prompt, "tokens of each prompt").show_default();
   verb.integer("--output", f->output, "tokens to generate").show_default();
   verb.integer("--batch", f->batch, "sequences at once").show_default();
+  add_head_flag(verb, f->head);
   verb.integer("--repeat", f->repeat, "the best of so many runs").show_default();
   add_ranks_flag(verb, f->ranks);
   verb.run([f] {
@@ -115,6 +132,7 @@ void add_bench_offline(Verb program) {
 void add_bench(Verb program) {
   const Verb verb = program.verb("bench", "speed of kernels and models");
   verb.needs_verb();
+  add_bench_machine(verb);
   add_bench_kernels(verb);
   add_bench_offline(verb);
   add_bench_sums(verb);

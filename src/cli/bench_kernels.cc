@@ -57,8 +57,8 @@ class KernelBench {
       const auto weights = std::make_shared<const Int8Weights>(w.data(), f.n, f.k, team_);
       int8_.push_back(std::make_unique<W8A8Linear>(weights, params));
       token_.push_back(std::make_unique<DynamicLinear>(weights, DynamicParams{scale, {}}));
-      w8a16_.push_back(
-          std::make_unique<W8A16Linear>(w.data(), f.n, f.k, W8A16Params{scale, {}, {}}, team_));
+      w8a16_.push_back(std::make_unique<W8A16Linear>(contiguous_rows(w.data(), f.k), f.n, f.k,
+                                                     W8A16Params{scale, {}, {}}, team_));
     }
     std::vector<bf16> wf(f.n * f.k);
     for (bf16& v : wf) v = to_bf16(uniform(random));

@@ -82,6 +82,7 @@ void add_chat(Verb program) {
   verb.text("model,--model", f->runtime.model, "the model folder").required();
   verb.text("--system", f->system, "the system message");
   verb.integer("--max-model-len", f->runtime.max_model_len, "the longest conversation, tokens");
+  add_head_flag(verb, f->runtime.head);
   add_sampling(verb, f->sampling);
   verb.run([f] { chat(*f); });
 }

@@ -49,6 +49,7 @@ void add_generate(Verb program) {
   verb.text("--prompt,-p", f->prompt, "the text to continue; - reads it from stdin").required();
   verb.toggle("--chat", f->chat, "put the prompt into the model's chat template");
   verb.integer("--max-model-len", f->runtime.max_model_len, "prompt and output together");
+  add_head_flag(verb, f->runtime.head);
   add_sampling(verb, f->sampling);
   verb.run([f] { generate(*f); });
 }

@@ -98,8 +98,8 @@ Runtime::Runtime(const RuntimeOptions& options)
   engine_options_.on_lost_rank = options.on_lost_rank;
   engine_options_.eos_ids = eos_of(config, generation_, *tokenizer_, tokenizer);
   team_ = std::make_unique<ThreadTeam>();
-  model_ =
-      std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens, options.ranks);
+  model_ = std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens, options.ranks,
+                                         0, head_mode(options.head));
   if (options.ranks == nullptr) return;
   options.ranks->meet();
   // A page number stands for the same tokens on all ranks; the one with least memory decides.
@@ -116,6 +116,18 @@ void Runtime::follow() {
 
 std::unique_ptr<Engine> Runtime::start(EngineObserver* observer) {
   return std::make_unique<Engine>(*model_, tokenizer_.get(), engine_options_, observer);
+}
+
+void add_head_flag(const Verb& verb, std::string& head) {
+  verb.text("--head", head,
+            "screened: greedy and top-k sampling find their tokens with a small int8 copy of a "
+            "float output head; the same tokens, half a head more memory")
+      .one_of({"exact", "screened"})
+      .show_default();
+}
+
+HeadMode head_mode(const std::string& head) {
+  return head == "exact" ? HeadMode::kExact : HeadMode::kScreened;
 }
 
 void OutputQueue::on_output(RequestOutput output) {

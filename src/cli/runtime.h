@@ -24,6 +24,7 @@ struct RuntimeOptions {
   size_t max_queue = 4096;
   uint64_t kv_bytes = 0;                      // 0 = what memory allows, at most 4 GiB
   std::optional<kernels::FloatType> kv_type;  // nothing = the checkpoint's, else bfloat16
+  std::string head = "screened";              // or exact
   Communicator* ranks = nullptr;              // that share the model; null = the only one
   std::function<void(const std::string&)> on_lost_rank;  // as in EngineOptions
 };
@@ -52,6 +53,10 @@ class Runtime {
   GenerationConfig generation_;
   EngineOptions engine_options_;
 };
+
+// --head, and what its word means.
+void add_head_flag(const Verb& verb, std::string& head);
+HeadMode head_mode(const std::string& head);
 
 // Outputs of one request, handed from the engine's thread to the caller's.
 class OutputQueue final : public OutputSink {

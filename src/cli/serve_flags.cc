@@ -37,6 +37,7 @@ void add_memory(const Verb& verb, ServeFlags& f) {
   verb.integer("--max-num-queued-reqs", f.runtime.max_queue, "waiting requests; more get 503")
       .range(1, 1 << 24)
       .show_default();
+  add_head_flag(verb, f.runtime.head);
   verb.text("--kv-cache-memory-bytes", f.kv_cache_bytes,
             "memory for keys and values; at most 4 GiB and half of what is free by default");
   verb.text("--kv-cache-dtype", f.kv_cache_dtype,

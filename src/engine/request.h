@@ -32,11 +32,11 @@ struct SamplingParams {
   size_t min_tokens = 0;  // no eos or stop token before
   bool ignore_eos = false;
   Shared<int32_t> stop_token_ids;
-  Shared<std::string> stop;   // each not empty
-  bool include_stop = false;  // keep the matched stop string in the text
-  Shared<std::pair<int32_t, float>> logit_bias;
-  Shared<int32_t> allowed_token_ids;       // empty: all; each once, so that a step costs no more
-  Shared<std::vector<int32_t>> bad_words;  // token sequences that must not be completed
+  Shared<std::string> stop;                      // each not empty
+  bool include_stop = false;                     // keep the matched stop string in the text
+  Shared<std::pair<int32_t, float>> logit_bias;  // ascending, each token once
+  Shared<int32_t> allowed_token_ids;             // empty: all; ascending, each once
+  Shared<std::vector<int32_t>> bad_words;        // token sequences that must not be completed
   int logprobs = -1;         // alternatives per output token; -1 = none, 0 = chosen only
   int prompt_logprobs = -1;  // the same per prompt token
   bool skip_special_tokens = true;

@@ -2,33 +2,35 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <utility>
 
 namespace octet {
 namespace {
 
-constexpr float kMasked = -INFINITY;
 constexpr float kLargest = 1e30f;  // finite after any penalty and bias
 constexpr double kGreedyBelow = 1e-5;
+constexpr int64_t kMostWanted = 256;  // top_k up to which only the largest logits are computed
 
 size_t argmax(std::span<const float> v) {
   return static_cast<size_t>(std::max_element(v.begin(), v.end()) - v.begin());
 }
 
-float& at(std::span<float> logits, int32_t id) { return logits[static_cast<size_t>(id)]; }
-
 }  // namespace
 
 Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
-                 std::vector<int32_t> eos_ids)
-    : params_(params), eos_ids_(std::move(eos_ids)) {
-  if (params.repetition_penalty != 1) {
-    const std::set<int32_t> distinct(prompt.begin(), prompt.end());
-    seen_.assign(distinct.begin(), distinct.end());
-  }
+                 const std::vector<int32_t>& eos_ids)
+    : params_(params), rules_(params, prompt, eos_ids) {
   rng_.seed(params.seed ? static_cast<uint64_t>(*params.seed)
                         : (uint64_t{std::random_device{}()} << 32 | std::random_device{}()));
+}
+
+bool Sampler::greedy() const { return params_.temperature < kGreedyBelow; }
+
+size_t Sampler::wanted() const {
+  if (params_.logprobs >= 0) return 0;
+  if (greedy()) return 1;
+  return params_.top_k <= kMostWanted ? static_cast<size_t>(std::max<int64_t>(params_.top_k, 0))
+                                      : 0;
 }
 
 void Sampler::make_safe(std::span<float> logits) {
@@ -63,72 +65,28 @@ TokenLogprob Sampler::logprob_of(std::span<const float> logits, int32_t token, i
   return out;
 }
 
-// Whether any token may be forbidden at this step.
-bool Sampler::masks() const {
-  return !params_.allowed_token_ids.empty() || !params_.bad_words.empty() ||
-         output_.size() < params_.min_tokens;
-}
-
-void Sampler::mask(std::span<float> logits) const {
-  for (const auto& [id, bias] : params_.logit_bias) at(logits, id) += bias;
-  if (!params_.allowed_token_ids.empty()) {
-    std::vector<std::pair<int32_t, float>> kept;
-    for (int32_t id : params_.allowed_token_ids) kept.emplace_back(id, at(logits, id));
-    std::fill(logits.begin(), logits.end(), kMasked);
-    for (const auto& [id, v] : kept) at(logits, id) = v;
+int32_t Sampler::draw(std::vector<Choice> choices) {
+  const auto at = [](auto& list, size_t i) { return list.begin() + static_cast<ptrdiff_t>(i); };
+  if (params_.top_k > 0 && static_cast<size_t>(params_.top_k) < choices.size()) {
+    const auto end = at(choices, static_cast<size_t>(params_.top_k));
+    // In order where they are few: what is drawn must not depend on what was there beside them.
+    if (params_.top_k <= kMostWanted)
+      std::partial_sort(choices.begin(), end, choices.end(), comes_before);
+    else
+      std::nth_element(choices.begin(), end - 1, choices.end(), comes_before);
+    choices.erase(end, choices.end());
   }
-  if (output_.size() < params_.min_tokens)
-    for (const std::vector<int32_t>* ids : {&eos_ids_, &*params_.stop_token_ids})
-      for (int32_t id : *ids)
-        if (static_cast<size_t>(id) < logits.size()) at(logits, id) = kMasked;
-  for (const std::vector<int32_t>& word : params_.bad_words) {
-    const size_t prefix = word.size() - 1;
-    if (output_.size() >= prefix &&
-        std::equal(word.begin(), word.end() - 1, output_.end() - static_cast<ptrdiff_t>(prefix)))
-      at(logits, word.back()) = kMasked;
-  }
-}
-
-void Sampler::penalize(std::span<float> logits) const {
-  const auto repeat = [&](int32_t id) {
-    float& l = at(logits, id);
-    const float p = static_cast<float>(params_.repetition_penalty);
-    l = l > 0 ? l / p : l * p;
-  };
-  if (params_.repetition_penalty != 1) {
-    for (int32_t id : seen_) repeat(id);
-    for (const auto& [id, count] : counts_)
-      if (!std::binary_search(seen_.begin(), seen_.end(), id)) repeat(id);
-  }
-  if (params_.frequency_penalty != 0 || params_.presence_penalty != 0)
-    for (const auto& [id, count] : counts_)
-      at(logits, id) -= static_cast<float>(params_.frequency_penalty * static_cast<double>(count) +
-                                           params_.presence_penalty);
-}
-
-int32_t Sampler::draw(std::span<const float> logits) {
-  if (params_.temperature < kGreedyBelow) return static_cast<int32_t>(argmax(logits));
+  const float max = std::ranges::min(choices, comes_before).logit;
   const double inverse = 1.0 / std::max(params_.temperature, 0.01);
-  const float max = logits[argmax(logits)];
   struct Candidate {
-    double weight;
-    int32_t id;
+    Choice choice;
+    double weight;  // of the likeliest: 1
   };
   std::vector<Candidate> c;
-  c.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i)
-    if (logits[i] > kMasked)
-      c.push_back(
-          {std::exp(static_cast<double>(logits[i] - max) * inverse), static_cast<int32_t>(i)});
-  if (c.empty()) return static_cast<int32_t>(argmax(logits));  // a broken model's logits
-  const auto heavier = [](const Candidate& a, const Candidate& b) {
-    return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
-  };
-  if (params_.top_k > 0 && static_cast<size_t>(params_.top_k) < c.size()) {
-    std::nth_element(c.begin(), c.begin() + params_.top_k - 1, c.end(), heavier);
-    c.resize(static_cast<size_t>(params_.top_k));
-  }
-  if (params_.min_p > 0)  // the heaviest has weight 1
+  c.reserve(choices.size());
+  for (const Choice& x : choices)
+    c.push_back({x, std::exp(static_cast<double>(x.logit - max) * inverse)});
+  if (params_.min_p > 0)
     std::erase_if(c, [&](const Candidate& x) { return x.weight < params_.min_p; });
   double total = 0;
   for (const Candidate& x : c) total += x.weight;
@@ -139,8 +97,8 @@ int32_t Sampler::draw(std::span<const float> logits) {
     while (keep < c.size() && mass < params_.top_p * total) {
       if (keep == sorted) {
         const size_t next = std::min(c.size(), std::max<size_t>(64, sorted * 4));
-        std::partial_sort(c.begin() + static_cast<ptrdiff_t>(sorted),
-                          c.begin() + static_cast<ptrdiff_t>(next), c.end(), heavier);
+        std::ranges::partial_sort(at(c, sorted), at(c, next), c.end(), comes_before,
+                                  &Candidate::choice);
         sorted = next;
       }
       mass += c[keep++].weight;
@@ -151,21 +109,37 @@ int32_t Sampler::draw(std::span<const float> logits) {
   const double u = static_cast<double>(rng_() >> 11) * 0x1p-53 * total;
   double sum = 0;
   for (const Candidate& x : c)
-    if ((sum += x.weight) > u) return x.id;
-  return c.back().id;
+    if ((sum += x.weight) > u) return x.choice.token;
+  return c.back().choice.token;
+}
+
+int32_t Sampler::took(int32_t token) {
+  rules_.add(token);
+  return token;
 }
 
 std::optional<int32_t> Sampler::sample(std::span<float> logits, TokenLogprob* logprob) {
   std::vector<float> raw;
   if (params_.logprobs >= 0) raw.assign(logits.begin(), logits.end());
-  mask(logits);
-  penalize(logits);
-  if (masks() && logits[argmax(logits)] <= kMasked) return std::nullopt;
-  const int32_t token = draw(logits);
+  rules_.apply(logits);
+  const size_t first = argmax(logits);
+  if (rules_.masks() && logits[first] == kMasked) return std::nullopt;
+  int32_t token = static_cast<int32_t>(first);
+  if (!greedy() && logits[first] > kMasked) {  // else a broken model's logits
+    std::vector<Choice> choices;
+    choices.reserve(logits.size());
+    for (size_t i = 0; i < logits.size(); ++i)
+      if (logits[i] > kMasked) choices.push_back({static_cast<int32_t>(i), logits[i]});
+    token = draw(std::move(choices));
+  }
   if (params_.logprobs >= 0) *logprob = logprob_of(raw, token, params_.logprobs);
-  output_.push_back(token);
-  ++counts_[token];
-  return token;
+  return took(token);
+}
+
+std::optional<int32_t> Sampler::sample(std::vector<Choice> choices) {
+  if (choices.empty()) return std::nullopt;
+  if (greedy()) return took(std::ranges::min(choices, comes_before).token);
+  return took(draw(std::move(choices)));
 }
 
 }  // namespace octet

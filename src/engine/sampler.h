@@ -1,13 +1,14 @@
-// From logits to a token: masks, penalties, temperature, top-k, top-p, min-p, seeded draws.
+// From logits to a token: temperature, top-k, top-p, min-p, seeded draws.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <random>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
+#include "src/engine/largest.h"
+#include "src/engine/logit_rules.h"
 #include "src/engine/request.h"
 
 namespace octet {
@@ -17,7 +18,7 @@ namespace octet {
 class Sampler {
  public:
   Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
-          std::vector<int32_t> eos_ids);
+          const std::vector<int32_t>& eos_ids);
 
   // NaN becomes -infinity and what is huge a large number, so that all that follows can compare
   // and subtract: a broken model must give bad text, not bring the process down.
@@ -26,23 +27,24 @@ class Sampler {
   // Draws the next token from safe logits [vocab] (overwritten) and records it. With
   // params.logprobs >= 0 fills `logprob`. Nothing when the request's masks leave no token.
   std::optional<int32_t> sample(std::span<float> logits, TokenLogprob* logprob);
+  // The same token, from the wanted() choices that come first and perhaps others.
+  std::optional<int32_t> sample(std::vector<Choice> choices);
+  // How many of the largest logits decide on the next token; 0: all logits count.
+  size_t wanted() const;
 
-  const std::vector<int32_t>& output() const { return output_; }
+  const LogitRules& rules() const { return rules_; }
+  const std::vector<int32_t>& output() const { return rules_.output(); }
 
   // The log-probability of `token` and the `top` likeliest, from raw but safe logits.
   static TokenLogprob logprob_of(std::span<const float> logits, int32_t token, int top);
 
  private:
-  bool masks() const;
-  void mask(std::span<float> logits) const;
-  void penalize(std::span<float> logits) const;
-  int32_t draw(std::span<const float> logits);
+  bool greedy() const;
+  int32_t draw(std::vector<Choice> choices);
+  int32_t took(int32_t token);
 
   SamplingParams params_;
-  std::vector<int32_t> eos_ids_;                 // masked below min_tokens, as stop tokens are
-  std::unordered_map<int32_t, int64_t> counts_;  // of output tokens
-  std::vector<int32_t> seen_;                    // distinct prompt tokens, for repetition_penalty
-  std::vector<int32_t> output_;
+  LogitRules rules_;
   std::mt19937_64 rng_;
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "src/base/error.h"
+#include "src/engine/largest.h"
 #include "src/engine/sampler.h"
 #include "src/model/logits.h"
 
@@ -24,10 +25,18 @@ StepBatch batch_of(const Step& step) {
       const bool last = i + 1 == s.tokens.size(), of_prompt = c.scores_prompt && i + 1 < prompt;
       if (!last && !of_prompt) continue;
       out.batch.logit_rows.push_back(first + i - c.position);
+      out.batch.largest.push_back(last && s.sampler.wanted() > 0);
       out.rows.push_back({.sequence = c.sequence, .position = i, .draws = last});
     }
   }
   return out;
+}
+
+std::optional<int32_t> draw(Sampler& sampler, const Transformer& model, size_t i,
+                            std::span<float> row, TokenLogprob* logprob) {
+  const auto exact = model.screened(i);
+  if (!exact) return sampler.sample(row, logprob);
+  return sampler.sample(largest_choices(row, *exact, sampler.wanted(), sampler.rules()));
 }
 
 std::vector<StepRow> StepRunner::compute(const Step& step) {
@@ -45,11 +54,13 @@ std::vector<StepRow> StepRunner::compute(const Step& step) {
       StepRow& r = rows[i];
       Sequence& s = *r.sequence;
       const std::span<float> row = logits.subspan(i * vocab, vocab);
-      r.broken = !all_finite(row);
-      if (r.broken) continue;
-      Sampler::make_safe(row);
+      if (!model_.screened(i)) {
+        r.broken = !all_finite(row);
+        if (r.broken) continue;
+        Sampler::make_safe(row);
+      }
       if (r.draws)
-        r.token = s.sampler.sample(row, &r.logprob);
+        r.token = draw(s.sampler, model_, i, row, &r.logprob);
       else
         r.logprob =
             Sampler::logprob_of(row, s.tokens[r.position + 1], s.request.sampling.prompt_logprobs);

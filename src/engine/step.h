@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "src/engine/observer.h"
 #include "src/engine/request.h"
+#include "src/engine/sampler.h"
 #include "src/engine/scheduler.h"
 #include "src/engine/sequence.h"
 #include "src/model/kv_cache.h"
@@ -39,6 +41,11 @@ struct StepBatch {
 
 // The chunks of the step one after another, with their tokens, pages and wanted rows.
 StepBatch batch_of(const Step& step);
+
+// Draws a token from row `i` [vocab] of what model.forward() has returned: safe logits, or bounds
+// if the sampler wants only the largest. `logprob` as in Sampler::sample().
+std::optional<int32_t> draw(Sampler& sampler, const Transformer& model, size_t i,
+                            std::span<float> row, TokenLogprob* logprob);
 
 class StepRunner {
  public:

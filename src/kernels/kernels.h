@@ -87,6 +87,15 @@ struct AttentionArgs {
   float scale;            // multiplies the scores: 1 / sqrt(head_dim)
 };
 
+// A row x [k] as int8 codes: x = scale * codes + what they miss.
+struct RowCodes {
+  float scale;  // max|x| / 127, or 1 where that is zero
+  float norm;   // |x|
+  float error;  // |x - scale * codes|; both with the rounding of k float operations
+};
+
+inline constexpr size_t kMaximumBlock = 64;  // values that share one of block_maxima()
+
 struct KernelTable {
   const char* name;
 
@@ -106,10 +115,13 @@ struct KernelTable {
 
   // float -----------------------------------------------------------------------------------------
   size_t float_panel;
-  // w [n, k] row-major -> panels [begin, end); a panel takes float_panel * k elements.
+  // w [n, k] row-major, aligned to bytes -> panels [begin, end); a panel takes float_panel * k
+  // elements.
   void (*float_pack)(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
                      void* packed) noexcept;
   void (*float_gemm)(const FloatGemmArgs& args) noexcept;
+  // Row `row` of the packed weights, as float_pack() was given it, [k].
+  void (*float_row)(const void* packed, FloatType type, size_t k, size_t row, float* out) noexcept;
 
   // y = x / sqrt(mean(x^2) + eps) * w (+ b): x, w, y [n]; b [n] or nullptr.
   void (*rms_norm)(const float* x, const float* w, const float* b, size_t n, float eps,
@@ -124,6 +136,17 @@ struct KernelTable {
   void (*kv_store)(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
                    void* k_page, void* v_page) noexcept;
   void (*attention)(const AttentionArgs& args) noexcept;
+
+  // screening of a head (head_screen.h)
+  // ------------------------------------------------------------- x <- x H for one row x [n], n a
+  // power of two: H the normalized Hadamard matrix, in the order of Sylvester.
+  void (*hadamard)(float* x, size_t n) noexcept;
+  // q [k] = rne(x / scale) of a row x [k].
+  RowCodes (*int8_codes)(const float* x, size_t k, int8_t* q) noexcept;
+  // y += x a + e b, all [n].
+  void (*add_bounds)(float* y, const float* a, const float* b, float x, float e, size_t n) noexcept;
+  // The largest of every kMaximumBlock neighbours of x [n], which are not NaN.
+  void (*block_maxima)(const float* x, size_t n, float* maxima) noexcept;
 
   // Limits of the machine, for bench/: runs `steps` rounds of the multiply instruction of this set
   // on registers and returns the operations done (a multiply-add counts two).

@@ -40,6 +40,21 @@ TEST_P(KernelTest, FloatGemmMatchesDoubleSums) {
     }
 }
 
+// A tensor of a file may lie at any byte.
+TEST_P(KernelTest, PacksWeightsThatAreNotAligned) {
+  const KernelTable& t = *GetParam();
+  for (FloatType type : kTypes) {
+    const size_t n = 20, k = 9, panels = float_panels(t, n), bytes = n * k * float_type_size(type);
+    const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
+    std::vector<char> shifted(bytes + 1);
+    std::memcpy(shifted.data() + 1, w.data(), bytes);
+    std::vector<float> packed(panels * t.float_panel * k), same(packed.size());
+    t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
+    t.float_pack(shifted.data() + 1, type, n, k, 0, panels, same.data());
+    EXPECT_EQ(0, std::memcmp(packed.data(), same.data(), packed.size() * sizeof(float)));
+  }
+}
+
 // int8 weights with the scale and the offset of each output.
 TEST_P(KernelTest, ScaledFloatGemmMatchesDoubleSums) {
   const KernelTable& t = *GetParam();

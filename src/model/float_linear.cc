@@ -1,5 +1,7 @@
 #include "src/model/float_linear.h"
 
+#include <algorithm>
+
 #include "src/base/error.h"
 #include "src/base/float16.h"
 #include "src/model/gemm_share.h"
@@ -11,26 +13,31 @@ using kernels::FloatType;
 using kernels::table;
 
 // 32-bit weights that fit a 16-bit type without loss; kF32 when they do not.
-FloatType lossless_type(const float* w, size_t count) {
+FloatType lossless_type(const WeightSource& source, size_t n, size_t k) {
   bool bf = true, half = true;
-  for (size_t i = 0; i < count && (bf || half); ++i) {
-    bf = bf && to_float(to_bf16(w[i])) == w[i];
-    half = half && to_float(to_f16(w[i])) == w[i];
+  std::vector<float> w(k);
+  for (size_t row = 0; row < n && (bf || half); ++row) {
+    source(row, w.data());
+    for (float v : w) {
+      bf = bf && to_float(to_bf16(v)) == v;
+      half = half && to_float(to_f16(v)) == v;
+    }
   }
   return bf ? FloatType::kBF16 : (half ? FloatType::kF16 : FloatType::kF32);
 }
 
 // 32-bit weights [n, k] in 16 bits where that loses nothing.
-FloatWeights packed(const void* w, FloatType type, size_t n, size_t k,
+FloatWeights packed(const WeightSource& source, FloatType type, size_t n, size_t k,
                     const std::vector<float>& bias, ThreadTeam& team) {
-  if (type != FloatType::kF32) return {w, type, n, k, bias, team};
-  const float* f = static_cast<const float*>(w);
-  const FloatType lossless = lossless_type(f, n * k);
-  if (lossless == FloatType::kF32) return {w, type, n, k, bias, team};
-  std::vector<uint16_t> narrow(n * k);
-  for (size_t i = 0; i < n * k; ++i)
-    narrow[i] = lossless == FloatType::kBF16 ? to_bf16(f[i]).bits : to_f16(f[i]).bits;
-  return {narrow.data(), lossless, n, k, bias, team};
+  const FloatType lossless = type == FloatType::kF32 ? lossless_type(source, n, k) : type;
+  if (lossless == type) return {source, type, n, k, bias, team};
+  const auto narrow = [&](size_t row, void* out) {
+    std::vector<float> w(k);
+    source(row, w.data());
+    uint16_t* to = static_cast<uint16_t*>(out);
+    for (float v : w) *to++ = lossless == FloatType::kBF16 ? to_bf16(v).bits : to_f16(v).bits;
+  };
+  return {narrow, lossless, n, k, bias, team};
 }
 
 // What the worker has to do of a product; m is 0 where that is nothing.
@@ -54,16 +61,23 @@ kernels::FloatGemmArgs gemm_args(const Worker& w, const Rows& in, const Output& 
 
 }  // namespace
 
-FloatWeights::FloatWeights(const void* w, FloatType weight_type, size_t outputs, size_t inputs,
-                           const std::vector<float>& biases, ThreadTeam& team)
+FloatWeights::FloatWeights(const WeightSource& source, FloatType weight_type, size_t outputs,
+                           size_t inputs, const std::vector<float>& biases, ThreadTeam& team)
     : type(weight_type), n(outputs), k(inputs), bias(padded(biases, padded_outputs())) {
   OCTET_CHECK(biases.empty() || biases.size() == n);
   const auto& t = table();
   const size_t panels = kernels::float_panels(t, n);
-  packed = Buffer<uint8_t>(panels * t.float_panel * k * kernels::float_type_size(type));
+  const size_t row_bytes = k * kernels::float_type_size(type),
+               panel_bytes = t.float_panel * row_bytes;
+  packed = Buffer<uint8_t>(panels * panel_bytes);
   team.run([&](Worker& worker) {
+    std::vector<uint8_t> panel(panel_bytes);
     const auto [begin, end] = worker.share(panels);
-    t.float_pack(w, type, n, k, begin, end, packed.data());
+    for (size_t p = begin; p < end; ++p) {
+      const size_t first = p * t.float_panel, rows = std::min(n - first, t.float_panel);
+      for (size_t r = 0; r < rows; ++r) source(first + r, panel.data() + r * row_bytes);
+      t.float_pack(panel.data(), type, rows, k, 0, 1, packed.data() + p * panel_bytes);
+    }
   });
 }
 
@@ -71,18 +85,46 @@ size_t FloatWeights::padded_outputs() const {
   return kernels::float_panels(table(), n) * table().float_panel;
 }
 
+FloatLinear::FloatLinear(const WeightSource& source, FloatType type, size_t n, size_t k,
+                         const std::vector<float>& bias, ThreadTeam& team)
+    : weights_(packed(source, type, n, k, bias, team)) {}
+
 FloatLinear::FloatLinear(const void* w, FloatType type, size_t n, size_t k,
                          const std::vector<float>& bias, ThreadTeam& team)
-    : weights_(packed(w, type, n, k, bias, team)) {}
+    : FloatLinear(contiguous_rows(w, k * kernels::float_type_size(type)), type, n, k, bias, team) {}
 
 void FloatLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuffer&, size_t) {
   const kernels::FloatGemmArgs args = gemm_args(w, in, out, weights_);
   if (args.m > 0) table().float_gemm(args);
 }
 
-W8A16Linear::W8A16Linear(const int8_t* w, size_t n, size_t k, const W8A16Params& params,
+void FloatLinear::compute_group(const float* x, size_t g, float* y) const {
+  const size_t first = g * group_size(), count = std::min(weights_.n - first, group_size());
+  const size_t group_bytes = group_size() * weights_.k * kernels::float_type_size(weights_.type);
+  std::fill_n(y + count, group_size() - count, 0.0f);
+  table().float_gemm(
+      {.a = x,
+       .lda = weights_.k,
+       .m = 1,
+       .packed = weights_.packed.data() + g * group_bytes,
+       .type = weights_.type,
+       .k = weights_.k,
+       .n = count,
+       .panel_begin = 0,
+       .panel_end = 1,
+       .bias = weights_.bias.data() == nullptr ? nullptr : weights_.bias.data() + first,
+       .y = y,
+       .ldy = count,
+       .accumulate = false});
+}
+
+void FloatLinear::weight_row(size_t output, float* w) const {
+  table().float_row(weights_.packed.data(), weights_.type, weights_.k, output, w);
+}
+
+W8A16Linear::W8A16Linear(const WeightSource& source, size_t n, size_t k, const W8A16Params& params,
                          ThreadTeam& team)
-    : weights_(w, FloatType::kI8, n, k, params.bias, team),
+    : weights_(source, FloatType::kI8, n, k, params.bias, team),
       scale_(padded(params.scale, weights_.padded_outputs())),
       offset_(padded(params.offset, weights_.padded_outputs())) {
   OCTET_CHECK(params.scale.size() == n && (params.offset.empty() || params.offset.size() == n));

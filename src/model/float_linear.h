@@ -9,13 +9,14 @@
 #include "src/machine/memory.h"
 #include "src/machine/thread_team.h"
 #include "src/model/linear.h"
+#include "src/model/weight_source.h"
 
 namespace octet {
 
 // Weights in the panels of the float GEMM.
 struct FloatWeights {
-  // w [n, k] of `type`; bias [n] or empty. Packs with all workers of `team`.
-  FloatWeights(const void* w, kernels::FloatType type, size_t n, size_t k,
+  // Weights of `type`; bias [n] or empty. Packs with all workers of `team`.
+  FloatWeights(const WeightSource& source, kernels::FloatType type, size_t n, size_t k,
                const std::vector<float>& bias, ThreadTeam& team);
   size_t padded_outputs() const;  // n, to a multiple of the panel
   kernels::FloatType type;
@@ -27,10 +28,12 @@ struct FloatWeights {
 // Weights of 16 or 32 bits, computed in float.
 class FloatLinear final : public Linear {
  public:
-  // w [n, k] of `type`; bias [n] or empty. 32-bit weights that are all exact in bf16 (or f16) are
+  // Weights of `type`; bias [n] or empty. 32-bit weights that are all exact in bf16 (or f16) are
   // kept in 16 bits.
-  FloatLinear(const void* w, kernels::FloatType type, size_t n, size_t k,
+  FloatLinear(const WeightSource& source, kernels::FloatType type, size_t n, size_t k,
               const std::vector<float>& bias, ThreadTeam& team);
+  FloatLinear(const void* w, kernels::FloatType type, size_t n, size_t k,
+              const std::vector<float>& bias, ThreadTeam& team);  // w [n, k], at any byte
   size_t outputs() const override { return weights_.n; }
   size_t inputs() const override { return weights_.k; }
   uint64_t bytes() const override {
@@ -38,6 +41,13 @@ class FloatLinear final : public Linear {
   }
   void stage(Worker&, const Rows&, StageBuffer&, size_t) override {}
   void compute(Worker& w, const Rows& in, const Output& out, StageBuffer&, size_t) override;
+
+  // Outputs in groups of neighbours that are computed by themselves: group g of one row x [k] to
+  // y [group_size()], of which the last group's end is zero. The same bits as compute().
+  static size_t group_size() { return kernels::table().float_panel; }
+  void compute_group(const float* x, size_t g, float* y) const;
+  // The weights of an output, [k].
+  void weight_row(size_t output, float* w) const;
 
  private:
   FloatWeights weights_;
@@ -52,8 +62,8 @@ struct W8A16Params {
 // W8A16: int8 weights, float activations, y = scale * sum_k x (w - offset) + bias.
 class W8A16Linear final : public Linear {
  public:
-  // w [n, k].
-  W8A16Linear(const int8_t* w, size_t n, size_t k, const W8A16Params& params, ThreadTeam& team);
+  W8A16Linear(const WeightSource& source, size_t n, size_t k, const W8A16Params& params,
+              ThreadTeam& team);
   size_t outputs() const override { return weights_.n; }
   size_t inputs() const override { return weights_.k; }
   uint64_t bytes() const override { return weights_.n * (weights_.k + 4); }

@@ -1,6 +1,7 @@
 #include "src/model/int8_linear.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "src/base/error.h"
 
@@ -17,21 +18,31 @@ int32_t without_shift(int32_t bias, int64_t shift_sum) {
 
 }  // namespace
 
-Int8Weights::Int8Weights(const int8_t* w, size_t outputs, size_t inputs, ThreadTeam& team)
+Int8Weights::Int8Weights(const WeightSource& source, size_t outputs, size_t inputs,
+                         ThreadTeam& team)
     : n(outputs), k(inputs), shift_sum(outputs) {
   const auto& t = table();
   const size_t panels = kernels::int8_panels(t, n);
-  packed = Buffer<int8_t>(panels * t.int8_panel * kernels::padded_k(t, k));
+  const size_t panel_bytes = t.int8_panel * kernels::padded_k(t, k);
+  packed = Buffer<int8_t>(panels * panel_bytes);
   team.run([&](Worker& worker) {
+    std::vector<int8_t> panel(t.int8_panel * k);
     const auto [begin, end] = worker.share(panels);
-    t.int8_pack(w, n, k, begin, end, packed.data());
-    for (size_t j = begin * t.int8_panel; j < std::min(n, end * t.int8_panel); ++j) {
-      int64_t sum = 0;
-      for (size_t i = 0; i < k; ++i) sum += w[j * k + i];
-      shift_sum[j] = t.act_shift * sum;
+    for (size_t p = begin; p < end; ++p) {
+      const size_t first = p * t.int8_panel, rows = std::min(n - first, t.int8_panel);
+      for (size_t r = 0; r < rows; ++r) {
+        int8_t* q = panel.data() + r * k;
+        source(first + r, q);
+        if (t.act_shift != 0)
+          shift_sum[first + r] = t.act_shift * std::accumulate(q, q + k, int64_t{0});
+      }
+      t.int8_pack(panel.data(), rows, k, 0, 1, packed.data() + p * panel_bytes);
     }
   });
 }
+
+Int8Weights::Int8Weights(const int8_t* w, size_t outputs, size_t inputs, ThreadTeam& team)
+    : Int8Weights(contiguous_rows(w, inputs), outputs, inputs, team) {}
 
 size_t Int8Weights::padded_outputs() const {
   return kernels::int8_panels(table(), n) * table().int8_panel;

@@ -12,13 +12,15 @@
 #include "src/machine/thread_team.h"
 #include "src/model/gemm_share.h"
 #include "src/model/linear.h"
+#include "src/model/weight_source.h"
 
 namespace octet {
 
 // int8 weights in panels, shared by the linears that multiply int8 with int8.
 struct Int8Weights {
-  // w [n, k]. Packs with all workers of `team`.
-  Int8Weights(const int8_t* w, size_t n, size_t k, ThreadTeam& team);
+  // Packs with all workers of `team`.
+  Int8Weights(const WeightSource& source, size_t n, size_t k, ThreadTeam& team);
+  Int8Weights(const int8_t* w, size_t n, size_t k, ThreadTeam& team);  // w [n, k]
   size_t padded_outputs() const;  // n, to a multiple of the panel
   size_t n, k;
   std::vector<int64_t> shift_sum;  // [n] act_shift * sum_k w[j, k]

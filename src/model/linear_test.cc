@@ -171,7 +171,7 @@ TEST_P(LinearTest, W8A16MatchesDouble) {
         std::vector<float> offset;
         if (!symmetric)
           for (float v : random(s.n, -128, 127)) offset.push_back(std::nearbyint(v));
-        W8A16Linear linear(w.data(), s.n, s.k, {scale, offset, bias}, team_);
+        W8A16Linear linear(contiguous_rows(w.data(), s.k), s.n, s.k, {scale, offset, bias}, team_);
         const std::vector<float> x = random(m * s.k, -5, 5), y = run(linear, x, m);
         for (size_t r = 0; r < m; ++r)
           for (size_t j = 0; j < s.n; ++j) {

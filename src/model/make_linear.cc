@@ -10,14 +10,13 @@ namespace octet {
 
 std::unique_ptr<Linear> make_linear(Scheme scheme, const LinearParams& p, ThreadTeam& team) {
   OCTET_CHECK((scheme == Scheme::kFloat) == (p.type != kernels::FloatType::kI8));
-  const int8_t* bytes = static_cast<const int8_t*>(p.weights);
-  const auto int8 = [&] { return std::make_shared<const Int8Weights>(bytes, p.n, p.k, team); };
+  const auto int8 = [&] { return std::make_shared<const Int8Weights>(p.weights, p.n, p.k, team); };
   switch (scheme) {
     case Scheme::kFloat:
       return std::make_unique<FloatLinear>(p.weights, p.type, p.n, p.k, p.bias, team);
     case Scheme::kW8A16:
       return std::make_unique<W8A16Linear>(
-          bytes, p.n, p.k, W8A16Params{p.weight_scale, p.weight_offset, p.bias}, team);
+          p.weights, p.n, p.k, W8A16Params{p.weight_scale, p.weight_offset, p.bias}, team);
     case Scheme::kW8A8:
       return std::make_unique<W8A8Linear>(int8(), p.fixed);
     case Scheme::kW8A8Dynamic:

@@ -15,7 +15,7 @@ namespace octet {
 
 // A linear's numbers, as far as its type has them.
 struct LinearParams {
-  const void* weights;      // [n, k] of `type`; not kept
+  WeightSource weights;     // of `type`; not kept
   kernels::FloatType type;  // kI8 unless the weights are floats
   size_t n, k;
   W8A8Params fixed{};                  // W8A8 and W8A8_MIX

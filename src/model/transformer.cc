@@ -94,7 +94,7 @@ size_t Batch::add(std::span<const int32_t> ids, size_t position, const int32_t* 
 }
 
 Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team,
-                         size_t max_rows, Communicator* ranks, size_t number)
+                         size_t max_rows, Communicator* ranks, size_t number, HeadMode head)
     : folder_(std::move(folder)),
       team_(team),
       alone_(ranks == nullptr ? solo_communicator() : nullptr),
@@ -105,17 +105,17 @@ Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& 
       rope_(folder_->config()),
       embedding_type_(folder_->tensors().get(kEmbeddingWeight).dtype),
       final_norm_(load_final_norm(*folder_)),
+      head_(*folder_, shard_, shard_.whole() ? head : HeadMode::kExact, team),
       buffers_(shape_, max_rows),
       head_stage_(buffers_.stage) {
   const ModelConfig& c = config();
-  load_embedding();
+  if (!head_.has_embedding()) load_embedding();
   for (int64_t l = 0; l < c.layers; ++l) {
     DecoderLayer& layer = layers_.emplace_back(load_layer(*folder_, l, shard_, team));
     if (shard_.whole()) continue;
     for (std::unique_ptr<Linear>* linear : {&layer.o, &layer.down})
       *linear = std::make_unique<ReducedLinear>(std::move(*linear), ranks_, max_rows, reduce_);
   }
-  head_ = load_head(*folder_, shard_, team);
 }
 
 void Transformer::load_embedding() {
@@ -134,7 +134,7 @@ void Transformer::load_embedding() {
 }
 
 uint64_t Transformer::weight_bytes() const {
-  uint64_t bytes = head_->bytes();
+  uint64_t bytes = head_.bytes();
   for (const DecoderLayer& l : layers_) bytes += l.bytes();
   return bytes;
 }
@@ -162,7 +162,12 @@ void Transformer::embed(Worker& w, const Batch& batch) {
       std::fill_n(x, hidden, 0.0f);
       continue;
     }
-    row.data = {embedding_.data() + (token - shard_.vocab.begin) * row_bytes, row_bytes};
+    const size_t own = token - shard_.vocab.begin;
+    if (head_.has_embedding()) {
+      head_.embedding(own, x);
+      continue;
+    }
+    row.data = {embedding_.data() + own * row_bytes, row_bytes};
     row.to_floats(x);
   }
   for (const SequenceChunk& s : batch.chunks)
@@ -241,6 +246,7 @@ std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
   if (ranks_.rank() == 0) logits_.ensure(outputs * vocab);
   buffers_.stage.set_runs(runs_of_rows(batch));
   head_stage_.set_runs(runs_of_logits(batch, buffers_.stage.runs()));
+  head_.begin_step(batch.largest, outputs);
   team_.run([&](Worker& w) {
     embed(w, batch);
     w.barrier();
@@ -258,9 +264,9 @@ std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
     for (size_t i = begin; i < end; ++i)
       final_norm_.rows(buffers_.x.data() + batch.logit_rows[i] * hidden, 0, 1, h + i * hidden);
     const Rows in = {h, hidden, outputs};
-    head_->stage(w, in, head_stage_, 0);
+    head_.stage(w, in, head_stage_);
     w.barrier();
-    if (outputs > 0) head_->compute(w, in, {own.data(), own_vocab}, head_stage_, 0);
+    head_.compute(w, in, {own.data(), own_vocab}, head_stage_);
   });
   if (!shard_.whole() && outputs > 0) gather_logits(outputs);
   ranks_.throw_failure();

@@ -3,11 +3,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "src/checkpoint/model_folder.h"
 #include "src/dist/communicator.h"
+#include "src/model/head.h"
 #include "src/model/kv_cache.h"
 #include "src/model/layer.h"
 #include "src/model/reduced_linear.h"
@@ -20,6 +22,8 @@ struct Batch {
   std::vector<int32_t> tokens;        // all chunks one after another
   std::vector<SequenceChunk> chunks;  // cover tokens in order
   std::vector<size_t> logit_rows;     // rows of the batch, ascending
+  // Of each logit row, whether only its largest logits are wanted; empty: of none.
+  std::vector<bool> largest;
 
   // Appends a chunk whose last `generated` tokens the model generated; returns its first row.
   size_t add(std::span<const int32_t> ids, size_t position, const int32_t* blocks,
@@ -32,7 +36,7 @@ class Transformer {
   // tokens of one step. `ranks` (null: the only one) must outlive it; `number` tells the models
   // that they share apart. Throws Error for tensors that are missing or wrong.
   Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows,
-              Communicator* ranks = nullptr, size_t number = 0);
+              Communicator* ranks = nullptr, size_t number = 0, HeadMode head = HeadMode::kExact);
 
   const ModelFolder& folder() const { return *folder_; }
   const ModelConfig& config() const { return folder_->config(); }
@@ -49,9 +53,12 @@ class Transformer {
   void wrap_linears(const Wrap& wrap);
 
   // Runs the batch; the KV pages of its chunks are filled. The cache is of kv_type(folder()).
-  // Returns logits [logit_rows.size(), vocab], the caller's until the next call. With several ranks
-  // it is called on rank 0, and throws RankError when another does not answer.
+  // Returns logits [logit_rows.size(), vocab], the caller's until the next call; of the rows that
+  // screened() knows, upper bounds of the logits. With several ranks it is called on rank 0, and
+  // throws RankError when another does not answer.
   std::span<float> forward(const Batch& batch, KvCache& cache);
+  // The exact logits of row i of what forward() has returned, or nothing if it holds them.
+  std::optional<ExactLogits> screened(size_t i) const { return head_.screened(i); }
   // On the other ranks: takes part in every forward() of rank 0 until that says release(), of any
   // of these models, numbered in this order. Throws RankError.
   struct Followed {
@@ -79,13 +86,13 @@ class Transformer {
   RankShape shape_;
   Rope rope_;
   // This rank's rows of the table [vocab, hidden], as they are stored, but not in the mapped file:
-  // what happens to that while a server runs must change nothing.
+  // what happens to that while a server runs must change nothing. Empty where the head has them.
   DType embedding_type_;
   Buffer<std::byte> embedding_;
   ReduceBuffer reduce_;
   std::vector<DecoderLayer> layers_;
   Norm final_norm_;
-  std::unique_ptr<Linear> head_;
+  Head head_;
   StepBuffers buffers_;
   StageBuffer head_stage_;               // the scratch of buffers_, for the rows that the head sees
   Buffer<float> logits_;                 // [rows, vocab] on rank 0

@@ -1,6 +1,7 @@
 #include "src/model/weights.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "src/base/error.h"
 #include "src/checkpoint/quant_tensors.h"
@@ -50,23 +51,27 @@ std::vector<float> bias_of(const ModelFolder& f, const std::string& prefix,
   return t.floats();
 }
 
-// The weights of all parts, which have the dtype: [rows of all, columns].
-std::vector<std::byte> joined_weights(const ModelFolder& f, const std::vector<LinearShare>& parts,
-                                      DType dtype) {
-  std::vector<std::byte> out;
+// The weights of all parts, which have the dtype: the rows of one after those of the other.
+WeightSource joined_weights(const ModelFolder& f, const std::vector<LinearShare>& parts,
+                            DType dtype) {
+  struct Rows {
+    const std::byte* first;
+    size_t count, stride;
+  };
+  std::vector<Rows> all;
+  const size_t columns = parts[0].columns.size() * dtype_size(dtype);
   for (const LinearShare& p : parts) {
     const TensorView& t = f.tensors().get(p.prefix + ".weight");
     t.expect(dtype, {p.shape.n, p.shape.k});
-    const size_t row = p.shape.k * dtype_size(dtype), first = p.columns.begin * dtype_size(dtype);
-    const size_t bytes = p.columns.size() * dtype_size(dtype);
-    out.reserve(out.size() + p.rows.size() * bytes);
-    for (size_t r = p.rows.begin; r < p.rows.end; ++r) {
-      const auto cells = t.data.subspan(r * row + first, bytes);
-      out.insert(out.end(), cells.begin(), cells.end());
-    }
-    t.release();
+    const size_t stride = p.shape.k * dtype_size(dtype);
+    all.push_back({t.data.data() + p.rows.begin * stride + p.columns.begin * dtype_size(dtype),
+                   p.rows.size(), stride});
   }
-  return out;
+  return [all, columns](size_t row, void* out) {
+    auto part = all.begin();
+    for (; row >= part->count; ++part) row -= part->count;
+    std::memcpy(out, part->first + row * part->stride, columns);
+  };
 }
 
 W8A8Params joined_params(const std::vector<LinearShare>& parts) {
@@ -87,11 +92,10 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<LinearShar
   const Scheme scheme = parts[0].scheme;
   const DType dtype =
       !is_quantized(scheme) ? f.tensors().get(parts[0].prefix + ".weight").dtype : DType::kI8;
-  LinearParams all{nullptr, !is_quantized(scheme) ? float_type(dtype) : kernels::FloatType::kI8, 0,
+  LinearParams all{joined_weights(f, parts, dtype),
+                   !is_quantized(scheme) ? float_type(dtype) : kernels::FloatType::kI8, 0,
                    parts[0].columns.size()};
   for (const LinearShare& p : parts) all.n += p.rows.size();
-  const std::vector<std::byte> weights = joined_weights(f, parts, dtype);
-  all.weights = weights.data();
   if (has_static_input(scheme)) all.fixed = joined_params(parts);
   if (scales_per_token(scheme) || is_weight_only(scheme))
     all.weight_scale =
@@ -105,7 +109,9 @@ std::unique_ptr<Linear> merge(const ModelFolder& f, const std::vector<LinearShar
   // What is added before the ranks' sum is the first one's; with scales a token it comes after.
   if (scales_per_token(scheme) || (!is_static(scheme) && parts[0].adds()))
     all.bias = joined(parts, [&](const LinearShare& p) { return bias_of(f, p.prefix, p.shape); });
-  return make_linear(scheme, all, team);
+  auto linear = make_linear(scheme, all, team);
+  for (const LinearShare& p : parts) f.tensors().get(p.prefix + ".weight").release();
+  return linear;
 }
 
 // compressed-tensors: y = (sum_k (xq - zero point) w) * input_scale * weight_scale + bias.
@@ -256,15 +262,10 @@ DecoderLayer load_layer(const ModelFolder& f, int64_t layer, const Shard& shard,
   return loaded;
 }
 
-std::unique_ptr<Linear> load_head(const ModelFolder& f, const Shard& shard, ThreadTeam& team) {
+std::unique_ptr<Linear> load_quantized_head(const ModelFolder& f, const Shard& shard,
+                                            ThreadTeam& team) {
   const LinearShape shape = head_shape(f.config());
-  if (is_quantized(f.scheme(kHead)))
-    return load_parts(f, {{kHead, shape, shard.vocab, {0, shape.k}}}, team);
-  const TensorView& t = f.head_weight();
-  t.expect_shape({shape.n, shape.k});
-  const std::byte* first = t.data.data() + shard.vocab.begin * shape.k * dtype_size(t.dtype);
-  return std::make_unique<FloatLinear>(first, float_type(t.dtype), shard.vocab.size(), shape.k,
-                                       std::vector<float>(), team);
+  return load_parts(f, {{kHead, shape, shard.vocab, {0, shape.k}}}, team);
 }
 
 }  // namespace octet

@@ -21,7 +21,8 @@ Norm load_final_norm(const ModelFolder& folder);
 // rank has some columns, add up nothing by themselves.
 DecoderLayer load_layer(const ModelFolder& folder, int64_t layer, const Shard& shard,
                         ThreadTeam& team);
-// The shard of the output head (lm_head, tied or not).
-std::unique_ptr<Linear> load_head(const ModelFolder& folder, const Shard& shard, ThreadTeam& team);
+// The shard of an output head that is quantized.
+std::unique_ptr<Linear> load_quantized_head(const ModelFolder& folder, const Shard& shard,
+                                            ThreadTeam& team);
 
 }  // namespace octet

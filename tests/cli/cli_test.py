@@ -532,6 +532,10 @@ class Others(Verbs):
         for flag in "--network", "--host":
             self.bad(2, [flag, "1;2"], "plan", LLAMA, flag, "1;2")
         self.bad(2, "1 to 6", "plan", LLAMA, "--tp", 7)
+        limits = self.good("bench", "machine", "--rounds", 1, "--mebibytes", 8)
+        for word in ("int8 Gop/s", "float Gflop/s", "read GB/s", "ref"):
+            self.assertIn(word, limits)
+        self.bad(2, "--rounds", "bench", "machine", "--rounds", 0)
         self.assertIn("GEMV", self.good("bench", "kernels", "--tokens", 8, "-n", 64, "-k", 64, "--rounds", 1))
         self.bad(2, "--shape", "bench", "make-model", "--shape", "gpt-5", "--out", self.dir / "x")
 

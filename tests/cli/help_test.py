@@ -25,6 +25,7 @@ PAGES = {
     "inspect": ("inspect.md", "inspect"),
     "check": ("inspect.md", "check"),
     "convert": ("convert.md", None),
+    "bench machine": ("bench.md", "bench machine"),
     "bench kernels": ("bench.md", "bench kernels"),
     "bench offline": ("bench.md", "bench offline"),
     "bench sums": ("bench.md", "bench sums"),

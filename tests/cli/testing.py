@@ -17,7 +17,7 @@ MINDIE = ["--device_type", "cpu", "--disable_level", "L5", "--anti_method", "m3"
 
 
 def octet(*args, stdin="", **options):
-    return subprocess.run([OCTET, *map(str, args)], input=stdin, capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run([OCTET, *map(str, args)], input=stdin, capture_output=True, text=True, timeout=900, **options)
 
 
 class Model:

@@ -18,18 +18,11 @@ constexpr size_t kFloatVecs = 2;
 #include "src/kernels/simd/attention.inl"
 #include "src/kernels/simd/float_gemm.inl"
 #include "src/kernels/simd/int8.inl"
+#include "src/kernels/simd/screen.inl"
 
 void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
                int8_t* packed) noexcept {
-  const size_t kp = (k + 1) / 2 * 2;
-  for (size_t p = begin; p < end; ++p) {
-    int8_t* out = packed + p * kPanel * kp;
-    for (size_t j = 0; j < kPanel; ++j) {
-      const size_t row = p * kPanel + j;
-      for (size_t i = 0; i < kp; ++i)
-        out[i / 2 * 32 + j * 2 + i % 2] = row < n && i < k ? w[row * k + i] : int8_t{0};
-    }
-  }
+  pack_int8_panels<kPanel, 2>(w, n, k, begin, end, packed);
 }
 
 void quantize_row(const float* x, size_t k, float scale, float offset, float lowest, void* xq) {
@@ -146,11 +139,16 @@ const KernelTable& table() noexcept {
       .float_panel = kFloatPanel,
       .float_pack = float_pack,
       .float_gemm = float_gemm,
+      .float_row = float_row,
       .rms_norm = rms_norm,
       .rope = rope,
       .silu_mul = silu_mul,
       .kv_store = kv_store,
       .attention = attention,
+      .hadamard = hadamard,
+      .int8_codes = int8_codes,
+      .add_bounds = add_bounds,
+      .block_maxima = block_maxima,
       .int8_peak = int8_peak,
       .float_peak = float_peak,
       .read_memory = read_memory,

@@ -37,6 +37,16 @@ static inline V from_i8(const int8_t* p) {
   return _mm256_cvtepi32_ps(
       _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
+// The first n lanes, whole numbers within int8.
+static inline void store_i8(int8_t* p, V v, size_t n) {
+  const __m256i d = _mm256_cvtps_epi32(v);
+  const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(d), _mm256_extracti128_si256(d, 1));
+  const int64_t bytes = _mm_cvtsi128_si64(_mm_packs_epi16(h, h));
+  if (n == kLanes)
+    __builtin_memcpy(p, &bytes, kLanes);
+  else
+    __builtin_memcpy(p, &bytes, n);
+}
 static inline V add(V a, V b) { return _mm256_add_ps(a, b); }
 static inline V sub(V a, V b) { return _mm256_sub_ps(a, b); }
 static inline V mul(V a, V b) { return _mm256_mul_ps(a, b); }
@@ -52,6 +62,12 @@ static inline V scale_by_pow2(V a, V n) {
   const __m256i e =
       _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
   return _mm256_mul_ps(a, _mm256_castsi256_ps(e));
+}
+// Lane i takes the value of lane i ^ by.
+static inline V swap_lanes(V v, size_t by) {
+  const __m256i from = _mm256_xor_si256(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                                        _mm256_set1_epi32(static_cast<int>(by)));
+  return _mm256_permutevar8x32_ps(v, from);
 }
 static inline float first_lane(V v) { return _mm256_cvtss_f32(v); }
 static inline float sum(V v) {

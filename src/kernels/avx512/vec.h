@@ -40,6 +40,10 @@ static inline V from_i8(const int8_t* p) {
   return _mm512_cvtepi32_ps(
       _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
+// The first n lanes, whole numbers within int8.
+static inline void store_i8(int8_t* p, V v, size_t n) {
+  _mm_mask_storeu_epi8(p, head_mask(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
 static inline V add(V a, V b) { return _mm512_add_ps(a, b); }
 static inline V sub(V a, V b) { return _mm512_sub_ps(a, b); }
 static inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
@@ -55,6 +59,12 @@ static inline V scale_by_pow2(V a, V n) {
   const __m512i e =
       _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
   return _mm512_mul_ps(a, _mm512_castsi512_ps(e));
+}
+// Lane i takes the value of lane i ^ by.
+static inline V swap_lanes(V v, size_t by) {
+  alignas(64) int32_t from[kLanes];
+  for (size_t i = 0; i < kLanes; ++i) from[i] = static_cast<int32_t>(i ^ by);
+  return _mm512_permutexvar_ps(_mm512_loadu_si512(from), v);
 }
 static inline float first_lane(V v) { return _mm512_cvtss_f32(v); }
 static inline float sum(V v) { return _mm512_reduce_add_ps(v); }

@@ -27,6 +27,7 @@
 #define _mm512_cvtepi8_epi32 emulated::cvtepi8_epi32
 #define _mm512_cvtepu16_epi32 emulated::cvtepu16_epi32
 #define _mm512_cvtph_ps emulated::cvtph_ps
+#define _mm512_permutexvar_ps emulated::permutexvar_ps
 #define _mm512_dpbusd_epi32 emulated::dpbusd_epi32
 #define _mm_mask_storeu_epi8 emulated::mask_storeu_epi8
 #define _mm512_setzero_ps() emulated::set1_ps(0)

@@ -76,6 +76,11 @@ static inline __m512 loadu_ps(const void* p) {
   return bits<__m512>(f);
 }
 static inline __m512i loadu_si512(const void* p) { return bits<__m512i>(loadu_ps(p)); }
+static inline __m512 permutexvar_ps(__m512i from, __m512 v) {
+  const Ints at = bits<Ints>(from);
+  const Floats f = bits<Floats>(v);
+  return floats([&](size_t i) { return f.of[at.of[i] & 15]; });
+}
 static inline void storeu_ps(void* p, __m512 v) { std::memcpy(p, &v, sizeof(v)); }
 static inline __m512 maskz_loadu_ps(__mmask16 mask, const float* p) {
   return floats([&](size_t i) { return (mask >> i & 1) != 0 ? p[i] : 0.0f; });

@@ -13,16 +13,24 @@ namespace {
 
 constexpr size_t kPanel = 4;
 
+// Element i at p, aligned to bytes.
+template <typename T>
+T element(const void* p, size_t i) {
+  T value;
+  std::memcpy(&value, static_cast<const char*>(p) + i * sizeof(T), sizeof(T));
+  return value;
+}
+
 float load(const void* p, FloatType type, size_t i) {
   switch (type) {
     case FloatType::kF32:
-      return static_cast<const float*>(p)[i];
+      return element<float>(p, i);
     case FloatType::kF16:
-      return to_float(static_cast<const f16*>(p)[i]);
+      return to_float(element<f16>(p, i));
     case FloatType::kBF16:
-      return to_float(static_cast<const bf16*>(p)[i]);
+      return to_float(element<bf16>(p, i));
     case FloatType::kI8:
-      return static_cast<const int8_t*>(p)[i];
+      return element<int8_t>(p, i);
   }
   return 0;
 }
@@ -115,6 +123,42 @@ void float_gemm(const FloatGemmArgs& g) noexcept {
       out = g.accumulate ? out + acc : acc;
     }
   }
+}
+
+void float_row(const void* packed, FloatType type, size_t k, size_t row, float* out) noexcept {
+  for (size_t i = 0; i < k; ++i) out[i] = load(packed, type, row * k + i);
+}
+
+void hadamard(float* x, size_t n) noexcept {
+  for (size_t step = 1; step < n; step *= 2)
+    for (size_t i = 0; i < n; i += 2 * step)
+      for (size_t j = i; j < i + step; ++j) {
+        const float a = x[j], b = x[j + step];
+        x[j] = a + b;
+        x[j + step] = a - b;
+      }
+  const float norm = 1.0f / std::sqrt(static_cast<float>(n));
+  for (size_t i = 0; i < n; ++i) x[i] *= norm;
+}
+
+RowCodes int8_codes(const float* x, size_t k, int8_t* q) noexcept {
+  const float scale = quantize_token(x, k, q);
+  float squares = 0, errors = 0;
+  for (size_t i = 0; i < k; ++i) {
+    const float error = std::fma(q[i], -scale, x[i]);
+    squares += x[i] * x[i];
+    errors += error * error;
+  }
+  return {scale, std::sqrt(squares), std::sqrt(errors)};
+}
+
+void add_bounds(float* y, const float* a, const float* b, float x, float e, size_t n) noexcept {
+  for (size_t i = 0; i < n; ++i) y[i] += std::fma(x, a[i], e * b[i]);
+}
+
+void block_maxima(const float* x, size_t n, float* maxima) noexcept {
+  for (size_t i = 0; i < n; i += kMaximumBlock)
+    *maxima++ = *std::max_element(x + i, x + std::min(n, i + kMaximumBlock));
 }
 
 void rms_norm(const float* x, const float* w, const float* b, size_t n, float eps,
@@ -216,11 +260,16 @@ const KernelTable& table() noexcept {
       .float_panel = kPanel,
       .float_pack = float_pack,
       .float_gemm = float_gemm,
+      .float_row = float_row,
       .rms_norm = rms_norm,
       .rope = rope,
       .silu_mul = silu_mul,
       .kv_store = kv_store,
       .attention = attention,
+      .hadamard = hadamard,
+      .int8_codes = int8_codes,
+      .add_bounds = add_bounds,
+      .block_maxima = block_maxima,
       .int8_peak = int8_peak,
       .float_peak = float_peak,
       .read_memory = read_memory,

@@ -5,13 +5,16 @@
 inline constexpr size_t kFloatPanel = kFloatVecs * kLanes;
 
 template <typename T>
-static void pack_float_panels(const T* w, size_t n, size_t k, size_t begin, size_t end, T* packed) {
+static void pack_float_panels(const void* w, size_t n, size_t k, size_t begin, size_t end,
+                              void* packed) {
   for (size_t p = begin; p < end; ++p) {
-    T* out = packed + p * kFloatPanel * k;
+    T* out = static_cast<T*>(packed) + p * kFloatPanel * k;
     for (size_t j = 0; j < kFloatPanel; ++j) {
       const size_t row = p * kFloatPanel + j;
+      const char* from = static_cast<const char*>(w) + row * k * sizeof(T);
       if (row < n)
-        for (size_t i = 0; i < k; ++i) out[i * kFloatPanel + j] = w[row * k + i];
+        for (size_t i = 0; i < k; ++i)
+          __builtin_memcpy(&out[i * kFloatPanel + j], from + i * sizeof(T), sizeof(T));
       else
         for (size_t i = 0; i < k; ++i) out[i * kFloatPanel + j] = T{0};
     }
@@ -21,13 +24,11 @@ static void pack_float_panels(const T* w, size_t n, size_t k, size_t begin, size
 static void float_pack(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
                        void* packed) noexcept {
   if (type == FloatType::kF32)
-    pack_float_panels(static_cast<const float*>(w), n, k, begin, end, static_cast<float*>(packed));
+    pack_float_panels<float>(w, n, k, begin, end, packed);
   else if (type == FloatType::kI8)
-    pack_float_panels(static_cast<const int8_t*>(w), n, k, begin, end,
-                      static_cast<int8_t*>(packed));
+    pack_float_panels<int8_t>(w, n, k, begin, end, packed);
   else
-    pack_float_panels(static_cast<const uint16_t*>(w), n, k, begin, end,
-                      static_cast<uint16_t*>(packed));
+    pack_float_panels<uint16_t>(w, n, k, begin, end, packed);
 }
 
 // kRows rows times kPanels neighbouring panels, from output j0 on.
@@ -112,6 +113,31 @@ static void float_gemm(const FloatGemmArgs& g) noexcept {
     case FloatType::kI8:
       if (g.offset != nullptr) return float_gemm_typed<LoadI8, true>(g);
       return float_gemm_typed<LoadI8>(g);
+  }
+}
+
+template <typename L>
+static void float_row_typed(const void* packed, size_t k, size_t row, float* out) {
+  const size_t column = row % kFloatPanel, lane = column % kLanes;
+  const auto* b = static_cast<const typename L::T*>(packed) + row / kFloatPanel * kFloatPanel * k;
+  alignas(64) float lanes[kLanes];
+  for (size_t i = 0; i < k; ++i) {
+    store(lanes, L::vec(b + i * kFloatPanel + column - lane));
+    out[i] = lanes[lane];
+  }
+}
+
+static void float_row(const void* packed, FloatType type, size_t k, size_t row,
+                      float* out) noexcept {
+  switch (type) {
+    case FloatType::kF32:
+      return float_row_typed<LoadF32>(packed, k, row, out);
+    case FloatType::kF16:
+      return float_row_typed<LoadF16>(packed, k, row, out);
+    case FloatType::kBF16:
+      return float_row_typed<LoadBF16>(packed, k, row, out);
+    case FloatType::kI8:
+      return float_row_typed<LoadI8>(packed, k, row, out);
   }
 }
 

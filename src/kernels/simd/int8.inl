@@ -1,6 +1,28 @@
 // What the int8 kernels of the sets share: the scale of a token, the end of a GEMM. Included like
 // ops.inl, after it.
 
+// Panels [k / kUnit][kPanel][kUnit] of w [n, k]; a part of the inputs at a time, so that what is
+// written to stays in the first cache.
+template <size_t kPanel, size_t kUnit>
+static void pack_int8_panels(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
+                             int8_t* packed) {
+  constexpr size_t kPart = 512;
+  const size_t padded = (k + kUnit - 1) / kUnit * kUnit;
+  for (size_t p = begin; p < end; ++p)
+    for (size_t first = 0; first < padded; first += kPart)
+      for (size_t j = 0; j < kPanel; ++j) {
+        const size_t row = p * kPanel + j, last = padded - first < kPart ? padded : first + kPart;
+        const size_t stored = row < n ? (k < last ? k : last) : 0;  // inputs with a weight
+        int8_t* to = packed + p * kPanel * padded + first * kPanel + j * kUnit;
+        size_t i = first;
+        for (; i + kUnit <= stored; i += kUnit, to += kPanel * kUnit)
+          __builtin_memcpy(to, w + row * k + i, kUnit);
+        for (; i < last; i += kUnit, to += kPanel * kUnit)
+          for (size_t u = 0; u < kUnit; ++u)
+            to[u] = i + u < stored ? w[row * k + i + u] : int8_t{0};
+      }
+}
+
 // max|x| / 127, or 1 where that is zero, so that nothing divides by zero. NaN does not count.
 static float token_scale(const float* x, size_t k) {
   V top = zero();

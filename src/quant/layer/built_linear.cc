@@ -12,7 +12,7 @@ std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
                                      ThreadTeam& team, Communicator& ranks) {
   if (!is_quantized(scheme)) return shared(pack_float(weights, team), ranks);
   std::vector<int8_t> w;
-  LinearParams all{nullptr, kernels::FloatType::kI8, 0, weights[0]->shape.k};
+  LinearParams all{{}, kernels::FloatType::kI8, 0, weights[0]->shape.k};
   all.fixed.input_scale = quantized[0].input.scale;
   all.fixed.input_offset = quantized[0].input.offset;
   const auto append = [](auto& to, const auto& from) {
@@ -32,7 +32,7 @@ std::unique_ptr<Linear> build_linear(const std::vector<std::string>& names,
     }
     all.n += weights[i]->shape.n;
   }
-  all.weights = w.data();
+  all.weights = contiguous_rows(w.data(), all.k);
   return shared(make_linear(scheme, all, team), ranks);
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "src/base/error.h"
+#include "src/kernels/kernels.h"
 
 namespace octet {
 namespace {
@@ -68,18 +69,7 @@ Rotation::Rotation(size_t n, uint64_t seed) : n_(n), odd_(n), power_(1), signs_(
 void Rotation::apply(float* x) const {
   for (size_t i = 0; i < n_; ++i) x[i] *= signs_[i];
   // As a matrix [odd, power]: a Hadamard transform of every row ...
-  const float norm = 1.0f / std::sqrt(static_cast<float>(power_));
-  for (size_t r = 0; r < odd_; ++r) {
-    float* row = x + r * power_;
-    for (size_t step = 1; step < power_; step *= 2)
-      for (size_t i = 0; i < power_; i += 2 * step)
-        for (size_t j = i; j < i + step; ++j) {
-          const float a = row[j], b = row[j + step];
-          row[j] = a + b;
-          row[j + step] = a - b;
-        }
-    for (size_t i = 0; i < power_; ++i) row[i] *= norm;
-  }
+  for (size_t r = 0; r < odd_; ++r) kernels::table().hadamard(x + r * power_, power_);
   if (odd_ == 1) return;
   // ... then the odd factor across the rows.
   std::vector<float> y(n_, 0.0f);

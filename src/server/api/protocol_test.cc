@@ -149,9 +149,8 @@ TEST_F(ProtocolTest, KeysOfLogitBias) {
   EXPECT_EQ(biases(R"({"+77": 1, " 78 ": 2, "\t079\n": 3, "-0": 4, "8_0": 5})"),
             (Biases{{0, 4}, {77, 1}, {78, 2}, {79, 3}, {80, 5}}));
   EXPECT_EQ(biases(R"({"77": 60, "5": 1, "077": 50, " +77": 40})"), (Biases{{5, 1}, {77, 40}}));
-  for (const char* wrong :
-       {"", " ", "+", "-", "+-7", "-+7", "7 7", "7.0", "0x7", "+ 7", "7a", "99999999999", "true", "_7",
-                            "7__0"})
+  for (const char* wrong : {"", " ", "+", "-", "+-7", "-+7", "7 7", "7.0", "0x7", "+ 7", "7a",
+                            "99999999999", "true", "_7", "7__0"})
     EXPECT_EQ(completion_outcome({{"logit_bias", {{wrong, 1}}}}), "400 logit_bias") << wrong;
 }
 
