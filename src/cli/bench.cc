@@ -44,7 +44,9 @@ void run_offline(const OfflineFlags& f, Communicator& ranks) {
   const auto folder = std::make_shared<const ModelFolder>(f.model);
   ThreadTeam team;
   constexpr size_t kChunk = 512;
-  Transformer model(folder, team, std::max(kChunk, f.batch), &ranks, 0, head_mode(f.head));
+  Transformer model(
+      folder, team,
+      {.max_rows = std::max(kChunk, f.batch), .ranks = &ranks, .head = head_mode(f.head)});
   const size_t pages = blocks_for(f.prompt + f.output);
   KvCache cache(model.shape(), pages * f.batch, kv_type(*folder, kernels::FloatType::kBF16));
   ranks.meet();

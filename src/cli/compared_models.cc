@@ -66,8 +66,8 @@ std::vector<ComparedModel> load_models(const std::vector<std::string>& paths, co
           .field(f.window > f.max_tokens ? "--window" : "--max-tokens")
           .expected(fmt::format("at most {}", config.max_position))
           .found(std::to_string(longest));
-    m.model =
-        std::make_unique<Transformer>(m.folder, team, Scorer::kChunk, ranks, models.size() - 1);
+    m.model = std::make_unique<Transformer>(m.folder, team,
+                                            LoadOptions{Scorer::kChunk, ranks, models.size() - 1});
     m.scorer = std::make_unique<Scorer>(*m.model, longest);
   }
   return models;

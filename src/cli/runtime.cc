@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <future>
 
 #include "src/base/error.h"
 #include "src/base/progress.h"
@@ -69,6 +71,10 @@ std::vector<int32_t> eos_of(const ModelConfig& config, const GenerationConfig& g
   return ids;
 }
 
+bool is_ready(const std::future<text::Tokenizer>& future) {
+  return future.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
+
 }  // namespace
 
 Runtime::Runtime(const RuntimeOptions& options)
@@ -76,7 +82,9 @@ Runtime::Runtime(const RuntimeOptions& options)
   if (options.ranks == nullptr || options.ranks->rank() == 0) warn_of(*folder_);
   const ModelConfig& config = folder_->config();
   const std::string tokenizer = options.tokenizer.empty() ? options.model : options.tokenizer;
-  tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(tokenizer));
+  // Beside the weights: a tokenizer that is broken ends their loading after a layer.
+  std::future<text::Tokenizer> loading =
+      std::async(std::launch::async, [&] { return text::Tokenizer::load(tokenizer); });
   template_ = text::ChatTemplate::load(tokenizer);
   generation_ = GenerationConfig::load(options.model);
   const size_t longest = static_cast<size_t>(config.max_position);
@@ -96,10 +104,20 @@ Runtime::Runtime(const RuntimeOptions& options)
       kv_blocks(options, shape, engine_options_.kv_type, folder_->tensors().total_bytes() / ranks,
                 engine_options_.max_model_len);
   engine_options_.on_lost_rank = options.on_lost_rank;
-  engine_options_.eos_ids = eos_of(config, generation_, *tokenizer_, tokenizer);
   team_ = std::make_unique<ThreadTeam>();
-  model_ = std::make_unique<Transformer>(folder_, *team_, options.max_batched_tokens, options.ranks,
-                                         0, head_mode(options.head));
+  const auto take_tokenizer = [&] {
+    if (tokenizer_ == nullptr) tokenizer_ = std::make_unique<text::Tokenizer>(loading.get());
+  };
+  const auto on_layer = [&] {
+    if (tokenizer_ == nullptr && is_ready(loading)) take_tokenizer();
+  };
+  model_ = std::make_unique<Transformer>(folder_, *team_,
+                                         LoadOptions{.max_rows = options.max_batched_tokens,
+                                                     .ranks = options.ranks,
+                                                     .head = head_mode(options.head),
+                                                     .on_layer = on_layer});
+  take_tokenizer();
+  engine_options_.eos_ids = eos_of(config, generation_, *tokenizer_, tokenizer);
   if (options.ranks == nullptr) return;
   options.ranks->meet();
   // A page number stands for the same tokens on all ranks; the one with least memory decides.

@@ -15,7 +15,7 @@ class ScreenedHeadTest : public testing::TestWithParam<const char*> {
 
   // What kRows sequences generate side by side until the context is full.
   std::vector<std::vector<int32_t>> run(HeadMode mode, const std::vector<SamplingParams>& params) {
-    Transformer model(folder_, team_, 64, nullptr, 0, mode);
+    Transformer model(folder_, team_, {.max_rows = 64, .head = mode});
     KvCache cache(model.config(), kRows * blocks_for(kContext), kernels::FloatType::kBF16);
     std::vector<std::vector<int32_t>> blocks(kRows);
     std::vector<Sampler> samplers;

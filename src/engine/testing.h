@@ -152,7 +152,7 @@ class EngineTest : public ::testing::Test {
           .get<std::vector<std::vector<int32_t>>>();
   std::shared_ptr<const ModelFolder> folder_;
   ThreadTeam team_{2};
-  Transformer model_{folder_, team_, 64};
+  Transformer model_{folder_, team_, {.max_rows = 64}};
   text::Tokenizer tokenizer_ = text::tests::byte_level_tokenizer();
   std::vector<int32_t> eos_;
   std::unique_ptr<Engine> engine_;

@@ -32,7 +32,7 @@ class Eval : public ::testing::TestWithParam<const char*> {
   json expected_ = parse_json(read_text(folder_ / "expected.json"), "expected.json");
   text::Tokenizer tokenizer_ = text::Tokenizer::load(folder_);
   ThreadTeam team_{2};
-  Transformer model_{std::make_shared<ModelFolder>(folder_), team_, Scorer::kChunk};
+  Transformer model_{std::make_shared<ModelFolder>(folder_), team_, {.max_rows = Scorer::kChunk}};
   Scorer scorer_{model_, 512};
 };
 INSTANTIATE_TEST_SUITE_P(Models, Eval,
@@ -45,7 +45,7 @@ TEST(Scorer, SaysThatAModelIsBroken) {
   model.at("model.layers.1.mlp.up_proj.weight").data[1] = std::byte{0x7e};  // NaN, of a float16
   model.write(dir.path());
   ThreadTeam team(1);
-  Transformer broken(std::make_shared<ModelFolder>(dir.path()), team, Scorer::kChunk);
+  Transformer broken(std::make_shared<ModelFolder>(dir.path()), team, {.max_rows = Scorer::kChunk});
   Scorer scorer(broken, 64);
   const std::vector<int32_t> ids = {1, 2, 3};
   const std::string message = octet::tests::message_of([&] { scorer.last_logits(ids); });
@@ -113,7 +113,7 @@ TEST_P(Eval, YesNoEqualsTransformers) {
 }
 
 TEST_P(Eval, AModelHasNoDistanceFromItself) {
-  Transformer again(std::make_shared<ModelFolder>(folder_), team_, Scorer::kChunk);
+  Transformer again(std::make_shared<ModelFolder>(folder_), team_, {.max_rows = Scorer::kChunk});
   Scorer other(again, 512);
   const auto ids = tokenizer_.encode("Rain is water that falls.", true);
   const auto scores = score_window({&scorer_, &other}, ids, {0, ids.size(), 1});

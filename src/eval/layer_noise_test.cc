@@ -31,8 +31,9 @@ TEST_P(Noise, EqualsTheSimulation) {
   octet::tests::copy_quantized(base, GetParam(), dir);
 
   ThreadTeam team(2);
-  Transformer reference(std::make_shared<ModelFolder>(base / "model"), team, Scorer::kChunk);
-  Transformer model(std::make_shared<ModelFolder>(dir.path()), team, Scorer::kChunk);
+  Transformer reference(std::make_shared<ModelFolder>(base / "model"), team,
+                        {.max_rows = Scorer::kChunk});
+  Transformer model(std::make_shared<ModelFolder>(dir.path()), team, {.max_rows = Scorer::kChunk});
   LayerNoise noise({&reference, &model});
   Scorer a(reference, ids.size()), b(model, ids.size());
   for (size_t begin = 0; begin < ids.size(); begin += Scorer::kChunk) {

@@ -41,8 +41,8 @@ INSTANTIATE_TEST_SUITE_P(Models, HeadTest,
                          testing::Values("llama3_tiny_bf16", "qwen2_tiny_fp16", "qwen3_tiny_bf16"));
 
 TEST_P(HeadTest, ScreenedRowsBesideOthers) {
-  Transformer exact(folder_, team_, 64),
-      screened(folder_, team_, 64, nullptr, 0, HeadMode::kScreened);
+  Transformer exact(folder_, team_, {.max_rows = 64});
+  Transformer screened(folder_, team_, {.max_rows = 64, .head = HeadMode::kScreened});
   const std::vector<float> want = run(exact, std::vector<bool>(kRows, true));
   const size_t vocab = want.size() / kRows;
   for (size_t i = 0; i < kRows; ++i) EXPECT_FALSE(exact.screened(i));

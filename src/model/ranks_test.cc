@@ -61,7 +61,8 @@ class OnRanks : public ::testing::TestWithParam<Case> {
     std::vector<float> result;
     octet::tests::on_ranks(ranks, [&](Communicator& communicator) {
       ThreadTeam team(threads);
-      Transformer model(folder_, team, 64, ranks == 1 ? nullptr : &communicator);
+      Transformer model(folder_, team,
+                        {.max_rows = 64, .ranks = ranks == 1 ? nullptr : &communicator});
       KvCache cache(model.shape(), 8, kv_type(*folder_, kernels::FloatType::kF32));
       if (communicator.rank() != 0) return model.follow(cache);
       result = steps(model, cache);

@@ -25,7 +25,7 @@ class Model {
   explicit Model(const fs::path& folder)
       : folder_(std::make_shared<ModelFolder>(folder)),
         team_(2),
-        model_(folder_, team_, 64),
+        model_(folder_, team_, {.max_rows = 64}),
         cache_(folder_->config(), 8, kv_type(*folder_, kernels::FloatType::kF32)) {
     EXPECT_TRUE(cache_.allocate(8, blocks_));
   }

@@ -94,27 +94,29 @@ size_t Batch::add(std::span<const int32_t> ids, size_t position, const int32_t* 
 }
 
 Transformer::Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team,
-                         size_t max_rows, Communicator* ranks, size_t number, HeadMode head)
+                         const LoadOptions& options)
     : folder_(std::move(folder)),
       team_(team),
-      alone_(ranks == nullptr ? solo_communicator() : nullptr),
-      ranks_(ranks == nullptr ? *alone_ : *ranks),
-      number_(number),
+      alone_(options.ranks == nullptr ? solo_communicator() : nullptr),
+      ranks_(options.ranks == nullptr ? *alone_ : *options.ranks),
+      number_(options.number),
       shard_(make_shard(folder_->config(), ranks_.rank(), ranks_.size())),
       shape_(folder_->config(), shard_),
       rope_(folder_->config()),
       embedding_type_(folder_->tensors().get(kEmbeddingWeight).dtype),
       final_norm_(load_final_norm(*folder_)),
-      head_(*folder_, shard_, shard_.whole() ? head : HeadMode::kExact, team),
-      buffers_(shape_, max_rows),
+      head_(*folder_, shard_, shard_.whole() ? options.head : HeadMode::kExact, team),
+      buffers_(shape_, options.max_rows),
       head_stage_(buffers_.stage) {
   const ModelConfig& c = config();
   if (!head_.has_embedding()) load_embedding();
   for (int64_t l = 0; l < c.layers; ++l) {
     DecoderLayer& layer = layers_.emplace_back(load_layer(*folder_, l, shard_, team));
-    if (shard_.whole()) continue;
-    for (std::unique_ptr<Linear>* linear : {&layer.o, &layer.down})
-      *linear = std::make_unique<ReducedLinear>(std::move(*linear), ranks_, max_rows, reduce_);
+    if (!shard_.whole())
+      for (std::unique_ptr<Linear>* linear : {&layer.o, &layer.down})
+        *linear =
+            std::make_unique<ReducedLinear>(std::move(*linear), ranks_, options.max_rows, reduce_);
+    if (options.on_layer) options.on_layer();
   }
 }
 

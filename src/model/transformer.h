@@ -30,13 +30,20 @@ struct Batch {
              size_t generated = 0);
 };
 
+struct LoadOptions {
+  size_t max_rows;                // the most tokens of one step
+  Communicator* ranks = nullptr;  // null: the only one; must outlive the model
+  size_t number = 0;              // tells the models apart that the ranks share
+  HeadMode head = HeadMode::kExact;
+  std::function<void()> on_layer{};  // called after every layer; what it throws ends the loading
+};
+
 class Transformer {
  public:
-  // Loads and packs every weight, or this rank's share of every weight. `max_rows` is the most
-  // tokens of one step. `ranks` (null: the only one) must outlive it; `number` tells the models
-  // that they share apart. Throws Error for tensors that are missing or wrong.
-  Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team, size_t max_rows,
-              Communicator* ranks = nullptr, size_t number = 0, HeadMode head = HeadMode::kExact);
+  // Loads and packs every weight, or this rank's share of every weight. Throws Error for tensors
+  // that are missing or wrong.
+  Transformer(std::shared_ptr<const ModelFolder> folder, ThreadTeam& team,
+              const LoadOptions& options);
 
   const ModelFolder& folder() const { return *folder_; }
   const ModelConfig& config() const { return folder_->config(); }

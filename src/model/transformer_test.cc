@@ -27,7 +27,7 @@ class TransformerTest : public testing::TestWithParam<const char*> {
   std::shared_ptr<const ModelFolder> folder_ =
       std::make_shared<ModelFolder>(kGolden / GetParam() / "model");
   ThreadTeam team_{2};
-  Transformer model_{folder_, team_, 64};
+  Transformer model_{folder_, team_, {.max_rows = 64}};
   KvCache cache_{folder_->config(), 16, kernels::FloatType::kF32};
 
   std::vector<float> run(const Batch& batch) {

@@ -25,7 +25,7 @@ std::vector<std::vector<int32_t>> tokens_of(const std::string& model) {
 
 std::vector<float> logits_of(const fs::path& model, const std::vector<int32_t>& ids,
                              ThreadTeam& team) {
-  Transformer t(std::make_shared<const ModelFolder>(model), team, ids.size());
+  Transformer t(std::make_shared<const ModelFolder>(model), team, {.max_rows = ids.size()});
   KvCache cache(t.config(), blocks_for(ids.size()),
                 kv_type(ModelFolder(model), kernels::FloatType::kF32));
   std::vector<int32_t> blocks;

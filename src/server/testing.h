@@ -274,7 +274,7 @@ class ServerTest : public ::testing::Test {
 
   RandomModel model_folder_;
   ThreadTeam team_{2};
-  Transformer model_{std::make_shared<ModelFolder>(model_folder_.path()), team_, 64};
+  Transformer model_{std::make_shared<ModelFolder>(model_folder_.path()), team_, {.max_rows = 64}};
   text::Tokenizer tokenizer_ = text::Tokenizer::load(kTokenizerFolder);
   std::optional<text::ChatTemplate> template_ = text::ChatTemplate::load(kTokenizerFolder);
   bool has_template_ = true;
