@@ -13,6 +13,8 @@ namespace {
 constexpr double kGemm = 0.8;
 // A hand-over between ranks of one host, and what every rank reads of the others' there.
 constexpr double kLocalLatency = 2e-6;
+// Scale, correction and bounds of an output (model/head_screen.h).
+constexpr double kScreenRowBytes = 16;
 // Norms, rope, waiting: per layer and step.
 constexpr double kLayerLatency = 20e-6;
 
@@ -31,12 +33,20 @@ CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const Pl
       (is_quantized(type) ? int8 : floats) += elements;
       bytes += elements * static_cast<double>(octet::weight_bytes(type, config_.dtype));
     }
-    bytes += static_cast<double>(shard.vocab.size()) * static_cast<double>(config_.hidden_size) *
-             static_cast<double>(dtype_size(config_.dtype));  // the embedding
+    const double vocab = static_cast<double>(shard.vocab.size());
+    const double table = vocab * static_cast<double>(config_.hidden_size);
+    const bool float_head = !is_quantized(scheme(kHead));
+    // A tied head in floats is the table of embeddings, too.
+    if (!(config_.tie_word_embeddings && float_head))
+      bytes += table * static_cast<double>(dtype_size(config_.dtype));
+    const bool screened = float_head && options_.ranks == 1;
+    if (screened) bytes += table + vocab * kScreenRowBytes;
     if (bytes < static_cast<double>(weights_)) continue;
     weights_ = static_cast<uint64_t>(bytes);
     int8_elements_ = static_cast<uint64_t>(int8);
     float_elements_ = static_cast<uint64_t>(floats);
+    float_head_ = float_head ? static_cast<uint64_t>(table) : 0;
+    screened_ = screened;
     const RankShape shape(config_, shard);
     sequence_ = static_cast<uint64_t>(static_cast<double>(2 * shape.layers * shape.kv_size()) *
                                       static_cast<double>(options_.context) * options_.kv_element);
@@ -73,14 +83,14 @@ std::vector<PlanTerm> CostModel::decode(size_t batch) const {
   const double share = static_cast<double>(per_host_), b = static_cast<double>(batch);
   const double hidden = static_cast<double>(config_.hidden_size);
   const double layers = static_cast<double>(config_.layers);
-  const double bytes =
-      static_cast<double>(int8_elements_) +
-      static_cast<double>(float_elements_) * static_cast<double>(dtype_size(config_.dtype));
+  // Greedy or top-k: a float head is screened in int8.
+  const double screen = screened_ ? static_cast<double>(float_head_) : 0;
+  const double int8 = static_cast<double>(int8_elements_) + screen;
+  const double floats = static_cast<double>(float_elements_) - screen;
+  const double bytes = int8 + floats * static_cast<double>(dtype_size(config_.dtype));
   const double reading = bytes * share / options_.host.memory;
-  const double computing = 2 * b * share *
-                           (static_cast<double>(int8_elements_) / options_.host.int8_ops +
-                            static_cast<double>(float_elements_) / options_.host.float_ops) /
-                           kGemm;
+  const double computing =
+      2 * b * share * (int8 / options_.host.int8_ops + floats / options_.host.float_ops) / kGemm;
   std::vector<PlanTerm> terms = {
       {"weights", std::max(reading, computing)},
       {"keys and values", b * static_cast<double>(sequence_) * share / options_.host.memory},
@@ -109,7 +119,10 @@ std::vector<PlanTerm> CostModel::prefill() const {
       {"int8 products",
        2 * m * static_cast<double>(int8_elements_) * share / (options_.host.int8_ops * kGemm)},
       {"float products",
-       2 * m * static_cast<double>(float_elements_) * share / (options_.host.float_ops * kGemm)},
+       2 *
+           (m * static_cast<double>(float_elements_ - float_head_) +  // the head: of one row
+            static_cast<double>(float_head_)) *
+           share / (options_.host.float_ops * kGemm)},
       {"attention", 4 * pairs * heads * static_cast<double>(config_.head_dim) * layers * share /
                         (options_.host.float_ops * kGemm)}};
   if (options_.ranks > 1)

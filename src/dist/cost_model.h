@@ -68,6 +68,8 @@ class CostModel {
   size_t per_host_ = 1;
   uint64_t weights_ = 0, sequence_ = 0, buffers_ = 0;
   uint64_t int8_elements_ = 0, float_elements_ = 0;  // weights of the fullest rank
+  uint64_t float_head_ = 0;                          // those of a head in floats
+  bool screened_ = false;                            // the head (docs/kernels.md)
 };
 
 double total(const std::vector<PlanTerm>& terms);

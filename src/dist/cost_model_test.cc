@@ -40,14 +40,28 @@ double term(const std::vector<PlanTerm>& terms, const std::string& name) {
   return 0;
 }
 
+// Beside a float head and the embedding there is an int8 copy of the head, with 16 bytes an output.
 TEST(CostModel, BytesByType) {
-  EXPECT_EQ(CostModel(config(), all_float, options()).weight_bytes(), 2 * (2 * kLayer + 2 * kHead));
-  EXPECT_EQ(CostModel(config(), all_static, options()).weight_bytes(), 2 * kLayer + 4 * kHead);
+  constexpr uint64_t kScreen = kHead + 16 * 1000;
+  EXPECT_EQ(CostModel(config(), all_float, options()).weight_bytes(),
+            2 * (2 * kLayer + 2 * kHead) + kScreen);
+  EXPECT_EQ(CostModel(config(), all_static, options()).weight_bytes(),
+            2 * kLayer + 4 * kHead + kScreen);
+  ModelConfig tied = config();
+  tied.tie_word_embeddings = true;
+  EXPECT_EQ(CostModel(tied, all_static, options()).weight_bytes(),
+            2 * kLayer + 2 * kHead + kScreen);
 }
 
 // Keys and values of two layers: 2 * 2 * 32 values of two bytes a token.
 TEST(CostModel, BytesOfASequence) {
   EXPECT_EQ(CostModel(config(), all_static, options()).sequence_bytes(), 2u * 2 * 32 * 100 * 2);
+}
+
+// The head is computed for the last row of a chunk of 10.
+TEST(CostModel, PrefillComputesOneRowOfTheHead) {
+  EXPECT_DOUBLE_EQ(term(CostModel(config(), all_static, options()).prefill(), "float products"),
+                   2.0 * static_cast<double>(kHead) / (0.8 * 1e11));
 }
 
 // Two ranks have half of every layer, and the first one 8 of the head's 16 units of 64 rows.
@@ -61,8 +75,7 @@ TEST(CostModel, RanksShareTheWeights) {
 // One token reads all weights: memory is the limit here.
 TEST(CostModel, DecodeReadsTheWeights) {
   const CostModel model(config(), all_static, options());
-  EXPECT_DOUBLE_EQ(term(model.decode(1), "weights"),
-                   static_cast<double>(2 * kLayer + 2 * kHead) / 1e9);
+  EXPECT_DOUBLE_EQ(term(model.decode(1), "weights"), static_cast<double>(2 * kLayer + kHead) / 1e9);
   EXPECT_EQ(model.all_reduce(1e6), 0);
 }
 

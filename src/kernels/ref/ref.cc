@@ -227,10 +227,10 @@ float read_memory(const float* data, size_t count) noexcept {
 }
 
 double int8_peak(size_t steps) noexcept {
-  volatile int32_t seed = 3;
-  int32_t acc = 0;
-  const int32_t v = seed;
-  for (size_t i = 0; i < steps; ++i) acc += v * static_cast<int32_t>(i);
+  volatile uint32_t seed = 3;
+  uint32_t acc = 0;  // wraps
+  const uint32_t v = seed;
+  for (size_t i = 0; i < steps; ++i) acc += v * static_cast<uint32_t>(i);
   seed = acc;
   return 2.0 * static_cast<double>(steps);
 }
