@@ -518,11 +518,12 @@ class Others(Verbs):
         self.assertIn("measured here", self.good("plan", "--model", LLAMA))
         large = json.loads(self.good("plan", "--shape", "llama-2-70b", "--host", "100,1000,500,64", "--json"))
         linears = 80 * 8192 * (2 * 8192 + 2 * 1024 + 3 * 28672)
-        self.assertEqual(large["weights_a_rank"], linears + 2 * 2 * 32000 * 8192)  # head and embedding in float16
+        # Head and embedding in float16, and the head in int8 with 16 bytes an output.
+        self.assertEqual(large["weights_a_rank"], linears + 2 * 2 * 32000 * 8192 + 32000 * (8192 + 16))
         qwen3 = json.loads(self.good("plan", "--shape", "qwen3-0.6b", "--host", "100,1000,500,64", "--json"))
-        # 16 heads of 128, wider together than the states; a head that is the embedding is stored once, read twice.
+        # 16 heads of 128, wider together than the states; a head that is the embedding is there once, and in int8.
         linears = 28 * 1024 * (2 * 2048 + 2 * 1024 + 3 * 3072)
-        self.assertEqual(qwen3["weights_a_rank"], linears + 2 * 2 * 151936 * 1024)
+        self.assertEqual(qwen3["weights_a_rank"], linears + 2 * 151936 * 1024 + 151936 * (1024 + 16))
         self.good("bench", "make-model", "--shape", "qwen3-0.6b", "--layers", 1, "--out", self.dir / "random", "--quiet",
                   "--overwrite", "--type", "W8A8")
         self.assertIn("good", self.good("check", self.dir / "random"))
