@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "src/cli/bench.h"
@@ -52,9 +52,9 @@ class MachineBench {
     for (size_t round = 0; round < rounds_; ++round)
       for (size_t i = 0; i < sets.size(); ++i) {
         const kernels::KernelTable& t = *kernels::table_named(isa_name(sets[i]).c_str());
-        int8[i].push_back(rate(team, t.int8_peak));
-        floats[i].push_back(rate(team, t.float_peak));
-        read[i].push_back(reading(team, t));
+        int8[i].push_back(peak_rate(team, t.int8_peak));
+        floats[i].push_back(peak_rate(team, t.float_peak));
+        read[i].push_back(read_rate(team, t, stream_));
       }
     const auto cell = [](const std::vector<double>& v) {
       return fmt::format("{:.1f} ({:.1f})", median(v) / 1e9, *std::ranges::max_element(v) / 1e9);
@@ -64,35 +64,34 @@ class MachineBench {
                        cell(read[i])});
   }
 
-  double rate(ThreadTeam& team, double (*peak)(size_t)) {
-    constexpr size_t kSteps = 1'000'000;
-    std::vector<double> done(team.size());
-    const double seconds =
-        seconds_of([&] { team.run([&](Worker& w) { done[w.id()] = peak(kSteps); }); });
-    double operations = 0;
-    for (double d : done) operations += d;
-    return operations / seconds;
-  }
-
-  double reading(ThreadTeam& team, const kernels::KernelTable& t) {
-    const double seconds = seconds_of([&] {
-      team.run([&](Worker& w) {
-        const auto [begin, end] = w.share(stream_.size(), 64);
-        const float sum = t.read_memory(stream_.data() + begin, end - begin);
-        if (w.id() == 0) sink_ = sum;
-      });
-    });
-    return static_cast<double>(stream_.size() * sizeof(float)) / seconds;
-  }
-
   size_t rounds_;
   Buffer<float> stream_;
   std::vector<std::vector<std::string>> rows_ = {
       {"set", "threads", "int8 Gop/s", "float Gflop/s", "read GB/s"}};
-  std::atomic<float> sink_ = 0;  // so that the reading is not optimized away
 };
 
 }  // namespace
+
+double peak_rate(ThreadTeam& team, double (*peak)(size_t)) {
+  constexpr size_t kSteps = 1'000'000;
+  std::vector<double> done(team.size());
+  const double seconds =
+      seconds_of([&] { team.run([&](Worker& w) { done[w.id()] = peak(kSteps); }); });
+  return std::accumulate(done.begin(), done.end(), 0.0) / seconds;
+}
+
+double read_rate(ThreadTeam& team, const kernels::KernelTable& t, const Buffer<float>& stream) {
+  std::vector<float> sums(team.size() * 16);
+  const double seconds = seconds_of([&] {
+    team.run([&](Worker& w) {
+      const auto [begin, end] = w.share(stream.size(), 64);
+      sums[w.id() * 16] = t.read_memory(stream.data() + begin, end - begin);
+    });
+  });
+  volatile float sink = sums[0];  // so that the reading is not optimized away
+  (void)sink;
+  return static_cast<double>(stream.size() * sizeof(float)) / seconds;
+}
 
 void add_bench_machine(Verb program) {
   const Verb verb = program.verb("machine", "the machine's limits by instruction set and threads");

@@ -75,22 +75,14 @@ double weight_speed(ThreadTeam& team) {
 // Speed of this host, in about a second.
 HostSpeed measure_host() {
   ThreadTeam team;
-  std::vector<double> done(team.size());
   HostSpeed speed;
   speed.bytes = memory_limit_bytes();
   speed.memory = weight_speed(team);
   const auto& t = kernels::table();
-  const auto best = [&](double& kept, const std::function<double(Worker&)>& work) {
-    for (int round = 0; round < 5; ++round) {
-      const double seconds =
-          seconds_of([&] { team.run([&](Worker& w) { done[w.id()] = work(w); }); });
-      double all = 0;
-      for (double d : done) all += d;
-      kept = std::max(kept, all / seconds);
-    }
-  };
-  best(speed.int8_ops, [&](Worker&) { return t.int8_peak(1'000'000); });
-  best(speed.float_ops, [&](Worker&) { return t.float_peak(1'000'000); });
+  for (int round = 0; round < 5; ++round) {
+    speed.int8_ops = std::max(speed.int8_ops, peak_rate(team, t.int8_peak));
+    speed.float_ops = std::max(speed.float_ops, peak_rate(team, t.float_peak));
+  }
   return speed;
 }
 

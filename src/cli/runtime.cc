@@ -139,7 +139,8 @@ std::unique_ptr<Engine> Runtime::start(EngineObserver* observer) {
 void add_head_flag(const Verb& verb, std::string& head) {
   verb.text("--head", head,
             "screened: greedy and top-k sampling find their tokens with a small int8 copy of a "
-            "float output head; the same tokens, half a head more memory")
+            "float output head; the same tokens, half a head more memory; several ranks compute "
+            "exact")
       .one_of({"exact", "screened"})
       .show_default();
 }

@@ -1,4 +1,4 @@
-// Whole models with a screened head, for thousands of steps: the same tokens as with the exact one,
+// Whole models with a screened head, for thousands of tokens: the same as with the exact one,
 // however they are sampled.
 #include <gtest/gtest.h>
 
