@@ -19,7 +19,7 @@ ENDINGS = "cc|h|inl|py|sh|css|cmake|md|rs|yaml|json|jsonl|txt"
 TESTED_BY = {
     # The verbs: from outside.
     "tests/cli/cli_test.py": [
-        "src/cli/bench.cc", "src/cli/bench_kernels.cc", "src/cli/bench_machine.cc", "src/cli/bench_make_model.cc",
+        "src/cli/bench.cc", "src/cli/bench_attention.cc", "src/cli/bench_kernels.cc", "src/cli/bench_machine.cc", "src/cli/bench_make_model.cc",
         "src/cli/chat.cc", "src/cli/check.cc", "src/cli/generate.cc",
         "src/cli/inspect.cc", "src/cli/main.cc", "src/cli/plan.cc", "src/cli/runtime.cc",
         "src/cli/serve.cc", "src/cli/serve_flags.cc", "src/cli/shapes.cc",

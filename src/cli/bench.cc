@@ -136,6 +136,7 @@ void add_bench(Verb program) {
   verb.needs_verb();
   add_bench_machine(verb);
   add_bench_kernels(verb);
+  add_bench_attention(verb);
   add_bench_offline(verb);
   add_bench_sums(verb);
   add_bench_make_model(verb);

@@ -20,6 +20,7 @@ double peak_rate(ThreadTeam& team, double (*peak)(size_t));
 double read_rate(ThreadTeam& team, const kernels::KernelTable& t, const Buffer<float>& stream);
 
 // Each adds its part below `bench`.
+void add_bench_attention(Verb program);
 void add_bench_kernels(Verb program);
 void add_bench_machine(Verb program);
 void add_bench_offline(Verb program);

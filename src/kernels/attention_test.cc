@@ -1,5 +1,7 @@
 // KV pages and attention over them, on every instruction set that this machine can run, against
 // plain arithmetic in double.
+#include <optional>
+
 #include "src/kernels/testing.h"
 
 namespace octet::kernels {
@@ -76,7 +78,11 @@ TEST_P(AttentionTest, AttentionMatchesDouble) {
                                                               {4, 80, 100, 5, 2},
                                                               {2, 10, 3, 3, 2},
                                                               {3, 64, 90, 7, 20},
-                                                              {2, 128, 63, 2, 2}})
+                                                              {2, 128, 63, 2, 2},
+                                                              {1, 64, 128, 1, 2},
+                                                              {3, 64, 300, 1, 2},
+                                                              {14, 64, 250, 12, 2},
+                                                              {2, 80, 127, 33, 2}})
       for (size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
         SCOPED_TRACE(testing::Message() << group << " " << hd << " " << position << " " << tokens);
         const size_t length = position + tokens, width = group * hd;
@@ -112,12 +118,15 @@ TEST_P(AttentionTest, AttentionMatchesDouble) {
             double sum = 0;
             for (double p : score) sum += std::exp(p - top);
             // A weight: its score's error, the difference from the maximum rounded, e^x within 2
-            // ulp; and each page may move the maximum: another difference, exponential, product.
-            const size_t seen_pages = (seen + kBlockTokens - 1) / kBlockTokens;
-            const auto pages = static_cast<double>(seen_pages);
-            const double weight_error = score_error + (pages + 1) * kU * ((top - low) + 5);
-            // Numerator and denominator hold it and a sum over `seen` terms each; a quotient ends.
-            const double error = 2 * weight_error + (2 * static_cast<double>(seen) + 3) * kU;
+            // ulp; each block has a factor, and later ones may move the maximum: another
+            // difference, exponential, product.
+            const size_t seen_blocks = (seen + kAttentionBlock - 1) / kAttentionBlock;
+            const auto blocks = static_cast<double>(seen_blocks);
+            const double weight_error = score_error + (blocks + 1) * kU * ((top - low) + 5);
+            // Numerator and denominator hold it, a sum over `seen` terms and one over the blocks
+            // each; a quotient ends.
+            const double error =
+                2 * weight_error + (2 * (static_cast<double>(seen) + blocks) + 3) * kU;
             for (size_t d = 0; d < hd; ++d) {
               double want = 0, amount = 0;
               for (size_t s = 0; s < seen; ++s) {
@@ -132,6 +141,92 @@ TEST_P(AttentionTest, AttentionMatchesDouble) {
             }
           }
       }
+}
+
+// A sequence with queries for all of its query heads, of one KV head.
+struct Query {
+  Query(const KernelTable& kernels, FloatType page_type, size_t query_heads, size_t size,
+        size_t first, size_t count, const std::vector<float>& numbers)
+      : t(kernels), type(page_type), group(query_heads), hd(size), position(first), tokens(count) {
+    const size_t length = position + tokens;
+    const auto begin = numbers.begin();
+    const auto part = [&](size_t from, size_t n) {
+      return std::vector<float>(begin + static_cast<ptrdiff_t>(from),
+                                begin + static_cast<ptrdiff_t>(from + n));
+    };
+    q = part(0, tokens * group * hd);
+    cache.emplace(t, type, length, 1, hd, part(q.size(), length * hd),
+                  part(q.size() + length * hd, length * hd));
+  }
+  static size_t numbers(size_t group, size_t hd, size_t position, size_t tokens) {
+    return tokens * group * hd + 2 * (position + tokens) * hd;
+  }
+  // For `count` tokens from `first` on.
+  AttentionArgs args(size_t first, size_t count, float* out) const {
+    return {q.data() + first * group * hd,
+            group * hd,
+            out,
+            group * hd,
+            count,
+            position + first,
+            group,
+            0,
+            hd,
+            cache->k_pool.data(),
+            cache->v_pool.data(),
+            cache->page,
+            cache->blocks.data(),
+            type,
+            0.125f};
+  }
+  const KernelTable& t;
+  FloatType type;
+  size_t group, hd, position, tokens;
+  std::vector<float> q;
+  std::optional<PagedCache> cache;
+};
+
+// A row takes the same operations alone, among few rows and among many.
+TEST_P(AttentionTest, RowsDoNotDependOnTheirBatch) {
+  for (FloatType type : kTypes)
+    for (size_t group : {1, 2, 3, 7})
+      for (size_t hd : {16, 64, 80, 128}) {
+        const size_t position = 110, tokens = 40;
+        const Query query(*GetParam(), type, group, hd, position, tokens,
+                          random(Query::numbers(group, hd, position, tokens)));
+        std::vector<float> all(tokens * group * hd), some(all.size());
+        GetParam()->attention(query.args(0, tokens, all.data()));
+        for (size_t step : {1, 2, 5}) {
+          for (size_t first = 0; first < tokens; first += step)
+            GetParam()->attention(query.args(first, std::min(step, tokens - first),
+                                             some.data() + first * group * hd));
+          ASSERT_EQ(some, all) << group << " x " << hd << ", " << step << " tokens at a time";
+        }
+      }
+}
+
+// Blocks in any order and in any parts, then merged: as in one call.
+TEST_P(AttentionTest, PartsOfTheKeysMergeToTheSame) {
+  for (FloatType type : kTypes)
+    for (size_t tokens : {1, 3, 20}) {
+      const size_t group = 3, hd = 64, position = 4 * kAttentionBlock - 10;
+      const Query query(*GetParam(), type, group, hd, position, tokens,
+                        random(Query::numbers(group, hd, position, tokens), -3, 3));
+      const size_t blocks = (position + tokens + kAttentionBlock - 1) / kAttentionBlock;
+      std::vector<float> whole(tokens * group * hd), merged(whole.size());
+      GetParam()->attention(query.args(0, tokens, whole.data()));
+      std::vector<float> states(blocks * tokens * group * (hd + 2), NAN);
+      AttentionArgs args = query.args(0, tokens, merged.data());
+      args.states = states.data();
+      for (size_t end = blocks; end > 0; end -= std::min<size_t>(end, 2)) {
+        args.block_begin = end - std::min<size_t>(end, 2);
+        args.block_end = end;
+        GetParam()->attention(args);
+      }
+      args.block_end = blocks;
+      GetParam()->attention_merge(args);
+      ASSERT_EQ(merged, whole) << tokens;
+    }
 }
 
 }  // namespace

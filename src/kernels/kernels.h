@@ -69,6 +69,9 @@ struct FloatGemmArgs {
 //   V [kv_head][kBlockTokens][head_dim]
 inline constexpr size_t kBlockTokens = 32;
 inline constexpr size_t kMaxHeadDim = 512;
+// Keys are summed in blocks of this many, and the sums of blocks one after another, whoever
+// computes a block: so a row's result does not depend on how its keys are shared.
+inline constexpr size_t kAttentionBlock = 128;
 
 // Causal attention of `tokens` query tokens at positions position, position + 1, ... of one
 // sequence, for the `group` query heads that share KV head `kv_head`.
@@ -85,6 +88,11 @@ struct AttentionArgs {
   const int32_t* blocks;  // page numbers of the sequence, in order
   FloatType type;         // of the pages
   float scale;            // multiplies the scores: 1 / sqrt(head_dim)
+  // nullptr: over all blocks of keys, into out. Otherwise blocks [block_begin, block_end) alone,
+  // into states [block][tokens * group][head_dim + 2] (sums, maximum of the scores, sum of the
+  // weights), for attention_merge().
+  float* states = nullptr;
+  size_t block_begin = 0, block_end = 0;
 };
 
 // A row x [k] as int8 codes: x = scale * codes + what they miss.
@@ -136,6 +144,8 @@ struct KernelTable {
   void (*kv_store)(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
                    void* k_page, void* v_page) noexcept;
   void (*attention)(const AttentionArgs& args) noexcept;
+  // From the states of all blocks, [0, block_end), to out: the same as in one call, bit for bit.
+  void (*attention_merge)(const AttentionArgs& args) noexcept;
 
   // screening of a head (head_screen.h)
   // ------------------------------------------------------------- x <- x H for one row x [n], n a

@@ -1,7 +1,6 @@
 #include "src/model/layer.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "src/base/checked.h"
 #include "src/base/error.h"
@@ -52,36 +51,6 @@ void store(const RankShape& c, const KvView& kv, const int32_t* blocks, size_t p
   }
 }
 
-// Work items (chunk, KV head, tile of query tokens) dealt round robin: a later tile sees more keys,
-// so neighbouring items cost about the same.
-void attend(const Worker& w, const RankShape& c, const std::vector<SequenceChunk>& chunks,
-            const KvView& kv, const KvCacheParams& scales, StepBuffers& b) {
-  constexpr size_t kTile = 32;  // query tokens an item
-  const auto& t = kernels::table();
-  const size_t hd = c.head_dim, ld = c.q_size() + 2 * c.kv_size();
-  const size_t ldo = c.q_size();
-  size_t item = 0;
-  for (const SequenceChunk& s : chunks)
-    for (size_t first = 0; first < s.tokens; first += kTile)
-      for (size_t head = 0; head < c.kv_heads; ++head, ++item) {
-        if (item % w.count() != w.id()) continue;
-        const size_t row = s.first_row + first, column = c.queries[head].begin * hd;
-        const size_t group = c.queries[head].size();
-        const size_t tokens = std::min(kTile, s.tokens - first);
-        float* out = b.attn.data() + row * ldo + column;
-        t.attention({b.qkv.data() + row * ld + column, ld, out, ldo, tokens, s.position + first,
-                     group, head, hd, kv.k_pool, kv.v_pool, kv.page_elements, s.blocks, kv.type,
-                     1.0f / std::sqrt(static_cast<float>(hd))});
-        if (kv.type != kernels::FloatType::kI8) continue;
-        // The weights of a softmax sum to one, so that v's offset and scale may follow the sum.
-        for (size_t i = 0; i < tokens * group; ++i)
-          for (size_t d = 0; d < hd; ++d) {
-            float& v = out[i / group * ldo + i % group * hd + d];
-            v = (v - scales.v_offset[head * hd + d]) * scales.v_scale[head * hd + d];
-          }
-      }
-}
-
 }  // namespace
 
 void Norm::rows(const float* x, size_t begin, size_t end, float* y) const {
@@ -123,8 +92,7 @@ std::unique_ptr<Linear>& DecoderLayer::part(LayerPart part) {
   OCTET_CHECK(false);
 }
 
-void DecoderLayer::attention(Worker& w, const RankShape& c,
-                             const std::vector<SequenceChunk>& chunks, size_t m, const KvView& kv,
+void DecoderLayer::attention(Worker& w, const RankShape& c, size_t m, const KvView& kv,
                              StepBuffers& b) const {
   const auto [begin, end] = w.share(m);
   OCTET_CHECK((kv.type == kernels::FloatType::kI8) == !kv_params.k_scale.empty());
@@ -134,7 +102,7 @@ void DecoderLayer::attention(Worker& w, const RankShape& c,
   w.barrier();
   qkv->compute(w, in, {b.qkv.data(), c.q_size() + 2 * c.kv_size()}, b.stage, 0);
   w.barrier();
-  for (const SequenceChunk& s : chunks)
+  for (const SequenceChunk& s : b.attention.chunks())
     for (size_t r = std::max(begin, s.first_row); r < std::min(end, s.first_row + s.tokens); ++r) {
       float* row = b.qkv.data() + r * (c.q_size() + 2 * c.kv_size());
       const size_t angles = r * c.head_dim / 2;
@@ -143,7 +111,7 @@ void DecoderLayer::attention(Worker& w, const RankShape& c,
       store(c, kv, s.blocks, s.position + (r - s.first_row), row);
     }
   w.barrier();
-  attend(w, c, chunks, kv, kv_params, b);
+  b.attention.compute(w, c, kv, kv_params, b.qkv.data(), b.attn.data());
   w.barrier();
 }
 
@@ -178,9 +146,9 @@ void DecoderLayer::mlp_output(Worker& w, const RankShape& c, size_t m, StepBuffe
   w.barrier();
 }
 
-void DecoderLayer::forward(Worker& w, const RankShape& c, const std::vector<SequenceChunk>& chunks,
-                           size_t m, const KvView& kv, StepBuffers& b) const {
-  attention(w, c, chunks, m, kv, b);
+void DecoderLayer::forward(Worker& w, const RankShape& c, size_t m, const KvView& kv,
+                           StepBuffers& b) const {
+  attention(w, c, m, kv, b);
   attention_output(w, c, m, b);
   mlp(w, c, m, b);
   mlp_output(w, c, m, b);

@@ -7,9 +7,9 @@
 
 #include "src/checkpoint/architecture.h"
 #include "src/dist/shard.h"
-#include "src/kernels/kernels.h"
 #include "src/machine/memory.h"
 #include "src/machine/thread_team.h"
+#include "src/model/attention.h"
 #include "src/model/linear.h"
 
 namespace octet {
@@ -35,15 +35,6 @@ class LayerNorms {
   std::array<Norm, kNormKinds> norms_;
 };
 
-// A run of consecutive tokens of one sequence inside a batch.
-struct SequenceChunk {
-  size_t first_row = 0;  // in the batch
-  size_t tokens = 0;
-  size_t position = 0;              // of the first token
-  const int32_t* blocks = nullptr;  // pages for [0, position + tokens)
-  size_t generated = 0;             // of its last tokens: those that the model generated
-};
-
 // Buffers of one forward step, for up to `rows` rows.
 struct StepBuffers {
   StepBuffers(const RankShape& shape, size_t rows);
@@ -55,20 +46,7 @@ struct StepBuffers {
   Buffer<float> gate_up;   // [rows, 2 * intermediate]
   Buffer<float> cos, sin;  // [rows, head_dim / 2]
   StageBuffer stage;
-};
-
-// Where a layer's keys and values live.
-struct KvView {
-  void* k_pool;
-  void* v_pool;
-  size_t page_elements;
-  kernels::FloatType type;
-};
-
-// An int8 KV cache holds q = sat8(rne(x / scale + offset)) for x = (q - offset) * scale, where x is
-// a channel of K (after rope) or of V. All [kv_heads * head_dim]; empty for pages of floats.
-struct KvCacheParams {
-  std::vector<float> k_scale, k_offset, v_scale, v_offset;
+  AttentionPlan attention;  // of the step: set before it
 };
 
 struct DecoderLayer {
@@ -81,13 +59,13 @@ struct DecoderLayer {
 
   std::unique_ptr<Linear>& part(LayerPart part);
   uint64_t bytes() const { return qkv->bytes() + o->bytes() + gate_up->bytes() + down->bytes(); }
-  // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles. Appends to the KV cache.
-  // Starts and ends with all workers at a barrier. The four parts that follow, one after another.
-  void forward(Worker& w, const RankShape& shape, const std::vector<SequenceChunk>& chunks,
-               size_t m, const KvView& kv, StepBuffers& b) const;
+  // SPMD. b.x [m, hidden] in place; b.cos/b.sin hold the rows' angles, b.attention the chunks.
+  // Appends to the KV cache. Starts and ends with all workers at a barrier. The four parts that
+  // follow, one after another.
+  void forward(Worker& w, const RankShape& shape, size_t m, const KvView& kv, StepBuffers& b) const;
   // b.x -> b.attn, the input of o [m, q].
-  void attention(Worker& w, const RankShape& shape, const std::vector<SequenceChunk>& chunks,
-                 size_t m, const KvView& kv, StepBuffers& b) const;
+  void attention(Worker& w, const RankShape& shape, size_t m, const KvView& kv,
+                 StepBuffers& b) const;
   // b.x += o(b.attn).
   void attention_output(Worker& w, const RankShape& shape, size_t m, StepBuffers& b) const;
   // b.x -> the first `intermediate` columns of b.gate_up, the input of down. A worker returns when

@@ -182,7 +182,8 @@ class Layer : public ::testing::TestWithParam<size_t> {
       }
     }
     const KvView kv{cache_->k_pool(0), cache_->v_pool(0), cache_->page_elements(), cache_->type()};
-    team_.run([&](Worker& w) { layer_.forward(w, shape, chunks, m, kv, b); });
+    b.attention.set(shape, chunks, team_.size());
+    team_.run([&](Worker& w) { layer_.forward(w, shape, m, kv, b); });
     return {b.x.data(), b.x.data() + m * kHidden};
   }
 
@@ -209,7 +210,7 @@ class Layer : public ::testing::TestWithParam<size_t> {
   ThreadTeam team_{GetParam()};
   Matrix qkv_, o_, gate_up_, down_;
   DecoderLayer layer_;
-  std::unique_ptr<KvCache> cache_ = std::make_unique<KvCache>(config(), 8, FloatType::kF32);
+  std::unique_ptr<KvCache> cache_ = std::make_unique<KvCache>(config(), 16, FloatType::kF32);
 };
 INSTANTIATE_TEST_SUITE_P(Workers, Layer, ::testing::Values(1, 3));
 
@@ -234,6 +235,17 @@ TEST_P(Layer, GoesOnInChunks) {
   expect_rows(second.data(), b, 0, 3);
   expect_rows(second.data() + 3 * kHidden, a, 30, 69);
   expect_rows(third.data(), a, 69, 70);
+}
+
+// One token over several blocks of keys, which the workers share.
+TEST_P(Layer, SharesTheKeysOfOneToken) {
+  Sequence s = sequence(3 * kernels::kAttentionBlock - 3);
+  const size_t last = s.x.size() - 1;
+  for (size_t begin = 0; begin < last; begin += 128)
+    step({{&s, begin, std::min(last, begin + 128)}});
+  const std::vector<float> y = step({{&s, last, last + 1}});
+  compute(s);
+  expect_rows(y.data(), s, last, last + 1);
 }
 
 // The pages hold sat8(rne(x / scale + offset)), and attention reads (q - offset) * scale.

@@ -247,6 +247,7 @@ std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
   own.ensure(outputs * own_vocab);
   if (ranks_.rank() == 0) logits_.ensure(outputs * vocab);
   buffers_.stage.set_runs(runs_of_rows(batch));
+  buffers_.attention.set(shape_, batch.chunks, team_.size());
   head_stage_.set_runs(runs_of_logits(batch, buffers_.stage.runs()));
   head_.begin_step(batch.largest, outputs);
   team_.run([&](Worker& w) {
@@ -257,7 +258,7 @@ std::span<float> Transformer::compute(const Batch& batch, KvCache& cache) {
       w.barrier();
     }
     for (size_t l = 0; l < layers_.size(); ++l)
-      layers_[l].forward(w, shape_, batch.chunks, m,
+      layers_[l].forward(w, shape_, m,
                          {cache.k_pool(l), cache.v_pool(l), cache.page_elements(), cache.type()},
                          buffers_);
     // The wanted rows are moved together in h, so that the head sees [outputs, hidden].

@@ -8,7 +8,9 @@ namespace octet::kernels::avx2 {
 namespace {
 
 constexpr size_t kPanel = 16;
-constexpr size_t kAttentionRows = 2;
+constexpr size_t kAttentionRows = 6;
+constexpr size_t kDirectRows = 8;
+constexpr size_t kAttentionSums = 12;
 constexpr size_t kFloatRows = 6;  // 6 x 2 accumulators + 2 weights + 1 broadcast of 16 registers
 constexpr size_t kFloatVecs = 2;
 
@@ -145,6 +147,7 @@ const KernelTable& table() noexcept {
       .silu_mul = silu_mul,
       .kv_store = kv_store,
       .attention = attention,
+      .attention_merge = attention_merge,
       .hadamard = hadamard,
       .int8_codes = int8_codes,
       .add_bounds = add_bounds,

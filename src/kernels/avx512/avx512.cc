@@ -8,7 +8,9 @@ namespace octet::kernels::avx512 {
 namespace {
 
 constexpr size_t kPanel = 64;
-constexpr size_t kAttentionRows = 6;
+constexpr size_t kAttentionRows = 12;
+constexpr size_t kDirectRows = 12;
+constexpr size_t kAttentionSums = 24;
 constexpr size_t kFloatRows = 8;  // 8 x 3 accumulators + 3 weights + 1 broadcast of 32 registers
 constexpr size_t kFloatVecs = 3;
 
@@ -136,6 +138,7 @@ const KernelTable& table() noexcept {
       .silu_mul = silu_mul,
       .kv_store = kv_store,
       .attention = attention,
+      .attention_merge = attention_merge,
       .hadamard = hadamard,
       .int8_codes = int8_codes,
       .add_bounds = add_bounds,

@@ -190,34 +190,74 @@ void kv_store(const float* k, const float* v, size_t head_dim, size_t slot, Floa
   }
 }
 
-void attention(const AttentionArgs& g) noexcept {
-  std::vector<float> p(g.position + g.tokens);
-  for (size_t t = 0; t < g.tokens; ++t) {
-    const size_t length = g.position + t + 1;
-    for (size_t h = 0; h < g.group; ++h) {
-      const float* q = g.q + t * g.ldq + h * g.head_dim;
-      float* out = g.out + t * g.ldo + h * g.head_dim;
-      const auto head = [&](size_t pos) {  // first element of the token's KV head in its page
-        return static_cast<size_t>(g.blocks[pos / kBlockTokens]) * g.page_elements +
-               g.kv_head * g.head_dim * kBlockTokens;
-      };
-      float max = -INFINITY, sum = 0;
-      for (size_t s = 0; s < length; ++s) {
-        float dot = 0;
-        for (size_t d = 0; d < g.head_dim; ++d)
-          dot += q[d] * load(g.k_pool, g.type, head(s) + d * kBlockTokens + s % kBlockTokens);
-        p[s] = dot * g.scale;
-        max = std::max(max, p[s]);
-      }
-      for (size_t s = 0; s < length; ++s) sum += p[s] = std::exp(p[s] - max);
-      for (size_t d = 0; d < g.head_dim; ++d) {
-        float acc = 0;
-        for (size_t s = 0; s < length; ++s)
-          acc += p[s] * load(g.v_pool, g.type, head(s) + s % kBlockTokens * g.head_dim + d);
-        out[d] = acc / sum;
-      }
-    }
+// The state of row `row` after the keys of a block alone: sums [head_dim], maximum of the scores,
+// sum of the weights.
+void block_state(const AttentionArgs& g, size_t row, size_t block, float* state) {
+  const size_t token = row / g.group, hd = g.head_dim;
+  const float* q = g.q + token * g.ldq + row % g.group * hd;
+  const size_t begin = block * kAttentionBlock;
+  const size_t end = std::min(begin + kAttentionBlock, g.position + token + 1);
+  const auto head = [&](size_t pos) {  // first element of the token's KV head in its page
+    return static_cast<size_t>(g.blocks[pos / kBlockTokens]) * g.page_elements +
+           g.kv_head * hd * kBlockTokens;
+  };
+  float p[kAttentionBlock];
+  float& max = state[hd] = -INFINITY;
+  float& sum = state[hd + 1] = 0;
+  for (size_t s = begin; s < end; ++s) {
+    float dot = 0;
+    for (size_t d = 0; d < hd; ++d)
+      dot += q[d] * load(g.k_pool, g.type, head(s) + d * kBlockTokens + s % kBlockTokens);
+    p[s - begin] = dot * g.scale;
+    max = std::max(max, p[s - begin]);
   }
+  for (size_t s = begin; s < end; ++s) sum += p[s - begin] = std::exp(p[s - begin] - max);
+  for (size_t d = 0; d < hd; ++d) {
+    state[d] = 0;
+    for (size_t s = begin; s < end; ++s)
+      state[d] += p[s - begin] * load(g.v_pool, g.type, head(s) + s % kBlockTokens * hd + d);
+  }
+}
+
+// Adds a state to the sum of those before it.
+void join(const float* state, size_t hd, float* sums) {
+  const float max = std::max(sums[hd], state[hd]);
+  if (max == -INFINITY) return;
+  const float fade = std::exp(sums[hd] - max), part = std::exp(state[hd] - max);
+  for (size_t d = 0; d < hd; ++d) sums[d] = sums[d] * fade + state[d] * part;
+  sums[hd] = max;
+  sums[hd + 1] = sums[hd + 1] * fade + state[hd + 1] * part;
+}
+
+float* state_of(const AttentionArgs& g, size_t block, size_t row) {
+  return g.states + (block * g.tokens * g.group + row) * (g.head_dim + 2);
+}
+
+void attention_merge(const AttentionArgs& g) noexcept {
+  const size_t hd = g.head_dim;
+  std::vector<float> sums(hd + 2);
+  for (size_t row = 0; row < g.tokens * g.group; ++row) {
+    std::fill(sums.begin(), sums.end(), 0.0f);
+    sums[hd] = -INFINITY;
+    for (size_t b = 0; b < g.block_end; ++b) join(state_of(g, b, row), hd, sums.data());
+    float* out = g.out + row / g.group * g.ldo + row % g.group * hd;
+    for (size_t d = 0; d < hd; ++d) out[d] = sums[d] / sums[hd + 1];
+  }
+}
+
+void attention(const AttentionArgs& g) noexcept {
+  const size_t rows = g.tokens * g.group;
+  if (g.states != nullptr) {
+    for (size_t b = g.block_begin; b < g.block_end; ++b)
+      for (size_t row = 0; row < rows; ++row) block_state(g, row, b, state_of(g, b, row));
+    return;
+  }
+  AttentionArgs all = g;
+  all.block_end = (g.position + g.tokens + kAttentionBlock - 1) / kAttentionBlock;
+  std::vector<float> states(all.block_end * rows * (g.head_dim + 2));
+  all.states = states.data();
+  attention(all);
+  attention_merge(all);
 }
 
 float read_memory(const float* data, size_t count) noexcept {
@@ -266,6 +306,7 @@ const KernelTable& table() noexcept {
       .silu_mul = silu_mul,
       .kv_store = kv_store,
       .attention = attention,
+      .attention_merge = attention_merge,
       .hadamard = hadamard,
       .int8_codes = int8_codes,
       .add_bounds = add_bounds,

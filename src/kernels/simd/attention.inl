@@ -1,188 +1,324 @@
-// Attention over KV pages with the online softmax of FlashAttention, for a tile of kRows query rows
-// at a time: K and V of a page are read once for all rows of the tile (query heads of a group, and
-// neighbouring tokens at prefill). Included like ops.inl, after it; the set defines kAttentionRows.
+// Attention over KV pages, one block of kAttentionBlock keys after another, with the online softmax
+// of FlashAttention (Dao et al. 2022), for rows that share a KV head: query heads of a group, and
+// neighbouring tokens. Scores q K and sums p V are matrix products in registers. Few rows read the
+// pages as they are stored; many rows read panels that were converted to floats once for all of
+// them. Either way a row takes the same operations in the same order. Included like ops.inl, after
+// it; the set defines kAttentionRows (rows of a register tile of many rows), kDirectRows (the most
+// rows that read pages as stored) and kAttentionSums (accumulators of a register tile).
 
-template <typename L>
-static inline float element(const typename L::T* p) {
-  if constexpr (sizeof(typename L::T) != 2) {
-    return static_cast<float>(*p);
-  } else {  // through a vector load of one element's copies: the place is rare
-    alignas(64) uint16_t copy[kLanes] = {*p};
-    return first_lane(L::vec(copy));
-  }
-}
+constexpr size_t kPanelVecs = 2;  // vectors of a converted panel: keys, or dimensions of V
+constexpr size_t kPanelWidth = kPanelVecs * kLanes;
+constexpr size_t kPageVecs = kBlockTokens / kLanes;
+constexpr size_t kRowStride = kMaxHeadDim + 16;   // floats; neighbours fall on other cache sets
+constexpr size_t kTileRows = 8 * kAttentionRows;  // rows that share what is converted
+static_assert(kBlockTokens % kPanelWidth == 0 && kAttentionBlock % kBlockTokens == 0 &&
+              kMaxHeadDim % kPanelWidth == 0 && kMaxHeadDim >= kAttentionBlock);
 
-// The query rows of a tile, and what is known of each after the pages so far. The steps below are
-// parts of one function: always inlined, so that the number of rows unrolls their loops.
-template <size_t kRows>
+// The rows of a tile, and what is known of each after the blocks so far.
 struct AttentionTile {
-  const float* q[kRows];
-  size_t length[kRows];                       // tokens that the row sees
-  float m[kRows], l[kRows];                   // maximum of the scores, sum of e^(score - m)
-  alignas(64) float p[kRows][kBlockTokens];   // of one page: scores, then e^(score - m)
-  alignas(64) float acc[kRows][kMaxHeadDim];  // sum of e^(score - m) V
+  size_t first, rows;                               // of g.tokens * g.group
+  size_t length[kTileRows];                         // keys that the row sees
+  float m[kTileRows], l[kTileRows];                 // maximum of the scores, sum of e^(score - m)
+  float fade[kTileRows], part[kTileRows];           // factors of the sums before a block and in it
+  alignas(64) float q[kTileRows][kRowStride];       // times the scale
+  alignas(64) float p[kTileRows][kAttentionBlock];  // of one block: scores, then e^(score - max)
+  alignas(64) float acc[kTileRows][kRowStride];     // sum of e^(score - m) V
+  alignas(64) float panel[kMaxHeadDim * kPanelWidth];
 };
 
-template <size_t kRows>
-[[gnu::always_inline]] static inline void begin_rows(const AttentionArgs& g, size_t first_row,
-                                                     AttentionTile<kRows>& a) {
-  for (size_t r = 0; r < kRows; ++r) {
-    const size_t row = first_row + r;
-    const size_t token = row / g.group, head = row % g.group;
-    a.q[r] = g.q + token * g.ldq + head * g.head_dim;
-    a.length[r] = g.position + token + 1;
-    a.m[r] = -__builtin_inff();
-    a.l[r] = 0;
-    for (size_t d = 0; d < g.head_dim; ++d) a.acc[r][d] = 0;
-  }
+// Vectors side by side in a register tile of `rows` rows, a power of two up to `most`.
+static constexpr size_t vectors_for(size_t rows, size_t most) {
+  size_t vectors = 1;
+  while (2 * vectors <= most && 2 * vectors * rows <= kAttentionSums) vectors *= 2;
+  return vectors;
 }
 
-// p = scale * q K of a page.
-template <typename L, size_t kRows>
-[[gnu::always_inline]] static inline void page_scores(const AttentionArgs& g,
-                                                      const typename L::T* kp,
-                                                      AttentionTile<kRows>& a) {
-  constexpr size_t kVecs = kBlockTokens / kLanes;
-  V s[kRows][kVecs];
-#pragma GCC unroll 8
-  for (size_t r = 0; r < kRows; ++r)
-#pragma GCC unroll 8
-    for (size_t v = 0; v < kVecs; ++v) s[r][v] = zero();
-  for (size_t d = 0; d < g.head_dim; ++d) {
-    V k[kVecs];
-#pragma GCC unroll 8
-    for (size_t v = 0; v < kVecs; ++v) k[v] = L::vec(kp + d * kBlockTokens + v * kLanes);
-#pragma GCC unroll 8
+// c[r][v] += sum_i a[r][i] b[i][v], i below `count`; rows of a are kStride floats apart, of b ldb
+// elements.
+template <typename L, size_t kStride, size_t kRows, size_t kVecs>
+[[gnu::always_inline]] static inline void multiply_add(const float* a, const typename L::T* b,
+                                                       size_t ldb, size_t count,
+                                                       V (&c)[kRows][kVecs]) {
+  for (size_t i = 0; i < count; ++i, b += ldb) {
+    V w[kVecs];
+#pragma GCC unroll 16
+    for (size_t v = 0; v < kVecs; ++v) w[v] = L::vec(b + v * kLanes);
+#pragma GCC unroll 16
     for (size_t r = 0; r < kRows; ++r) {
-      const V b = set1(a.q[r][d]);
-#pragma GCC unroll 8
-      for (size_t v = 0; v < kVecs; ++v) s[r][v] = fma(b, k[v], s[r][v]);
+      const V x = set1(a[r * kStride + i]);
+#pragma GCC unroll 16
+      for (size_t v = 0; v < kVecs; ++v) c[r][v] = fma(x, w[v], c[r][v]);
     }
   }
-  const V scale = set1(g.scale);
-#pragma GCC unroll 8
-  for (size_t r = 0; r < kRows; ++r)
-#pragma GCC unroll 8
-    for (size_t v = 0; v < kVecs; ++v) store(&a.p[r][v * kLanes], mul(s[r][v], scale));
 }
 
-// From the scores of the page that begins with token `start` to their part of the softmax; what was
-// summed under a smaller maximum fades.
-template <size_t kRows>
-[[gnu::always_inline]] static inline void page_weights(size_t head_dim, size_t start,
-                                                       AttentionTile<kRows>& a) {
-  constexpr size_t kVecs = kBlockTokens / kLanes;
-  for (size_t r = 0; r < kRows; ++r) {
-    float* p = a.p[r];
-    for (size_t t = a.length[r] > start ? a.length[r] - start : 0; t < kBlockTokens; ++t)
-      p[t] = -__builtin_inff();
-    V top = load(p);
-    for (size_t v = 1; v < kVecs; ++v) top = max(top, load(p + v * kLanes));
+template <size_t kRows, size_t kVecs>
+[[gnu::always_inline]] static inline void clear(V (&c)[kRows][kVecs]) {
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+    for (size_t v = 0; v < kVecs; ++v) c[r][v] = zero();
+}
+
+template <size_t kRows, size_t kVecs>
+[[gnu::always_inline]] static inline void store_scores(AttentionTile& t, size_t r0, size_t key,
+                                                       const V (&c)[kRows][kVecs]) {
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+    for (size_t v = 0; v < kVecs; ++v) store(&t.p[r0 + r][key + v * kLanes], c[r][v]);
+}
+
+// acc = acc fade + c part.
+template <size_t kRows, size_t kVecs>
+[[gnu::always_inline]] static inline void add_values(AttentionTile& t, size_t r0, size_t d,
+                                                     const V (&c)[kRows][kVecs]) {
+#pragma GCC unroll 16
+  for (size_t r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+    for (size_t v = 0; v < kVecs; ++v) {
+      float* acc = &t.acc[r0 + r][d + v * kLanes];
+      store(acc, fma(c[r][v], set1(t.part[r0 + r]), mul(load(acc), set1(t.fade[r0 + r]))));
+    }
+}
+
+// fn.operator()<kRows>(first row) for tiles of at most kMost rows until all are done.
+template <size_t kMost, typename Fn>
+[[gnu::always_inline]] static inline void for_row_tiles(size_t rows, const Fn& fn, size_t r = 0) {
+  for (; rows - r >= kMost; r += kMost) fn.template operator()<kMost>(r);
+  if constexpr (kMost > 1)
+    if (r < rows) for_row_tiles<kMost - 1>(rows, fn, r);
+}
+
+// The part of a pool that holds one KV head's keys, or values, from token `key` on.
+template <typename T>
+static const T* page_of(const AttentionArgs& g, const void* pool, size_t key) {
+  return static_cast<const T*>(pool) +
+         static_cast<size_t>(g.blocks[key / kBlockTokens]) * g.page_elements +
+         g.kv_head * g.head_dim * kBlockTokens;
+}
+
+// Keys of a block that starts at `start` which the tile's last row sees.
+static size_t keys_in_block(const AttentionTile& t, size_t start) {
+  const size_t keys = t.length[t.rows - 1] - start;
+  return keys < kAttentionBlock ? keys : kAttentionBlock;
+}
+
+template <typename L>
+static void scores_as_stored(const AttentionArgs& g, size_t start, AttentionTile& t) {
+  const size_t keys = keys_in_block(t, start);
+  for_row_tiles<kDirectRows>(t.rows, [&]<size_t kRows>(size_t r) {
+    constexpr size_t kVecs = vectors_for(kRows, kPageVecs);
+    for (size_t key = 0; key < keys; key += kVecs * kLanes) {
+      const auto* k = page_of<typename L::T>(g, g.k_pool, start + key) + key % kBlockTokens;
+      V c[kRows][kVecs];
+      clear(c);
+      multiply_add<L, kRowStride>(t.q[r], k, kBlockTokens, g.head_dim, c);
+      store_scores(t, r, key, c);
+    }
+  });
+}
+
+template <typename L>
+static void scores_by_panels(const AttentionArgs& g, size_t start, AttentionTile& t) {
+  const size_t keys = keys_in_block(t, start);
+  for (size_t key = 0; key < keys; key += kPanelWidth) {
+    const auto* k = page_of<typename L::T>(g, g.k_pool, start + key) + key % kBlockTokens;
+    for (size_t d = 0; d < g.head_dim; ++d)
+      for (size_t v = 0; v < kPanelVecs; ++v)
+        store(t.panel + d * kPanelWidth + v * kLanes, L::vec(k + d * kBlockTokens + v * kLanes));
+    for_row_tiles<kAttentionRows>(t.rows, [&]<size_t kRows>(size_t r) {
+      if (t.length[r + kRows - 1] <= start + key) return;  // keys that lie in the rows' future
+      V c[kRows][kPanelVecs];
+      clear(c);
+      multiply_add<LoadF32, kRowStride>(t.q[r], t.panel, kPanelWidth, g.head_dim, c);
+      store_scores(t, r, key, c);
+    });
+  }
+}
+
+// Values of a state that joins another: the sums before fade, the sums of the block take part.
+static void join(float m, float l, float* to_m, float* to_l, float* fade, float* part) {
+  const float before = *to_m, next = m > before ? m : before;
+  *fade =
+      before == next ? 1.0f : (before == -__builtin_inff() ? 0.0f : __builtin_expf(before - next));
+  *part = m == next ? 1.0f : (m == -__builtin_inff() ? 0.0f : __builtin_expf(m - next));
+  *to_l = __builtin_fmaf(l, *part, *to_l * *fade);
+  *to_m = next;
+}
+
+// From the scores of a block to the weights of its values.
+static void weights(size_t start, AttentionTile& t) {
+  for (size_t r = 0; r < t.rows; ++r) {
+    float* p = t.p[r];
+    size_t seen = t.length[r] > start ? t.length[r] - start : 0;
+    if (seen > kAttentionBlock) seen = kAttentionBlock;
+    for (size_t i = seen; i % kLanes != 0; ++i) p[i] = -__builtin_inff();
+    V top = set1(-__builtin_inff());
+    for (size_t i = 0; i < seen; i += kLanes) top = max(top, load(p + i));
     const float block_max = maximum(top);
-    if (block_max == -__builtin_inff()) {  // the whole page lies in this row's future
-      for (size_t t = 0; t < kBlockTokens; ++t) p[t] = 0;
-      continue;
-    }
-    const float next = block_max > a.m[r] ? block_max : a.m[r];
-    const float fade = a.m[r] == next ? 1.0f : (a.l[r] == 0 ? 0.0f : __builtin_expf(a.m[r] - next));
+    if (block_max == -__builtin_inff()) seen = 0;
     V total = zero();
-    for (size_t v = 0; v < kVecs; ++v)
-      store(p + v * kLanes, exp_v(sub(load(p + v * kLanes), set1(next))));
-    // exp_v clamps, so masked places are set to zero here.
-    for (size_t t = a.length[r] - start; t < kBlockTokens; ++t) p[t] = 0;
-    for (size_t v = 0; v < kVecs; ++v) total = add(total, load(p + v * kLanes));
-    a.l[r] = a.l[r] * fade + sum(total);
-    a.m[r] = next;
-    if (fade != 1.0f)
-      for (size_t d = 0; d < head_dim; d += kLanes)
-        store(&a.acc[r][d], mul(load(&a.acc[r][d]), set1(fade)));
+    for (size_t i = 0; i < seen; i += kLanes) {
+      V e = exp_v(sub(load(p + i), set1(block_max)));
+      store(p + i, e);
+      // exp_v clamps, so places without a key are set to zero here.
+      if (seen - i < kLanes) e = load_head(p + i, seen - i);
+      total = add(total, e);
+    }
+    for (size_t i = seen; i < kAttentionBlock; ++i) p[i] = 0;
+    join(block_max, sum(total), &t.m[r], &t.l[r], &t.fade[r], &t.part[r]);
   }
 }
 
-// acc += p V of a page with `valid` tokens, two vectors of head_dim at a time.
-template <typename L, size_t kRows>
-[[gnu::always_inline]] static inline void page_values(size_t head_dim, const typename L::T* vp,
-                                                      size_t valid, AttentionTile<kRows>& a) {
-  size_t d = 0;
-  for (; d + 2 * kLanes <= head_dim; d += 2 * kLanes) {
-    V s[kRows][2];
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
-      s[r][0] = load(&a.acc[r][d]);
-      s[r][1] = load(&a.acc[r][d + kLanes]);
-    }
-    for (size_t t = 0; t < valid; ++t) {
-      const V v0 = L::vec(vp + t * head_dim + d), v1 = L::vec(vp + t * head_dim + d + kLanes);
-#pragma GCC unroll 8
-      for (size_t r = 0; r < kRows; ++r) {
-        const V b = set1(a.p[r][t]);
-        s[r][0] = fma(b, v0, s[r][0]);
-        s[r][1] = fma(b, v1, s[r][1]);
-      }
-    }
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
-      store(&a.acc[r][d], s[r][0]);
-      store(&a.acc[r][d + kLanes], s[r][1]);
-    }
-  }
-  for (; d < head_dim; ++d)  // a head size that is no multiple of two vectors
-    for (size_t t = 0; t < valid; ++t) {
-      const float value = element<L>(vp + t * head_dim + d);
-      for (size_t r = 0; r < kRows; ++r) a.acc[r][d] += a.p[r][t] * value;
-    }
+template <typename L>
+static void values_as_stored(const AttentionArgs& g, size_t start, AttentionTile& t) {
+  const size_t keys = keys_in_block(t, start);
+  for_row_tiles<kDirectRows>(t.rows, [&]<size_t kRows>(size_t r) {
+    const auto step = [&]<size_t kVecs>(size_t d) {
+      V c[kRows][kVecs];
+      clear(c);
+      for (size_t key = 0; key < keys; key += kBlockTokens)
+        multiply_add<L, kAttentionBlock>(
+            t.p[r] + key, page_of<typename L::T>(g, g.v_pool, start + key) + d, g.head_dim,
+            keys - key < kBlockTokens ? keys - key : kBlockTokens, c);
+      add_values(t, r, d, c);
+    };
+    constexpr size_t kVecs = vectors_for(kRows, 8);
+    size_t d = 0;
+    for (; d + kVecs * kLanes <= g.head_dim; d += kVecs * kLanes)
+      step.template operator()<kVecs>(d);
+    for (; d < g.head_dim; d += kLanes) step.template operator()<1>(d);
+  });
 }
 
-template <typename L, size_t kRows>
-static void attention_tile(const AttentionArgs& g, size_t first_row) {
-  using T = typename L::T;
-  AttentionTile<kRows> a;
-  begin_rows(g, first_row, a);
-  const size_t longest = a.length[kRows - 1];
-  for (size_t start = 0; start < longest; start += kBlockTokens) {
-    const size_t valid = longest - start < kBlockTokens ? longest - start : kBlockTokens;
-    const size_t page = static_cast<size_t>(g.blocks[start / kBlockTokens]) * g.page_elements +
-                        g.kv_head * g.head_dim * kBlockTokens;
-    page_scores<L>(g, static_cast<const T*>(g.k_pool) + page, a);
-    page_weights(g.head_dim, start, a);
-    page_values<L>(g.head_dim, static_cast<const T*>(g.v_pool) + page, valid, a);
-  }
-  for (size_t r = 0; r < kRows; ++r) {
-    const size_t row = first_row + r;
-    float* out = g.out + row / g.group * g.ldo + row % g.group * g.head_dim;
-    const float inverse = 1.0f / a.l[r];
-    for (size_t d = 0; d < g.head_dim; ++d) out[d] = a.acc[r][d] * inverse;
+// A vector of V's dimensions from d on, zeros after the last.
+template <typename L>
+static inline V value_vector(const typename L::T* v, size_t d, size_t head_dim) {
+  if (d + kLanes <= head_dim) return L::vec(v + d);
+  alignas(64) typename L::T rest[kLanes] = {};
+  for (size_t i = 0; d + i < head_dim; ++i) rest[i] = v[d + i];
+  return L::vec(rest);
+}
+
+template <typename L>
+static void values_by_panels(const AttentionArgs& g, size_t start, AttentionTile& t) {
+  const size_t keys = keys_in_block(t, start);
+  for (size_t d = 0; d < g.head_dim; d += kPanelWidth) {
+    for (size_t key = 0; key < keys; ++key) {
+      const auto* v =
+          page_of<typename L::T>(g, g.v_pool, start + key) + key % kBlockTokens * g.head_dim;
+      for (size_t i = 0; i < kPanelWidth; i += kLanes)
+        store(t.panel + key * kPanelWidth + i, value_vector<L>(v, d + i, g.head_dim));
+    }
+    for_row_tiles<kAttentionRows>(t.rows, [&]<size_t kRows>(size_t r) {
+      V c[kRows][kPanelVecs];
+      clear(c);
+      const size_t seen = t.length[r + kRows - 1] > start ? t.length[r + kRows - 1] - start : 0;
+      multiply_add<LoadF32, kAttentionBlock>(t.p[r], t.panel, kPanelWidth,
+                                             seen < keys ? seen : keys, c);
+      add_values(t, r, d, c);
+    });
   }
 }
 
-// One tile of min(left, kRows) rows; returns how many.
-template <typename L, size_t kRows>
-static size_t attention_step(const AttentionArgs& g, size_t first_row, size_t left) {
-  if constexpr (kRows > 1)
-    if (left < kRows) return attention_step<L, kRows - 1>(g, first_row, left);
-  attention_tile<L, kRows>(g, first_row);
-  return kRows;
+static void clear_states(size_t head_dim, AttentionTile& t) {
+  for (size_t r = 0; r < t.rows; ++r) {
+    t.m[r] = -__builtin_inff();
+    t.l[r] = 0;
+    for (size_t d = 0; d < head_dim; d += kLanes) store(&t.acc[r][d], zero());
+  }
+}
+
+static void begin_tile(const AttentionArgs& g, size_t first, size_t rows, AttentionTile& t) {
+  t.first = first;
+  t.rows = rows;
+  const V scale = set1(g.scale);
+  for (size_t r = 0; r < rows; ++r) {
+    const size_t token = (first + r) / g.group, head = (first + r) % g.group;
+    const float* q = g.q + token * g.ldq + head * g.head_dim;
+    t.length[r] = g.position + token + 1;
+    size_t d = 0;
+    for (; d + kLanes <= g.head_dim; d += kLanes) store(&t.q[r][d], mul(load(q + d), scale));
+    for (; d < g.head_dim; ++d) t.q[r][d] = q[d] * g.scale;
+  }
+  clear_states(g.head_dim, t);
+}
+
+template <typename L>
+static void block_into_tile(const AttentionArgs& g, size_t start, AttentionTile& t) {
+  if (t.rows <= kDirectRows && g.head_dim % kLanes == 0) {
+    scores_as_stored<L>(g, start, t);
+    weights(start, t);
+    values_as_stored<L>(g, start, t);
+  } else {
+    scores_by_panels<L>(g, start, t);
+    weights(start, t);
+    values_by_panels<L>(g, start, t);
+  }
+}
+
+// A row's sums over its keys: divided by the sum of the weights.
+static void finish_row(const AttentionArgs& g, size_t row, float l, const float* acc) {
+  float* out = g.out + row / g.group * g.ldo + row % g.group * g.head_dim;
+  const float inverse = 1.0f / l;
+  for (size_t d = 0; d < g.head_dim; ++d) out[d] = acc[d] * inverse;
+}
+
+// The state of a row after a block alone: its sums [head_dim], maximum, sum of weights.
+static float* state_of(const AttentionArgs& g, size_t block, size_t row) {
+  return g.states + (block * g.tokens * g.group + row) * (g.head_dim + 2);
 }
 
 template <typename L>
 static void attention_rows(const AttentionArgs& g) {
   const size_t rows = g.tokens * g.group;
-  for (size_t r = 0; r < rows;) r += attention_step<L, kAttentionRows>(g, r, rows - r);
+  AttentionTile t;
+  for (size_t first = 0; first < rows; first += t.rows) {
+    begin_tile(g, first, rows - first < kTileRows ? rows - first : kTileRows, t);
+    const size_t blocks = (t.length[t.rows - 1] + kAttentionBlock - 1) / kAttentionBlock;
+    if (g.states == nullptr) {
+      for (size_t b = 0; b < blocks; ++b) block_into_tile<L>(g, b * kAttentionBlock, t);
+      for (size_t r = 0; r < t.rows; ++r) finish_row(g, first + r, t.l[r], t.acc[r]);
+      continue;
+    }
+    for (size_t b = g.block_begin; b < g.block_end; ++b) {
+      clear_states(g.head_dim, t);
+      if (b < blocks) block_into_tile<L>(g, b * kAttentionBlock, t);
+      for (size_t r = 0; r < t.rows; ++r) {
+        float* state = state_of(g, b, first + r);
+        __builtin_memcpy(state, t.acc[r], g.head_dim * sizeof(float));
+        state[g.head_dim] = t.m[r];
+        state[g.head_dim + 1] = t.l[r];
+      }
+    }
+  }
 }
 
 static void attention(const AttentionArgs& g) noexcept {
   switch (g.type) {
     case FloatType::kF32:
-      attention_rows<LoadF32>(g);
-      return;
+      return attention_rows<LoadF32>(g);
     case FloatType::kF16:
-      attention_rows<LoadF16>(g);
-      return;
+      return attention_rows<LoadF16>(g);
     case FloatType::kBF16:
-      attention_rows<LoadBF16>(g);
-      return;
+      return attention_rows<LoadBF16>(g);
     case FloatType::kI8:
-      attention_rows<LoadI8>(g);
-      return;
+      return attention_rows<LoadI8>(g);
+  }
+}
+
+static void attention_merge(const AttentionArgs& g) noexcept {
+  alignas(64) float acc[kMaxHeadDim];
+  for (size_t row = 0; row < g.tokens * g.group; ++row) {
+    float m = -__builtin_inff(), l = 0, fade, part;
+    for (float& sum : acc) sum = 0;
+    for (size_t b = 0; b < g.block_end; ++b) {
+      const float* state = state_of(g, b, row);
+      join(state[g.head_dim], state[g.head_dim + 1], &m, &l, &fade, &part);
+      for (size_t d = 0; d < g.head_dim; ++d)
+        acc[d] = __builtin_fmaf(state[d], part, acc[d] * fade);
+    }
+    finish_row(g, row, l, acc);
   }
 }

@@ -88,7 +88,8 @@ void LayerStream::attention(const DecoderLayer& layer) {
       block += blocks_for(n);
     }
     take_states(batch);
-    team_.run([&](Worker& w) { layer.attention(w, shape, chunks, batch.rows, kv, b); });
+    b.attention.set(shape, chunks, team_.size());
+    team_.run([&](Worker& w) { layer.attention(w, shape, batch.rows, kv, b); });
     std::copy_n(b.attn.data(), batch.rows * q, scratch_.attended_.data() + batch.first_row * q);
     scratch_.attended_.release_rows(batch.first_row * q, batch.rows * q);
     cache.release(blocks);
