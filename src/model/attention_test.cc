@@ -152,7 +152,7 @@ TEST(AttentionPlan, ResultsDoNotDependOnTheWorkers) {
       size_t most_pieces = 0;
       for (const AttentionPlan::Item& item : plan.items())
         most_pieces = std::max(most_pieces, item.pieces);
-      EXPECT_GE(most_pieces, std::min<size_t>(workers, 2));
+      EXPECT_GE(most_pieces, workers > 2 ? 2 : 1);  // the long one is cut
       for (int round = 0; round < 3; ++round) {
         std::vector<float> out(rows * shape.q_size(), NAN);
         team.run([&](Worker& w) { plan.compute(w, shape, view, scales, qkv.data(), out.data()); });

@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kPanel = 16;
 constexpr size_t kAttentionRows = 6;
 constexpr size_t kDirectRows = 8;
-constexpr size_t kAttentionSums = 12;
+constexpr size_t kRegisters = 16;
 constexpr size_t kFloatRows = 6;  // 6 x 2 accumulators + 2 weights + 1 broadcast of 16 registers
 constexpr size_t kFloatVecs = 2;
 

@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kPanel = 64;
 constexpr size_t kAttentionRows = 12;
 constexpr size_t kDirectRows = 12;
-constexpr size_t kAttentionSums = 24;
+constexpr size_t kRegisters = 32;
 constexpr size_t kFloatRows = 8;  // 8 x 3 accumulators + 3 weights + 1 broadcast of 32 registers
 constexpr size_t kFloatVecs = 3;
 

@@ -3,16 +3,17 @@
 // neighbouring tokens. Scores q K and sums p V are matrix products in registers. Few rows read the
 // pages as they are stored; many rows read panels that were converted to floats once for all of
 // them. Either way a row takes the same operations in the same order. Included like ops.inl, after
-// it; the set defines kAttentionRows (rows of a register tile of many rows), kDirectRows (the most
-// rows that read pages as stored) and kAttentionSums (accumulators of a register tile).
+// it; the set defines kAttentionRows (the most rows of a register tile), kDirectRows (the most that
+// read pages as stored) and kRegisters.
 
 constexpr size_t kPanelVecs = 2;  // vectors of a converted panel: keys, or dimensions of V
 constexpr size_t kPanelWidth = kPanelVecs * kLanes;
 constexpr size_t kPageVecs = kBlockTokens / kLanes;
-constexpr size_t kRowStride = kMaxHeadDim + 16;   // floats; neighbours fall on other cache sets
-constexpr size_t kTileRows = 8 * kAttentionRows;  // rows that share what is converted
-static_assert(kBlockTokens % kPanelWidth == 0 && kAttentionBlock % kBlockTokens == 0 &&
-              kMaxHeadDim % kPanelWidth == 0 && kMaxHeadDim >= kAttentionBlock);
+constexpr size_t kRowStride = kMaxHeadDim + 16;  // floats; neighbours fall on other cache sets
+constexpr size_t kTileRows = 96;                 // that share what is converted
+static_assert(kTileRows % kAttentionRows == 0 && kBlockTokens % kPanelWidth == 0 &&
+              kAttentionBlock % kBlockTokens == 0 && kMaxHeadDim % kPanelWidth == 0 &&
+              kMaxHeadDim >= kAttentionBlock);
 
 // The rows of a tile, and what is known of each after the blocks so far.
 struct AttentionTile {
@@ -26,23 +27,31 @@ struct AttentionTile {
   alignas(64) float panel[kMaxHeadDim * kPanelWidth];
 };
 
-// Vectors side by side in a register tile of `rows` rows, a power of two up to `most`.
+// Vectors side by side in a register tile of `rows` rows, a power of two up to `most`: their sums,
+// one of each, and a number of a row stay in registers.
 static constexpr size_t vectors_for(size_t rows, size_t most) {
   size_t vectors = 1;
-  while (2 * vectors <= most && 2 * vectors * rows <= kAttentionSums) vectors *= 2;
+  while (2 * vectors <= most && 2 * vectors * (rows + 1) < kRegisters) vectors *= 2;
   return vectors;
 }
 
-// c[r][v] += sum_i a[r][i] b[i][v], i below `count`; rows of a are kStride floats apart, of b ldb
-// elements.
-template <typename L, size_t kStride, size_t kRows, size_t kVecs>
-[[gnu::always_inline]] static inline void multiply_add(const float* a, const typename L::T* b,
-                                                       size_t ldb, size_t count,
+// Rows b [count][ld] of which a tile takes some vectors.
+template <typename L>
+struct Strided {
+  const typename L::T* data;
+  size_t ld;                                 // elements
+  const typename L::T* following = nullptr;  // what is read next: prefetched
+};
+
+// c[r][v] += sum_i a[r][i] b[i][v], i below `count`; rows of a are kStride floats apart.
+template <bool kPrefetch, size_t kStride, typename L, size_t kRows, size_t kVecs>
+[[gnu::always_inline]] static inline void multiply_add(const float* a, Strided<L> b, size_t count,
                                                        V (&c)[kRows][kVecs]) {
-  for (size_t i = 0; i < count; ++i, b += ldb) {
+  for (size_t i = 0; i < count; ++i) {
+    if constexpr (kPrefetch) __builtin_prefetch(b.following + i * b.ld);
     V w[kVecs];
 #pragma GCC unroll 16
-    for (size_t v = 0; v < kVecs; ++v) w[v] = L::vec(b + v * kLanes);
+    for (size_t v = 0; v < kVecs; ++v) w[v] = L::vec(b.data + i * b.ld + v * kLanes);
 #pragma GCC unroll 16
     for (size_t r = 0; r < kRows; ++r) {
       const V x = set1(a[r * kStride + i]);
@@ -82,12 +91,21 @@ template <size_t kRows, size_t kVecs>
     }
 }
 
-// fn.operator()<kRows>(first row) for tiles of at most kMost rows until all are done.
-template <size_t kMost, typename Fn>
-[[gnu::always_inline]] static inline void for_row_tiles(size_t rows, const Fn& fn, size_t r = 0) {
-  for (; rows - r >= kMost; r += kMost) fn.template operator()<kMost>(r);
-  if constexpr (kMost > 1)
-    if (r < rows) for_row_tiles<kMost - 1>(rows, fn, r);
+template <size_t kRows, typename Fn>
+[[gnu::always_inline]] static inline void row_tile(size_t rows, size_t r, const Fn& fn) {
+  if constexpr (kRows > 1)
+    if (rows < kRows) return row_tile<kRows - 1>(rows, r, fn);
+  fn.template operator()<kRows>(r);
+}
+
+// fn.operator()<kRows>(first row) for tiles of about as many rows each, kAttentionRows at most.
+template <typename Fn>
+[[gnu::always_inline]] static inline void for_row_tiles(size_t rows, const Fn& fn) {
+  for (size_t r = 0, tiles = (rows + kAttentionRows - 1) / kAttentionRows; tiles > 0; --tiles) {
+    const size_t count = (rows - r + tiles - 1) / tiles;
+    row_tile<kAttentionRows>(count, r, fn);
+    r += count;
+  }
 }
 
 // The part of a pool that holds one KV head's keys, or values, from token `key` on.
@@ -96,6 +114,14 @@ static const T* page_of(const AttentionArgs& g, const void* pool, size_t key) {
   return static_cast<const T*>(pool) +
          static_cast<size_t>(g.blocks[key / kBlockTokens]) * g.page_elements +
          g.kv_head * g.head_dim * kBlockTokens;
+}
+
+// The page a block after that of token `key`, or the same one where the tile's keys end.
+template <typename T>
+static const T* page_ahead(const AttentionArgs& g, const AttentionTile& t, const void* pool,
+                           size_t key) {
+  const size_t next = key + kAttentionBlock;
+  return page_of<T>(g, pool, next < t.length[t.rows - 1] ? next : key);
 }
 
 // Keys of a block that starts at `start` which the tile's last row sees.
@@ -107,13 +133,15 @@ static size_t keys_in_block(const AttentionTile& t, size_t start) {
 template <typename L>
 static void scores_as_stored(const AttentionArgs& g, size_t start, AttentionTile& t) {
   const size_t keys = keys_in_block(t, start);
-  for_row_tiles<kDirectRows>(t.rows, [&]<size_t kRows>(size_t r) {
+  for_row_tiles(t.rows, [&]<size_t kRows>(size_t r) {
     constexpr size_t kVecs = vectors_for(kRows, kPageVecs);
     for (size_t key = 0; key < keys; key += kVecs * kLanes) {
-      const auto* k = page_of<typename L::T>(g, g.k_pool, start + key) + key % kBlockTokens;
+      const Strided<L> k = {
+          page_of<typename L::T>(g, g.k_pool, start + key) + key % kBlockTokens, kBlockTokens,
+          page_ahead<typename L::T>(g, t, g.k_pool, start + key) + key % kBlockTokens};
       V c[kRows][kVecs];
       clear(c);
-      multiply_add<L, kRowStride>(t.q[r], k, kBlockTokens, g.head_dim, c);
+      multiply_add<true, kRowStride>(t.q[r], k, g.head_dim, c);
       store_scores(t, r, key, c);
     }
   });
@@ -127,11 +155,12 @@ static void scores_by_panels(const AttentionArgs& g, size_t start, AttentionTile
     for (size_t d = 0; d < g.head_dim; ++d)
       for (size_t v = 0; v < kPanelVecs; ++v)
         store(t.panel + d * kPanelWidth + v * kLanes, L::vec(k + d * kBlockTokens + v * kLanes));
-    for_row_tiles<kAttentionRows>(t.rows, [&]<size_t kRows>(size_t r) {
+    for_row_tiles(t.rows, [&]<size_t kRows>(size_t r) {
       if (t.length[r + kRows - 1] <= start + key) return;  // keys that lie in the rows' future
       V c[kRows][kPanelVecs];
       clear(c);
-      multiply_add<LoadF32, kRowStride>(t.q[r], t.panel, kPanelWidth, g.head_dim, c);
+      multiply_add<false, kRowStride>(t.q[r], Strided<LoadF32>{t.panel, kPanelWidth}, g.head_dim,
+                                      c);
       store_scores(t, r, key, c);
     });
   }
@@ -174,14 +203,16 @@ static void weights(size_t start, AttentionTile& t) {
 template <typename L>
 static void values_as_stored(const AttentionArgs& g, size_t start, AttentionTile& t) {
   const size_t keys = keys_in_block(t, start);
-  for_row_tiles<kDirectRows>(t.rows, [&]<size_t kRows>(size_t r) {
+  for_row_tiles(t.rows, [&]<size_t kRows>(size_t r) {
     const auto step = [&]<size_t kVecs>(size_t d) {
       V c[kRows][kVecs];
       clear(c);
-      for (size_t key = 0; key < keys; key += kBlockTokens)
-        multiply_add<L, kAttentionBlock>(
-            t.p[r] + key, page_of<typename L::T>(g, g.v_pool, start + key) + d, g.head_dim,
-            keys - key < kBlockTokens ? keys - key : kBlockTokens, c);
+      for (size_t key = 0; key < keys; key += kBlockTokens) {
+        const Strided<L> v = {page_of<typename L::T>(g, g.v_pool, start + key) + d, g.head_dim,
+                              page_ahead<typename L::T>(g, t, g.v_pool, start + key) + d};
+        multiply_add<true, kAttentionBlock>(
+            t.p[r] + key, v, keys - key < kBlockTokens ? keys - key : kBlockTokens, c);
+      }
       add_values(t, r, d, c);
     };
     constexpr size_t kVecs = vectors_for(kRows, 8);
@@ -192,31 +223,35 @@ static void values_as_stored(const AttentionArgs& g, size_t start, AttentionTile
   });
 }
 
-// A vector of V's dimensions from d on, zeros after the last.
+// kPanelWidth dimensions of `count` values of V [count][head_dim], zeros after the last dimension.
 template <typename L>
-static inline V value_vector(const typename L::T* v, size_t d, size_t head_dim) {
-  if (d + kLanes <= head_dim) return L::vec(v + d);
-  alignas(64) typename L::T rest[kLanes] = {};
-  for (size_t i = 0; d + i < head_dim; ++i) rest[i] = v[d + i];
-  return L::vec(rest);
+static void convert_values(const typename L::T* v, size_t dimensions, size_t head_dim, size_t count,
+                           float* panel) {
+  alignas(64) typename L::T some[kPanelWidth] = {};
+  for (size_t i = 0; i < count; ++i, v += head_dim, panel += kPanelWidth) {
+    const typename L::T* from = v;
+    if (dimensions < kPanelWidth) {
+      __builtin_memcpy(some, v, dimensions * sizeof(*v));
+      from = some;
+    }
+    for (size_t j = 0; j < kPanelWidth; j += kLanes) store(panel + j, L::vec(from + j));
+  }
 }
 
 template <typename L>
 static void values_by_panels(const AttentionArgs& g, size_t start, AttentionTile& t) {
   const size_t keys = keys_in_block(t, start);
   for (size_t d = 0; d < g.head_dim; d += kPanelWidth) {
-    for (size_t key = 0; key < keys; ++key) {
-      const auto* v =
-          page_of<typename L::T>(g, g.v_pool, start + key) + key % kBlockTokens * g.head_dim;
-      for (size_t i = 0; i < kPanelWidth; i += kLanes)
-        store(t.panel + key * kPanelWidth + i, value_vector<L>(v, d + i, g.head_dim));
-    }
-    for_row_tiles<kAttentionRows>(t.rows, [&]<size_t kRows>(size_t r) {
+    for (size_t key = 0; key < keys; key += kBlockTokens)
+      convert_values<L>(page_of<typename L::T>(g, g.v_pool, start + key) + d, g.head_dim - d,
+                        g.head_dim, keys - key < kBlockTokens ? keys - key : kBlockTokens,
+                        t.panel + key * kPanelWidth);
+    for_row_tiles(t.rows, [&]<size_t kRows>(size_t r) {
       V c[kRows][kPanelVecs];
       clear(c);
       const size_t seen = t.length[r + kRows - 1] > start ? t.length[r + kRows - 1] - start : 0;
-      multiply_add<LoadF32, kAttentionBlock>(t.p[r], t.panel, kPanelWidth,
-                                             seen < keys ? seen : keys, c);
+      multiply_add<false, kAttentionBlock>(t.p[r], Strided<LoadF32>{t.panel, kPanelWidth},
+                                           seen < keys ? seen : keys, c);
       add_values(t, r, d, c);
     });
   }
@@ -274,8 +309,9 @@ template <typename L>
 static void attention_rows(const AttentionArgs& g) {
   const size_t rows = g.tokens * g.group;
   AttentionTile t;
-  for (size_t first = 0; first < rows; first += t.rows) {
-    begin_tile(g, first, rows - first < kTileRows ? rows - first : kTileRows, t);
+  const size_t tiles = (rows + kTileRows - 1) / kTileRows;
+  for (size_t i = 0, first = 0; i < tiles; ++i, first += t.rows) {
+    begin_tile(g, first, (rows - first + tiles - i - 1) / (tiles - i), t);
     const size_t blocks = (t.length[t.rows - 1] + kAttentionBlock - 1) / kAttentionBlock;
     if (g.states == nullptr) {
       for (size_t b = 0; b < blocks; ++b) block_into_tile<L>(g, b * kAttentionBlock, t);

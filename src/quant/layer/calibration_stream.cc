@@ -85,7 +85,8 @@ void CalibrationStream::run_layer(const DecoderLayer& layer, const std::function
     for (size_t first = 0; first < m; first += b.tokens)
       chunks.push_back({first, b.tokens, 0, pages_.data() + chunks.size() * blocks_for(b.tokens)});
     const KvView kv{cache_->k_pool(0), cache_->v_pool(0), cache_->page_elements(), cache_->type()};
-    team_.run([&](Worker& w) { layer.forward(w, config_, chunks, m, kv, buffers_); });
+    buffers_.attention.set(config_, chunks, team_.size());
+    team_.run([&](Worker& w) { layer.forward(w, config_, m, kv, buffers_); });
     std::copy_n(buffers_.x.data(), m * hidden, x);
     states_.release_rows(b.first * hidden, m * hidden);
   }
