@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <csignal>
+#include <mutex>
 #include <utility>
 
 #include "src/base/say.h"
@@ -16,9 +18,33 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
+// What a signal leaves for the next update(), of whichever progress that is.
+std::atomic<bool> interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free);  // a signal handler writes it
 
-void note_interrupt(int) { interrupted = 1; }
+void note_interrupt(int) { interrupted.store(true, std::memory_order_relaxed); }
+
+// The handlers are the process's: the first watcher sets them, the last brings the old ones back.
+std::mutex handlers_mutex;
+int watchers = 0;
+struct sigaction old_int = {}, old_term = {};
+
+void watch_signals() {
+  const std::lock_guard lock(handlers_mutex);
+  if (watchers++ > 0) return;
+  struct sigaction once = {};
+  once.sa_handler = note_interrupt;
+  once.sa_flags = static_cast<int>(SA_RESETHAND);
+  ::sigaction(SIGINT, &once, &old_int);
+  ::sigaction(SIGTERM, &once, &old_term);
+}
+
+void leave_signals() {
+  const std::lock_guard lock(handlers_mutex);
+  if (--watchers > 0) return;
+  ::sigaction(SIGINT, &old_int, nullptr);
+  ::sigaction(SIGTERM, &old_term, nullptr);
+}
 
 }  // namespace
 
@@ -30,17 +56,11 @@ Progress::Progress(std::string what, std::string unit, int64_t total, bool quiet
       terminal_(::isatty(STDERR_FILENO) == 1),
       start_(Clock::now()),
       last_draw_(start_ - std::chrono::hours(1)) {
-  struct sigaction once = {};
-  once.sa_handler = note_interrupt;
-  once.sa_flags = static_cast<int>(SA_RESETHAND);
-  interrupted = 0;
-  ::sigaction(SIGINT, &once, &old_int_);
-  ::sigaction(SIGTERM, &once, &old_term_);
+  watch_signals();
 }
 
 Progress::~Progress() {
-  ::sigaction(SIGINT, &old_int_, nullptr);
-  ::sigaction(SIGTERM, &old_term_, nullptr);
+  leave_signals();
   if (!quiet_ && terminal_ && !finished_ && done_ > 0) say("\n");
 }
 
@@ -55,7 +75,7 @@ void Progress::resume_at(int64_t done) {
 }
 
 void Progress::update(int64_t done, const std::string& note) {
-  if (interrupted) throw Interrupted();
+  if (interrupted.exchange(false, std::memory_order_relaxed)) throw Interrupted();
   done_ = done;
   note_ = note;
   const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);

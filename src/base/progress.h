@@ -1,8 +1,6 @@
 // Progress of long work on stderr: a bar on a terminal, one line every few seconds on a pipe.
 #pragma once
 
-#include <signal.h>
-
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -41,7 +39,6 @@ class Progress {
   int64_t total_, done_ = 0, first_ = 0;  // first_: where this run began
   uint64_t bytes_ = 0;
   bool quiet_, terminal_, finished_ = false;
-  struct sigaction old_int_, old_term_;
   std::chrono::steady_clock::time_point start_, last_draw_;
 };
 
