@@ -27,17 +27,19 @@ foreach(level ${levels})
   endif()
 endforeach()
 
-# AVX-512 is tested where it is not, too: its kernels, and what depends on the layouts of their tables.
-octet_kernel_isa(emulated "-O2;-mavx2;-mfma;-mf16c;-mbmi2;-Wno-psabi" octet_kernels_test)
+# Sets are tested where their instructions are not, too: their kernels, and what depends on the layouts in AVX-512's
+# table.
+octet_kernel_isa(emulated "-O2;${avx2};-Wno-psabi" octet_kernels_test)
 foreach(level model quant)
   if(NOT TARGET octet_kernels_emulated)
     break()
   endif()
   target_link_libraries(octet_${level}_test PRIVATE $<TARGET_OBJECTS:octet_kernels_emulated>)
   target_sources(octet_${level}_test PRIVATE src/kernels/testing/emulated_everywhere.cc)
+  target_compile_definitions(octet_${level}_test PRIVATE OCTET_KERNELS_EMULATED)
   add_test(NAME ${level}_emulated COMMAND octet_${level}_test --gtest_brief=1)
   set_tests_properties(${level}_emulated PROPERTIES LABELS fast TIMEOUT 600
-                       ENVIRONMENT "OCTET_EMULATED=1"
+                       ENVIRONMENT "OCTET_EMULATED=avx512vnni"
                        SKIP_REGULAR_EXPRESSION "the emulated set needs AVX2")
 endforeach()
 

@@ -52,8 +52,9 @@ TESTED_BY = {
     "src/text/tokens_around_test.cc": ["src/text/tokenizer_class.cc"],
     "src/text/gguf_tokenizer_test.cc": ["src/text/bpe_json.cc"],
     "src/kernels/kernels_test.cc": [
-        "src/kernels/avx2/avx2.cc", "src/kernels/avx512/avx512.cc",
-        "src/kernels/emulated/avx512.cc", "src/kernels/ref/ref.cc",
+        "src/kernels/amx/amx.cc", "src/kernels/avx2/avx2.cc", "src/kernels/avx512/avx512.cc",
+        "src/kernels/avxvnni/avxvnni.cc", "src/kernels/emulated/amx.cc", "src/kernels/emulated/avx512.cc",
+        "src/kernels/emulated/avxvnni.cc", "src/kernels/ref/ref.cc",
         "src/kernels/testing/emulated_everywhere.cc"],
     "src/machine/machine_test.cc": ["src/machine/cpu.cc", "src/machine/memory.cc",
                                     "src/machine/thread_team.cc", "src/machine/topology.cc"],

@@ -28,6 +28,7 @@ TEST_P(Int8Test, Int8GemmIsExact) {
   };
   std::vector<Case> cases;
   for (size_t m = 1; m <= 14; ++m) cases.push_back({m, 67, 37});
+  for (size_t m : {15, 16, 17, 31, 32, 33, 47, 48, 63, 70}) cases.push_back({m, 131, 150});
   for (size_t n : {1, 3, 15, 16, 17, 63, 64, 65, 130}) cases.push_back({5, n, 66});
   for (size_t k : {1, 2, 3, 4, 5, 64, 127, 14336, 32768}) cases.push_back({3, 20, k});
   std::uniform_int_distribution<int> byte(-128, 127);
@@ -116,6 +117,7 @@ TEST_P(Int8Test, RowScalesAndFloatBiasesAreExact) {
   };
   std::vector<Case> cases = {{1, 1, 1}, {2, 20, 14336}};
   for (size_t m = 1; m <= 13; ++m) cases.push_back({m, 67, 37});
+  for (size_t m : {16, 33, 50}) cases.push_back({m, 131, 150});
   for (size_t n : {15, 16, 17, 63, 64, 65, 130}) cases.push_back({3, n, 66});
   std::uniform_int_distribution<int> byte(-128, 127);
   for (const Case& c : cases)

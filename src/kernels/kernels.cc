@@ -10,8 +10,14 @@ namespace {
 
 // OCTET_KERNELS_<SET>: CMake has built the set (octet_kernel_isa).
 const KernelTable& table_of([[maybe_unused]] Isa isa) {
+#ifdef OCTET_KERNELS_AMX
+  if (isa == Isa::kAmx) return amx::table();
+#endif
 #ifdef OCTET_KERNELS_AVX512
   if (isa == Isa::kAvx512Vnni) return avx512::table();
+#endif
+#ifdef OCTET_KERNELS_AVXVNNI
+  if (isa == Isa::kAvxVnni) return avxvnni::table();
 #endif
 #ifdef OCTET_KERNELS_AVX2
   if (isa == Isa::kAvx2) return avx2::table();

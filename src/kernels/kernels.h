@@ -1,5 +1,5 @@
 // The compute kernels: plain functions over pointers and strides, one table of them per instruction
-// set (ref, avx2, avx512), chosen once, at first use.
+// set (ref, avx2, avxvnni, avx512, amx), chosen once, at first use.
 //
 // This header holds declarations only: it is included by files that are compiled with the flags of
 // one instruction set, and an inline function emitted there could end up in the whole program.
@@ -186,7 +186,13 @@ const KernelTable& table() noexcept;
 namespace avx2 {
 const KernelTable& table() noexcept;
 }
+namespace avxvnni {
+const KernelTable& table() noexcept;
+}
 namespace avx512 {
+const KernelTable& table() noexcept;
+}
+namespace amx {
 const KernelTable& table() noexcept;
 }
 

@@ -16,16 +16,26 @@
 
 namespace octet::kernels {
 
-namespace avx512_emulated {
-// That of avx512 with its instructions emulated, for which it needs AVX2.
+// Sets with the instructions beyond AVX2 emulated, for which they need AVX2.
+namespace avxvnni_emulated {
 const KernelTable& emulated_table() noexcept;
-}  // namespace avx512_emulated
+}
+namespace avx512_emulated {
+const KernelTable& emulated_table() noexcept;
+}
+namespace amx_emulated {
+const KernelTable& emulated_table() noexcept;
+}
 
 inline std::vector<const KernelTable*> tables() {
   std::vector<const KernelTable*> out;
   for (Isa isa : supported_isas()) out.push_back(table_named(isa_name(isa).c_str()));
 #ifdef OCTET_KERNELS_EMULATED
-  if (table_named("avx2") != nullptr) out.push_back(&avx512_emulated::emulated_table());
+  if (table_named("avx2") != nullptr)
+    for (const KernelTable* set :
+         {&avxvnni_emulated::emulated_table(), &avx512_emulated::emulated_table(),
+          &amx_emulated::emulated_table()})
+      out.push_back(set);
 #endif
   return out;
 }

@@ -1,5 +1,10 @@
 #include "src/machine/cpu.h"
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <fstream>
 
@@ -13,8 +18,22 @@ struct IsaRow {
   const char* name;
 };
 // In order of preference, best last.
-constexpr IsaRow kIsaRows[] = {
-    {Isa::kRef, "ref"}, {Isa::kAvx2, "avx2"}, {Isa::kAvx512Vnni, "avx512vnni"}};
+constexpr IsaRow kIsaRows[] = {{Isa::kRef, "ref"},
+                               {Isa::kAvx2, "avx2"},
+                               {Isa::kAvxVnni, "avxvnni"},
+                               {Isa::kAvx512Vnni, "avx512vnni"},
+                               {Isa::kAmx, "amx"}};
+
+#if defined(__x86_64__)
+// The tiles' registers belong to a process that has asked for them, its later threads too (Linux:
+// Documentation/arch/x86/xstate.rst).
+bool tiles_granted() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  static const bool granted = ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+}
+#endif
 
 std::string isa_names() {
   std::string names;
@@ -37,15 +56,23 @@ bool cpu_supports(Isa isa) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
   };
+  const auto avx512vnni = [&] {
+    return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+  };
   switch (isa) {
     case Isa::kRef:
       return true;
     case Isa::kAvx2:
       return avx2();
+    case Isa::kAvxVnni:
+      return avx2() && __builtin_cpu_supports("avxvnni");
     case Isa::kAvx512Vnni:
-      return avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vnni");
+      return avx512vnni();
+    case Isa::kAmx:
+      return avx512vnni() && __builtin_cpu_supports("amx-tile") &&
+             __builtin_cpu_supports("amx-int8") && tiles_granted();
   }
   return false;
 #else

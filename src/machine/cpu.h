@@ -8,10 +8,11 @@
 namespace octet {
 
 // In order of preference, best last.
-enum class Isa { kRef, kAvx2, kAvx512Vnni };
+enum class Isa { kRef, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
 
-std::string isa_name(Isa isa);      // "ref", "avx2", "avx512vnni": the words of OCTET_ISA
-bool cpu_supports(Isa isa);         // by CPUID and the operating system's register state
+std::string isa_name(Isa isa);  // "ref", "avx2", "avxvnni", "avx512vnni", "amx": as in OCTET_ISA
+// By CPUID and the operating system's register state; asks the system for AMX's.
+bool cpu_supports(Isa isa);
 std::vector<Isa> supported_isas();  // what this machine can run, best last
 
 // The choice for this process, made at the first call. Throws kUsage when OCTET_ISA names an

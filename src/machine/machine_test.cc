@@ -22,7 +22,7 @@ TEST(Cpu, RefusesWhatIsUnknownOrMissing) {
   EXPECT_EQ(resolve_isa(""), supported_isas().back());
   EXPECT_EQ(resolve_isa("ref"), Isa::kRef);
   EXPECT_THROW(resolve_isa("sse9"), Error);
-  for (Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni})
+  for (Isa isa : {Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmx})
     if (!cpu_supports(isa)) {
       EXPECT_THROW(resolve_isa(isa_name(isa)), Error);
     }

@@ -81,6 +81,17 @@ static inline float maximum(V v) {
   return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 // Makes the optimizer believe that v is used and has changed.
-static inline void keep(V& v) { __asm__ volatile("" : "+x"(v)); }
+template <typename T>
+static inline void keep(T& v) {
+  __asm__ volatile("" : "+x"(v));
+}
+
+using I = __m256i;  // 8 int32, or what is multiplied to give them
+static inline I load_i(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+static inline I set1_i(int32_t v) { return _mm256_set1_epi32(v); }
+static inline I add_i(I a, I b) { return _mm256_add_epi32(a, b); }
+static inline V to_floats(I v) { return _mm256_cvtepi32_ps(v); }
+static inline V bits_of(I v) { return _mm256_castsi256_ps(v); }
+static inline int32_t first_lane(I v) { return _mm256_cvtsi256_si32(v); }
 
 }  // namespace octet::kernels::avx2

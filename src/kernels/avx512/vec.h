@@ -75,4 +75,12 @@ static inline void keep(T& v) {
   __asm__ volatile("" : "+" OCTET_REGISTER(v));
 }
 
+using I = __m512i;  // 16 int32, or what is multiplied to give them
+static inline I load_i(const void* p) { return _mm512_loadu_si512(p); }
+static inline I set1_i(int32_t v) { return _mm512_set1_epi32(v); }
+static inline I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
+static inline V to_floats(I v) { return _mm512_cvtepi32_ps(v); }
+static inline V bits_of(I v) { return _mm512_castsi512_ps(v); }
+static inline int32_t first_lane(I v) { return _mm512_cvtsi512_si32(v); }
+
 }  // namespace octet::kernels::avx512

@@ -181,16 +181,19 @@ static inline __m512 cvtph_ps(__m256i v) {
   const Words w = bits<Words>(v);
   return floats([&](size_t i) { return _cvtsh_ss(w.of[i]); });
 }
-// c + four products of an unsigned and a signed byte, modulo 2^32.
-static inline __m512i dpbusd_epi32(__m512i c, __m512i a, __m512i b) {
-  const Ints n = bits<Ints>(c);
-  const Bytes x = bits<Bytes>(a), y = bits<Bytes>(b);
-  return ints([&](size_t i) {
-    uint32_t sum = static_cast<uint32_t>(n.of[i]);
-    for (size_t j = 4 * i; j < 4 * i + 4; ++j)
-      sum += static_cast<uint32_t>(int32_t{x.of[j]} * static_cast<int8_t>(y.of[j]));
-    return static_cast<int32_t>(sum);
-  });
+// c + four products of an unsigned and a signed byte, modulo 2^32; of vectors of 8 or 16.
+template <typename Vector>
+static inline Vector dpbusd_epi32(Vector c, Vector a, Vector b) {
+  uint32_t sums[sizeof(Vector) / 4];
+  uint8_t x[sizeof(Vector)];
+  int8_t y[sizeof(Vector)];
+  std::memcpy(sums, &c, sizeof(c));
+  std::memcpy(x, &a, sizeof(a));
+  std::memcpy(y, &b, sizeof(b));
+  for (size_t i = 0; i < sizeof(Vector); ++i)
+    sums[i / 4] += static_cast<uint32_t>(int32_t{x[i]} * int32_t{y[i]});
+  std::memcpy(&c, sums, sizeof(c));
+  return c;
 }
 
 }  // namespace octet::kernels::emulated

@@ -1,5 +1,5 @@
-// Linked into test programs of other levels: with OCTET_EMULATED in the environment, all of the
-// program computes with the emulated set; on a machine that cannot, its tests are skipped, so that
+// Linked into test programs of other levels: with the name of a set in OCTET_EMULATED, all of the
+// program computes with that set emulated; on a machine that cannot, its tests are skipped, so that
 // none passes with another set.
 #include <cstdlib>
 #include <string>
@@ -9,18 +9,24 @@
 namespace octet::kernels {
 namespace {
 
-const bool wanted = std::getenv("OCTET_EMULATED") != nullptr;
+const char* const wanted = std::getenv("OCTET_EMULATED");
+const std::string name = std::string(wanted == nullptr ? "" : wanted) + "_emulated";
 const bool used = [] {
-  if (!wanted || table_named("avx2") == nullptr) return false;
-  use_table(avx512_emulated::emulated_table());
-  return true;
+  for (const KernelTable* t : tables())
+    if (t->name == name) {
+      use_table(*t);
+      return true;
+    }
+  return false;
 }();
 
 class EmulatedEverywhere : public testing::Environment {
   void SetUp() override {
-    if (wanted && !used)
+    if (wanted == nullptr) return;
+    if (table_named("avx2") == nullptr)
       GTEST_SKIP() << "the emulated set needs AVX2";  // as OctetTests.cmake reads
-    ASSERT_EQ(std::string(table().name) == "avx512vnni_emulated", used);
+    ASSERT_TRUE(used) << "no set " << name;
+    ASSERT_EQ(table().name, name);
   }
 };
 
