@@ -5,6 +5,7 @@
 mod bounded;
 mod guard;
 mod json_text;
+mod namespaces;
 mod template;
 mod tokenizer;
 

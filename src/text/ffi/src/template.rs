@@ -6,6 +6,7 @@ use crate::bounded::{count_memory, run, Limits, Stop, Strays};
 use crate::ffi::{RenderLimits, Rendered};
 use crate::guard::{guarded, utf8};
 use crate::json_text::tojson;
+use crate::namespaces::{empty_namespaces, namespace};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{from_args, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
@@ -53,6 +54,7 @@ pub fn compile_template(source: &[u8], fuel: u64) -> Result<Box<TemplateHandle>,
         environment.set_fuel(Some(fuel));
         environment.set_unknown_method_callback(python_method);
         environment.add_filter("tojson", tojson);
+        environment.add_function("namespace", namespace);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment
@@ -112,6 +114,7 @@ fn rendered(
     let mut out = Limited { bytes: Vec::new(), limit: max_output_bytes };
     NOW.with(|n| n.set(now));
     let result = template.render_captured_to(values, &mut out).map(|_| ());
+    empty_namespaces();
     match result {
         Ok(()) => String::from_utf8(out.bytes).map_err(|e| e.to_string()),
         Err(e) if e.kind() == ErrorKind::WriteFailure => Err(format!(
@@ -392,6 +395,29 @@ mod tests {
             ("{0[x", (1, 0)),
         ] {
             assert_eq!(format_fields(format), expected, "{format}");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Probe;
+    impl minijinja::value::Object for Probe {}
+
+    #[test]
+    fn nothing_stays_of_what_refers_to_itself() {
+        for circle in [
+            "{% set ns = namespace() %}{% set ns.me = ns %}{% set ns.probe = probe %}",
+            "{% set a = namespace(probe=probe) %}{% set b = namespace(a=a) %}{% set a.b = b %}",
+            "{% set ns = namespace(probe=probe) %}{% set ns.list = [1, {'x': ns}] %}",
+            "{% macro m(x) %}{{ x }}{% endmacro %}{% set ns = namespace(probe=probe) %}{% set ns.m = m %}\
+             {% set ns.ns = ns %}",
+            "{% set ns = namespace(probe=probe) %}{% set ns.ns = ns %}{{ raise_exception('no') }}",
+        ] {
+            let handle = compile_template(circle.as_bytes(), 10_000).unwrap();
+            let probe = Value::from_object(Probe);
+            let values = minijinja::context!(probe => probe.clone());
+            let _ = rendered(&handle.environment, values, 1 << 20, 0);
+            let held = probe.downcast_object::<Probe>().unwrap();
+            assert_eq!(Arc::strong_count(&held), 2, "{circle}");
         }
     }
 
