@@ -40,10 +40,8 @@ FloatWeights packed(const WeightSource& source, FloatType type, size_t n, size_t
   return {narrow, lossless, n, k, bias, team};
 }
 
-// What the worker has to do of a product; m is 0 where that is nothing.
-kernels::FloatGemmArgs gemm_args(const Worker& w, const Rows& in, const Output& out,
+kernels::FloatGemmArgs gemm_args(const GemmTile& s, const Rows& in, const Output& out,
                                  const FloatWeights& weights) {
-  const GemmTile s = gemm_share(w, kernels::float_panels(table(), weights.n), in.m);
   return {.a = in.x + s.row_begin * in.ld,
           .lda = in.ld,
           .m = s.row_end - s.row_begin,
@@ -94,8 +92,8 @@ FloatLinear::FloatLinear(const void* w, FloatType type, size_t n, size_t k,
     : FloatLinear(contiguous_rows(w, k * kernels::float_type_size(type)), type, n, k, bias, team) {}
 
 void FloatLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuffer&, size_t) {
-  const kernels::FloatGemmArgs args = gemm_args(w, in, out, weights_);
-  if (args.m > 0) table().float_gemm(args);
+  for (const GemmTile& tile : gemm_share(w, kernels::float_panels(table(), weights_.n), in.m))
+    table().float_gemm(gemm_args(tile, in, out, weights_));
 }
 
 void FloatLinear::compute_group(const float* x, size_t g, float* y) const {
@@ -131,10 +129,12 @@ W8A16Linear::W8A16Linear(const WeightSource& source, size_t n, size_t k, const W
 }
 
 void W8A16Linear::compute(Worker& w, const Rows& in, const Output& out, StageBuffer&, size_t) {
-  kernels::FloatGemmArgs args = gemm_args(w, in, out, weights_);
-  args.scale = scale_.data();
-  args.offset = offset_.data();
-  if (args.m > 0) table().float_gemm(args);
+  for (const GemmTile& tile : gemm_share(w, kernels::float_panels(table(), weights_.n), in.m)) {
+    kernels::FloatGemmArgs args = gemm_args(tile, in, out, weights_);
+    args.scale = scale_.data();
+    args.offset = offset_.data();
+    table().float_gemm(args);
+  }
 }
 
 }  // namespace octet

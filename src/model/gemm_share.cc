@@ -1,16 +1,42 @@
 #include "src/model/gemm_share.h"
 
 namespace octet {
+namespace {
 
-// Panels for every row, or, when there are fewer than two panels a worker and many rows, rows for
-// every panel.
-GemmTile gemm_share(const Worker& w, size_t panels, size_t m) {
-  if (panels < 2 * w.count() && m >= 16 * w.count()) {
-    const auto [begin, end] = w.share(m, 8);
-    return {0, panels, begin, end};
+// About how many rows are not cut: all, or so few that they are a twentieth of a worker's part.
+// Register tiles have 6 or 8 rows, AMX's 32.
+size_t rows_of_unit(size_t workers, size_t panels, size_t m) {
+  for (size_t rows : {m, size_t{192}, size_t{96}, size_t{48}, size_t{24}, size_t{12}})
+    if (rows <= m && panels * ((m + rows - 1) / rows) >= 20 * workers) return rows;
+  return std::min(m, kLeastRows);
+}
+
+}  // namespace
+
+// The units lie in a line, panel after panel, and every worker takes as long a piece of it.
+GemmShare gemm_share(size_t id, size_t count, size_t panels, size_t m) {
+  GemmShare share;
+  if (m == 0 || panels == 0) return share;
+  const size_t rows = count == 1 ? m : rows_of_unit(count, panels, m);
+  const size_t units = (m + rows - 1) / rows;  // of a panel
+  size_t at = panels * units * id / count;
+  const size_t end = panels * units * (id + 1) / count;
+  const auto row = [&](size_t unit) { return unit % units * m / units; };
+  if (at < end && at % units != 0) {
+    const size_t stop = std::min(end, (at / units + 1) * units);
+    share.add({at / units, at / units + 1, row(at), stop % units == 0 ? m : row(stop)});
+    at = stop;
   }
-  const auto [begin, end] = w.share(panels);
-  return {begin, end, 0, m};
+  if (end / units > at / units && at < end) {
+    share.add({at / units, end / units, 0, m});
+    at = end / units * units;
+  }
+  if (at < end) share.add({at / units, at / units + 1, 0, row(end)});
+  return share;
+}
+
+GemmShare gemm_share(const Worker& w, size_t panels, size_t m) {
+  return gemm_share(w.id(), w.count(), panels, m);
 }
 
 }  // namespace octet

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -16,8 +17,25 @@ struct GemmTile {
   size_t panel_begin, panel_end, row_begin, row_end;
 };
 
-// A worker's part of the panels and of m rows.
-GemmTile gemm_share(const Worker& w, size_t panels, size_t m);
+// A worker's part of a product: rows of a panel, whole panels, rows of a panel.
+class GemmShare {
+ public:
+  void add(const GemmTile& tile) { tiles_[count_++] = tile; }
+  const GemmTile* begin() const { return tiles_.data(); }
+  const GemmTile* end() const { return tiles_.data() + count_; }
+
+ private:
+  std::array<GemmTile, 3> tiles_ = {};
+  size_t count_ = 0;
+};
+
+// A worker's part of the panels and of m rows. Panels are cut between rows where there are too few
+// for all workers to have about as much; what a worker has differs from the mean by a panel of at
+// most kLeastRows rows, or by a tenth.
+GemmShare gemm_share(const Worker& w, size_t panels, size_t m);
+// The same for worker `id` of `count`.
+GemmShare gemm_share(size_t id, size_t count, size_t panels, size_t m);
+inline constexpr size_t kLeastRows = 6;  // that stay together: a register tile's
 
 // `values` with zeros up to `size`; empty stays empty.
 template <typename T>

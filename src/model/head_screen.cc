@@ -84,17 +84,17 @@ bool HeadScreen::bounded(size_t row) const { return rows_[row].norm * largest_ <
 void HeadScreen::bound(Worker& w, size_t begin, size_t end, const Output& out,
                        StageBuffer& buffer) {
   const size_t n = codes_.outputs(), panel = table().int8_panel;
-  GemmTile tile = gemm_share(w, kernels::int8_panels(table(), n), end - begin);
-  tile.row_begin += begin;
-  tile.row_end += begin;
-  if (tile.row_begin == tile.row_end) return;
-  codes_.multiply(tile, {out}, buffer, 0);
-  const size_t first = std::min(n, tile.panel_begin * panel);
-  const size_t last = std::min(n, tile.panel_end * panel);
-  for (size_t r = tile.row_begin; r < tile.row_end; ++r)
-    table().add_bounds(out.y + r * out.ld + first, bounds_.by_norm.data() + first,
-                       bounds_.by_error.data() + first, rows_[r].norm, rows_[r].error,
-                       last - first);
+  for (GemmTile tile : gemm_share(w, kernels::int8_panels(table(), n), end - begin)) {
+    tile.row_begin += begin;
+    tile.row_end += begin;
+    codes_.multiply(tile, {out}, buffer, 0);
+    const size_t first = std::min(n, tile.panel_begin * panel);
+    const size_t last = std::min(n, tile.panel_end * panel);
+    for (size_t r = tile.row_begin; r < tile.row_end; ++r)
+      table().add_bounds(out.y + r * out.ld + first, bounds_.by_norm.data() + first,
+                         bounds_.by_error.data() + first, rows_[r].norm, rows_[r].error,
+                         last - first);
+  }
 }
 
 }  // namespace octet

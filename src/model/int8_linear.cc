@@ -71,8 +71,8 @@ void Int8Linear::compute_sums(Worker& w, size_t m, int32_t* sums, StageBuffer& b
 
 void Int8Linear::compute_product(Worker& w, size_t m, const Product& product, StageBuffer& buffer,
                                  size_t slot) {
-  const GemmTile tile = gemm_share(w, kernels::int8_panels(table(), weights_->n), m);
-  if (tile.row_begin < tile.row_end) multiply(tile, product, buffer, slot);
+  for (const GemmTile& tile : gemm_share(w, kernels::int8_panels(table(), weights_->n), m))
+    multiply(tile, product, buffer, slot);
 }
 
 void Int8Linear::finish(Worker& w, size_t m, const int32_t* sums, const Output& out,
