@@ -55,6 +55,11 @@ set_tests_properties(format PROPERTIES LABELS fast SKIP_RETURN_CODE 77)
 add_test(NAME tidy COMMAND ${lint} tidy)
 set_tests_properties(tidy PROPERTIES LABELS fast TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
 
+if(CMAKE_BUILD_TYPE STREQUAL Release AND TARGET octet_kernels_avx2)
+  add_test(NAME spills COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/spills_test.py ${CMAKE_BINARY_DIR}/CMakeFiles)
+  set_tests_properties(spills PROPERTIES LABELS fast SKIP_RETURN_CODE 77)
+endif()
+
 # What a user types, right and wrong; and what quantization cost, on a page and in figures.
 foreach(name checkpoints cli completion help quantize_calibration quantize_flags quantize_quant report)
   add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/cli/${name}_test.py

@@ -19,6 +19,16 @@ namespace {
 
 constexpr uint64_t kDefaultKvBytes = uint64_t{4} << 30;
 
+// A rank's share of what the model takes: its tensors, and one byte a weight of a head that one
+// rank screens.
+uint64_t model_bytes(const RuntimeOptions& options, const ModelFolder& folder, size_t ranks) {
+  const ModelConfig& c = folder.config();
+  const bool screened = ranks == 1 && head_mode(options.head) == HeadMode::kScreened &&
+                        !is_quantized(folder.scheme(kHead));
+  return folder.tensors().total_bytes() / ranks +
+         (screened ? static_cast<uint64_t>(c.vocab_size * c.hidden_size) : 0);
+}
+
 // Pages of this rank's KV cache: what was asked for, else half of the memory that the weights
 // leave, within the default and what the running sequences can use at all.
 size_t kv_blocks(const RuntimeOptions& options, const RankShape& shape, kernels::FloatType type,
@@ -101,7 +111,7 @@ Runtime::Runtime(const RuntimeOptions& options)
   const size_t ranks = options.ranks == nullptr ? 1 : options.ranks->size();
   const RankShape shape(config, make_shard(config, ranks == 1 ? 0 : options.ranks->rank(), ranks));
   engine_options_.kv_blocks =
-      kv_blocks(options, shape, engine_options_.kv_type, folder_->tensors().total_bytes() / ranks,
+      kv_blocks(options, shape, engine_options_.kv_type, model_bytes(options, *folder_, ranks),
                 engine_options_.max_model_len);
   engine_options_.on_lost_rank = options.on_lost_rank;
   team_ = std::make_unique<ThreadTeam>();

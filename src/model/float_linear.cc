@@ -1,6 +1,7 @@
 #include "src/model/float_linear.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "src/base/error.h"
 #include "src/base/float16.h"
@@ -12,24 +13,32 @@ namespace {
 using kernels::FloatType;
 using kernels::table;
 
-// 32-bit weights that fit a 16-bit type without loss; kF32 when they do not.
-FloatType lossless_type(const WeightSource& source, size_t n, size_t k) {
-  bool bf = true, half = true;
-  std::vector<float> w(k);
-  for (size_t row = 0; row < n && (bf || half); ++row) {
-    source(row, w.data());
-    for (float v : w) {
-      bf = bf && to_float(to_bf16(v)) == v;
-      half = half && to_float(to_f16(v)) == v;
+// A 16-bit type that holds 32-bit weights without loss; kF32 when neither does.
+FloatType lossless_type(const WeightSource& source, size_t n, size_t k, ThreadTeam& team) {
+  std::atomic<bool> bf{true}, half{true};
+  team.run([&](Worker& worker) {
+    std::vector<float> w(k);
+    const auto [begin, end] = worker.share(n);
+    for (size_t row = begin; row < end; ++row) {
+      bool row_bf = bf.load(std::memory_order_relaxed),
+           row_half = half.load(std::memory_order_relaxed);
+      if (!row_bf && !row_half) return;
+      source(row, w.data());
+      for (float v : w) {
+        row_bf = row_bf && to_float(to_bf16(v)) == v;
+        row_half = row_half && to_float(to_f16(v)) == v;
+      }
+      if (!row_bf) bf.store(false, std::memory_order_relaxed);
+      if (!row_half) half.store(false, std::memory_order_relaxed);
     }
-  }
+  });
   return bf ? FloatType::kBF16 : (half ? FloatType::kF16 : FloatType::kF32);
 }
 
 // 32-bit weights [n, k] in 16 bits where that loses nothing.
 FloatWeights packed(const WeightSource& source, FloatType type, size_t n, size_t k,
                     const std::vector<float>& bias, ThreadTeam& team) {
-  const FloatType lossless = type == FloatType::kF32 ? lossless_type(source, n, k) : type;
+  const FloatType lossless = type == FloatType::kF32 ? lossless_type(source, n, k, team) : type;
   if (lossless == type) return {source, type, n, k, bias, team};
   const auto narrow = [&](size_t row, void* out) {
     std::vector<float> w(k);
