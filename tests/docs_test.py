@@ -42,7 +42,7 @@ TESTED_BY = {
         "src/cli/convert.cc", "src/quant/relayout/relayout.cc"],
     "tests/cli/resume_test.py": ["src/quant/output/fingerprint.cc"],
     # Parts of a class or a flow, by the test of the whole.
-    "src/base/file_test.cc": ["src/base/json.cc", "src/base/progress.cc"],
+    "src/base/file_test.cc": ["src/base/json.cc"],
     "src/checkpoint/check_test.cc": ["src/checkpoint/check_files.cc",
                                      "src/checkpoint/findings.cc",
                                      "src/checkpoint/quant_tensors.cc"],

@@ -10,28 +10,37 @@ import subprocess
 import sys
 from pathlib import Path
 
-TILES = re.compile(r"int8_tile|float_tile|tiles_\d+x\d+|scores_as_stored|scores_by_panels|values_as_stored|values_by_panels")
+# What must be there, by the set's name and the function's: so many multiplications at least, all unrolled.
+EXPECTED = {
+    "avx2": {"int8_tile<6": 12, "int8_tile<5": 10, "float_tile<.*6ul, 1ul>": 12, "scores_by_panels": 12, "values_by_panels": 12,
+             "scores_as_stored": 8, "values_as_stored": 8},
+    "avxvnni": {"int8_tile<6": 12, "int8_tile<5": 10},
+    "avx512": {"int8_tile<6": 24, "int8_tile<5": 20, "float_tile<.*8ul, 1ul>": 24, "scores_by_panels": 24,
+               "values_by_panels": 24, "scores_as_stored": 24, "values_as_stored": 24},
+    "amx": {"int8_tile<6": 24, "tiles_32x32": 4, "tiles_16x64": 4},
+}
 MULTIPLY = re.compile(r"\bv?(?:pdpbusd|pmaddwd|fmadd231ps)|\btdpbusd")
-STORE = re.compile(r"\bvmov\w+\s+%[yz]mm\d+,-?(?:0x[0-9a-f]+)?\(%r[sb]p\)")
+STORE = re.compile(r"\bvmov\w+\s+%[yz]mm\d+,[^,]*\(%r[sb]p[,)]")
 ALLOWED = 2  # numbers that a loop does not change may wait there
-LEAST = 8  # multiplications of a function that is looked at: a tile of several rows
 
 if shutil.which("objdump") is None:
     print("skipped: no objdump")
     sys.exit(77)
-objects = sorted(Path(sys.argv[1]).glob("octet_kernels_a*.dir/**/*.o"))
-assert objects, f"no object files of kernels below {sys.argv[1]}"
-looked, wrong = 0, []
-for path in objects:
-    text = subprocess.run(["objdump", "-dC", "--no-show-raw-insn", path], capture_output=True, text=True, check=True).stdout
-    for function in text.split("\n\n"):
-        name = function.split("\n", 1)[0]
-        if not TILES.search(name) or len(MULTIPLY.findall(function)) < LEAST:
-            continue
-        looked += 1
-        if len(stores := STORE.findall(function)) > ALLOWED:
-            wrong.append(f"{path.name}: {name}: {len(stores)} vectors stored on the stack")
-assert looked >= 20, f"only {looked} tiles found: do the names still fit?"
+objects = {path.stem: path for path in Path(sys.argv[1]).glob("octet_kernels_a*.dir/**/*.o")}
+objects = {name.removesuffix(".cc"): path for name, path in objects.items()}
+wrong, looked = [], 0
+for isa, tiles in EXPECTED.items():
+    text = subprocess.run(["objdump", "-dC", "--no-show-raw-insn", objects[isa]], capture_output=True, text=True, check=True).stdout
+    functions = [f.split("\n", 1) for f in text.split("\n\n") if ">:" in f]
+    for tile, multiplications in tiles.items():
+        found = [(name, body) for name, body in functions if re.search(rf"\b{tile}", name)]
+        full = [(name, body) for name, body in found if len(MULTIPLY.findall(body)) >= multiplications]
+        if not full:
+            wrong.append(f"{isa}: no {tile} with {multiplications} multiplications or more, of {len(found)} of that name")
+        for name, body in full:
+            looked += 1
+            if len(stores := STORE.findall(body)) > ALLOWED:
+                wrong.append(f"{isa}: {name}: {len(stores)} vectors stored on the stack")
 if wrong:
     sys.exit("\n".join(wrong))
 print(f"{looked} register tiles keep their sums in registers")

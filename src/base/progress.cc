@@ -26,7 +26,7 @@ void note_interrupt(int) { interrupted.store(true, std::memory_order_relaxed); }
 
 // The handlers are the process's: the first watcher sets them, the last brings the old ones back.
 std::mutex handlers_mutex;
-int watchers = 0;
+size_t watchers = 0;
 struct sigaction old_int = {}, old_term = {};
 
 void watch_signals() {

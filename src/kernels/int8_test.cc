@@ -41,9 +41,9 @@ TEST_P(Int8Test, Int8GemmIsExact) {
     std::vector<float> x = random(c.m * c.k, -4, 8);  // saturates above (127 + 37) * 0.03 = 4.9
     if (c.k >= 14336) std::fill(x.begin(), x.end(), -100.0f);
     const size_t panels = int8_panels(t, c.n), kp = padded_k(t, c.k), lda = kp + 64;
-    std::vector<int8_t> packed(panels * t.int8_panel * kp);
+    std::vector<int8_t> packed(panels * t.int8_panel * kp, 0x6e);  // what nobody writes is no zero
     t.int8_pack(w.data(), c.n, c.k, 0, panels, packed.data());
-    std::vector<uint8_t> a(c.m * lda * t.act_bytes);
+    std::vector<uint8_t> a(c.m * lda * t.act_bytes, 0xee);
     for (size_t r = 0; r < c.m; ++r)
       t.quantize(x.data() + r * c.k, c.k, scale, offset, a.data() + r * lda * t.act_bytes);
     std::vector<int32_t> quant_bias(panels * t.int8_panel), bias(panels * t.int8_panel);
@@ -130,9 +130,9 @@ TEST_P(Int8Test, RowScalesAndFloatBiasesAreExact) {
         std::fill_n(x.begin(), c.k, c.m > 1 ? 0.0f : 3.0f);  // zeros in a batch; all levels at 127
         const size_t panels = int8_panels(t, c.n), kp = padded_k(t, c.k), lda = kp + 64;
         const size_t size = panels * t.int8_panel;
-        std::vector<int8_t> packed(size * kp);
+        std::vector<int8_t> packed(size * kp, 0x6e);
         t.int8_pack(w.data(), c.n, c.k, 0, panels, packed.data());
-        std::vector<uint8_t> a(c.m * lda * t.act_bytes);
+        std::vector<uint8_t> a(c.m * lda * t.act_bytes, 0xee);
         std::vector<float> row_scale(c.m);
         for (size_t r = 0; r < c.m; ++r)
           row_scale[r] =

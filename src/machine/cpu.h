@@ -1,5 +1,5 @@
-// Which instruction set the kernels use: the best one this CPU can run, or the one that the
-// environment variable OCTET_ISA names. On processors other than x86-64 that is `ref`.
+// Which instruction set the kernels use: the best proven one that this CPU can run, or the one that
+// the environment variable OCTET_ISA names. On processors other than x86-64 that is `ref`.
 #pragma once
 
 #include <string>
@@ -7,13 +7,15 @@
 
 namespace octet {
 
-// In order of preference, best last.
+// In order of preference, best last; kAmx only for those who ask for it.
 enum class Isa { kRef, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
 
 std::string isa_name(Isa isa);  // "ref", "avx2", "avxvnni", "avx512vnni", "amx": as in OCTET_ISA
 // By CPUID and the operating system's register state; asks the system for AMX's.
 bool cpu_supports(Isa isa);
 std::vector<Isa> supported_isas();  // what this machine can run, best last
+
+Isa best_isa();  // the choice without a request
 
 // The choice for this process, made at the first call. Throws kUsage when OCTET_ISA names an
 // unknown set or one that this CPU lacks.

@@ -2,10 +2,10 @@
 // work itself.
 //
 // An item is a tile of query tokens of one sequence for the query heads of one KV head. Workers
-// take items one after another, of equal cost. An item of one token (while generating) may be cut
-// between blocks of keys, so that few heads and long contexts keep many workers busy; the last of
-// its workers adds the parts in the order of the keys (flash decoding). What is computed does not
-// depend on who computes it (kernels::kAttentionBlock).
+// take items one after another, each as much work. An item of one token (while generating) may be
+// cut between blocks of keys, so that few heads and long contexts keep many workers busy; the last
+// of its workers adds the parts in the order of the keys (flash decoding). What is computed does
+// not depend on who computes it (kernels::kAttentionBlock).
 #pragma once
 
 #include <atomic>

@@ -20,16 +20,17 @@ FloatType lossless_type(const WeightSource& source, size_t n, size_t k, ThreadTe
     std::vector<float> w(k);
     const auto [begin, end] = worker.share(n);
     for (size_t row = begin; row < end; ++row) {
-      bool row_bf = bf.load(std::memory_order_relaxed),
-           row_half = half.load(std::memory_order_relaxed);
+      const bool was_bf = bf.load(std::memory_order_relaxed);
+      const bool was_half = half.load(std::memory_order_relaxed);
+      bool row_bf = was_bf, row_half = was_half;
       if (!row_bf && !row_half) return;
       source(row, w.data());
       for (float v : w) {
         row_bf = row_bf && to_float(to_bf16(v)) == v;
         row_half = row_half && to_float(to_f16(v)) == v;
       }
-      if (!row_bf) bf.store(false, std::memory_order_relaxed);
-      if (!row_half) half.store(false, std::memory_order_relaxed);
+      if (was_bf && !row_bf) bf.store(false, std::memory_order_relaxed);
+      if (was_half && !row_half) half.store(false, std::memory_order_relaxed);
     }
   });
   return bf ? FloatType::kBF16 : (half ? FloatType::kF16 : FloatType::kF32);

@@ -3,11 +3,16 @@
 namespace octet {
 namespace {
 
-// About how many rows are not cut: all, or so few that they are a twentieth of a worker's part.
-// Register tiles have 6 or 8 rows, AMX's 32.
+// About how many rows are not cut: all where whole panels give nobody more than 1.1 times the mean,
+// or so many as do. Register tiles have 6 or 8 rows, AMX's 32.
 size_t rows_of_unit(size_t workers, size_t panels, size_t m) {
   for (size_t rows : {m, size_t{192}, size_t{96}, size_t{48}, size_t{24}, size_t{12}})
-    if (rows <= m && panels * ((m + rows - 1) / rows) >= 20 * workers) return rows;
+    if (rows <= m) {
+      const size_t units = panels * ((m + rows - 1) / rows);
+      const size_t most = (units + workers - 1) / workers;
+      // Parts of a panel may differ by a row.
+      if (20 * most * workers <= (rows == m ? 22 : 21) * units) return rows;
+    }
   return std::min(m, kLeastRows);
 }
 

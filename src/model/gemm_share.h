@@ -29,9 +29,8 @@ class GemmShare {
   size_t count_ = 0;
 };
 
-// A worker's part of the panels and of m rows. Panels are cut between rows where there are too few
-// for all workers to have about as much; what a worker has differs from the mean by a panel of at
-// most kLeastRows rows, or by a tenth.
+// A worker's part of the panels and of m rows. Panels are cut between rows where whole ones would
+// give somebody more than 1.1 times the mean, down to kLeastRows rows.
 GemmShare gemm_share(const Worker& w, size_t panels, size_t m);
 // The same for worker `id` of `count`.
 GemmShare gemm_share(size_t id, size_t count, size_t panels, size_t m);

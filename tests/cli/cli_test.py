@@ -537,6 +537,11 @@ class Others(Verbs):
         for word in ("int8 Gop/s", "float Gflop/s", "read GB/s", "ref"):
             self.assertIn(word, limits)
         self.bad(2, "--rounds", "bench", "machine", "--rounds", 0)
+        small = ["bench", "attention", "--tokens", 3, "--position", 150, "--head-dim", 16, "--rounds", 1]
+        self.assertIn("bf16", self.good(*small, "--heads", 2, "--kv-heads", 1))
+        self.bad(2, "--kv-heads", *small, "--heads", 3, "--kv-heads", 2)
+        self.bad(2, "at least 1", *small, "--heads", 2, "--kv-heads", 0)
+        self.bad(2, "512", "bench", "attention", "--head-dim", 514)
         self.assertIn("GEMV", self.good("bench", "kernels", "--tokens", 8, "-n", 64, "-k", 64, "--rounds", 1))
         self.bad(2, "--shape", "bench", "make-model", "--shape", "gpt-5", "--out", self.dir / "x")
 

@@ -26,6 +26,7 @@ PAGES = {
     "check": ("inspect.md", "check"),
     "convert": ("convert.md", None),
     "bench machine": ("bench.md", "bench machine"),
+    "bench attention": ("bench.md", "bench attention"),
     "bench kernels": ("bench.md", "bench kernels"),
     "bench offline": ("bench.md", "bench offline"),
     "bench sums": ("bench.md", "bench sums"),

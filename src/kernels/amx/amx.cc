@@ -111,14 +111,14 @@ void tile_gemm(const Int8GemmArgs& g) noexcept {
 }
 
 double tile_peak(size_t steps) noexcept {
-  alignas(64) static constexpr uint8_t ones[kTileRows * kTileBytes] = {1};
+  alignas(64) static constexpr uint8_t numbers[kTileRows * kTileBytes] = {1};
   _tile_loadconfig(&kConfig);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  _tile_loadd(4, ones, kTileBytes);
-  _tile_loadd(5, ones, kTileBytes);
+  _tile_loadd(4, numbers, kTileBytes);
+  _tile_loadd(5, numbers, kTileBytes);
   for (size_t i = 0; i < steps; ++i) {
     _tile_dpbusd(0, 4, 5);
     _tile_dpbusd(1, 4, 5);

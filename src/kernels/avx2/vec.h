@@ -69,7 +69,6 @@ static inline V swap_lanes(V v, size_t by) {
                                         _mm256_set1_epi32(static_cast<int>(by)));
   return _mm256_permutevar8x32_ps(v, from);
 }
-static inline float first_lane(V v) { return _mm256_cvtss_f32(v); }
 static inline float sum(V v) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));

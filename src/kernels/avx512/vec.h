@@ -66,7 +66,6 @@ static inline V swap_lanes(V v, size_t by) {
   for (size_t i = 0; i < kLanes; ++i) from[i] = static_cast<int32_t>(i ^ by);
   return _mm512_permutexvar_ps(_mm512_loadu_si512(from), v);
 }
-static inline float first_lane(V v) { return _mm512_cvtss_f32(v); }
 static inline float sum(V v) { return _mm512_reduce_add_ps(v); }
 static inline float maximum(V v) { return _mm512_reduce_max_ps(v); }
 // Makes the optimizer believe that v is used and has changed.

@@ -1,6 +1,6 @@
-// The instructions that avx512.cc uses, written out lane by lane in the language (Intel's
-// intrinsics guide says what each does): for testing the set on machines that lack it. Include
-// after <immintrin.h>, whose types these share.
+// The instructions that avx512.cc, amx.cc and avxvnni.cc use, written out lane by lane in the
+// language (Intel's intrinsics guide says what each does): for testing the set on machines that
+// lack it. Include after <immintrin.h>, whose types these share.
 #pragma once
 
 #include <immintrin.h>
@@ -64,11 +64,6 @@ static inline __m512 set1_ps(float v) {
 }
 static inline __m512i set1_epi32(int32_t v) {
   return ints([&](size_t) { return v; });
-}
-static inline __m512i set1_epi8(int8_t v) {
-  Bytes b;
-  std::memset(b.of, v, sizeof(b));
-  return bits<__m512i>(b);
 }
 static inline __m512 loadu_ps(const void* p) {
   Floats f;
@@ -135,12 +130,6 @@ static inline float reduce_add_ps(__m512 v) {
 static inline float reduce_max_ps(__m512 v) {
   Floats f = bits<Floats>(v);
   return reduce(f.of, [](float a, float b) { return a > b ? a : b; });
-}
-static inline int32_t reduce_add_epi32(__m512i v) {
-  Ints n = bits<Ints>(v);
-  return reduce(n.of, [](int32_t a, int32_t b) {
-    return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
-  });
 }
 
 static inline __m512i add_epi32(__m512i a, __m512i b) {

@@ -5,7 +5,6 @@
 
 #define _mm512_set1_ps emulated::set1_ps
 #define _mm512_set1_epi32 emulated::set1_epi32
-#define _mm512_set1_epi8 emulated::set1_epi8
 #define _mm512_loadu_ps emulated::loadu_ps
 #define _mm512_loadu_si512 emulated::loadu_si512
 #define _mm512_storeu_ps emulated::storeu_ps
@@ -20,7 +19,6 @@
 #define _mm512_fmadd_ps emulated::fmadd_ps
 #define _mm512_reduce_add_ps emulated::reduce_add_ps
 #define _mm512_reduce_max_ps emulated::reduce_max_ps
-#define _mm512_reduce_add_epi32 emulated::reduce_add_epi32
 #define _mm512_add_epi32 emulated::add_epi32
 #define _mm512_slli_epi32 emulated::slli_epi32
 #define _mm512_cvtps_epi32 emulated::cvtps_epi32
@@ -33,9 +31,7 @@
 #define _mm512_dpbusd_epi32 emulated::dpbusd_epi32
 #define _mm_mask_storeu_epi8 emulated::mask_storeu_epi8
 #define _mm512_setzero_ps() emulated::set1_ps(0)
-#define _mm512_setzero_si512() emulated::set1_epi32(0)
 #define _mm512_roundscale_ps(v, to_nearest) emulated::nearest_ps(v)
-#define _mm512_cvtss_f32(v) emulated::bits<emulated::Floats>(v).of[0]
 #define _mm512_castsi512_ps(v) emulated::bits<__m512>(v)
 #define OCTET_REGISTER "m"
 #define _mm512_cvtsi512_si32(v) emulated::bits<emulated::Ints>(v).of[0]

@@ -1,5 +1,5 @@
 // The instructions of AMX that amx.cc uses, element by element (Intel's architecture manual says
-// what each does). A thread's tiles; to use them unconfigured, or beyond what is configured, ends
+// what each does). A thread's tiles; to use them unconfigured, or of shapes that do not fit, ends
 // the test.
 #pragma once
 

@@ -229,6 +229,16 @@ void join(const float* state, size_t hd, float* sums) {
   sums[hd + 1] = sums[hd + 1] * fade + state[hd + 1] * part;
 }
 
+void begin_sums(std::vector<float>& sums) {
+  std::fill(sums.begin(), sums.end(), 0.0f);
+  sums[sums.size() - 2] = -INFINITY;
+}
+
+void finish_row(const AttentionArgs& g, size_t row, const float* sums) {
+  float* out = g.out + row / g.group * g.ldo + row % g.group * g.head_dim;
+  for (size_t d = 0; d < g.head_dim; ++d) out[d] = sums[d] / sums[g.head_dim + 1];
+}
+
 float* state_of(const AttentionArgs& g, size_t block, size_t row) {
   return g.states + (block * g.tokens * g.group + row) * (g.head_dim + 2);
 }
@@ -237,27 +247,28 @@ void attention_merge(const AttentionArgs& g) noexcept {
   const size_t hd = g.head_dim;
   std::vector<float> sums(hd + 2);
   for (size_t row = 0; row < g.tokens * g.group; ++row) {
-    std::fill(sums.begin(), sums.end(), 0.0f);
-    sums[hd] = -INFINITY;
+    begin_sums(sums);
     for (size_t b = 0; b < g.block_end; ++b) join(state_of(g, b, row), hd, sums.data());
-    float* out = g.out + row / g.group * g.ldo + row % g.group * hd;
-    for (size_t d = 0; d < hd; ++d) out[d] = sums[d] / sums[hd + 1];
+    finish_row(g, row, sums.data());
   }
 }
 
 void attention(const AttentionArgs& g) noexcept {
-  const size_t rows = g.tokens * g.group;
+  const size_t rows = g.tokens * g.group, hd = g.head_dim;
   if (g.states != nullptr) {
     for (size_t b = g.block_begin; b < g.block_end; ++b)
       for (size_t row = 0; row < rows; ++row) block_state(g, row, b, state_of(g, b, row));
     return;
   }
-  AttentionArgs all = g;
-  all.block_end = (g.position + g.tokens + kAttentionBlock - 1) / kAttentionBlock;
-  std::vector<float> states(all.block_end * rows * (g.head_dim + 2));
-  all.states = states.data();
-  attention(all);
-  attention_merge(all);
+  std::vector<float> sums(hd + 2), state(hd + 2);
+  for (size_t row = 0; row < rows; ++row) {
+    begin_sums(sums);
+    for (size_t b = 0; b * kAttentionBlock < g.position + row / g.group + 1; ++b) {
+      block_state(g, row, b, state.data());
+      join(state.data(), hd, sums.data());
+    }
+    finish_row(g, row, sums.data());
+  }
 }
 
 float read_memory(const float* data, size_t count) noexcept {

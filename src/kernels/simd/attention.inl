@@ -10,14 +10,14 @@ constexpr size_t kPanelVecs = 2;  // vectors of a converted panel: keys, or dime
 constexpr size_t kPanelWidth = kPanelVecs * kLanes;
 constexpr size_t kPageVecs = kBlockTokens / kLanes;
 constexpr size_t kRowStride = kMaxHeadDim + 16;  // floats; neighbours fall on other cache sets
-constexpr size_t kTileRows = 96;                 // that share what is converted
+constexpr size_t kTileRows = 48;                 // that share what is converted
 static_assert(kTileRows % kAttentionRows == 0 && kBlockTokens % kPanelWidth == 0 &&
               kAttentionBlock % kBlockTokens == 0 && kMaxHeadDim % kPanelWidth == 0 &&
               kMaxHeadDim >= kAttentionBlock);
 
 // The rows of a tile, and what is known of each after the blocks so far.
 struct AttentionTile {
-  size_t first, rows;                               // of g.tokens * g.group
+  size_t rows;
   size_t length[kTileRows];                         // keys that the row sees
   float m[kTileRows], l[kTileRows];                 // maximum of the scores, sum of e^(score - m)
   float fade[kTileRows], part[kTileRows];           // factors of the sums before a block and in it
@@ -106,6 +106,13 @@ template <typename Fn>
     row_tile<kAttentionRows>(count, r, fn);
     r += count;
   }
+}
+
+// fn.operator()<kVecs>(first dimension), then half as many vectors, until `end`, a multiple of one.
+template <size_t kVecs, typename Fn>
+[[gnu::always_inline]] static inline void for_vectors(size_t d, size_t end, const Fn& fn) {
+  for (; d + kVecs * kLanes <= end; d += kVecs * kLanes) fn.template operator()<kVecs>(d);
+  if constexpr (kVecs > 1) for_vectors<kVecs / 2>(d, end, fn);
 }
 
 // The part of a pool that holds one KV head's keys, or values, from token `key` on.
@@ -215,11 +222,7 @@ static void values_as_stored(const AttentionArgs& g, size_t start, AttentionTile
       }
       add_values(t, r, d, c);
     };
-    constexpr size_t kVecs = vectors_for(kRows, 8);
-    size_t d = 0;
-    for (; d + kVecs * kLanes <= g.head_dim; d += kVecs * kLanes)
-      step.template operator()<kVecs>(d);
-    for (; d < g.head_dim; d += kLanes) step.template operator()<1>(d);
+    for_vectors<vectors_for(kRows, 8)>(0, g.head_dim, step);
   });
 }
 
@@ -261,12 +264,12 @@ static void clear_states(size_t head_dim, AttentionTile& t) {
   for (size_t r = 0; r < t.rows; ++r) {
     t.m[r] = -__builtin_inff();
     t.l[r] = 0;
-    for (size_t d = 0; d < head_dim; d += kLanes) store(&t.acc[r][d], zero());
+    for (size_t d = 0; d < head_dim; d += kPanelWidth)
+      for (size_t v = 0; v < kPanelVecs; ++v) store(&t.acc[r][d + v * kLanes], zero());
   }
 }
 
 static void begin_tile(const AttentionArgs& g, size_t first, size_t rows, AttentionTile& t) {
-  t.first = first;
   t.rows = rows;
   const V scale = set1(g.scale);
   for (size_t r = 0; r < rows; ++r) {

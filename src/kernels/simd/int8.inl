@@ -128,7 +128,8 @@ static void quantize_row(const float* x, size_t k, float scale, float offset, fl
   for (size_t i = k; i % kUnit != 0; ++i) out[i] = 0;
 }
 
-[[maybe_unused]] static void quantize(const float* x, size_t k, float scale, float offset, void* xq) noexcept {
+[[maybe_unused]] static void quantize(const float* x, size_t k, float scale, float offset,
+                                      void* xq) noexcept {
   quantize_row(x, k, scale, offset, -128.0f, xq);
 }
 
