@@ -73,8 +73,8 @@ inline constexpr size_t kMaxHeadDim = 512;
 // computes a block: so a row's result does not depend on how its keys are shared.
 inline constexpr size_t kAttentionBlock = 128;
 
-// Causal attention of `tokens` query tokens at positions position, position + 1, ... of one
-// sequence, for the `group` query heads that share KV head `kv_head`.
+// Causal attention of finite numbers, for `tokens` query tokens at positions position, position +
+// 1, ... of one sequence, for the `group` query heads that share KV head `kv_head`.
 struct AttentionArgs {
   const float* q;  // [tokens, ldq]: query head h of a token at + h * head_dim
   size_t ldq;
@@ -115,7 +115,8 @@ struct KernelTable {
   // w [n, k] row-major -> panels [begin, end) of packed; a panel takes int8_panel * padded k bytes.
   void (*int8_pack)(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
                     int8_t* packed) noexcept;
-  // One row x [k] -> xq [padded k].
+  // One row x [k] -> xq, with zeros up to what is multiplied at once; what lies beyond, up to
+  // padded k, meets weights of zero.
   void (*quantize)(const float* x, size_t k, float scale, float offset, void* xq) noexcept;
   // The same with the row's own scale, max|x| / 127, which it returns (1 when that is zero).
   float (*quantize_token)(const float* x, size_t k, void* xq) noexcept;
@@ -147,9 +148,9 @@ struct KernelTable {
   // From the states of all blocks, [0, block_end), to out: the same as in one call, bit for bit.
   void (*attention_merge)(const AttentionArgs& args) noexcept;
 
-  // screening of a head (head_screen.h)
-  // ------------------------------------------------------------- x <- x H for one row x [n], n a
-  // power of two: H the normalized Hadamard matrix, in the order of Sylvester.
+  // screening of a head (head_screen.h) -----------------------------------------------------------
+  // x <- x H for one row x [n], n a power of two: H the normalized Hadamard matrix, in the order of
+  // Sylvester.
   void (*hadamard)(float* x, size_t n) noexcept;
   // q [k] = rne(x / scale) of a row x [k].
   RowCodes (*int8_codes)(const float* x, size_t k, int8_t* q) noexcept;

@@ -41,6 +41,13 @@ void finish_tile(const Int8GemmArgs& g, const int32_t* sums, size_t row, size_t 
 // The tiles' numbers are parts of the instructions. Sums are tiles 0 to 3 and begin at the bias,
 // the same for all rows; activations 4 and 5, weights 6 and 7.
 
+void store_sums(int32_t (&sums)[4][kTileRows * kLanes]) {
+  _tile_stored(0, sums[0], kTileBytes);
+  _tile_stored(1, sums[1], kTileBytes);
+  _tile_stored(2, sums[2], kTileBytes);
+  _tile_stored(3, sums[3], kTileBytes);
+}
+
 // 32 rows by 32 channels, each tile used twice.
 void tiles_32x32(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j) {
   const uint8_t* a = static_cast<const uint8_t*>(g.a) + row * g.lda;
@@ -59,10 +66,7 @@ void tiles_32x32(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j) {
     _tile_dpbusd(3, 5, 7);
   }
   alignas(64) int32_t sums[4][kTileRows * kLanes];
-  _tile_stored(0, sums[0], kTileBytes);
-  _tile_stored(1, sums[1], kTileBytes);
-  _tile_stored(2, sums[2], kTileBytes);
-  _tile_stored(3, sums[3], kTileBytes);
+  store_sums(sums);
   for (size_t i = 0; i < 4; ++i)
     finish_tile(g, sums[i], row + i / 2 * kTileRows, j + i % 2 * kLanes);
 }
@@ -86,10 +90,7 @@ void tiles_16x64(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t j) {
     _tile_dpbusd(3, 4, 7);
   }
   alignas(64) int32_t sums[4][kTileRows * kLanes];
-  _tile_stored(0, sums[0], kTileBytes);
-  _tile_stored(1, sums[1], kTileBytes);
-  _tile_stored(2, sums[2], kTileBytes);
-  _tile_stored(3, sums[3], kTileBytes);
+  store_sums(sums);
   for (size_t i = 0; i < 4; ++i) finish_tile(g, sums[i], row, j + i * kLanes);
 }
 

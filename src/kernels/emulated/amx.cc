@@ -18,11 +18,7 @@
 namespace octet::kernels::amx_emulated {
 
 const KernelTable& emulated_table() noexcept {
-  static const KernelTable t = [] {
-    KernelTable named = table();
-    named.name = "amx_emulated";
-    return named;
-  }();
+  static const KernelTable t = emulated::named(table(), "amx_emulated");
   return t;
 }
 

@@ -6,11 +6,7 @@
 namespace octet::kernels::avx512_emulated {
 
 const KernelTable& emulated_table() noexcept {
-  static const KernelTable t = [] {
-    KernelTable named = table();
-    named.name = "avx512vnni_emulated";
-    return named;
-  }();
+  static const KernelTable t = emulated::named(table(), "avx512vnni_emulated");
   return t;
 }
 

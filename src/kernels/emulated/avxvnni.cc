@@ -10,11 +10,7 @@
 namespace octet::kernels::avxvnni_emulated {
 
 const KernelTable& emulated_table() noexcept {
-  static const KernelTable t = [] {
-    KernelTable named = table();
-    named.name = "avxvnni_emulated";
-    return named;
-  }();
+  static const KernelTable t = emulated::named(table(), "avxvnni_emulated");
   return t;
 }
 

@@ -12,6 +12,14 @@
 
 namespace octet::kernels::emulated {
 
+// An emulated set is the one of its source, by another name. (kernels.h comes after the renaming of
+// the sets' namespaces, so KernelTable is not known here.)
+template <typename Table>
+static inline Table named(Table t, const char* name) {
+  t.name = name;
+  return t;
+}
+
 template <typename To, typename From>
 static inline To bits(From v) {
   static_assert(sizeof(To) == sizeof(From));

@@ -280,7 +280,6 @@ static void begin_tile(const AttentionArgs& g, size_t first, size_t rows, Attent
     for (; d + kLanes <= g.head_dim; d += kLanes) store(&t.q[r][d], mul(load(q + d), scale));
     for (; d < g.head_dim; ++d) t.q[r][d] = q[d] * g.scale;
   }
-  clear_states(g.head_dim, t);
 }
 
 template <typename L>
@@ -317,6 +316,7 @@ static void attention_rows(const AttentionArgs& g) {
     begin_tile(g, first, (rows - first + tiles - i - 1) / (tiles - i), t);
     const size_t blocks = (t.length[t.rows - 1] + kAttentionBlock - 1) / kAttentionBlock;
     if (g.states == nullptr) {
+      clear_states(g.head_dim, t);
       for (size_t b = 0; b < blocks; ++b) block_into_tile<L>(g, b * kAttentionBlock, t);
       for (size_t r = 0; r < t.rows; ++r) finish_row(g, first + r, t.l[r], t.acc[r]);
       continue;
