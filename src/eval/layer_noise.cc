@@ -96,25 +96,25 @@ LayerNoise::LayerNoise(const std::vector<Transformer*>& models)
       const size_t k = linear->inputs(), n = linear->outputs(), p = static_cast<size_t>(part);
       Tap input, output;
       if (watched == nullptr) {
-        const auto keep = [this](std::vector<float>& to, const float* v, size_t ld, size_t m,
-                                 size_t columns) {
+        const auto keep = [this](Worker& w, std::vector<float>& to, const Rows& v, size_t columns) {
+          if (w.id() != 0) return;
           to.clear();
-          for (size_t r = 0; watching_ && r < m; ++r)
-            to.insert(to.end(), v + r * ld, v + r * ld + columns);
+          for (size_t r = 0; watching_ && r < v.m; ++r)
+            to.insert(to.end(), v.x + r * v.ld, v.x + r * v.ld + columns);
         };
         Seen& seen = seen_[layer][p];
-        input = [=, &seen](const float* x, size_t ld, size_t m) { keep(seen.x, x, ld, m, k); };
-        output = [=, &seen](const float* y, size_t ld, size_t m) { keep(seen.y, y, ld, m, n); };
+        input = [=, &seen](Worker& w, const Rows& x) { keep(w, seen.x, x, k); };
+        output = [=, &seen](Worker& w, const Rows& y) { keep(w, seen.y, y, n); };
       } else {
         PartSums& sums = watched->sums[layer][p];
         const std::vector<Slice> of = slices(watched->folder.config(), layer, part);
         sums.outputs.resize(of.size());
         sums.grid = input_grid(watched->folder, of[0].linear.full_name);
-        input = [this, watched, layer, part](const float* x, size_t ld, size_t m) {
-          if (watching_) compare(*watched, layer, part, x, ld, m);
+        input = [this, watched, layer, part](Worker& w, const Rows& x) {
+          if (watching_ && w.id() == 0) compare(*watched, layer, part, x);
         };
-        output = [this, watched, layer, part](const float* y, size_t ld, size_t m) {
-          if (watching_) compare_output(*watched, layer, part, y, ld, m);
+        output = [this, watched, layer, part](Worker& w, const Rows& y) {
+          if (watching_ && w.id() == 0) compare_output(*watched, layer, part, y);
         };
       }
       return std::make_unique<TapLinear>(std::move(linear), std::move(input), std::move(output));
@@ -124,15 +124,14 @@ LayerNoise::LayerNoise(const std::vector<Transformer*>& models)
 
 LayerNoise::~LayerNoise() = default;
 
-void LayerNoise::compare(Watched& model, size_t layer, LayerPart part, const float* x, size_t ldx,
-                         size_t m) {
+void LayerNoise::compare(Watched& model, size_t layer, LayerPart part, const Rows& x) {
   PartSums& sums = model.sums[layer][static_cast<size_t>(part)];
   const std::vector<float>& seen = seen_[layer][static_cast<size_t>(part)].x;
   const size_t k = slices(model.folder.config(), layer, part)[0].linear.shape.k;
-  const size_t k_seen = seen.size() / m;
+  const size_t k_seen = seen.size() / x.m;
   std::vector<float> rounded(k);
-  for (size_t r = 0; r < m; ++r) {
-    const float* row = x + r * ldx;
+  for (size_t r = 0; r < x.m; ++r) {
+    const float* row = x.x + r * x.ld;
     if (sums.grid) {
       sums.grid->round(row, k, rounded.data());
       for (size_t i = 0; i < k; ++i) sums.rounding.add(double{row[i]}, double{rounded[i]});
@@ -144,21 +143,21 @@ void LayerNoise::compare(Watched& model, size_t layer, LayerPart part, const flo
   }
 }
 
-void LayerNoise::compare_output(Watched& model, size_t layer, LayerPart part, const float* y,
-                                size_t ldy, size_t m) {
+void LayerNoise::compare_output(Watched& model, size_t layer, LayerPart part, const Rows& y) {
   PartSums& sums = model.sums[layer][static_cast<size_t>(part)];
   const std::vector<float>& seen = seen_[layer][static_cast<size_t>(part)].y;
   const std::vector<Slice> of = slices(model.folder.config(), layer, part);
-  const size_t n_seen = seen.size() / m;
+  const size_t n_seen = seen.size() / y.m;
   for (size_t s = 0; s < of.size(); ++s) {
     // The reference's columns: the same, but for gate and up with another number of channels.
     const size_t width = part == LayerPart::kGateUp ? n_seen / 2 : of[s].end - of[s].begin;
     const size_t begin = part == LayerPart::kGateUp ? s * width : of[s].begin;
     if (begin + width > n_seen) continue;
-    for (size_t r = 0; r < m; ++r) {
+    for (size_t r = 0; r < y.m; ++r) {
       const float* from = seen.data() + r * n_seen + begin;
       std::vector<float> reference(from, from + width);
-      std::vector<float> own(y + r * ldy + of[s].begin, y + r * ldy + of[s].end);
+      const float* row = y.x + r * y.ld;
+      std::vector<float> own(row + of[s].begin, row + of[s].end);
       if (model.basis.output(layer, of[s].linear.kind, reference, own))
         sums.outputs[s].add(reference, own);
     }

@@ -42,9 +42,8 @@ class LayerNoise {
   };
   struct Watched;  // a model that is compared
 
-  void compare(Watched& model, size_t layer, LayerPart part, const float* x, size_t ldx, size_t m);
-  void compare_output(Watched& model, size_t layer, LayerPart part, const float* y, size_t ldy,
-                      size_t m);
+  void compare(Watched& model, size_t layer, LayerPart part, const Rows& x);
+  void compare_output(Watched& model, size_t layer, LayerPart part, const Rows& y);
 
   bool watching_ = true;
   std::vector<std::array<Seen, 4>> seen_;  // by layer and part

@@ -3,7 +3,7 @@
 namespace octet {
 
 void TapLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuffer& b, size_t slot) {
-  if (input_ && w.id() == 0) input_(in.x, in.ld, in.m);
+  if (input_) input_(w, in);
   if (!output_) return inner_->compute(w, in, out, b, slot);
   const size_t n = outputs();
   if (out.accumulate) {
@@ -13,7 +13,7 @@ void TapLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuffe
   const Output own = out.accumulate ? Output{own_.data(), n} : out;
   inner_->compute(w, in, own, b, slot);
   w.barrier();
-  if (w.id() == 0) output_(own.y, own.ld, in.m);
+  output_(w, {own.y, own.ld, in.m});
   if (!out.accumulate) return;
   const auto [begin, end] = w.share(in.m);
   for (size_t r = begin; r < end; ++r)

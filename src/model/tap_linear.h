@@ -9,8 +9,8 @@
 
 namespace octet {
 
-// Called by worker 0 with the whole input [m, k] of a linear, or its output [m, n] (row stride ld).
-using Tap = std::function<void(const float* x, size_t ld, size_t m)>;
+// SPMD. Called with the whole input [m, k] of a linear, or its output [m, n].
+using Tap = std::function<void(Worker& w, const Rows& rows)>;
 
 // Shows its input before, and its own output (without what it is added to) after it computes; taps
 // may be empty.

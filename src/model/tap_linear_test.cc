@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "src/model/float_linear.h"
 
 namespace octet {
@@ -13,8 +15,10 @@ TEST(TapLinear, ShowsInputAndOwnOutput) {
   ThreadTeam team(2);
   std::vector<float> seen_x, seen_y;
   const auto keep = [](std::vector<float>& to, size_t columns) {
-    return [&to, columns](const float* v, size_t ld, size_t m) {
-      for (size_t r = 0; r < m; ++r) to.insert(to.end(), v + r * ld, v + r * ld + columns);
+    return [&to, columns](Worker& worker, const Rows& v) {
+      const auto [begin, end] = worker.share(v.m);  // each brings its rows
+      for (size_t r = begin; r < end; ++r)
+        std::copy_n(v.x + r * v.ld, columns, to.data() + r * columns);
     };
   };
   TapLinear tap(std::make_unique<FloatLinear>(w.data(), kernels::FloatType::kF32, 2, 3,
@@ -22,8 +26,8 @@ TEST(TapLinear, ShowsInputAndOwnOutput) {
                 keep(seen_x, 3), keep(seen_y, 2));
   StageBuffer buffer(2, 3, 1);
   for (bool accumulate : {false, true}) {
-    seen_x.clear();
-    seen_y.clear();
+    seen_x.assign(6, 0);
+    seen_y.assign(4, 0);
     std::vector<float> y(4, 1.0f);
     team.run([&](Worker& worker) {
       const Rows in = {x.data(), 3, 2};

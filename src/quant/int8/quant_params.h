@@ -1,6 +1,9 @@
 // Scale and offset of a static per-tensor range.
 #pragma once
 
+#include <limits>
+#include <span>
+
 #include "src/checkpoint/dtype.h"
 
 namespace octet {
@@ -10,6 +13,12 @@ inline constexpr float kMinQuantScale = 1.1920929e-07f;  // of any scale: float3
 struct Range {
   float min = 0, max = 0;
 };
+
+// Of no value yet.
+inline constexpr Range kNothing = {std::numeric_limits<float>::infinity(),
+                                   -std::numeric_limits<float>::infinity()};
+// `range` with the values x in it, too.
+Range widened(Range range, std::span<const float> x);
 
 struct QuantParams {
   float scale = 1;

@@ -67,10 +67,13 @@ CalibrationStream::~CalibrationStream() = default;
 
 void CalibrationStream::tap(const Norm& norm, const Tap& tap) {
   const size_t hidden = static_cast<size_t>(config_.hidden_size);
-  for (const Batch& b : batches_) {
-    norm.rows(states_.data() + b.first * hidden, 0, b.rows, buffers_.h.data());
-    tap(buffers_.h.data(), hidden, b.rows);
-  }
+  for (const Batch& b : batches_)
+    team_.run([&](Worker& w) {
+      const auto [begin, end] = w.share(b.rows);
+      norm.rows(states_.data() + b.first * hidden, begin, end, buffers_.h.data());
+      w.barrier();
+      tap(w, {buffers_.h.data(), hidden, b.rows});
+    });
 }
 
 void CalibrationStream::run_layer(const DecoderLayer& layer, const std::function<void()>& done) {

@@ -35,7 +35,8 @@ class CalibrationStream {
   std::span<float> all_states() { return states_.span(); }
   // Of the rows of the batch that is running, for taps.
   RopeAngles angles() const { return {buffers_.cos.data(), buffers_.sin.data()}; }
-  // Shows every batch's normalized state [sequences * tokens, hidden] to `tap`.
+  // Shows every batch's normalized state [sequences * tokens, hidden] to `tap`, which all workers
+  // call.
   void tap(const Norm& norm, const Tap& tap);
 
  private:

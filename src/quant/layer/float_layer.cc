@@ -96,13 +96,19 @@ FloatLayer load_float_layer(const ModelFolder& folder, int64_t layer, ThreadTeam
 }
 
 std::unique_ptr<Linear> pack_float(const std::vector<const FloatWeight*>& parts, ThreadTeam& team) {
-  std::vector<float> w, bias;
+  const size_t k = parts[0]->shape.k;
+  size_t n = 0;
+  std::vector<float> bias;
   for (const FloatWeight* p : parts) {
-    w.insert(w.end(), p->w.begin(), p->w.end());
+    n += p->shape.n;
     bias.insert(bias.end(), p->bias.begin(), p->bias.end());
   }
-  const size_t k = parts[0]->shape.k, n = w.size() / k;
-  return std::make_unique<FloatLinear>(w.data(), kernels::FloatType::kF32, n, k, bias, team);
+  const auto row_of = [&](size_t row, void* w) {
+    auto part = parts.begin();
+    for (; row >= (*part)->shape.n; ++part) row -= (*part)->shape.n;
+    std::copy_n((*part)->w.data() + row * k, k, static_cast<float*>(w));
+  };
+  return std::make_unique<FloatLinear>(row_of, kernels::FloatType::kF32, n, k, bias, team);
 }
 
 std::vector<double> column_squares(const std::vector<const FloatWeight*>& parts, ThreadTeam& team) {

@@ -7,23 +7,31 @@
 #include "src/quant/int8/quant_params.h"
 
 namespace octet {
+namespace {
+
+constexpr size_t kGrain = 16;  // channels: a cache line
+
+}  // namespace
 
 KvRange KvRange::of_keys(const ModelConfig& config, const LayerNorms& norms) {
   return {as_size(config.kv_size()), as_size(config.head_dim), norms[NormKind::kKey]};
 }
 
-void KvRange::observe(const float* x, size_t ldx, size_t m) {
-  for (size_t r = 0; r < m; ++r)
-    for (size_t i = 0; i < low_.size(); ++i) observe(i, x[r * ldx + i]);
+void KvRange::observe(Worker& w, const Rows& x) {
+  const auto [begin, end] = w.share(low_.size(), kGrain);
+  for (size_t r = 0; r < x.m; ++r)
+    for (size_t i = begin; i < end; ++i) observe(i, x.x[r * x.ld + i]);
 }
 
-void KvRange::observe_rotated(const float* x, size_t ldx, size_t m, const RopeAngles& angles) {
+void KvRange::observe_rotated(Worker& w, const Rows& x, const RopeAngles& angles) {
   const size_t half = half_dim_;
+  const auto [begin, end] = w.share(low_.size(), 2 * half);
+  if (begin == end) return;
   std::vector<float> row(low_.size());
-  for (size_t r = 0; r < m; ++r) {
-    std::copy_n(x + r * ldx, row.size(), row.data());
-    key_norm_.heads(row.data(), row.size() / (2 * half));
-    for (size_t head = 0; head < low_.size(); head += 2 * half)
+  for (size_t r = 0; r < x.m; ++r) {
+    std::copy_n(x.x + r * x.ld + begin, end - begin, row.data() + begin);
+    key_norm_.heads(row.data() + begin, (end - begin) / (2 * half));
+    for (size_t head = begin; head < end; head += 2 * half)
       for (size_t i = 0; i < half; ++i) {
         const float a = row[head + i], b = row[head + half + i];
         const float c = angles.cos[r * half + i], s = angles.sin[r * half + i];

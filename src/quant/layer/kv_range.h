@@ -23,9 +23,10 @@ class KvRange {
   // Of the keys of a layer with these norms.
   static KvRange of_keys(const ModelConfig& config, const LayerNorms& norms);
 
-  void observe(const float* x, size_t ldx, size_t m);  // x [m, channels]
+  // SPMD. x [m, channels].
+  void observe(Worker& w, const Rows& x);
   // The same of keys after norm and rope, as they are cached; angles of the m rows.
-  void observe_rotated(const float* x, size_t ldx, size_t m, const RopeAngles& angles);
+  void observe_rotated(Worker& w, const Rows& x, const RopeAngles& angles);
   // scale = max(eps, max |x| / 127) [channels], for x = (what was seen - center) / s, both
   // [channels] or empty.
   std::vector<float> scale(const std::vector<float>& s,

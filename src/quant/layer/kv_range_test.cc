@@ -3,17 +3,23 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "src/quant/int8/quant_params.h"
 
 namespace octet {
 namespace {
 
+void run(const std::function<void(Worker&)>& job) {
+  static ThreadTeam team(3);
+  team.run(job);
+}
+
 TEST(KvRange, LargestOfAllSamplesOver127) {
   KvRange r(3);
   const std::vector<float> a = {1, -254, 0, 99, -127, 2, 0, 99}, b = {3, 4, 0};
-  r.observe(a.data(), 4, 2);
-  r.observe(b.data(), 3, 1);
+  run([&](Worker& w) { r.observe(w, {a.data(), 4, 2}); });
+  run([&](Worker& w) { r.observe(w, {b.data(), 3, 1}); });
   EXPECT_EQ(r.scale({}), (std::vector<float>{1, 2, kMinQuantScale}));
   EXPECT_EQ(r.scale({2, 0.5f, 1}), (std::vector<float>{0.5f, 4, kMinQuantScale}));
 }
@@ -22,7 +28,7 @@ TEST(KvRange, KeysAfterRope) {
   // Two heads of one pair; rows rotated by 90 and 0 degrees.
   KvRange r(4, 2, Norm());
   const std::vector<float> x = {1, 2, -3, 4, 0.5f, -8, 0, 1}, cos = {0, 1}, sin = {1, 0};
-  r.observe_rotated(x.data(), 4, 2, {cos.data(), sin.data()});
+  run([&](Worker& w) { r.observe_rotated(w, {x.data(), 4, 2}, {cos.data(), sin.data()}); });
   // Rotated, the first row is -2 1 -4 -3.
   const std::vector<float> top = {2, 8, 4, 3};
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(r.scale({})[i], top[i] / 127.0f);
@@ -40,7 +46,7 @@ TEST(KvRange, NormalizesHeadsBeforeRope) {
   config.head_dim = 2;
   KvRange r = KvRange::of_keys(config, norms);
   const std::vector<float> x = {3, 4, 0, 2}, cos = {0}, sin = {1};
-  r.observe_rotated(x.data(), 4, 1, {cos.data(), sin.data()});
+  run([&](Worker& w) { r.observe_rotated(w, {x.data(), 4, 1}, {cos.data(), sin.data()}); });
   const double root = std::sqrt(12.5);
   const double top[] = {8 / root, 3 / root, 2 * std::sqrt(2.0), 0};
   for (size_t i = 0; i < 3; ++i)
@@ -52,7 +58,7 @@ TEST(KvRange, NormalizesHeadsBeforeRope) {
 TEST(KvRange, KeysWithANormShareAScale) {
   KvRange r(4, 2, Norm{{1, 1}, {}, 0});
   const std::vector<float> x = {2, 8, 4, 3};
-  r.observe(x.data(), 4, 1);
+  run([&](Worker& w) { r.observe(w, {x.data(), 4, 1}); });
   EXPECT_EQ(r.key_scale(1), (std::vector<float>{8, 8, 8, 8}));
   EXPECT_EQ(r.key_scale(0.4), (std::vector<float>{2, 2, 2, 2}));  // of 2.297
 }

@@ -10,6 +10,18 @@ namespace {
 
 constexpr size_t kBatchRows = 1024;  // samples run together up to this many tokens
 
+struct Matrix {
+  float* data;
+  size_t ld;
+};
+
+// SPMD. The first `columns` of the worker's share of the rows.
+void copy_rows(Worker& w, size_t rows, const Matrix& from, const Matrix& to, size_t columns) {
+  const auto [begin, end] = w.share(rows);
+  for (size_t r = begin; r < end; ++r)
+    std::copy_n(from.data + r * from.ld, columns, to.data + r * to.ld);
+}
+
 }  // namespace
 
 StreamScratch::StreamScratch(const ModelConfig& config, const std::vector<size_t>& lengths,
@@ -70,7 +82,6 @@ const float* LayerStream::normalized(const Norm& norm) {
 
 void LayerStream::attention(const DecoderLayer& layer) {
   const size_t half = static_cast<size_t>(config_.head_dim / 2);
-  const size_t q = static_cast<size_t>(config_.q_size());
   const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   KvCache& cache = *cache_;
@@ -87,25 +98,33 @@ void LayerStream::attention(const DecoderLayer& layer) {
       row += n;
       block += blocks_for(n);
     }
-    take_states(batch);
     b.attention.set(shape, chunks, team_.size());
-    team_.run([&](Worker& w) { layer.attention(w, shape, batch.rows, kv, b); });
-    std::copy_n(b.attn.data(), batch.rows * q, scratch_.attended_.data() + batch.first_row * q);
-    scratch_.attended_.release_rows(batch.first_row * q, batch.rows * q);
+    team_.run([&](Worker& w) {
+      take_states(w, batch);
+      layer.attention(w, shape, batch.rows, kv, b);
+      copy_rows(w, batch.rows, {b.attn.data(), attended_size()},
+                {of(scratch_.attended_, batch, attended_size()), attended_size()}, attended_size());
+    });
+    scratch_.attended_.release_rows(batch.first_row * attended_size(),
+                                    batch.rows * attended_size());
     cache.release(blocks);
   }
 }
 
 void LayerStream::attention_output(const DecoderLayer& layer) {
-  const size_t q = static_cast<size_t>(config_.q_size());
   const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   for (const Batch& batch : batches_) {
-    take_states(batch);
-    std::copy_n(scratch_.attended_.data() + batch.first_row * q, batch.rows * q, b.attn.data());
-    team_.run([&](Worker& w) { layer.attention_output(w, shape, batch.rows, b); });
-    scratch_.attended_.release_rows(batch.first_row * q, batch.rows * q);
-    keep_states(batch);
+    team_.run([&](Worker& w) {
+      take_states(w, batch);
+      copy_rows(w, batch.rows, {of(scratch_.attended_, batch, attended_size()), attended_size()},
+                {b.attn.data(), attended_size()}, attended_size());
+      layer.attention_output(w, shape, batch.rows, b);
+      keep_states(w, batch);
+    });
+    scratch_.attended_.release_rows(batch.first_row * attended_size(),
+                                    batch.rows * attended_size());
+    states_.release_rows(batch.first_row * hidden(), batch.rows * hidden());
   }
 }
 
@@ -114,11 +133,12 @@ void LayerStream::mlp(const DecoderLayer& layer) {
   const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   for (const Batch& batch : batches_) {
-    take_states(batch);
-    team_.run([&](Worker& w) { layer.mlp(w, shape, batch.rows, b); });
-    for (size_t r = 0; r < batch.rows; ++r)
-      std::copy_n(b.gate_up.data() + r * 2 * inter, inter,
-                  scratch_.activated_.data() + (batch.first_row + r) * inter);
+    team_.run([&](Worker& w) {
+      take_states(w, batch);
+      layer.mlp(w, shape, batch.rows, b);
+      copy_rows(w, batch.rows, {b.gate_up.data(), 2 * inter},
+                {of(scratch_.activated_, batch, inter), inter}, inter);
+    });
     scratch_.activated_.release_rows(batch.first_row * inter, batch.rows * inter);
   }
 }
@@ -128,25 +148,27 @@ void LayerStream::mlp_output(const DecoderLayer& layer) {
   const RankShape shape(config_);
   StepBuffers& b = *scratch_.buffers_;
   for (const Batch& batch : batches_) {
-    take_states(batch);
-    for (size_t r = 0; r < batch.rows; ++r)
-      std::copy_n(scratch_.activated_.data() + (batch.first_row + r) * inter, inter,
-                  b.gate_up.data() + r * 2 * inter);
-    team_.run([&](Worker& w) { layer.mlp_output(w, shape, batch.rows, b); });
+    team_.run([&](Worker& w) {
+      take_states(w, batch);
+      copy_rows(w, batch.rows, {of(scratch_.activated_, batch, inter), inter},
+                {b.gate_up.data(), 2 * inter}, inter);
+      layer.mlp_output(w, shape, batch.rows, b);
+      keep_states(w, batch);
+    });
     scratch_.activated_.release_rows(batch.first_row * inter, batch.rows * inter);
-    keep_states(batch);
+    states_.release_rows(batch.first_row * hidden(), batch.rows * hidden());
   }
 }
 
-void LayerStream::take_states(const Batch& batch) {
-  std::copy_n(states_.data() + batch.first_row * hidden(), batch.rows * hidden(),
-              scratch_.buffers_->x.data());
+// The rows w.share(batch.rows), which are those that the layer's worker reads before a barrier.
+void LayerStream::take_states(Worker& w, const Batch& batch) {
+  copy_rows(w, batch.rows, {of(states_, batch, hidden()), hidden()},
+            {scratch_.buffers_->x.data(), hidden()}, hidden());
 }
 
-void LayerStream::keep_states(const Batch& batch) {
-  std::copy_n(scratch_.buffers_->x.data(), batch.rows * hidden(),
-              states_.data() + batch.first_row * hidden());
-  states_.release_rows(batch.first_row * hidden(), batch.rows * hidden());
+void LayerStream::keep_states(Worker& w, const Batch& batch) {
+  copy_rows(w, batch.rows, {scratch_.buffers_->x.data(), hidden()},
+            {of(states_, batch, hidden()), hidden()}, hidden());
 }
 
 }  // namespace octet

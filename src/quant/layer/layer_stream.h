@@ -65,9 +65,14 @@ class LayerStream {
     size_t first_row = 0, rows = 0;  // of the whole
     std::vector<size_t> lengths;
   };
-  // A batch's states into the step's buffers, and back.
-  void take_states(const Batch& batch);
-  void keep_states(const Batch& batch);
+  size_t attended_size() const { return static_cast<size_t>(config_.q_size()); }
+  // The batch's first row of `all` [tokens, columns].
+  static float* of(Activations& all, const Batch& batch, size_t columns) {
+    return all.data() + batch.first_row * columns;
+  }
+  // SPMD. A batch's states into the step's buffers, and back.
+  void take_states(Worker& w, const Batch& batch);
+  void keep_states(Worker& w, const Batch& batch);
 
   ModelConfig config_;
   StreamScratch& scratch_;

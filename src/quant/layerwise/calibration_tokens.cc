@@ -1,16 +1,35 @@
 #include "src/quant/layerwise/calibration_tokens.h"
 
+#include <utility>
+
 #include "src/quant/layerwise/group_quantizer.h"
 #include "src/quant/layerwise/range_search.h"
 
 namespace octet {
 
-CalibrationTokens::CalibrationTokens(const CalibrationData& data) {
+namespace {
+
+std::vector<int32_t> ids_of(const CalibrationData& data) {
+  std::vector<int32_t> ids;
   for (const TokenBatch& batch : data.samples)
-    for (const std::vector<int32_t>& text : batch) {
-      lengths.push_back(text.size());
-      ids.insert(ids.end(), text.begin(), text.end());
-    }
+    for (const std::vector<int32_t>& text : batch) ids.insert(ids.end(), text.begin(), text.end());
+  return ids;
+}
+
+std::vector<size_t> lengths_of(const CalibrationData& data) {
+  std::vector<size_t> lengths;
+  for (const TokenBatch& batch : data.samples)
+    for (const std::vector<int32_t>& text : batch) lengths.push_back(text.size());
+  return lengths;
+}
+
+}  // namespace
+
+CalibrationTokens::CalibrationTokens(const CalibrationData& data)
+    : CalibrationTokens(ids_of(data), lengths_of(data)) {}
+
+CalibrationTokens::CalibrationTokens(std::vector<int32_t> all, std::vector<size_t> text_lengths)
+    : ids(std::move(all)), lengths(std::move(text_lengths)) {
   // Text of one kind often stands together.
   for (size_t i = 0; i < lengths.size(); ++i)
     fold.insert(fold.end(), lengths[i], static_cast<uint8_t>(i * kFolds / lengths.size()));
@@ -35,8 +54,13 @@ std::vector<float> CalibrationTokens::subset_rows(const float* x, size_t k) cons
 }
 
 std::vector<double> CalibrationTokens::subset_mean(const float* x, size_t k,
-                                                   const std::vector<float>& weight) const {
-  return weighted_mean(subset_rows(x, k).data(), subset.size(), k, of_subset(weight));
+                                                   const std::vector<float>& weight,
+                                                   ThreadTeam& team) const {
+  return weighted_mean(x, subset, k, of_subset(weight), team);
+}
+
+CalibrationTokens CalibrationTokens::of_subset_only() const {
+  return {of_subset(ids), subset_lengths};
 }
 
 }  // namespace octet

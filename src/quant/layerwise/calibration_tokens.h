@@ -5,16 +5,20 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/machine/thread_team.h"
 #include "src/quant/settings/calibration.h"
 
 namespace octet {
 
-// The quantized stream holds about so many of the tokens, whole texts: ranges need all, to see rare
-// values, but the second moments that weights are rounded by do not.
+// The quantized stream holds about so many of the tokens, whole texts, and types are measured on
+// them: ranges need all, to see rare values, but the second moments that weights are rounded by,
+// and errors that are compared, do not.
 inline constexpr size_t kSubsetTokens = 8192;
 
 struct CalibrationTokens {
   explicit CalibrationTokens(const CalibrationData& data);
+  // Texts one after another, of the given lengths.
+  CalibrationTokens(std::vector<int32_t> all, std::vector<size_t> text_lengths);
 
   size_t size() const { return ids.size(); }
 
@@ -37,7 +41,10 @@ struct CalibrationTokens {
   // The subset's rows [subset.size(), k] of x [size(), k].
   std::vector<float> subset_rows(const float* x, size_t k) const;
   // Their mean [k], weighted by the subset's of `weight` [size()].
-  std::vector<double> subset_mean(const float* x, size_t k, const std::vector<float>& weight) const;
+  std::vector<double> subset_mean(const float* x, size_t k, const std::vector<float>& weight,
+                                  ThreadTeam& team) const;
+  // The texts of the subset, as all that there are.
+  CalibrationTokens of_subset_only() const;
 };
 
 }  // namespace octet

@@ -1,31 +1,20 @@
 #include "src/quant/layerwise/channel_histogram.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstdint>
 
 namespace octet {
-namespace {
-
-// The leading bits of a float, down to three of its mantissa, number bins of an eighth octave.
-constexpr uint32_t kShift = 20;
-constexpr size_t kOne = 0x3f800000u >> kShift;  // the bin that starts at 1
-
-}  // namespace
-
 float ChannelHistogram::edge(size_t bin) {
   return bin + 1 == kBins ? 0 : std::bit_cast<float>(static_cast<uint32_t>(kOne - bin) << kShift);
 }
 
-void ChannelHistogram::add(float x, float weight) {
-  const float a = std::fabs(x);
-  if (a == 0 || top_ == 0) return;
-  const size_t at = std::bit_cast<uint32_t>(a / top_) >> kShift;
-  Sums& s = sums_[x < 0][std::min(kOne - std::min(at, kOne), kBins - 1)];
-  s.weight += double{weight};
-  s.first += double{weight} * double{a};
-  s.second += double{weight} * double{a} * double{a};
+void ChannelHistogram::add(const ChannelHistogram& other) {
+  for (size_t sign = 0; sign < 2; ++sign)
+    for (size_t i = 0; i < kBins; ++i) {
+      sums_[sign][i].weight += other.sums_[sign][i].weight;
+      sums_[sign][i].first += other.sums_[sign][i].first;
+      sums_[sign][i].second += other.sums_[sign][i].second;
+    }
 }
 
 void ChannelHistogram::accumulate() {
@@ -52,8 +41,7 @@ ChannelHistogram ChannelHistogram::missing_from(const ChannelHistogram& all) con
 ChannelHistogram::Sums ChannelHistogram::above(size_t sign, double x) const {
   const double share = x / double{top_};
   if (share >= 1) return share > 1 ? Sums{} : sums_[sign][0];
-  const size_t at = std::bit_cast<uint32_t>(static_cast<float>(share)) >> kShift;
-  const size_t bin = std::min(kOne - std::min(at, kOne), kBins - 1);
+  const size_t bin = bin_of(static_cast<float>(share));
   if (bin == 0) return sums_[sign][0];
   const Sums &upper = sums_[sign][bin - 1], &lower = sums_[sign][bin];
   const double high = double{edge(bin - 1)}, low = double{edge(bin)};

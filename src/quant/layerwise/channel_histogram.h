@@ -1,8 +1,12 @@
 // How often a channel takes values of which size, and what an int8 step costs it.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 
 namespace octet {
 
@@ -16,7 +20,16 @@ class ChannelHistogram {
   // `top`: the largest |x| that will be added.
   explicit ChannelHistogram(float top = 0) : top_(top) {}
 
-  void add(float x, float weight);
+  void add(float x, float weight) {
+    const float a = std::fabs(x);
+    if (a == 0 || top_ == 0) return;
+    Sums& s = sums_[x < 0][bin_of(a / top_)];
+    s.weight += double{weight};
+    s.first += double{weight} * double{a};
+    s.second += double{weight} * double{a} * double{a};
+  }
+  // Another's sums, of the same top; both accumulated, or neither.
+  void add(const ChannelHistogram& other);
   // Sums of the values at least as large as each edge instead of sums of bins: after the last
   // add(), before the rest.
   void accumulate();
@@ -38,6 +51,13 @@ class ChannelHistogram {
   struct Sums {
     double weight = 0, first = 0, second = 0;  // sums of weight, weight |x|, weight x^2
   };
+  // The leading bits of a float, down to three of its mantissa, number bins of an eighth octave.
+  static constexpr uint32_t kShift = 20;
+  static constexpr size_t kOne = 0x3f800000u >> kShift;  // the bin that starts at 1
+  static size_t bin_of(float share) {                    // of top
+    const size_t at = std::bit_cast<uint32_t>(share) >> kShift;
+    return std::min(kOne - std::min(at, kOne), kBins - 1);
+  }
   static float edge(size_t bin);  // lower edge, as a share of top
   Sums above(size_t sign, double x) const;
   double quantile(size_t sign, double share) const;

@@ -1,5 +1,7 @@
 #include "src/quant/layerwise/exact_pass.h"
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "src/base/checked.h"
@@ -53,7 +55,7 @@ std::vector<GroupCost> ExactPass::measure(int64_t index) {
                          const auto& inner_error) {
     const Norm& norm = layer.norms[part_row(outer_part).norm.value()];
     const InputError outer = error_behind(norm, outer_part, w);
-    const std::vector<float> before(s.states(), s.states() + tokens_.size() * hidden());
+    const Buffer<float> before = copy_of_states();
     compute();
     const std::vector<float> weight = token_weights();
     costs.push_back(cost_of(w, index, outer_part, outer, change(before, weight) / outer.signal));
@@ -87,13 +89,14 @@ PreparedLayer ExactPass::prepare(int64_t index) {
   KvRange keys = KvRange::of_keys(config, w.norms), values(kv);
   if (linears_.kv_cache)
     layer.qkv = std::make_unique<TapLinear>(std::move(layer.qkv), Tap(),
-                                            [&](const float* y, size_t ld, size_t m) {
-                                              keys.observe_rotated(y + q, ld, m, s.angles());
-                                              values.observe(y + q + kv, ld, m);
+                                            [&](Worker& worker, const Rows& y) {
+                                              const Rows k = {y.x + q, y.ld, y.m};
+                                              keys.observe_rotated(worker, k, s.angles());
+                                              values.observe(worker, {k.x + kv, y.ld, y.m});
                                             });
 
-  work.qkv_input =
-      tokens_.subset_mean(s.normalized(layer.norms[NormKind::kInput]), hidden(), tokens_.ones);
+  work.qkv_input = tokens_.subset_mean(s.normalized(layer.norms[NormKind::kInput]), hidden(),
+                                       tokens_.ones, team_);
   s.attention(layer);
   s.attention_output(layer);
   work.o_weight = token_weights();
@@ -115,7 +118,7 @@ PreparedLayer ExactPass::prepare(int64_t index) {
   if (linears_.kv_cache) work.kv = KvCacheScales{keys.scale({}), values.scale(scale, center)};
 
   work.gate_up_input = tokens_.subset_mean(s.normalized(layer.norms[NormKind::kPostAttention]),
-                                           hidden(), tokens_.ones);
+                                           hidden(), tokens_.ones, team_);
   s.mlp(layer);
   s.mlp_output(layer);
   work.down_weight = token_weights();
@@ -152,9 +155,14 @@ void ExactPass::flip(LayerPart part, Scheme scheme, const std::vector<float>& si
 // Of the input of a part behind its norm, times the signs.
 InputError ExactPass::error_behind(const Norm& norm, LayerPart part, const FloatLayer& w) {
   const float* x = stream_->normalized(norm);
-  const std::vector<float> signs = signs_of(tokens_.subset_mean(x, hidden(), tokens_.ones));
-  std::vector<float> flipped(tokens_.size() * hidden());
-  for (size_t i = 0; i < flipped.size(); ++i) flipped[i] = x[i] * signs[i % hidden()];
+  const std::vector<float> signs = signs_of(tokens_.subset_mean(x, hidden(), tokens_.ones, team_));
+  Buffer<float> flipped(tokens_.size() * hidden());
+  team_.run([&](Worker& worker) {
+    const auto [begin, end] = worker.share(tokens_.size());
+    for (size_t t = begin; t < end; ++t)
+      for (size_t i = 0; i < hidden(); ++i)
+        flipped[t * hidden() + i] = x[t * hidden() + i] * signs[i];
+  });
   return groups_.input_error(
       {flipped.data(), tokens_.size(), hidden(), tokens_.ones, tokens_.fold, {}}, w.of(part));
 }
@@ -177,38 +185,57 @@ InputError ExactPass::activated_error(const FloatLayer& w, const std::vector<flo
       w.of(LayerPart::kDown));
 }
 
+Buffer<float> ExactPass::copy_of_states() const {
+  Buffer<float> copy(tokens_.size() * hidden());
+  team_.run([&](Worker& w) {
+    const auto [begin, end] = w.share(copy.size());
+    std::copy(stream_->states() + begin, stream_->states() + end, copy.data() + begin);
+  });
+  return copy;
+}
+
+// sum_i of_value(i) over the states of every token.
+template <typename OfValue>
+std::vector<double> ExactPass::by_token(const OfValue& of_value) const {
+  std::vector<double> sums(tokens_.size());
+  team_.run([&](Worker& w) {
+    const auto [begin, end] = w.share(sums.size());
+    for (size_t t = begin; t < end; ++t)
+      for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i) sums[t] += of_value(i);
+  });
+  return sums;
+}
+
+// |state|^2 of every token.
+std::vector<double> ExactPass::squares() const {
+  const float* x = stream_->states();
+  return by_token([x](size_t i) { return double{x[i]} * double{x[i]}; });
+}
+
 // sum_t weight |state|^2
 double ExactPass::energy(const std::vector<float>& weight) const {
-  const float* x = stream_->states();
-  double sum = 0;
-  for (size_t t = 0; t < tokens_.size(); ++t)
-    for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i)
-      sum += double{weight[t]} * double{x[i]} * double{x[i]};
-  return sum;
+  const std::vector<double> of_token = squares();
+  return std::inner_product(weight.begin(), weight.end(), of_token.begin(), 0.0);
 }
 
 // sum_t weight |state - before|^2, relative to the energy.
-double ExactPass::change(const std::vector<float>& before, const std::vector<float>& weight) const {
+double ExactPass::change(const Buffer<float>& before, const std::vector<float>& weight) const {
   const float* x = stream_->states();
-  double moved = 0;
-  for (size_t t = 0; t < tokens_.size(); ++t)
-    for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i) {
-      const double d = double{x[i]} - double{before[i]};
-      moved += double{weight[t]} * d * d;
-    }
-  return moved / energy(weight);
+  const std::vector<double> moved = by_token([&](size_t i) {
+    const double d = double{x[i]} - double{before[i]};
+    return d * d;
+  });
+  return std::inner_product(weight.begin(), weight.end(), moved.begin(), 0.0) / energy(weight);
 }
 
 // What an error of one unit in a token's state counts: the inverse of its mean square, 1 on
 // average.
 std::vector<float> ExactPass::token_weights() const {
+  const std::vector<double> of_token = squares();
   std::vector<float> w(tokens_.size());
-  const float* x = stream_->states();
   double total = 0;
   for (size_t t = 0; t < w.size(); ++t) {
-    double sum = 0;
-    for (size_t i = t * hidden(); i < (t + 1) * hidden(); ++i) sum += double{x[i]} * double{x[i]};
-    w[t] = static_cast<float>(1 / (sum / static_cast<double>(hidden()) + 1e-12));
+    w[t] = static_cast<float>(1 / (of_token[t] / static_cast<double>(hidden()) + 1e-12));
     total += double{w[t]};
   }
   for (float& v : w) v *= static_cast<float>(static_cast<double>(w.size()) / total);
@@ -216,7 +243,7 @@ std::vector<float> ExactPass::token_weights() const {
 }
 
 std::vector<double> ExactPass::mean_state(const std::vector<float>& weight) const {
-  return tokens_.subset_mean(stream_->states(), hidden(), weight);
+  return tokens_.subset_mean(stream_->states(), hidden(), weight, team_);
 }
 
 // Nothing for an o_proj in float. `center`: whether v has a bias that can take the center.

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "src/machine/memory.h"
 #include "src/quant/layer/float_model.h"
 #include "src/quant/layer/layer_stream.h"
 #include "src/quant/layerwise/calibration_tokens.h"
@@ -61,7 +62,11 @@ class ExactPass {
   InputError attended_error(const FloatLayer& w, const std::vector<float>& weight);
   InputError activated_error(const FloatLayer& w, const std::vector<float>& weight);
   double energy(const std::vector<float>& weight) const;
-  double change(const std::vector<float>& before, const std::vector<float>& weight) const;
+  Buffer<float> copy_of_states() const;
+  template <typename OfValue>
+  std::vector<double> by_token(const OfValue& of_value) const;
+  std::vector<double> squares() const;
+  double change(const Buffer<float>& before, const std::vector<float>& weight) const;
   std::vector<float> token_weights() const;
   std::vector<double> mean_state(const std::vector<float>& weight) const;
   std::optional<ChannelPlan> plan_values(const FloatLayer& w, const std::vector<float>& weight,

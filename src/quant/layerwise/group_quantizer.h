@@ -55,8 +55,10 @@ class GroupQuantizer {
   Communicator& ranks_;
 };
 
-// Weighted mean [k] of rows x [tokens, k].
+// Weighted mean [k] of the first `tokens` rows of x [*, k], or of the chosen ones.
 std::vector<double> weighted_mean(const float* x, size_t tokens, size_t k,
-                                  std::span<const float> weight);
+                                  std::span<const float> weight, ThreadTeam& team);
+std::vector<double> weighted_mean(const float* x, std::span<const size_t> rows, size_t k,
+                                  std::span<const float> weight, ThreadTeam& team);
 
 }  // namespace octet

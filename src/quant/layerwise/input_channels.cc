@@ -19,13 +19,12 @@ constexpr std::array kPositiveShares = {0.5, 0.57, 0.64, 0.71};
 constexpr std::array kPowers = {2.0, 4.0, 8.0, 16.0};
 constexpr double kOutside = 0.0005;     // of a channel's weight, on either side of its range
 constexpr size_t kErrorTokens = 1024;   // a per-token error is measured on about so many
-constexpr size_t kHistogramBlock = 16;  // channels whose histograms are made together
+constexpr size_t kHistogramBlock = 16;  // channels whose values are gathered together: a cache line
 
-// sum_t weight |x|^p of every channel [channels], divided by the tokens, for each p of kPowers.
-using Moments = std::array<std::vector<double>, kPowers.size()>;
-Moments moments(const ChannelInputs& in, ThreadTeam& team) {
-  Moments m;
-  for (auto& of_power : m) of_power.assign(in.channels(), 0.0);
+// sum_t weight |x|^p of every channel [channels], divided by the tokens, for the first of kPowers.
+using Moments = std::vector<std::vector<double>>;
+Moments moments(const ChannelInputs& in, size_t powers, ThreadTeam& team) {
+  Moments m(powers, std::vector<double>(in.channels(), 0.0));
   team.run([&](Worker& w) {
     const auto [begin, end] = w.share(in.channels(), kHistogramBlock);
     for (size_t t = 0; t < in.tokens; ++t)
@@ -42,6 +41,42 @@ Moments moments(const ChannelInputs& in, ThreadTeam& team) {
     for (double& v : of_power) v /= static_cast<double>(in.tokens);
   return m;
 }
+
+// values [n, tokens, repeat] of n neighbouring channels, whose columns lie far apart in memory.
+void gather_values(const ChannelInputs& in, size_t first, size_t n, std::vector<float>& values) {
+  for (size_t t = 0; t < in.tokens; ++t)
+    for (size_t copy = 0; copy < in.repeat; ++copy)
+      for (size_t i = 0; i < n; ++i)
+        values[(i * in.tokens + t) * in.repeat + copy] =
+            in.x[t * in.columns + in.column(first + i, copy)];
+}
+
+using Folds = std::array<ChannelHistogram, kFolds>;
+
+struct ChannelValues {
+  const ChannelInputs& in;
+  size_t channel;
+  std::span<const float> x;  // [tokens, repeat]
+
+  // Of every fold, and of all, weighted by tokens and by `norm`, the square of the column.
+  Folds histograms(const std::vector<double>& norm, float center, ChannelHistogram& all) const {
+    float top = 0;
+    for (float v : x) top = std::max(top, std::fabs(v - center));
+    Folds folds;
+    folds.fill(ChannelHistogram(top));
+    for (size_t copy = 0; copy < in.repeat; ++copy) {
+      const float of_column = static_cast<float>(norm[in.column(channel, copy)]);
+      for (size_t t = 0; t < in.tokens; ++t)
+        folds[in.fold[t]].add(x[t * in.repeat + copy] - center, in.token_weight[t] * of_column);
+    }
+    all = ChannelHistogram(top);
+    for (ChannelHistogram& fold : folds) {
+      fold.accumulate();
+      all.add(fold);
+    }
+    return folds;
+  }
+};
 
 struct Statistics {
   std::vector<ChannelHistogram> channels;  // weighted by tokens and by |W_c|^2
@@ -63,46 +98,23 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
     auto [begin, end] = w.share(own_end - own_begin, kHistogramBlock);
     begin += own_begin;
     end += own_begin;
+    const size_t count = in.tokens * in.repeat;
+    std::vector<float> values(std::min(kHistogramBlock, end - begin) * count);
     for (size_t first = begin; first < end; first += kHistogramBlock) {
       const size_t n = std::min(kHistogramBlock, end - first);
-      const auto visit = [&](const auto& value) {
-        for (size_t t = 0; t < in.tokens; ++t)
-          for (size_t copy = 0; copy < in.repeat; ++copy)
-            for (size_t i = 0; i < n; ++i) {
-              const size_t column = in.column(first + i, copy);
-              value(t, i, column, in.x[t * in.columns + column] - s.center[first + i]);
-            }
-      };
-      std::vector<ChannelHistogram> folds;
-      const auto count = [&] {
-        std::vector<float> top(n, 0.0f);
-        visit([&](size_t, size_t i, size_t, float x) { top[i] = std::max(top[i], std::fabs(x)); });
-        folds.clear();
-        for (size_t i = 0; i < n; ++i) {
-          folds.insert(folds.end(), kFolds, ChannelHistogram(top[i]));
-          s.channels[first + i] = ChannelHistogram(top[i]);
-        }
-        visit([&](size_t t, size_t i, size_t column, float x) {
-          const float weight = in.token_weight[t] * static_cast<float>(norm[column]);
-          folds[i * kFolds + in.fold[t]].add(x, weight);
-          s.channels[first + i].add(x, weight);
-        });
-        for (ChannelHistogram& h : folds) h.accumulate();
-        for (size_t i = 0; i < n; ++i) s.channels[first + i].accumulate();
-      };
-      count();
-      if (center) {
-        for (size_t i = 0; i < n; ++i)
-          s.center[first + i] = static_cast<float>(s.channels[first + i].center(kOutside));
-        count();
-      }
+      gather_values(in, first, n, values);
       auto& sums = validation[first / kHistogramBlock];
       sums.fill(0);
       for (size_t i = 0; i < n; ++i) {
-        const ChannelHistogram& all = s.channels[first + i];
-        for (size_t f = 0; f < kFolds; ++f) {
-          const ChannelHistogram& fold = folds[i * kFolds + f];
-          const ChannelHistogram others = fold.missing_from(all);
+        const size_t c = first + i;
+        const ChannelValues channel{in, c, {values.data() + i * count, count}};
+        Folds folds = channel.histograms(norm, 0, s.channels[c]);
+        if (center) {
+          s.center[c] = static_cast<float>(s.channels[c].center(kOutside));
+          folds = channel.histograms(norm, s.center[c], s.channels[c]);
+        }
+        for (const ChannelHistogram& fold : folds) {
+          const ChannelHistogram others = fold.missing_from(s.channels[c]);
           for (size_t k = 0; k < kTails.size(); ++k)
             sums[k] += fold.error(rough_step(others, kTails[k]), {127, 127}, 1, 1);
         }
@@ -232,7 +244,7 @@ ChannelPlan plan_static(const ChannelInputs& in, const ChannelOptions& options, 
     const StepChoice choice = choose(c, copies);
     return ChannelCost{choice.step, choice.error};
   };
-  const ChannelCopies given = give_copies(*in.linear, {moments(in, team)[0], in.tokens}, cost,
+  const ChannelCopies given = give_copies(*in.linear, {moments(in, 1, team)[0], in.tokens}, cost,
                                           options.copies, options.weight_noise, team);
   ChannelPlan plan;
   std::vector<double> step = given.step;
@@ -256,7 +268,7 @@ ChannelPlan plan_dynamic(const ChannelInputs& in, const ChannelOptions& options,
   const std::vector<double> norm = column_squares({in.linear}, team);
   std::vector<double> squares(in.channels(), 0.0);  // of a channel's columns
   for (size_t i = 0; i < in.columns; ++i) squares[in.channel(i)] += norm[i];
-  const Moments m = moments(in, team);
+  const Moments m = moments(in, kPowers.size(), team);
   Moments amplitude = m;
   for (size_t k = 0; k < kPowers.size(); ++k) {
     for (size_t c = 0; c < squares.size(); ++c)

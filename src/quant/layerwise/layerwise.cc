@@ -62,7 +62,7 @@ class Layerwise {
     scratch_ = std::make_unique<StreamScratch>(widest, tokens_.lengths, run_.memory);
     if (measured) choose_types(measure(progress), budgets, plan_.types, kept_);
     Exporter exporter(run_.files, folder_, {widest, plan_.types}, output_);
-    ExactPass exact = exact_pass();
+    ExactPass exact = exact_pass(tokens_);
     quant_ = embedded(tokens_.of_subset(tokens_.ids), tokens_.subset_lengths,
                       plan_.kv_cache ? FloatType::kI8 : FloatType::kF32);
     const StreamStates states = {exact.stream().all_states(), quant_->all_states()};
@@ -103,7 +103,8 @@ class Layerwise {
     std::vector<GroupCost> costs;
     if (first > 0) costs = journal.get<std::vector<GroupCost>>("costs");
     if (first >= layers) return costs;
-    ExactPass exact = exact_pass();
+    const CalibrationTokens some = tokens_.of_subset_only();
+    ExactPass exact = exact_pass(some);
     const StreamStates states = {exact.stream().all_states()};
     journal.resume(Pass::kMeasure, states);
     for (int64_t layer = first; layer < layers; ++layer) {
@@ -117,10 +118,10 @@ class Layerwise {
     return costs;
   }
 
-  ExactPass exact_pass() {
-    return {
-        model_, recipe_, tokens_, plan_, embedded(tokens_.ids, tokens_.lengths, FloatType::kF32),
-        run_};
+  // `tokens` must outlive it.
+  ExactPass exact_pass(const CalibrationTokens& tokens) {
+    return {model_, recipe_, tokens, plan_, embedded(tokens.ids, tokens.lengths, FloatType::kF32),
+            run_};
   }
 
   // A stream at the embedding.
@@ -197,7 +198,7 @@ class Layerwise {
   std::vector<double> missing(const std::vector<double>& wanted,
                               const std::vector<float>& weight) const {
     std::vector<double> m =
-        weighted_mean(quant_->states(), tokens_.subset.size(), hidden(), weight);
+        weighted_mean(quant_->states(), tokens_.subset.size(), hidden(), weight, team_);
     for (size_t i = 0; i < m.size(); ++i) m[i] = wanted[i] - m[i];
     return m;
   }
@@ -226,8 +227,8 @@ class Layerwise {
   void add_to_report(const std::vector<std::string>& names, Scheme scheme, const GroupInput& in,
                      const std::vector<const FloatWeight*>& weights,
                      const std::vector<QuantizedLinear>& linears, Linear* linear) {
-    InputSample seen(in.k, in.tokens);
-    seen.add(in.x, in.k, in.tokens);
+    InputSample seen(in.k, in.tokens, team_.size());
+    team_.run([&](Worker& w) { seen.add(w, {in.x, in.k, in.tokens}); });
     report_->add(names, scheme, &seen, weights, linears, linear);
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "src/base/error.h"
 #include "src/base/int8_grid.h"
@@ -11,6 +12,7 @@
 namespace octet {
 namespace {
 
+constexpr size_t kLanes = 8;
 constexpr std::array kMargins = {1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0};
 
 // All tokens, or those in or outside one fold.
@@ -36,12 +38,7 @@ void visit_tokens(const RangeProblem& p, FoldFilter part, size_t stride, ThreadT
 Range extremes(const RangeProblem& p, FoldFilter part, ThreadTeam& team) {
   std::vector<Range> parts(team.size());
   visit_tokens(p, part, 1, team, [&](size_t worker, const float* x, size_t) {
-    Range r = parts[worker];
-    for (size_t i = 0; i < p.k; ++i) {
-      r.min = std::min(r.min, x[i]);
-      r.max = std::max(r.max, x[i]);
-    }
-    parts[worker] = r;
+    parts[worker] = widened(parts[worker], {x, p.k});
   });
   Range all;
   for (const Range& r : parts) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
@@ -83,12 +80,18 @@ double loss(const RangeProblem& p, QuantParams params, FoldFilter part, ThreadTe
   std::vector<double> parts((p.m + p.stride - 1) / p.stride, 0.0);
   const Int8Grid<GridRule{.by_inverse = true}> grid(params.scale, params.offset);
   visit_tokens(p, part, p.stride, team, [&](size_t, const float* x, size_t t) {
-    float row = 0;
-    for (size_t i = 0; i < p.k; ++i) {
+    // Side by side: a sum waits for the one before it.
+    std::array<float, kLanes> row{};
+    const auto add = [&](size_t i, size_t lane) {
       const float e = grid.value(x[i]) - x[i];
-      row += p.channel_weight[i] * e * e;
-    }
-    parts[t / p.stride] = double{p.token_weight[t]} * double{row};
+      row[lane] += p.channel_weight[i] * e * e;
+    };
+    size_t i = 0;
+    for (; i + kLanes <= p.k; i += kLanes)
+      for (size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
+    for (; i < p.k; ++i) add(i, 0);
+    parts[t / p.stride] =
+        double{p.token_weight[t]} * double{std::accumulate(row.begin(), row.end(), 0.0f)};
   });
   double total = 0;
   for (double v : parts) total += v;
@@ -129,7 +132,7 @@ Range fitted(const RangeProblem& p, FoldFilter part, const RangeFit& rule, DType
   return search(p, part, stored, team);
 }
 
-Range widened(Range r, double margin) {
+Range stretched(Range r, double margin) {
   return {r.min * static_cast<float>(margin), r.max * static_cast<float>(margin)};
 }
 
@@ -141,7 +144,7 @@ double validated_margin(const RangeProblem& p, const RangeFit& rule, DType store
     const Range range = fitted(p, {FoldFilter::kOutside, f}, rule, stored, team);
     for (size_t i = 0; i < kMargins.size(); ++i)
       losses[i] +=
-          loss(p, params_of(widened(range, kMargins[i]), stored), {FoldFilter::kInside, f}, team);
+          loss(p, params_of(stretched(range, kMargins[i]), stored), {FoldFilter::kInside, f}, team);
   }
   return kMargins[static_cast<size_t>(std::min_element(losses.begin(), losses.end()) -
                                       losses.begin())];
@@ -156,7 +159,7 @@ double range_loss(const RangeProblem& p, QuantParams params, ThreadTeam& team) {
 QuantParams find_range(const RangeProblem& p, const RangeFit& rule, DType stored,
                        ThreadTeam& team) {
   const double margin = rule.margin ? *rule.margin : validated_margin(p, rule, stored, team);
-  return params_of(widened(fitted(p, {}, rule, stored, team), margin), stored);
+  return params_of(stretched(fitted(p, {}, rule, stored, team), margin), stored);
 }
 
 }  // namespace octet

@@ -69,15 +69,15 @@ class GroupProbe {
   std::optional<QuantileScore> quantiles;
   std::vector<std::vector<float>> scored;  // the first samples' inputs, each [tokens, k]
 
-  // x [m, k] of a batch.
-  void observe(const float* x, size_t ldx, size_t m, const BatchChoice& chosen,
-               const BatchRef& batch) {
-    if (batch.outlier && stats && chosen.smooth.contains(batch.number)) stats->observe(x, ldx, m);
+  // SPMD. x [m, k] of a batch.
+  void observe(Worker& w, const Rows& x, const BatchChoice& chosen, const BatchRef& batch) {
+    if (batch.outlier && stats && chosen.smooth.contains(batch.number)) stats->observe(w, x);
+    if (w.id() != 0) return;
     if (batch.outlier && quantiles && chosen.threshold.contains(batch.number))
-      quantiles->observe(x, ldx, m, k);
+      quantiles->observe(x.x, x.ld, x.m, k);
     if (!batch.sample || !chosen.score.contains(batch.number)) return;
     std::vector<float>& copy = scored.emplace_back();
-    for (size_t r = 0; r < m; ++r) copy.insert(copy.end(), x + r * ldx, x + r * ldx + k);
+    for (size_t r = 0; r < x.m; ++r) copy.insert(copy.end(), x.x + r * x.ld, x.x + r * x.ld + k);
   }
   double score(const std::vector<float>& scale, bool as_msmodelslim) const {
     Sensitivity s(as_msmodelslim);
@@ -185,33 +185,35 @@ class Analyzer {
     const size_t q = static_cast<size_t>(config_.q_size()),
                  kv = static_cast<size_t>(config_.kv_size());
     KvRange keys = KvRange::of_keys(config_, weights.norms), values(kv);
-    size_t index = 0;
+    std::vector<size_t> index(team_.size());  // of the batch, by worker
     const Batches* pass = nullptr;
     DecoderLayer decoder{.norms = weights.norms};
     for (const PartRow& row : part_rows()) {
       const size_t g = static_cast<size_t>(row.part);
       Tap output;
       if (!chosen_.kv.empty() && g == 0)
-        output = [&](const float* y, size_t ldy, size_t m) {
-          if (!pass->samples || !chosen_.kv.contains(pass->numbers[index])) return;
+        output = [&](Worker& w, const Rows& y) {
+          if (!pass->samples || !chosen_.kv.contains(pass->numbers[index[w.id()]])) return;
+          const Rows k = {y.x + q, y.ld, y.m};
           if (as_the_tool_)
-            keys.observe(y + q, ldy, m);
+            keys.observe(w, k);
           else
-            keys.observe_rotated(y + q, ldy, m, pass->stream->angles());
-          values.observe(y + q + kv, ldy, m);
+            keys.observe_rotated(w, k, pass->stream->angles());
+          values.observe(w, {k.x + kv, y.ld, y.m});
         };
       const bool last = g + 1 == probes.size();
       decoder.part(row.part) = std::make_unique<TapLinear>(
           shared(pack_float(std::as_const(weights).of(row.part), team_), run_.ranks),
-          [&, g, last](const float* x, size_t ldx, size_t m) {
-            probes[g].observe(x, ldx, m, chosen_, pass->batch(index));
-            index += last;
+          [&, g, last](Worker& w, const Rows& x) {
+            size_t& own = index[w.id()];
+            probes[g].observe(w, x, chosen_, pass->batch(own));
+            own += last;
           },
           std::move(output));
     }
     for (Batches& p : passes_) {
       pass = &p;
-      index = 0;
+      std::fill(index.begin(), index.end(), size_t{0});
       p.stream->run_layer(decoder);
     }
     auto& scales = result_.smoothing.emplace_back(probes.size());
@@ -263,9 +265,9 @@ class Analyzer {
     probe.k = static_cast<size_t>(config_.hidden_size);
     if (candidate) probe.quantiles.emplace();
     for (Batches& p : passes_) {
-      size_t index = 0;
-      p.stream->tap(model_.final_norm(), [&](const float* x, size_t ldx, size_t m) {
-        probe.observe(x, ldx, m, chosen_, p.batch(index++));
+      std::vector<size_t> index(team_.size());
+      p.stream->tap(model_.final_norm(), [&](Worker& w, const Rows& x) {
+        probe.observe(w, x, chosen_, p.batch(index[w.id()]++));
       });
     }
     if (!chosen_.score.empty()) result_.scores.push_back({kHead, probe.score({}, as_the_tool_)});

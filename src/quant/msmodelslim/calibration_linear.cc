@@ -27,17 +27,8 @@ CalibrationLinear::CalibrationLinear(const std::vector<Member>& parts, size_t k,
   inner_ = shared(std::move(int8), ranks);
 }
 
-void CalibrationLinear::update(const Rows& sample) {
-  const size_t k = inputs(), n = outputs(), m = sample.m;
-  if (sample.ld == k) {
-    observer_->observe({sample.x, m * k});
-  } else {
-    std::vector<float> dense;
-    dense.reserve(m * k);
-    for (const float* row = sample.x; row != sample.x + m * sample.ld; row += sample.ld)
-      dense.insert(dense.end(), row, row + k);
-    observer_->observe(dense);
-  }
+void CalibrationLinear::update() {
+  const size_t n = outputs();
   now_ = params();
   W8A8Params p{1, now_.offset, std::vector<int32_t>(n), std::vector<float>(n)};
   for (size_t j = 0; j < n; ++j) {
@@ -45,16 +36,20 @@ void CalibrationLinear::update(const Rows& sample) {
     p.deq_scale[j] = now_.scale * weight_scale_[j];
   }
   int8_->set_params(p);
-  levels_.resize(m * k);
 }
 
 void CalibrationLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuffer& buffer,
                                 size_t slot) {
-  if (w.id() == 0) update(in);
+  const size_t k = inputs();
+  observer_->observe(w, in, k);
+  w.barrier();
+  if (w.id() == 0) {
+    update();
+    levels_.resize(in.m * k);
+  }
   w.barrier();
   // The grid levels by the tool's own formula, sat8(rne(x / scale + offset)) - offset, which the
   // inner linear then takes as they are (its scale is one).
-  const size_t k = inputs();
   const Int8Grid<GridRule{.offset_is_rounded = true}> grid(now_.scale, now_.offset);
   const auto [first, last] = w.share(in.m);
   for (size_t r = first; r < last; ++r)

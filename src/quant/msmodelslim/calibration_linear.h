@@ -35,7 +35,7 @@ class CalibrationLinear final : public Linear {
   QuantParams params() const { return params_of(observer_->range(), stored_); }
 
  private:
-  void update(const Rows& sample);
+  void update();  // to the range so far
 
   std::unique_ptr<Observer> observer_;
   DType stored_;

@@ -1,30 +1,48 @@
 #include "src/quant/msmodelslim/observer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
+#include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "src/base/error.h"
 
 namespace octet {
 namespace {
 
-Range extremes(std::span<const float> x) {
-  OCTET_CHECK(!x.empty());
-  Range r{x[0], x[0]};
-  for (float v : x) {
-    r.min = std::min(r.min, v);
-    r.max = std::max(r.max, v);
+// The extremes of a sample, looked for by all workers.
+class SampleExtremes {
+ public:
+  explicit SampleExtremes(size_t workers) : parts_(workers) {}
+  // SPMD. Found by all; all workers must have it before the next sample.
+  Range find(Worker& w, const Rows& x, size_t k) {
+    OCTET_CHECK(x.m * k > 0 && w.count() <= parts_.size());
+    const auto [begin, end] = w.share(x.m);
+    Range own = kNothing;
+    for (size_t r = begin; r < end; ++r) own = widened(own, {x.x + r * x.ld, k});
+    parts_[w.id()] = own;
+    w.barrier();
+    Range all = kNothing;
+    for (size_t i = 0; i < w.count(); ++i)
+      all = {std::min(all.min, parts_[i].min), std::max(all.max, parts_[i].max)};
+    return all;
   }
-  return r;
-}
+
+ private:
+  std::vector<Range> parts_;  // by worker
+};
 
 class MinMaxObserver final : public Observer {
  public:
-  void observe(std::span<const float> x) override {
-    const Range r = extremes(x);
+  explicit MinMaxObserver(size_t workers) : extremes_(workers) {}
+  void observe(Worker& w, const Rows& x, size_t k) override {
+    const Range r = extremes_.find(w, x, k);
+    if (w.id() != 0) return;
     ++samples_;
     // Running means in float, as the tool computes them: m += (v - m) / t.
     mean_.min += (r.min - mean_.min) / samples_;
@@ -33,28 +51,29 @@ class MinMaxObserver final : public Observer {
   Range range() const override { return mean_; }
 
  private:
+  SampleExtremes extremes_;
   float samples_ = 0;
   Range mean_;
 };
 
 class ExtremesObserver final : public Observer {
  public:
-  void observe(std::span<const float> x) override {
-    const Range r = extremes(x);
-    seen_ = first_ ? r : Range{std::min(seen_.min, r.min), std::max(seen_.max, r.max)};
-    first_ = false;
+  explicit ExtremesObserver(size_t workers) : extremes_(workers) {}
+  void observe(Worker& w, const Rows& x, size_t k) override {
+    const Range r = extremes_.find(w, x, k);
+    if (w.id() == 0) seen_ = {std::min(seen_.min, r.min), std::max(seen_.max, r.max)};
   }
   Range range() const override { return seen_; }
 
  private:
-  bool first_ = true;
-  Range seen_;
+  SampleExtremes extremes_;
+  Range seen_ = kNothing;
 };
 
 class SymmetricObserver final : public Observer {
  public:
   explicit SymmetricObserver(std::unique_ptr<Observer> inner) : inner_(std::move(inner)) {}
-  void observe(std::span<const float> x) override { inner_->observe(x); }
+  void observe(Worker& w, const Rows& x, size_t k) override { inner_->observe(w, x, k); }
   Range range() const override {
     const Range r = inner_->range();
     const float top = std::max(std::fabs(r.min), std::fabs(r.max));
@@ -94,30 +113,39 @@ float sum_as_torch(const Bins& bins) {
 template <typename Real>
 class HistogramObserver final : public Observer {
  public:
-  void observe(std::span<const float> x) override {
-    const Range r = extremes(x);
-    const bool first = bins_.empty();
+  explicit HistogramObserver(size_t workers) : extremes_(workers), counts_(workers) {}
+
+  void observe(Worker& w, const Rows& x, size_t k) override {
+    const Range r = extremes_.find(w, x, k);
+    // Alike on all workers, which read what is written behind the next barrier only.
+    const bool first = bins_.empty(), merges = !first && seen_.min != seen_.max;
     Range wide = first ? r : Range{std::min(r.min, seen_.min), std::max(r.max, seen_.max)};
-    if (first || seen_.min == seen_.max) {  // nothing to merge but, perhaps, one value
-      const float constant = seen_.min;
-      const float mass = std::accumulate(bins_.begin(), bins_.end(), 0.0f);
-      seen_ = wide;
-      bins_ = histogram(x, wide);
-      if (!first && !kAsTool) bins_[bin_of(constant, edges(x, wide))] += mass;
-      return;
+    size_t d = 0, start = 0;
+    if (merges) {
+      // The old bins, cut into kUpsample parts, fall on the new ones' edges when the new range is
+      // stretched to a whole number of parts.
+      const float part = (seen_.max - seen_.min) / static_cast<float>(kBins * kUpsample);
+      const float whole = part * static_cast<float>(kBins);
+      d = static_cast<size_t>(std::ceil((wide.max - wide.min) / whole));
+      wide.max += whole * static_cast<float>(d) - (wide.max - wide.min);
+      start = static_cast<size_t>(std::nearbyint((seen_.min - wide.min) / part));
     }
-    // The old bins, cut into kUpsample parts, fall on the new ones' edges when the new range is
-    // stretched to a whole number of parts.
-    const float part = (seen_.max - seen_.min) / static_cast<float>(kBins * kUpsample);
-    const float whole = part * static_cast<float>(kBins);
-    const size_t d = static_cast<size_t>(std::ceil((wide.max - wide.min) / whole));
-    wide.max += whole * static_cast<float>(d) - (wide.max - wide.min);
-    const size_t start = static_cast<size_t>(std::nearbyint((seen_.min - wide.min) / part));
-    Bins next = histogram(x, wide);
-    if (wide.min == seen_.min && wide.max == seen_.max)
+    const Range e = edges(r, wide);
+    Counts& counts = counts_[w.id()];
+    counts.fill(0);
+    const auto [begin, end] = w.share(x.m);
+    for (size_t row = begin; row < end; ++row) count(x.x + row * x.ld, k, e, counts);
+    w.barrier();
+    if (w.id() != 0) return;
+    Bins next = counted(w.count());
+    if (!merges) {  // nothing to merge but, perhaps, one value
+      if (!first && !kAsTool)
+        next[bin_of(seen_.min, e)] += std::accumulate(bins_.begin(), bins_.end(), 0.0f);
+    } else if (wide.min == seen_.min && wide.max == seen_.max) {
       for (size_t i = 0; i < kBins; ++i) next[i] += bins_[i];
-    else
+    } else {
       merge(d, start, next);
+    }
     bins_ = std::move(next);
     seen_ = wide;
   }
@@ -133,24 +161,44 @@ class HistogramObserver final : public Observer {
  private:
   static constexpr bool kAsTool = std::is_same_v<Real, float>;
 
-  // The outer edges of the bins into which x is counted, for the range r.
-  Range edges(std::span<const float> x, Range r) const {
+  using Counts = std::array<uint32_t, kBins + 1>;  // the last: what lies outside
+
+  // The outer edges of the bins into which a sample with the extremes `sample` is counted, for the
+  // range r.
+  static Range edges(const Range& sample, Range r) {
     if (kAsTool) {
       r = {std::trunc(r.min), std::trunc(r.max)};
-      if (r.min == r.max) r = extremes(x);
+      if (r.min == r.max) r = sample;
     }
     if (r.min == r.max) return {r.min - 1, r.max + 1};
     return r;
   }
   static size_t bin_of(float v, Range e) {
     const float at = (v - e.min) * static_cast<float>(kBins) / (e.max - e.min);
-    return std::min(static_cast<size_t>(at), kBins - 1);
+    return static_cast<size_t>(std::min(at, static_cast<float>(kBins - 1)));
   }
-  Bins histogram(std::span<const float> x, Range r) const {
-    const Range e = edges(x, r);
-    Bins h(kBins, 0.0f);
-    for (float v : x)
-      if (v >= e.min && v <= e.max) h[bin_of(v, e)] += 1;
+  static void count(const float* x, size_t n, Range e, Counts& counts) {
+    constexpr size_t kAtOnce = 256;  // the bins as vectors, then one by one
+    std::array<int32_t, kAtOnce> bins;
+    for (size_t i = 0; i < n; i += kAtOnce) {
+      const size_t some = std::min(kAtOnce, n - i);
+      for (size_t j = 0; j < some; ++j) {
+        const float v = x[i + j], last = static_cast<float>(kBins - 1);
+        const float at = (v - e.min) * static_cast<float>(kBins) / (e.max - e.min);
+        const bool inside = v >= e.min && v <= e.max;
+        bins[j] = static_cast<int32_t>(inside ? std::min(at, last) : last + 1);
+      }
+      for (size_t j = 0; j < some; ++j) ++counts[static_cast<size_t>(bins[j])];
+    }
+  }
+  // What all workers counted.
+  Bins counted(size_t workers) const {
+    Bins h(kBins);
+    for (size_t i = 0; i < kBins; ++i) {
+      uint64_t sum = 0;
+      for (size_t worker = 0; worker < workers; ++worker) sum += counts_[worker][i];
+      h[i] = static_cast<float>(sum);
+    }
     return h;
   }
 
@@ -238,20 +286,26 @@ class HistogramObserver final : public Observer {
     return {a, b};
   }
 
+  SampleExtremes extremes_;
+  std::vector<Counts> counts_;  // by worker, of the sample
   Range seen_;
   Bins bins_;
 };
 
 }  // namespace
 
-std::unique_ptr<Observer> make_minmax_observer() { return std::make_unique<MinMaxObserver>(); }
-std::unique_ptr<Observer> make_extremes_observer() { return std::make_unique<ExtremesObserver>(); }
+std::unique_ptr<Observer> make_minmax_observer(size_t workers) {
+  return std::make_unique<MinMaxObserver>(workers);
+}
+std::unique_ptr<Observer> make_extremes_observer(size_t workers) {
+  return std::make_unique<ExtremesObserver>(workers);
+}
 std::unique_ptr<Observer> make_symmetric(std::unique_ptr<Observer> inner) {
   return std::make_unique<SymmetricObserver>(std::move(inner));
 }
-std::unique_ptr<Observer> make_histogram_observer(bool as_msmodelslim) {
-  if (as_msmodelslim) return std::make_unique<HistogramObserver<float>>();
-  return std::make_unique<HistogramObserver<double>>();
+std::unique_ptr<Observer> make_histogram_observer(size_t workers, bool as_msmodelslim) {
+  if (as_msmodelslim) return std::make_unique<HistogramObserver<float>>(workers);
+  return std::make_unique<HistogramObserver<double>>(workers);
 }
 
 }  // namespace octet

@@ -18,6 +18,19 @@ namespace {
 constexpr size_t kBins = 2048;
 constexpr size_t kParts = 128;
 
+constexpr size_t kTeam = 3;
+
+// A sample of as many tokens, at most five, as its size is a multiple of, and a column besides.
+void observe(Observer& o, const std::vector<float>& x) {
+  static ThreadTeam team(kTeam);
+  size_t m = 5;
+  while (x.size() % m != 0) --m;
+  const size_t k = x.size() / m, ld = k + 1;
+  std::vector<float> rows(m * ld, 1e30f);
+  for (size_t r = 0; r < m; ++r) std::copy_n(x.data() + r * k, k, rows.data() + r * ld);
+  team.run([&](Worker& w) { o.observe(w, {rows.data(), ld, m}, k); });
+}
+
 std::vector<float> uniform(size_t n, float lo, float hi, uint32_t seed) {
   std::mt19937 rng(seed);
   std::uniform_real_distribution<float> d(lo, hi);
@@ -157,42 +170,42 @@ class LongHistogram {
 
 void expect_same_range(const std::vector<std::vector<float>>& samples) {
   LongHistogram want;
-  const auto got = make_histogram_observer(true);
+  const auto got = make_histogram_observer(kTeam, true);
   for (const auto& x : samples) {
     want.observe(x);
-    got->observe(x);
+    observe(*got, x);
     EXPECT_EQ(got->range().min, want.range().min);
     EXPECT_EQ(got->range().max, want.range().max);
   }
 }
 
 TEST(MinMaxObserver, TakesTheMeanOfTheExtremes) {
-  const auto o = make_minmax_observer();
-  o->observe(std::vector<float>{0, -1, 3, 2});
+  const auto o = make_minmax_observer(kTeam);
+  observe(*o, std::vector<float>{0, -1, 3, 2});
   EXPECT_EQ(o->range().min, -1);
   EXPECT_EQ(o->range().max, 3);
-  o->observe(std::vector<float>{5, -4});
+  observe(*o, std::vector<float>{5, -4});
   EXPECT_EQ(o->range().min, -2.5f);
   EXPECT_EQ(o->range().max, 4);
-  o->observe(std::vector<float>{2});            // wholly positive: its minimum counts as it is
+  observe(*o, std::vector<float>{2});           // wholly positive: its minimum counts as it is
   EXPECT_NEAR(o->range().min, -1, 1e-6);        // (-1 - 4 + 2) / 3
   EXPECT_NEAR(o->range().max, 10.0 / 3, 1e-6);  // (3 + 5 + 2) / 3
 }
 
 TEST(ExtremesObserver, TakesTheExtremesOfAll) {
-  const auto o = make_extremes_observer();
-  o->observe(std::vector<float>{1, 3, 2});
+  const auto o = make_extremes_observer(kTeam);
+  observe(*o, std::vector<float>{1, 3, 2});
   EXPECT_EQ(o->range().min, 1);
-  o->observe(std::vector<float>{5, -4});
-  o->observe(std::vector<float>{0});
+  observe(*o, std::vector<float>{5, -4});
+  observe(*o, std::vector<float>{0});
   EXPECT_EQ(o->range().min, -4);
   EXPECT_EQ(o->range().max, 5);
 }
 
 TEST(SymmetricObserver, GivesNoOffset) {
   for (float top : {0.3f, 1.7f, 63.5f, 1e-3f}) {
-    const auto o = make_symmetric(make_extremes_observer());
-    o->observe(std::vector<float>{-top, top / 2});
+    const auto o = make_symmetric(make_extremes_observer(kTeam));
+    observe(*o, std::vector<float>{-top, top / 2});
     const QuantParams p = params_of(o->range(), DType::kF32);
     EXPECT_EQ(p.offset, 0);
     EXPECT_NEAR(p.scale, top / 127, 1e-6f * p.scale);
@@ -200,10 +213,10 @@ TEST(SymmetricObserver, GivesNoOffset) {
 }
 
 TEST(HistogramObserver, UniformDataKeepsItsRange) {
-  const auto o = make_histogram_observer(true);
+  const auto o = make_histogram_observer(kTeam, true);
   const float bin = 16.0f / kBins;
   for (uint32_t seed : {1, 2}) {
-    o->observe(uniform(100000, -8, 8, seed));
+    observe(*o, uniform(100000, -8, 8, seed));
     // The first candidate is always taken; after it a bin more costs 15 squared widths for each of
     // its values, and finer levels gain 1/1024 of 16/3 for each of all: no further step.
     EXPECT_GE(o->range().min, -8);
@@ -216,8 +229,8 @@ TEST(HistogramObserver, UniformDataKeepsItsRange) {
 TEST(HistogramObserver, TrimsFarOutliers) {
   std::vector<float> x = uniform(100000, -4, 4, 3);
   x.push_back(1000);
-  const auto o = make_histogram_observer(false);  // rounding keeps the tool's search from it
-  o->observe(x);
+  const auto o = make_histogram_observer(kTeam, false);  // rounding keeps the tool's search from it
+  observe(*o, x);
   EXPECT_LE(o->range().min, -3.5);
   EXPECT_GE(o->range().max, 3.5);
   EXPECT_LE(o->range().max, 5);  // a bin is half a unit
@@ -225,9 +238,9 @@ TEST(HistogramObserver, TrimsFarOutliers) {
 
 // Were the old values lost at the merge, the new one would be all there is.
 TEST(HistogramObserver, KeepsOldMassWhenTheRangeWidens) {
-  const auto o = make_histogram_observer(false);
-  o->observe(uniform(100000, -8, 8, 4));
-  o->observe(std::vector<float>{200});
+  const auto o = make_histogram_observer(kTeam, false);
+  observe(*o, uniform(100000, -8, 8, 4));
+  observe(*o, std::vector<float>{200});
   EXPECT_LE(o->range().min, -7.5);
   EXPECT_GE(o->range().min, -9);
   EXPECT_GE(o->range().max, 7.5);
@@ -270,8 +283,8 @@ TEST(HistogramObserver, EqualsTheToolBitForBit) {
     state = state * 1664525u + 1013904223u;
     return static_cast<int64_t>(state >> 16);
   };
-  const auto o = make_histogram_observer(true);
-  const auto own = make_histogram_observer(false);
+  const auto o = make_histogram_observer(kTeam, true);
+  const auto own = make_histogram_observer(kTeam, false);
   std::vector<Range> ranges;
   for (const int64_t scale : {2, 3, 3, 4}) {
     std::vector<float> x;
@@ -285,8 +298,8 @@ TEST(HistogramObserver, EqualsTheToolBitForBit) {
       EXPECT_EQ(x[0], -1.058441162109375f);
       EXPECT_EQ(x[1], -1.27008056640625f);
     }
-    o->observe(x);
-    own->observe(x);
+    observe(*o, x);
+    observe(*own, x);
     ranges.push_back(o->range());
   }
   EXPECT_EQ(ranges[2].min, -43.27777f);
@@ -304,15 +317,15 @@ TEST(HistogramObserver, EqualsNumpyWithTrueEdges) {
   const json golden = parse_json(read_text(file), file.string());
   ASSERT_EQ(golden.size(), 3u);
   for (const auto& [name, samples] : golden.items()) {
-    const auto o = make_histogram_observer(/*as_msmodelslim=*/false);
-    const auto other = make_histogram_observer(/*as_msmodelslim=*/true);
+    const auto o = make_histogram_observer(kTeam, /*as_msmodelslim=*/false);
+    const auto other = make_histogram_observer(kTeam, /*as_msmodelslim=*/true);
     for (const json& sample : samples) {
       SCOPED_TRACE(name);
       std::vector<float> x;
       for (const json& value : sample.at("values"))
         x.insert(x.end(), value[1].get<size_t>(), value[0].get<float>());
-      o->observe(x);
-      other->observe(x);
+      observe(*o, x);
+      observe(*other, x);
       const double low = sample.at("range")[0], high = sample.at("range")[1];
       // A bin is a 2048th of more than this; range ends are sums in float.
       EXPECT_NEAR(o->range().min, low, (high - low) / 1e5);
@@ -342,9 +355,10 @@ TEST(Observers, ConstantSamplesGiveUsableParameters) {
   for (float value : {0.0f, 3.0f, -0.37f, 1e-30f})
     for (int kind = 0; kind < 3; ++kind) {
       SCOPED_TRACE(value);
-      const auto o = kind == 0 ? make_minmax_observer() : make_histogram_observer(kind == 1);
+      const auto o =
+          kind == 0 ? make_minmax_observer(kTeam) : make_histogram_observer(kTeam, kind == 1);
       for (int sample = 0; sample < 3; ++sample) {
-        o->observe(std::vector<float>(100, value));
+        observe(*o, std::vector<float>(100, value));
         expect_usable(*o, value);
       }
     }
@@ -352,13 +366,13 @@ TEST(Observers, ConstantSamplesGiveUsableParameters) {
 
 TEST(HistogramObserver, GoesOnAfterAConstantSample) {
   for (float value : {0.0f, 3.0f}) {
-    const auto o = make_histogram_observer(true);
-    o->observe(std::vector<float>(10, value));
-    o->observe(uniform(100000, -8, 8, 11));
+    const auto o = make_histogram_observer(kTeam, true);
+    observe(*o, std::vector<float>(10, value));
+    observe(*o, uniform(100000, -8, 8, 11));
     expect_usable(*o, value);
     EXPECT_NEAR(o->range().min, -8, 0.1);
     EXPECT_NEAR(o->range().max, 8, 0.1);
-    o->observe(std::vector<float>(10, value));
+    observe(*o, std::vector<float>(10, value));
     expect_usable(*o, value);
     EXPECT_NEAR(o->range().max, 8, 0.1);
   }

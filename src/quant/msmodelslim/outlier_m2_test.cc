@@ -130,7 +130,7 @@ void expect_search(const std::vector<size_t>& rows) {
     for (float& v : weights.back().w) v *= 0.2f;  // so that softmax is not all or nothing
   }
   OutlierStats stats(kChannels, 1, KeepInputs::kFirstBatch, true);
-  stats.observe(x.data(), kChannels, kRows);
+  tests::show(stats, {x.data(), kChannels, kRows});
   const Search search(x, weights);
   double least = INFINITY, most = 0;
   for (int step = 0; step < 100; ++step) {
@@ -162,7 +162,7 @@ TEST(ScaleM2, SearchesTheFirstLinearOfOthers) { expect_search({6, 5}); }
 TEST(ScaleM2, IsM1WithoutOutliers) {
   OutlierStats stats(2, 1, KeepInputs::kFirstBatch, true);
   const std::vector<float> x = {1, 4, -1, -4};
-  stats.observe(x.data(), 2, 2);
+  tests::show(stats, {x.data(), 2, 2});
   const FloatWeight w = tests::weight(1, 2, {4, 1});
   ThreadTeam team(1);
   EXPECT_EQ(make_m2()->scale({stats, {&w}}, team), (std::vector<float>{0.5f, 2}));

@@ -58,7 +58,7 @@ TEST(ScaleM3, EqualsTheSearchInDouble) {
   const std::vector<float> x = uneven_input(m, k, rng);
   const std::vector<FloatWeight> weights = {random_weight(9, k, rng), random_weight(5, k, rng)};
   OutlierStats stats(k, 1, KeepInputs::kFirstBatch, false);
-  stats.observe(x.data(), k, m);
+  tests::show(stats, {x.data(), k, m});
   for (bool asymmetric : {false, true}) {
     const Winner want = search(x, m, weights, asymmetric);
     ASSERT_GT(want.second, 1.001 * want.least);  // the winner is clear of rounding in float

@@ -11,7 +11,7 @@ namespace {
 std::vector<float> scale_of(std::vector<float> high, const std::vector<float>& low) {
   OutlierStats stats(high.size(), 1, KeepInputs::kNone, false);
   high.insert(high.end(), low.begin(), low.end());
-  stats.observe(high.data(), low.size(), 2);
+  tests::show(stats, {high.data(), low.size(), 2});
   ThreadTeam team(1);
   return make_m5()->scale({stats, {}}, team);
 }

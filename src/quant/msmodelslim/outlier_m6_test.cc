@@ -93,7 +93,7 @@ TEST(ScaleM6, EqualsTheSearchInDouble) {
   const std::vector<FloatWeight> weights = {random_weight(9, kInputs, rng),
                                             random_weight(5, kInputs, rng)};
   OutlierStats stats(kInputs, 1, KeepInputs::kAll, false);
-  stats.observe(x.data(), kInputs, kSamples);
+  tests::show(stats, {x.data(), kInputs, kSamples});
   for (bool as_v1 : {false, true}) {
     const std::vector<double> want = FlexSearch(x, weights, as_v1).run();
     for (size_t threads : {1, 2}) {

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "src/model/linear.h"
+
 namespace octet {
 
 // Which inputs are kept for a search, besides the statistics of all.
@@ -17,7 +19,7 @@ class OutlierStats {
 
   // `batches`: how many there will be. `deviation`: gather shifted_highest and deviation, too.
   OutlierStats(size_t k, size_t batches, KeepInputs keep, bool deviation);
-  void observe(const float* x, size_t ldx, size_t m);  // x [m, k]
+  void observe(Worker& w, const Rows& x);  // SPMD. x [m, k]
 
   size_t channels() const { return lowest_.size(); }
   const std::vector<float>& highest() const { return highest_; }  // [k] max x
@@ -32,7 +34,7 @@ class OutlierStats {
   const std::vector<float>& inputs() const { return inputs_; }  // kept rows [rows, k]
 
  private:
-  void observe_shifted(const float* x, size_t ldx, size_t m);
+  void observe_shifted(const Rows& x);
 
   size_t batches_, seen_ = 0, rows_ = 0;
   KeepInputs keep_;

@@ -5,6 +5,8 @@
 #include <cfloat>
 #include <cmath>
 
+#include "src/quant/msmodelslim/outlier_testing.h"
+
 namespace octet {
 namespace {
 
@@ -12,8 +14,8 @@ const std::vector<float> kA = {1, -5, 99, -3, 2, 99}, kB = {2, 7};  // rows of s
 
 OutlierStats gathered(KeepInputs keep, bool deviation = false) {
   OutlierStats s(2, 2, keep, deviation);
-  s.observe(kA.data(), 3, 2);
-  s.observe(kB.data(), 2, 1);
+  tests::show(s, {kA.data(), 3, 2});
+  tests::show(s, {kB.data(), 2, 1});
   return s;
 }
 
@@ -36,7 +38,7 @@ TEST(OutlierStats, SpreadRowsAreEvenlySpaced) {
   constexpr size_t kBatches = OutlierStats::kSpreadRows / 2;  // two rows of each
   OutlierStats s(1, kBatches, KeepInputs::kSpread, false);
   const std::vector<float> rows = {0, 1, 2, 3, 4, 5};
-  for (size_t i = 0; i < kBatches; ++i) s.observe(rows.data(), 1, 6);
+  for (size_t i = 0; i < kBatches; ++i) tests::show(s, {rows.data(), 1, 6});
   ASSERT_EQ(s.inputs().size(), OutlierStats::kSpreadRows);
   for (size_t i = 0; i < s.inputs().size(); ++i) EXPECT_EQ(s.inputs()[i], i % 2 == 0 ? 0 : 3);
 }

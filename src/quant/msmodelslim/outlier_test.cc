@@ -23,8 +23,8 @@ std::unique_ptr<OutlierMethod> method_of(AntiMethod method, const FlexSmooth& fl
 TEST(OutlierMethod, M1ByHand) {
   OutlierStats stats(4, 2, KeepInputs::kNone, false);
   const std::vector<float> x = {-4, 2, 0, 1, 3, 0, 0, -0.5f}, later = {1, -9, 0, 0};
-  stats.observe(x.data(), 4, 2);
-  stats.observe(later.data(), 4, 1);
+  tests::show(stats, {x.data(), 4, 2});
+  tests::show(stats, {later.data(), 4, 1});
   const FloatWeight q = weight(2, 4, {1, -2, 5, 0, -0.25f, 0.5f, 0, 0});
   const FloatWeight k = weight(1, 4, {0.5f, 4, 3, 0});
   ThreadTeam team(1);
@@ -38,7 +38,7 @@ TEST(OutlierMethod, M1ByHand) {
 TEST(OutlierMethod, M4ByHandWithGroupedHeads) {
   OutlierStats stats(8, 1, KeepInputs::kNone, false);
   const std::vector<float> x = {1, 2, 3, 4, 5, 6, 7, 8};
-  stats.observe(x.data(), 8, 1);
+  tests::show(stats, {x.data(), 8, 1});
   const FloatWeight o = weight(1, 8, {8, 7, 6, 5, 4, 3, 2, 1});
   ThreadTeam team(1);
   const std::vector<float> s = method_of(AntiMethod::kM4)->scale({stats, {&o}, 4, 2}, team);
@@ -57,7 +57,7 @@ TEST(OutlierMethod, M4ByHandWithGroupedHeads) {
 TEST(OutlierMethod, M6ByHandWithGroupedHeads) {
   OutlierStats stats(4, 1, KeepInputs::kNone, false);
   const std::vector<float> x = {1, -9, 4, 2};
-  stats.observe(x.data(), 4, 1);
+  tests::show(stats, {x.data(), 4, 1});
   const FloatWeight o = weight(2, 4, {1, 2, 3, -4, 0.5f, 0, -1, 1});
   ThreadTeam team(1);
   const FlexSmooth flex{{{0.5f, 0.25f}}, 0};

@@ -9,6 +9,12 @@
 
 namespace octet::tests {
 
+// Shows rows to statistics, by three workers.
+inline void show(OutlierStats& stats, const Rows& x) {
+  static ThreadTeam team(3);
+  team.run([&](Worker& w) { stats.observe(w, x); });
+}
+
 // x [m, k]: some channels are much larger than others.
 inline std::vector<float> uneven_input(size_t m, size_t k, std::mt19937& rng) {
   std::normal_distribution<float> normal;

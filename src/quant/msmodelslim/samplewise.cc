@@ -110,9 +110,9 @@ class Samplewise {
     if (method_.act_method == ActMethod::kAuto)
       histogram = analysis_.score(linear) <= kHistogramBelow;
     std::unique_ptr<Observer> observer =
-        histogram                     ? make_histogram_observer(is_msmodelslim_v0(output_.layout))
-        : method_.range_rule.extremes ? make_extremes_observer()
-                                      : make_minmax_observer();
+        histogram ? make_histogram_observer(team_.size(), is_msmodelslim_v0(output_.layout))
+        : method_.range_rule.extremes ? make_extremes_observer(team_.size())
+                                      : make_minmax_observer(team_.size());
     return method_.range_rule.symmetric ? make_symmetric(std::move(observer)) : std::move(observer);
   }
 
@@ -147,15 +147,15 @@ class Samplewise {
     calibrating_.clear();
     if (report_ != nullptr)
       for (const PartRow& row : part_rows())
-        seen.emplace_back(weights.of(row.part)[0]->shape.k, calibration_tokens(data_));
+        seen.emplace_back(weights.of(row.part)[0]->shape.k, calibration_tokens(data_),
+                          team_.size());
     DecoderLayer decoder{.norms = weights.norms};
     for (const PartRow& row : part_rows()) {
       std::unique_ptr<Linear> linear = build_part(layer, row.part, weights, linears);
       if (report_ != nullptr) {
         InputSample& sample = seen[static_cast<size_t>(row.part)];
         linear = std::make_unique<TapLinear>(
-            std::move(linear),
-            [&sample](const float* x, size_t ld, size_t m) { sample.add(x, ld, m); }, Tap());
+            std::move(linear), [&sample](Worker& w, const Rows& x) { sample.add(w, x); }, Tap());
       }
       decoder.part(row.part) = std::move(linear);
     }
@@ -230,12 +230,12 @@ class Samplewise {
     const FloatWeight w = model_.head();
     head.rounded = round(w);
     const Scheme scheme = types_.at(kHead);
-    InputSample seen(w.shape.k, calibration_tokens(data_));
+    InputSample seen(w.shape.k, calibration_tokens(data_), team_.size());
     if (has_static_input(scheme)) {
       const std::unique_ptr<Observer> observer = make_observer(kHead);
-      stream_->tap(norm, [&](const float* x, size_t ld, size_t m) {
-        observer->observe({x, m * w.shape.k});
-        seen.add(x, ld, m);
+      stream_->tap(norm, [&](Worker& worker, const Rows& x) {
+        observer->observe(worker, x, w.shape.k);
+        seen.add(worker, x);
       });
       head.input = params_of(observer->range(), stored());
     }

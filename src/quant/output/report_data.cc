@@ -69,17 +69,22 @@ void put(ordered_json& object, const char* key, const std::optional<double>& val
 
 }  // namespace
 
-void InputSample::add(const float* x, size_t ld, size_t m) {
-  for (size_t r = 0; r < m; ++r, ++seen_) {
-    const float* row = x + r * ld;
-    for (size_t i = 0; i < k_; ++i) {
-      range_.min = std::min(range_.min, row[i]);
-      range_.max = std::max(range_.max, row[i]);
-    }
-    const auto slot = [&](size_t t) { return t * kRows / tokens_; };
+void InputSample::add(Worker& w, const Rows& x) {
+  const auto [begin, end] = w.share(x.m);
+  Range own = ranges_[w.id()];
+  for (size_t r = begin; r < end; ++r) own = widened(own, {x.x + r * x.ld, k_});
+  ranges_[w.id()] = own;
+  if (w.id() != 0) return;
+  const auto slot = [&](size_t t) { return t * kRows / tokens_; };
+  for (const float* row = x.x; row != x.x + x.m * x.ld; row += x.ld, ++seen_)
     if (tokens_ <= kRows || seen_ == 0 || slot(seen_) != slot(seen_ - 1))
       rows_.insert(rows_.end(), row, row + k_);
-  }
+}
+
+Range InputSample::range() const {
+  Range all;
+  for (const Range& r : ranges_) all = {std::min(all.min, r.min), std::max(all.max, r.max)};
+  return all;
 }
 
 void ReportData::add_input(const std::vector<std::string>& names, Scheme scheme,

@@ -20,20 +20,20 @@ class InputSample {
  public:
   static constexpr size_t kRows = 256;
 
-  // `tokens`: how many will come.
-  InputSample(size_t k, size_t tokens) : k_(k), tokens_(tokens) {}
-  // The next tokens x [m, k] (row stride ld).
-  void add(const float* x, size_t ld, size_t m);
+  // `tokens`: how many will come; `workers`: of the team that will add them.
+  InputSample(size_t k, size_t tokens, size_t workers) : k_(k), tokens_(tokens), ranges_(workers) {}
+  // SPMD. The next tokens x [m, k].
+  void add(Worker& w, const Rows& x);
 
   size_t k() const { return k_; }
   size_t rows() const { return rows_.size() / k_; }
   const std::vector<float>& values() const { return rows_; }  // [rows, k]
-  Range range() const { return range_; }
+  Range range() const;                                        // of all tokens, and zero
 
  private:
   size_t k_, tokens_, seen_ = 0;
   std::vector<float> rows_;
-  Range range_{};
+  std::vector<Range> ranges_;  // by worker
 };
 
 class ReportData {

@@ -10,17 +10,24 @@
 namespace octet {
 namespace {
 
+constexpr size_t kWorkers = 3;
+
+void add(InputSample& sample, const Rows& x) {
+  static ThreadTeam team(kWorkers);
+  team.run([&](Worker& w) { sample.add(w, x); });
+}
+
 TEST(InputSample, KeepsSomeRowsAndAllExtremes) {
-  InputSample few(2, 3), many(1, 1000);
+  InputSample few(2, 3, kWorkers), many(1, 1000, kWorkers);
   const std::vector<float> x = {1, 2, 9, 3, 4, 9, -5, 6, 9};  // the third column is another's
-  few.add(x.data(), 3, 1);
-  few.add(x.data() + 3, 3, 2);
+  add(few, {x.data(), 3, 1});
+  add(few, {x.data() + 3, 3, 2});
   EXPECT_EQ(few.values(), (std::vector<float>{1, 2, 3, 4, -5, 6}));
   EXPECT_EQ(few.range().min, -5);
   EXPECT_EQ(few.range().max, 6);
   for (int i = 0; i < 1000; ++i) {
     const float v = static_cast<float>(i);
-    many.add(&v, 1, 1);
+    add(many, {&v, 1, 1});
   }
   EXPECT_EQ(many.rows(), InputSample::kRows);
   EXPECT_EQ(many.values()[0], 0);
@@ -49,8 +56,8 @@ class Report : public ::testing::Test {
 // (0.2, 1) becomes (0, 1) and (70, 0) becomes (63.5, 0).
 TEST_F(Report, OfAStaticLinear) {
   const std::vector<float> x = {0.2f, 1, 70, 0};
-  InputSample seen(2, 2);
-  seen.add(x.data(), 2, 2);
+  InputSample seen(2, 2, kWorkers);
+  add(seen, {x.data(), 2, 2});
   const std::vector<QuantizedLinear> quantized = {rounded()};
   const auto built = build_linear({"a"}, {&weight_}, quantized, Scheme::kW8A8, team_, *alone_);
   report_.add({"a"}, Scheme::kW8A8, &seen, {&weight_}, quantized, built.get());
@@ -74,9 +81,9 @@ TEST_F(Report, OfAStaticLinear) {
 }
 
 TEST_F(Report, OfLinearsInFloatAndWithoutCalibration) {
-  InputSample seen(2, 1);
+  InputSample seen(2, 1, kWorkers);
   const std::vector<float> x = {0, 1};
-  seen.add(x.data(), 2, 1);
+  add(seen, {x.data(), 2, 1});
   report_.add({"kept"}, Scheme::kFloat, &seen, {&weight_}, {}, nullptr);
   report_.add({"blind"}, Scheme::kW8A16, nullptr, {&weight_}, {rounded()}, nullptr);
   const ordered_json all = report_.json({{"kept", "hard"}, {"lm_head", "last"}});
