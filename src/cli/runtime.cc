@@ -1,6 +1,7 @@
 #include "src/cli/runtime.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
@@ -127,6 +128,7 @@ Runtime::Runtime(const RuntimeOptions& options)
                                                      .head = head_mode(options.head),
                                                      .on_layer = on_layer});
   take_tokenizer();
+  ::malloc_trim(0);  // what parsing the tokenizer and packing the weights took
   engine_options_.eos_ids = eos_of(config, generation_, *tokenizer_, tokenizer);
   if (options.ranks == nullptr) return;
   options.ranks->meet();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <fstream>
 #include <map>
 #include <thread>
 #include <utility>
@@ -96,6 +97,24 @@ TEST(Buffer, SmallOnesShareNothingButPages) {
     }
     std::erase_if(buffers, [n = 0](const auto&) mutable { return ++n % 3 != 0; });
   }
+}
+
+size_t resident_bytes() {
+  size_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * 4096;
+}
+
+// A layer of a model has many matrices a little larger than whole huge pages.
+TEST(Buffer, LargeOnesTakeLittleMoreThanTheirSize) {
+  constexpr size_t kCount = 16, kSize = (size_t{4} << 20) + (size_t{300} << 10);
+  const size_t before = resident_bytes();
+  std::vector<Buffer<uint8_t>> buffers;
+  for (size_t i = 0; i < kCount; ++i) {
+    buffers.emplace_back(kSize);
+    std::fill_n(buffers.back().data(), kSize, uint8_t{1});
+  }
+  EXPECT_LT(resident_bytes() - before, kCount * kSize * 11 / 10);
 }
 
 TEST(Buffer, IsZeroedAlignedAndMovable) {

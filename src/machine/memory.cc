@@ -14,12 +14,15 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kPage = 4096;
 // Between these sizes blocks share huge pages: a small model's matrix, or a rank's share of one.
-// From the second on a block has huge pages of its own, of which the last need not be full.
+// From the second on a block has huge pages of its own, and small ones for what is left when that
+// is less than half a huge page.
 constexpr size_t kSharedFrom = size_t{64} << 10, kHugeFrom = kHugePage / 2;
 
 size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-size_t rounded(size_t bytes) { return round_up(bytes, bytes >= kHugeFrom ? kHugePage : kPage); }
+size_t rounded(size_t bytes) {
+  return round_up(bytes, bytes % kHugePage >= kHugeFrom ? kHugePage : kPage);
+}
 
 void* map_anonymous(size_t bytes) {
   void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -27,7 +30,7 @@ void* map_anonymous(size_t bytes) {
   return p;
 }
 
-// `size`, a multiple of kHugePage, from the boundary of a huge page on.
+// `size`, a multiple of kPage, from the boundary of a huge page on.
 char* map_huge(size_t size) {
   // Over-allocate by one huge page and trim.
   char* base = static_cast<char*>(map_anonymous(size + kHugePage));
