@@ -22,7 +22,7 @@ namespace {
 
 struct PlanFlags {
   std::string model, shape, type = scheme_name(Scheme::kW8A8), network, host;
-  size_t hosts = 1, ranks = 1, context = 2048, batch = 1, chunk = 512;
+  size_t hosts = 1, ranks = 1, threads = 0, context = 2048, batch = 1, chunk = 512;
   bool int8_kv = false, as_json = false;
 };
 
@@ -72,9 +72,15 @@ double weight_speed(ThreadTeam& team) {
   return best;
 }
 
-// Speed of this host, in about a second.
-HostSpeed measure_host() {
-  ThreadTeam team;
+// Speed of this host with so many threads (0: as many as serve would take), in about a second.
+HostSpeed measure_host(size_t threads) {
+  if (const size_t cpus = allowed_cpus().size(); threads > cpus)
+    throw usage_error("more threads than this machine has CPUs")
+        .field("--threads")
+        .expected(fmt::format("at most {}", cpus))
+        .found(std::to_string(threads))
+        .remedy("for another machine give its figures: --host");
+  ThreadTeam team(threads);
   HostSpeed speed;
   speed.bytes = memory_limit_bytes();
   speed.memory = weight_speed(team);
@@ -128,7 +134,10 @@ void plan(const PlanFlags& f) {
   o.chunk = f.chunk;
   o.kv_element = f.int8_kv || model.int8_kv ? 1 : 2;
   if (f.host.empty()) {
-    o.host = measure_host();
+    o.host = measure_host(f.threads);
+  } else if (f.threads != 0) {
+    throw usage_error(
+        "--threads says how many measure this machine; the figures of --host are of all threads");
   } else {
     const auto v =
         numbers(f.host, 4, "--host", "GB/s,int8 Gop/s,float Gop/s,GB of memory: 200,3000,1500,256");
@@ -199,6 +208,9 @@ void add_plan(Verb program) {
   verb.text("--host", f->host,
             "a host's limits: GB/s of memory, int8 Gop/s, float Gop/s, GB of memory; default: "
             "measured here");
+  verb.integer("--threads", f->threads,
+               "threads that measure this machine; default: as many as serve takes")
+      .range(1, 1 << 16);
   verb.integer("--context", f->context, "tokens of a sequence").range(1, 1 << 24).show_default();
   verb.integer("--batch", f->batch, "sequences that generate at once")
       .range(1, 1 << 20)

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "src/kernels/kernels.h"
+
 namespace octet {
 namespace {
 
@@ -11,8 +13,22 @@ constexpr float kLargest = 1e30f;  // finite after any penalty and bias
 constexpr double kGreedyBelow = 1e-5;
 constexpr int64_t kMostWanted = 256;  // top_k up to which only the largest logits are computed
 
+constexpr size_t kSumBlock = 256;  // weights that are added up together
+
+auto at(auto& list, size_t i) { return list.begin() + static_cast<ptrdiff_t>(i); }
+
+std::span<float> block_of(std::span<float> v, size_t b) {
+  return v.subspan(b * kSumBlock, std::min(kSumBlock, v.size() - b * kSumBlock));
+}
+
+// The first of the largest of v, which holds no NaN.
 size_t argmax(std::span<const float> v) {
-  return static_cast<size_t>(std::max_element(v.begin(), v.end()) - v.begin());
+  constexpr size_t kBlock = kernels::kMaximumBlock;
+  std::vector<float> maxima((v.size() + kBlock - 1) / kBlock);
+  kernels::table().block_maxima(v.data(), v.size(), maxima.data());
+  const auto best = std::max_element(maxima.begin(), maxima.end());
+  const size_t first = static_cast<size_t>(best - maxima.begin()) * kBlock;
+  return static_cast<size_t>(std::find(at(v, first), v.end(), *best) - v.begin());
 }
 
 }  // namespace
@@ -25,6 +41,8 @@ Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
 }
 
 bool Sampler::greedy() const { return params_.temperature < kGreedyBelow; }
+
+double Sampler::inverse_temperature() const { return 1.0 / std::max(params_.temperature, 0.01); }
 
 size_t Sampler::wanted() const {
   if (params_.logprobs >= 0) return 0;
@@ -65,8 +83,34 @@ TokenLogprob Sampler::logprob_of(std::span<const float> logits, int32_t token, i
   return out;
 }
 
+double Sampler::uniform() { return static_cast<double>(rng_() >> 11) * 0x1p-53; }
+
+double Sampler::keep_nucleus(std::vector<Candidate>& c, double wanted) {
+  // Sort growing heads of the list until they hold the mass.
+  size_t sorted = 0, keep = 0;
+  double mass = 0;
+  while (keep < c.size() && mass < wanted) {
+    if (keep == sorted) {
+      const size_t next = std::min(c.size(), std::max<size_t>(64, sorted * 4));
+      std::ranges::partial_sort(at(c, sorted), at(c, next), c.end(), comes_before,
+                                &Candidate::choice);
+      sorted = next;
+    }
+    mass += c[keep++].weight;
+  }
+  c.resize(std::max<size_t>(keep, 1));
+  return mass;
+}
+
+int32_t Sampler::draw_among(const std::vector<Candidate>& c, double total) {
+  const double u = uniform() * total;
+  double sum = 0;
+  for (const Candidate& x : c)
+    if ((sum += x.weight) > u) return x.choice.token;
+  return c.back().choice.token;
+}
+
 int32_t Sampler::draw(std::vector<Choice> choices) {
-  const auto at = [](auto& list, size_t i) { return list.begin() + static_cast<ptrdiff_t>(i); };
   if (params_.top_k > 0 && static_cast<size_t>(params_.top_k) < choices.size()) {
     const auto end = at(choices, static_cast<size_t>(params_.top_k));
     // In order where they are few: what is drawn must not depend on what was there beside them.
@@ -77,40 +121,59 @@ int32_t Sampler::draw(std::vector<Choice> choices) {
     choices.erase(end, choices.end());
   }
   const float max = std::ranges::min(choices, comes_before).logit;
-  const double inverse = 1.0 / std::max(params_.temperature, 0.01);
-  struct Candidate {
-    Choice choice;
-    double weight;  // of the likeliest: 1
-  };
   std::vector<Candidate> c;
   c.reserve(choices.size());
   for (const Choice& x : choices)
-    c.push_back({x, std::exp(static_cast<double>(x.logit - max) * inverse)});
+    c.push_back({x, std::exp(static_cast<double>(x.logit - max) * inverse_temperature())});
   if (params_.min_p > 0)
     std::erase_if(c, [&](const Candidate& x) { return x.weight < params_.min_p; });
   double total = 0;
   for (const Candidate& x : c) total += x.weight;
-  if (params_.top_p < 1) {
-    // Sort growing heads of the list until they hold the mass.
-    size_t sorted = 0, keep = 0;
-    double mass = 0;
-    while (keep < c.size() && mass < params_.top_p * total) {
-      if (keep == sorted) {
-        const size_t next = std::min(c.size(), std::max<size_t>(64, sorted * 4));
-        std::ranges::partial_sort(at(c, sorted), at(c, next), c.end(), comes_before,
-                                  &Candidate::choice);
-        sorted = next;
-      }
-      mass += c[keep++].weight;
-    }
-    c.resize(std::max<size_t>(keep, 1));
-    total = mass;
+  if (params_.top_p < 1) total = keep_nucleus(c, params_.top_p * total);
+  return draw_among(c, total);
+}
+
+int32_t Sampler::draw_from_all(std::span<float> logits, float max) {
+  const std::span<float> weights = logits;
+  kernels::table().softmax_weights(weights.data(), weights.size(), max,
+                                   static_cast<float>(inverse_temperature()));
+  if (params_.min_p > 0)
+    for (float& w : weights) w = double{w} < params_.min_p ? 0 : w;
+  // By block, so that the one in which the draw ends is found without looking at all again.
+  std::vector<double> sums((weights.size() + kSumBlock - 1) / kSumBlock);
+  double total = 0;
+  for (size_t b = 0; b < sums.size(); ++b) {
+    for (float w : block_of(weights, b)) sums[b] += double{w};
+    total += sums[b];
   }
-  const double u = static_cast<double>(rng_() >> 11) * 0x1p-53 * total;
-  double sum = 0;
-  for (const Candidate& x : c)
-    if ((sum += x.weight) > u) return x.choice.token;
-  return c.back().choice.token;
+  if (params_.top_p < 1) {
+    const double wanted = params_.top_p * total;
+    std::vector<Candidate> c;
+    double mass = 0;
+    // The likely ones, or, where they are not enough, more, down to all.
+    for (float least = 1e-3f; c.empty() || (mass < wanted && least > 0); least *= 1e-3f) {
+      c.clear();
+      mass = 0;
+      for (size_t i = 0; i < weights.size(); ++i)
+        if (weights[i] > 0 && weights[i] >= least) {
+          c.push_back({{static_cast<int32_t>(i), weights[i]}, double{weights[i]}});
+          mass += double{weights[i]};
+        }
+    }
+    return draw_among(c, keep_nucleus(c, wanted));
+  }
+  double left = uniform() * total;
+  size_t b = 0, last = sums.size() - 1;
+  while (sums[last] == 0) --last;  // rounding must not lead beyond the last that counts
+  for (; b < last && left >= sums[b]; ++b) left -= sums[b];
+  size_t token = 0;
+  const std::span<float> block = block_of(weights, b);
+  for (size_t i = 0; i < block.size(); ++i) {
+    if (block[i] == 0) continue;
+    token = b * kSumBlock + i;
+    if ((left -= double{block[i]}) < 0) break;
+  }
+  return static_cast<int32_t>(token);
 }
 
 int32_t Sampler::took(int32_t token) {
@@ -125,7 +188,11 @@ std::optional<int32_t> Sampler::sample(std::span<float> logits, TokenLogprob* lo
   const size_t first = argmax(logits);
   if (rules_.masks() && logits[first] == kMasked) return std::nullopt;
   int32_t token = static_cast<int32_t>(first);
-  if (!greedy() && logits[first] > kMasked) {  // else a broken model's logits
+  if (greedy() || logits[first] == kMasked) {  // or a broken model's logits
+    // It stays the likeliest.
+  } else if (params_.top_k <= 0) {
+    token = draw_from_all(logits, logits[first]);
+  } else {
     std::vector<Choice> choices;
     choices.reserve(logits.size());
     for (size_t i = 0; i < logits.size(); ++i)

@@ -24,7 +24,8 @@ class Sampler {
   // and subtract: a broken model must give bad text, not bring the process down.
   static void make_safe(std::span<float> logits);
 
-  // Draws the next token from safe logits [vocab] (overwritten) and records it. With
+  // Draws the next token from safe logits [vocab] (overwritten) and records it: the inverse of the
+  // distribution function, tokens in order, at a uniform number. With
   // params.logprobs >= 0 fills `logprob`. Nothing when the request's masks leave no token.
   std::optional<int32_t> sample(std::span<float> logits, TokenLogprob* logprob);
   // The same token, from the wanted() choices that come first and perhaps others.
@@ -39,8 +40,19 @@ class Sampler {
   static TokenLogprob logprob_of(std::span<const float> logits, int32_t token, int top);
 
  private:
+  struct Candidate {
+    Choice choice;
+    double weight;  // of the likeliest: 1
+  };
   bool greedy() const;
+  double inverse_temperature() const;
+  double uniform();  // [0, 1)
+  // The fewest that hold the mass `wanted`, those that come first; returns what they hold.
+  static double keep_nucleus(std::vector<Candidate>& c, double wanted);
+  int32_t draw_among(const std::vector<Candidate>& c, double total);
   int32_t draw(std::vector<Choice> choices);
+  // Without top_k; the largest of `logits` (overwritten) is `max`.
+  int32_t draw_from_all(std::span<float> logits, float max);
   int32_t took(int32_t token);
 
   SamplingParams params_;

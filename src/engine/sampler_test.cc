@@ -128,6 +128,34 @@ TEST(Sampler, TopPOfManyTokens) {
   EXPECT_EQ(*drawn.rbegin(), 650);
 }
 
+// Every draw against the distribution function in double, at the number that the generator gives.
+TEST(Sampler, DrawsByTheInverseOfTheDistribution) {
+  constexpr size_t kVocabulary = 3001;
+  for (const double temperature : {0.3, 1.0, 2.0}) {
+    SamplingParams p = seeded();
+    p.temperature = temperature;
+    Sampler sampler(p, {}, {});
+    std::mt19937_64 numbers(static_cast<uint64_t>(*p.seed)), rng(3);
+    std::normal_distribution<float> normal(0, 4);
+    for (int draw = 0; draw < 300; ++draw) {
+      std::vector<float> logits(kVocabulary);
+      for (float& l : logits) l = rng() % 5 == 0 ? kOut : normal(rng);
+      std::vector<double> below(kVocabulary + 1);
+      const double max = *std::max_element(logits.begin(), logits.end());
+      for (size_t i = 0; i < kVocabulary; ++i)
+        below[i + 1] = below[i] + std::exp((logits[i] - max) / temperature);
+      const double u = static_cast<double>(numbers() >> 11) * 0x1p-53 * below.back();
+      const std::vector<float> before = logits;
+      const size_t token = static_cast<size_t>(*sampler.sample(logits, nullptr));
+      EXPECT_NE(before[token], kOut);
+      // (l - max) / temperature below 87 is rounded twice in float, the exponential to 2 ulp.
+      const double bound = (2 * 87 + 5) * 0x1p-24 * below.back();
+      EXPECT_LE(below[token], u + bound);
+      EXPECT_GE(below[token + 1], u - bound);
+    }
+  }
+}
+
 TEST(Sampler, MinPIsAShareOfTheLikeliest) {
   SamplingParams p = seeded();
   for (const auto& [min_p, weights] :

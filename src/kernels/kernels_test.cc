@@ -176,6 +176,30 @@ TEST_P(KernelTest, SiluMulMatchesDouble) {
     }
 }
 
+TEST_P(KernelTest, SoftmaxWeightsMatchDouble) {
+  const KernelTable& t = *GetParam();
+  for (float inverse : {0.5f, 1.0f, 100.0f})
+    for (size_t n : {1, 2, 6, 16, 30, 64, 97, 576}) {
+      std::vector<float> x = random(n, -95 / inverse, 0);
+      x[n / 2] = 3;
+      if (n > 2) x[1] = -INFINITY;
+      std::vector<float> y = x;
+      t.softmax_weights(y.data(), n, 3, inverse);
+      EXPECT_EQ(y[n / 2], 1.0f);
+      for (size_t i = 0; i < n; ++i) {
+        const double e = (double{x[i]} - 3) * inverse, want = std::exp(e);
+        // The difference and the product are rounded, the exponential is within 2 ulp; near the end
+        // e^-87 is missing.
+        const double bound = (2 * std::fabs(e) + 5) * kU * want + 1.01 * std::exp(-87.0);
+        if (std::isinf(x[i]))
+          EXPECT_EQ(y[i], 0.0f);
+        else
+          ASSERT_NEAR(y[i], want, bound) << e;
+        ASSERT_GE(y[i], 0.0f);
+      }
+    }
+}
+
 TEST_P(KernelTest, ReadMemorySumsAll) {
   const size_t n = 64 * 37;
   const std::vector<float> x = random(n, 0, 1);

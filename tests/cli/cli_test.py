@@ -527,6 +527,10 @@ class Others(Verbs):
         self.good("bench", "make-model", "--shape", "qwen3-0.6b", "--layers", 1, "--out", self.dir / "random", "--quiet",
                   "--overwrite", "--type", "W8A8")
         self.assertIn("good", self.good("check", self.dir / "random"))
+        one = json.loads(self.good("plan", LLAMA, "--threads", 1, "--json"))
+        self.assertGreater(one["host"]["int8_ops"], 0)
+        self.bad(2, ["--threads", "--host"], "plan", LLAMA, "--threads", 60000)
+        self.bad(2, ["--threads", "--host"], "plan", LLAMA, "--threads", 1, "--host", "100,1000,500,64")
         self.bad(2, "--shape", "plan")
         self.bad(2, "--type goes with --shape", "plan", LLAMA, "--type", "W8A8")
         self.bad(2, "llama-2-70b", "plan", "--shape", "llama-2")

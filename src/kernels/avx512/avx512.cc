@@ -44,6 +44,7 @@ const KernelTable& table() noexcept {
       .rms_norm = rms_norm,
       .rope = rope,
       .silu_mul = silu_mul,
+      .softmax_weights = softmax_weights,
       .kv_store = kv_store,
       .attention = attention,
       .attention_merge = attention_merge,

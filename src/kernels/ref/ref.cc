@@ -182,6 +182,13 @@ void silu_mul(const float* gate, const float* up, size_t n, float* out) noexcept
   for (size_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
 }
 
+void softmax_weights(float* x, size_t n, float max, float inverse) noexcept {
+  for (size_t i = 0; i < n; ++i) {
+    const float e = (x[i] - max) * inverse;
+    x[i] = e > -87.0f ? std::exp(e) : 0.0f;
+  }
+}
+
 void kv_store(const float* k, const float* v, size_t head_dim, size_t slot, FloatType type,
               void* k_page, void* v_page) noexcept {
   for (size_t d = 0; d < head_dim; ++d) {
@@ -315,6 +322,7 @@ const KernelTable& table() noexcept {
       .rms_norm = rms_norm,
       .rope = rope,
       .silu_mul = silu_mul,
+      .softmax_weights = softmax_weights,
       .kv_store = kv_store,
       .attention = attention,
       .attention_merge = attention_merge,

@@ -68,6 +68,15 @@ static void silu_mul(const float* gate, const float* up, size_t n, float* out) n
   }
 }
 
+static void softmax_weights(float* x, size_t n, float largest, float inverse) noexcept {
+  const V least = exp_v(set1(-87.0f));  // what exp_v holds smaller numbers at
+  for (size_t i = 0; i < n; i += kLanes) {
+    const size_t k = n - i < kLanes ? n - i : kLanes;
+    const V e = exp_v(mul(sub(load_head(x + i, k), set1(largest)), set1(inverse)));
+    store_head(x + i, max(sub(e, least), zero()), k);
+  }
+}
+
 // Element access by storage type; the load takes kLanes elements.
 struct LoadF32 {
   using T = float;
