@@ -75,7 +75,7 @@ TESTED_BY = {
         "src/quant/msmodelslim/samplewise.cc"],
     "src/quant/quantizer_recipe_test.cc": [
         "src/quant/layer/built_linear.cc", "src/quant/layer/float_model.cc",
-        "src/quant/layer/layer_stream.cc", "src/quant/layerwise/calibration_tokens.cc",
+        "src/quant/layer/layer_stream.cc",
         "src/quant/layerwise/layerwise.cc"],
     "src/quant/ranks_test.cc": ["src/quant/layer/shared_linear.cc"],
     "src/quant/output/report_data_test.cc": ["src/quant/output/report_file.cc"],

@@ -75,7 +75,7 @@ double weight_speed(ThreadTeam& team) {
 // Speed of this host with so many threads (0: as many as serve would take), in about a second.
 HostSpeed measure_host(size_t threads) {
   if (const size_t cpus = allowed_cpus().size(); threads > cpus)
-    throw usage_error("more threads than this machine has CPUs")
+    throw usage_error("more threads than there are CPUs for this process")
         .field("--threads")
         .expected(fmt::format("at most {}", cpus))
         .found(std::to_string(threads))
@@ -136,8 +136,7 @@ void plan(const PlanFlags& f) {
   if (f.host.empty()) {
     o.host = measure_host(f.threads);
   } else if (f.threads != 0) {
-    throw usage_error(
-        "--threads says how many measure this machine; the figures of --host are of all threads");
+    throw usage_error("measures this machine, and --host says what another can").field("--threads");
   } else {
     const auto v =
         numbers(f.host, 4, "--host", "GB/s,int8 Gop/s,float Gop/s,GB of memory: 200,3000,1500,256");
@@ -154,6 +153,7 @@ void plan(const PlanFlags& f) {
   if (f.as_json) {
     fmt::print("{}\n", ordered_json({{"ranks", f.ranks},
                                      {"hosts", o.hosts},
+                                     {"threads", f.threads},
                                      {"host",
                                       {{"memory", o.host.memory},
                                        {"int8_ops", o.host.int8_ops},
@@ -176,7 +176,9 @@ void plan(const PlanFlags& f) {
       "Gop/s, has {}{}\n\n",
       f.ranks, o.hosts, o.hosts == 1 ? "" : "s", cost.ranks_per_host(), o.host.memory / 1e9,
       o.host.int8_ops / 1e9, o.host.float_ops / 1e9, format_bytes(o.host.bytes),
-      f.host.empty() ? " (measured here)" : "");
+      !f.host.empty()  ? ""
+      : f.threads == 0 ? " (measured here)"
+                       : fmt::format(" (measured here with --threads {})", f.threads));
   print_terms(fmt::format("decode step of {} sequence{} of {} tokens", f.batch,
                           f.batch == 1 ? "" : "s", f.context),
               decode);

@@ -1,6 +1,7 @@
 #include "src/engine/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -19,6 +20,16 @@ auto at(auto& list, size_t i) { return list.begin() + static_cast<ptrdiff_t>(i);
 
 std::span<float> block_of(std::span<float> v, size_t b) {
   return v.subspan(b * kSumBlock, std::min(kSumBlock, v.size() - b * kSumBlock));
+}
+
+// In four parts: an addition waits for the one before it.
+double sum_of(std::span<const float> v) {
+  std::array<double, 4> parts{};
+  size_t i = 0;
+  for (; i + parts.size() <= v.size(); i += parts.size())
+    for (size_t k = 0; k < parts.size(); ++k) parts[k] += double{v[i + k]};
+  for (; i < v.size(); ++i) parts[0] += double{v[i]};
+  return (parts[0] + parts[1]) + (parts[2] + parts[3]);
 }
 
 // The first of the largest of v, which holds no NaN.
@@ -42,7 +53,10 @@ Sampler::Sampler(const SamplingParams& params, std::span<const int32_t> prompt,
 
 bool Sampler::greedy() const { return params_.temperature < kGreedyBelow; }
 
-double Sampler::inverse_temperature() const { return 1.0 / std::max(params_.temperature, 0.01); }
+double Sampler::inverse_temperature() const {
+  // A float, too, and above zero: zero times a masked logit would be no number.
+  return 1.0 / std::clamp(params_.temperature, 0.01, 1e38);
+}
 
 size_t Sampler::wanted() const {
   if (params_.logprobs >= 0) return 0;
@@ -111,7 +125,7 @@ int32_t Sampler::draw_among(const std::vector<Candidate>& c, double total) {
 }
 
 int32_t Sampler::draw(std::vector<Choice> choices) {
-  if (params_.top_k > 0 && static_cast<size_t>(params_.top_k) < choices.size()) {
+  if (static_cast<size_t>(params_.top_k) < choices.size()) {
     const auto end = at(choices, static_cast<size_t>(params_.top_k));
     // In order where they are few: what is drawn must not depend on what was there beside them.
     if (params_.top_k <= kMostWanted)
@@ -143,7 +157,7 @@ int32_t Sampler::draw_from_all(std::span<float> logits, float max) {
   std::vector<double> sums((weights.size() + kSumBlock - 1) / kSumBlock);
   double total = 0;
   for (size_t b = 0; b < sums.size(); ++b) {
-    for (float w : block_of(weights, b)) sums[b] += double{w};
+    sums[b] = sum_of(block_of(weights, b));
     total += sums[b];
   }
   if (params_.top_p < 1) {
@@ -151,11 +165,12 @@ int32_t Sampler::draw_from_all(std::span<float> logits, float max) {
     std::vector<Candidate> c;
     double mass = 0;
     // The likely ones, or, where they are not enough, more, down to all.
-    for (float least = 1e-3f; c.empty() || (mass < wanted && least > 0); least *= 1e-3f) {
+    for (float least = 1e-3f; mass < wanted && least > 0; least *= 1e-3f) {
       c.clear();
       mass = 0;
       for (size_t i = 0; i < weights.size(); ++i)
-        if (weights[i] > 0 && weights[i] >= least) {
+        if (weights[i] >= least) {
+          // In the order of the weights, which is that of the logits.
           c.push_back({{static_cast<int32_t>(i), weights[i]}, double{weights[i]}});
           mass += double{weights[i]};
         }
@@ -188,16 +203,16 @@ std::optional<int32_t> Sampler::sample(std::span<float> logits, TokenLogprob* lo
   const size_t first = argmax(logits);
   if (rules_.masks() && logits[first] == kMasked) return std::nullopt;
   int32_t token = static_cast<int32_t>(first);
-  if (greedy() || logits[first] == kMasked) {  // or a broken model's logits
-    // It stays the likeliest.
-  } else if (params_.top_k <= 0) {
-    token = draw_from_all(logits, logits[first]);
-  } else {
-    std::vector<Choice> choices;
-    choices.reserve(logits.size());
-    for (size_t i = 0; i < logits.size(); ++i)
-      if (logits[i] > kMasked) choices.push_back({static_cast<int32_t>(i), logits[i]});
-    token = draw(std::move(choices));
+  if (!greedy() && logits[first] > kMasked) {  // else a broken model's logits
+    if (params_.top_k <= 0) {
+      token = draw_from_all(logits, logits[first]);
+    } else {
+      std::vector<Choice> choices;
+      choices.reserve(logits.size());
+      for (size_t i = 0; i < logits.size(); ++i)
+        if (logits[i] > kMasked) choices.push_back({static_cast<int32_t>(i), logits[i]});
+      token = draw(std::move(choices));
+    }
   }
   if (params_.logprobs >= 0) *logprob = logprob_of(raw, token, params_.logprobs);
   return took(token);

@@ -24,8 +24,7 @@ class Sampler {
   // and subtract: a broken model must give bad text, not bring the process down.
   static void make_safe(std::span<float> logits);
 
-  // Draws the next token from safe logits [vocab] (overwritten) and records it: the inverse of the
-  // distribution function, tokens in order, at a uniform number. With
+  // Draws the next token from safe logits [vocab] (overwritten) and records it. With
   // params.logprobs >= 0 fills `logprob`. Nothing when the request's masks leave no token.
   std::optional<int32_t> sample(std::span<float> logits, TokenLogprob* logprob);
   // The same token, from the wanted() choices that come first and perhaps others.
@@ -51,7 +50,8 @@ class Sampler {
   static double keep_nucleus(std::vector<Candidate>& c, double wanted);
   int32_t draw_among(const std::vector<Candidate>& c, double total);
   int32_t draw(std::vector<Choice> choices);
-  // Without top_k; the largest of `logits` (overwritten) is `max`.
+  // Without top_k; the largest of `logits` (overwritten) is `max`. Without top_p, too, the inverse
+  // of the distribution function of tokens in their order, at a uniform number.
   int32_t draw_from_all(std::span<float> logits, float max);
   int32_t took(int32_t token);
 

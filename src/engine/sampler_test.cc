@@ -156,6 +156,49 @@ TEST(Sampler, DrawsByTheInverseOfTheDistribution) {
   }
 }
 
+// However flat, what is masked stays out.
+TEST(Sampler, HugeTemperaturesDrawNothingThatIsMasked) {
+  for (const double temperature : {1e9, 1e46, 1.7e308})
+    for (const double top_p : {1.0, 0.9}) {
+      SamplingParams p = seeded();
+      p.temperature = temperature;
+      p.top_p = top_p;
+      Sampler sampler(p, {}, {});
+      std::set<int32_t> drawn;
+      for (int i = 0; i < 400; ++i) {
+        std::vector<float> logits(1000, kOut);
+        for (size_t id = 700; id < 710; ++id) logits[id] = static_cast<float>(id % 7);
+        drawn.insert(sampler.sample(logits, nullptr).value());
+      }
+      EXPECT_GE(*drawn.begin(), 700);
+      EXPECT_LT(*drawn.rbegin(), 710);
+      EXPECT_GE(drawn.size(), 9u);
+    }
+}
+
+// One likely token and thousands that together weigh more: 1 + 5000 * 0.0005 = 3.5, of which 0.9 is
+// 3.15, and so the first 4300 of them.
+TEST(Sampler, TopPReachesFarDown) {
+  SamplingParams p = seeded();
+  p.top_p = 0.9;
+  Sampler sampler(p, {}, {});
+  int32_t largest = 0;
+  int likely = 0;
+  constexpr int kTimes = 3000;
+  for (int i = 0; i < kTimes; ++i) {
+    std::vector<float> logits(5001, std::log(5e-4f));
+    logits[0] = 0;
+    const int32_t token = sampler.sample(logits, nullptr).value();
+    largest = std::max(largest, token);
+    likely += token == 0 ? 1 : 0;
+  }
+  // Among 3000 draws one of the last fiftieth is missed with probability (1 - 0.0137)^3000.
+  EXPECT_LE(largest, 4301);
+  EXPECT_GT(largest, 4214);
+  const double want = 1 / 3.15;
+  EXPECT_NEAR(likely / double{kTimes}, want, 5 * std::sqrt(want * (1 - want) / kTimes));
+}
+
 TEST(Sampler, MinPIsAShareOfTheLikeliest) {
   SamplingParams p = seeded();
   for (const auto& [min_p, weights] :

@@ -140,7 +140,8 @@ struct KernelTable {
   void (*rope)(float* x, const float* cos, const float* sin, size_t head_dim) noexcept;
   // out = gate * sigmoid(gate) * up, all [n]; out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, size_t n, float* out) noexcept;
-  // x <- e^((x - max) * inverse), x [n] at most max, -infinity included; nothing of e^-87 and less.
+  // x <- e^((x - max) * inverse), x [n] at most max, -infinity included, inverse above 0; 0 for
+  // e^-87 and less.
   void (*softmax_weights)(float* x, size_t n, float max, float inverse) noexcept;
   // Appends one token's K and V rows [head_dim] at place `slot` (< kBlockTokens) of a page's KV
   // head (k_page, v_page point to that head's part). kI8: sat8(rne(value)).

@@ -180,7 +180,7 @@ TEST_P(KernelTest, SoftmaxWeightsMatchDouble) {
   const KernelTable& t = *GetParam();
   for (float inverse : {0.5f, 1.0f, 100.0f})
     for (size_t n : {1, 2, 6, 16, 30, 64, 97, 576}) {
-      std::vector<float> x = random(n, -95 / inverse, 0);
+      std::vector<float> x = random(n, 3 - 95 / inverse, 3);
       x[n / 2] = 3;
       if (n > 2) x[1] = -INFINITY;
       std::vector<float> y = x;

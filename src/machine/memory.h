@@ -1,5 +1,6 @@
 // Memory for weights, caches and activations: page-aligned, on huge pages where the system has
-// them. Blocks of 64 KiB to 1 MiB share huge pages; a page goes when all of its blocks have.
+// them. Blocks of 64 KiB to 1 MiB share huge pages; a page goes when all of its blocks have. The
+// end of a larger block lies on small pages where it is less than half a huge one.
 #pragma once
 
 #include <cstddef>

@@ -9,7 +9,8 @@
 
 namespace octet {
 
-// SPMD. Called with the whole input [m, k] of a linear, or its output [m, n].
+// SPMD. Called with the whole input [m, k] of a linear before it computes, or its output [m, n]; no
+// barrier follows.
 using Tap = std::function<void(Worker& w, const Rows& rows)>;
 
 // Shows its input before, and its own output (without what it is added to) after it computes; taps

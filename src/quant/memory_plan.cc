@@ -12,14 +12,12 @@ uint64_t layer_memory(const ModelConfig& config, const Recipe* recipe, size_t to
   const double h = static_cast<double>(config.hidden_size),
                q = static_cast<double>(config.q_size());
   const double kv = static_cast<double>(config.kv_size());
-  const double plain = static_cast<double>(config.intermediate_size);
   const double copies = recipe != nullptr ? recipe->or_default<EqualizeMlp>().copies : 0;
-  const double inter = plain * (1 + copies) + 64;
+  const double inter = static_cast<double>(config.intermediate_size) * (1 + copies) + 64;
   const double weights = h * (2 * q + 2 * kv + 3 * inter);
   // In float32, in int8 as results and as what is computed with, and the layer before in int8.
   const double standing = 4 * weights + 3 * weights;
-  // While floats run: the same packed, and its largest matrix once more.
-  const double running = 4 * weights + 4 * 2 * h * plain;
+  const double running = 4 * weights;  // while floats run: the same packed
   // While down is rounded: its input on the grid, and its Hessian.
   const double part = static_cast<double>(std::min(tokens, kSubsetTokens));
   double rounding = recipe != nullptr ? 4 * part * inter : 0;

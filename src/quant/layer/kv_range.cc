@@ -27,16 +27,16 @@ void KvRange::observe_rotated(Worker& w, const Rows& x, const RopeAngles& angles
   const size_t half = half_dim_;
   const auto [begin, end] = w.share(low_.size(), 2 * half);
   if (begin == end) return;
-  std::vector<float> row(low_.size());
+  std::vector<float> row(end - begin);
   for (size_t r = 0; r < x.m; ++r) {
-    std::copy_n(x.x + r * x.ld + begin, end - begin, row.data() + begin);
-    key_norm_.heads(row.data() + begin, (end - begin) / (2 * half));
-    for (size_t head = begin; head < end; head += 2 * half)
+    std::copy_n(x.x + r * x.ld + begin, row.size(), row.data());
+    key_norm_.heads(row.data(), row.size() / (2 * half));
+    for (size_t head = 0; head < row.size(); head += 2 * half)
       for (size_t i = 0; i < half; ++i) {
         const float a = row[head + i], b = row[head + half + i];
         const float c = angles.cos[r * half + i], s = angles.sin[r * half + i];
-        observe(head + i, a * c - b * s);
-        observe(head + half + i, b * c + a * s);
+        observe(begin + head + i, a * c - b * s);
+        observe(begin + head + half + i, b * c + a * s);
       }
   }
 }

@@ -24,6 +24,19 @@ TEST(KvRange, LargestOfAllSamplesOver127) {
   EXPECT_EQ(r.scale({2, 0.5f, 1}), (std::vector<float>{0.5f, 4, kMinQuantScale}));
 }
 
+// More channels than one worker takes.
+TEST(KvRange, OfManyChannels) {
+  constexpr size_t kChannels = 75, kRows = 3, kStride = 80;
+  std::vector<float> x(kRows * kStride, 1e30f);
+  for (size_t r = 0; r < kRows; ++r)
+    for (size_t i = 0; i < kChannels; ++i)
+      x[r * kStride + i] = static_cast<float>(i + 1) * (r == i % kRows ? -127.0f : 1.0f);
+  KvRange range(kChannels);
+  run([&](Worker& w) { range.observe(w, {x.data(), kStride, kRows}); });
+  const std::vector<float> scale = range.scale({});
+  for (size_t i = 0; i < kChannels; ++i) EXPECT_EQ(scale[i], static_cast<float>(i + 1)) << i;
+}
+
 TEST(KvRange, KeysAfterRope) {
   // Two heads of one pair; rows rotated by 90 and 0 degrees.
   KvRange r(4, 2, Norm());

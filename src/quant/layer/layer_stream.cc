@@ -10,16 +10,10 @@ namespace {
 
 constexpr size_t kBatchRows = 1024;  // samples run together up to this many tokens
 
-struct Matrix {
-  float* data;
-  size_t ld;
-};
-
 // SPMD. The first `columns` of the worker's share of the rows.
-void copy_rows(Worker& w, size_t rows, const Matrix& from, const Matrix& to, size_t columns) {
-  const auto [begin, end] = w.share(rows);
-  for (size_t r = begin; r < end; ++r)
-    std::copy_n(from.data + r * from.ld, columns, to.data + r * to.ld);
+void copy_rows(Worker& w, const Rows& from, const Output& to, size_t columns) {
+  const auto [begin, end] = w.share(from.m);
+  for (size_t r = begin; r < end; ++r) std::copy_n(from.x + r * from.ld, columns, to.y + r * to.ld);
 }
 
 }  // namespace
@@ -102,8 +96,9 @@ void LayerStream::attention(const DecoderLayer& layer) {
     team_.run([&](Worker& w) {
       take_states(w, batch);
       layer.attention(w, shape, batch.rows, kv, b);
-      copy_rows(w, batch.rows, {b.attn.data(), attended_size()},
-                {of(scratch_.attended_, batch, attended_size()), attended_size()}, attended_size());
+      copy_rows(w, {b.attn.data(), attended_size(), batch.rows},
+                {first_row(scratch_.attended_, batch, attended_size()), attended_size()},
+                attended_size());
     });
     scratch_.attended_.release_rows(batch.first_row * attended_size(),
                                     batch.rows * attended_size());
@@ -117,8 +112,9 @@ void LayerStream::attention_output(const DecoderLayer& layer) {
   for (const Batch& batch : batches_) {
     team_.run([&](Worker& w) {
       take_states(w, batch);
-      copy_rows(w, batch.rows, {of(scratch_.attended_, batch, attended_size()), attended_size()},
-                {b.attn.data(), attended_size()}, attended_size());
+      copy_rows(
+          w, {first_row(scratch_.attended_, batch, attended_size()), attended_size(), batch.rows},
+          {b.attn.data(), attended_size()}, attended_size());
       layer.attention_output(w, shape, batch.rows, b);
       keep_states(w, batch);
     });
@@ -136,8 +132,8 @@ void LayerStream::mlp(const DecoderLayer& layer) {
     team_.run([&](Worker& w) {
       take_states(w, batch);
       layer.mlp(w, shape, batch.rows, b);
-      copy_rows(w, batch.rows, {b.gate_up.data(), 2 * inter},
-                {of(scratch_.activated_, batch, inter), inter}, inter);
+      copy_rows(w, {b.gate_up.data(), 2 * inter, batch.rows},
+                {first_row(scratch_.activated_, batch, inter), inter}, inter);
     });
     scratch_.activated_.release_rows(batch.first_row * inter, batch.rows * inter);
   }
@@ -150,7 +146,7 @@ void LayerStream::mlp_output(const DecoderLayer& layer) {
   for (const Batch& batch : batches_) {
     team_.run([&](Worker& w) {
       take_states(w, batch);
-      copy_rows(w, batch.rows, {of(scratch_.activated_, batch, inter), inter},
+      copy_rows(w, {first_row(scratch_.activated_, batch, inter), inter, batch.rows},
                 {b.gate_up.data(), 2 * inter}, inter);
       layer.mlp_output(w, shape, batch.rows, b);
       keep_states(w, batch);
@@ -162,13 +158,13 @@ void LayerStream::mlp_output(const DecoderLayer& layer) {
 
 // The rows w.share(batch.rows), which are those that the layer's worker reads before a barrier.
 void LayerStream::take_states(Worker& w, const Batch& batch) {
-  copy_rows(w, batch.rows, {of(states_, batch, hidden()), hidden()},
+  copy_rows(w, {first_row(states_, batch, hidden()), hidden(), batch.rows},
             {scratch_.buffers_->x.data(), hidden()}, hidden());
 }
 
 void LayerStream::keep_states(Worker& w, const Batch& batch) {
-  copy_rows(w, batch.rows, {scratch_.buffers_->x.data(), hidden()},
-            {of(states_, batch, hidden()), hidden()}, hidden());
+  copy_rows(w, {scratch_.buffers_->x.data(), hidden(), batch.rows},
+            {first_row(states_, batch, hidden()), hidden()}, hidden());
 }
 
 }  // namespace octet

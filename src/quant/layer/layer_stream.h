@@ -67,7 +67,7 @@ class LayerStream {
   };
   size_t attended_size() const { return static_cast<size_t>(config_.q_size()); }
   // The batch's first row of `all` [tokens, columns].
-  static float* of(Activations& all, const Batch& batch, size_t columns) {
+  static float* first_row(Activations& all, const Batch& batch, size_t columns) {
     return all.data() + batch.first_row * columns;
   }
   // SPMD. A batch's states into the step's buffers, and back.

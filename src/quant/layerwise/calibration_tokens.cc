@@ -1,5 +1,6 @@
 #include "src/quant/layerwise/calibration_tokens.h"
 
+#include <numeric>
 #include <utility>
 
 #include "src/quant/layerwise/group_quantizer.h"
@@ -46,6 +47,14 @@ CalibrationTokens::CalibrationTokens(std::vector<int32_t> all, std::vector<size_
   subset_ones.assign(subset.size(), 1.0f);
 }
 
+void CalibrationTokens::use_all() {
+  subset.resize(size());
+  std::iota(subset.begin(), subset.end(), size_t{0});
+  subset_lengths = lengths;
+  subset_fold = fold;
+  subset_ones = ones;
+}
+
 std::vector<float> CalibrationTokens::subset_rows(const float* x, size_t k) const {
   std::vector<float> rows;
   rows.reserve(subset.size() * k);
@@ -60,7 +69,9 @@ std::vector<double> CalibrationTokens::subset_mean(const float* x, size_t k,
 }
 
 CalibrationTokens CalibrationTokens::of_subset_only() const {
-  return {of_subset(ids), subset_lengths};
+  CalibrationTokens some(of_subset(ids), subset_lengths);
+  some.use_all();
+  return some;
 }
 
 }  // namespace octet

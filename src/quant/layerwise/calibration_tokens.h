@@ -43,8 +43,11 @@ struct CalibrationTokens {
   // Their mean [k], weighted by the subset's of `weight` [size()].
   std::vector<double> subset_mean(const float* x, size_t k, const std::vector<float>& weight,
                                   ThreadTeam& team) const;
-  // The texts of the subset, as all that there are.
+  // The texts of the subset, as all that there are, all of them in its own subset.
   CalibrationTokens of_subset_only() const;
+
+ private:
+  void use_all();  // the subset is all
 };
 
 }  // namespace octet

@@ -21,7 +21,10 @@ constexpr double kOutside = 0.0005;     // of a channel's weight, on either side
 constexpr size_t kErrorTokens = 1024;   // a per-token error is measured on about so many
 constexpr size_t kHistogramBlock = 16;  // channels whose values are gathered together: a cache line
 
-// sum_t weight |x|^p of every channel [channels], divided by the tokens, for the first of kPowers.
+constexpr size_t kGathered = size_t{2} << 20;  // values of a worker: 8 MiB
+
+// sum_t weight |x|^p of every channel [channels], divided by the tokens, for the first `powers` of
+// kPowers.
 using Moments = std::vector<std::vector<double>>;
 Moments moments(const ChannelInputs& in, size_t powers, ThreadTeam& team) {
   Moments m(powers, std::vector<double>(in.channels(), 0.0));
@@ -99,15 +102,16 @@ Statistics gather(const ChannelInputs& in, const std::vector<double>& norm, bool
     begin += own_begin;
     end += own_begin;
     const size_t count = in.tokens * in.repeat;
-    std::vector<float> values(std::min(kHistogramBlock, end - begin) * count);
+    const size_t at_once = std::clamp(kGathered / count, size_t{1}, kHistogramBlock);
+    std::vector<float> values(begin < end ? at_once * count : 0);
     for (size_t first = begin; first < end; first += kHistogramBlock) {
       const size_t n = std::min(kHistogramBlock, end - first);
-      gather_values(in, first, n, values);
       auto& sums = validation[first / kHistogramBlock];
       sums.fill(0);
       for (size_t i = 0; i < n; ++i) {
         const size_t c = first + i;
-        const ChannelValues channel{in, c, {values.data() + i * count, count}};
+        if (i % at_once == 0) gather_values(in, c, std::min(at_once, n - i), values);
+        const ChannelValues channel{in, c, {values.data() + i % at_once * count, count}};
         Folds folds = channel.histograms(norm, 0, s.channels[c]);
         if (center) {
           s.center[c] = static_cast<float>(s.channels[c].center(kOutside));

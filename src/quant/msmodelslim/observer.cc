@@ -1,5 +1,7 @@
 #include "src/quant/msmodelslim/observer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -19,7 +21,8 @@ namespace {
 class SampleExtremes {
  public:
   explicit SampleExtremes(size_t workers) : parts_(workers) {}
-  // SPMD. Found by all; all workers must have it before the next sample.
+  // SPMD. Found by all; all workers must have it before the next sample. Throws Error where the
+  // range is infinite.
   Range find(Worker& w, const Rows& x, size_t k) {
     OCTET_CHECK(x.m * k > 0 && w.count() <= parts_.size());
     const auto [begin, end] = w.share(x.m);
@@ -30,6 +33,12 @@ class SampleExtremes {
     Range all = kNothing;
     for (size_t i = 0; i < w.count(); ++i)
       all = {std::min(all.min, parts_[i].min), std::max(all.max, parts_[i].max)};
+    if (!std::isfinite(all.max - all.min))
+      throw Error("an activation is too large for float32")
+          .expected("finite inputs of all linears")
+          .found(fmt::format("{:g} to {:g}", all.min, all.max))
+          .remedy(
+              "octet generate shows whether the model itself works; else another --anti_method");
     return all;
   }
 
@@ -117,7 +126,7 @@ class HistogramObserver final : public Observer {
 
   void observe(Worker& w, const Rows& x, size_t k) override {
     const Range r = extremes_.find(w, x, k);
-    // Alike on all workers, which read what is written behind the next barrier only.
+    // All workers read bins_ and seen_ before the next barrier; worker 0 writes them after it.
     const bool first = bins_.empty(), merges = !first && seen_.min != seen_.max;
     Range wide = first ? r : Range{std::min(r.min, seen_.min), std::max(r.max, seen_.max)};
     size_t d = 0, start = 0;
@@ -175,7 +184,7 @@ class HistogramObserver final : public Observer {
   }
   static size_t bin_of(float v, Range e) {
     const float at = (v - e.min) * static_cast<float>(kBins) / (e.max - e.min);
-    return static_cast<size_t>(std::min(at, static_cast<float>(kBins - 1)));
+    return static_cast<size_t>(std::min(static_cast<float>(kBins - 1), at));
   }
   static void count(const float* x, size_t n, Range e, Counts& counts) {
     constexpr size_t kAtOnce = 256;  // the bins as vectors, then one by one
@@ -186,7 +195,7 @@ class HistogramObserver final : public Observer {
         const float v = x[i + j], last = static_cast<float>(kBins - 1);
         const float at = (v - e.min) * static_cast<float>(kBins) / (e.max - e.min);
         const bool inside = v >= e.min && v <= e.max;
-        bins[j] = static_cast<int32_t>(inside ? std::min(at, last) : last + 1);
+        bins[j] = static_cast<int32_t>(inside ? std::min(last, at) : last + 1);  // NaN: the last
       }
       for (size_t j = 0; j < some; ++j) ++counts[static_cast<size_t>(bins[j])];
     }

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <random>
 
+#include "src/base/error.h"
 #include "src/base/file.h"
 #include "src/base/json.h"
 
@@ -362,6 +363,24 @@ TEST(Observers, ConstantSamplesGiveUsableParameters) {
         expect_usable(*o, value);
       }
     }
+}
+
+// An activation that overflowed, or a range that does.
+TEST(Observers, RefuseWhatNoRangeHolds) {
+  for (int kind = 0; kind < 4; ++kind) {
+    const auto o = kind == 0   ? make_minmax_observer(kTeam)
+                   : kind == 1 ? make_extremes_observer(kTeam)
+                               : make_histogram_observer(kTeam, kind == 2);
+    std::vector<float> x = uniform(1000, -1, 1, 2);
+    observe(*o, x);
+    for (float extreme : {INFINITY, -INFINITY}) {
+      x[7] = extreme;
+      EXPECT_THROW(observe(*o, x), Error);
+    }
+    x[7] = 3e38f;
+    x[8] = -3e38f;
+    EXPECT_THROW(observe(*o, x), Error);
+  }
 }
 
 TEST(HistogramObserver, GoesOnAfterAConstantSample) {

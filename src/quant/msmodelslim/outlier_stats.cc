@@ -27,7 +27,7 @@ void OutlierStats::observe(Worker& w, const Rows& x) {
       sum_[i] += double{std::fabs(row[i])};
     }
   }
-  if (with_deviation_) w.barrier();  // all channels
+  if (with_deviation_) w.barrier();  // observe_shifted() reads all channels
   if (w.id() != 0) return;
   if (with_deviation_) observe_shifted(x);
   size_t kept = 0;

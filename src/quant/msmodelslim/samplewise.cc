@@ -159,9 +159,14 @@ class Samplewise {
       }
       decoder.part(row.part) = std::move(linear);
     }
-    stream_->run_layer(decoder, [&] {
-      for (const auto& [quantized, linear] : calibrating_) quantized->input = linear->params();
-    });
+    try {
+      stream_->run_layer(decoder, [&] {
+        for (const auto& [quantized, linear] : calibrating_) quantized->input = linear->params();
+      });
+    } catch (Error& e) {
+      if (!e.tensor_name().empty()) throw;
+      throw std::move(e).tensor(layer_prefix(layer) + "*");
+    }
   }
 
   Scheme type_of(int64_t layer, LayerPart part) const {

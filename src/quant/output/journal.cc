@@ -14,7 +14,7 @@
 namespace octet {
 namespace {
 
-constexpr int kVersion = 3;  // of the journal's own format
+constexpr int kVersion = 3;  // of the journal's format, and of what the states are of
 
 std::string shortened(const std::string& value) {
   if (value.empty()) return "nothing";

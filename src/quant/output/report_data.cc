@@ -70,6 +70,7 @@ void put(ordered_json& object, const char* key, const std::optional<double>& val
 }  // namespace
 
 void InputSample::add(Worker& w, const Rows& x) {
+  OCTET_CHECK(w.count() <= ranges_.size());
   const auto [begin, end] = w.share(x.m);
   Range own = ranges_[w.id()];
   for (size_t r = begin; r < end; ++r) own = widened(own, {x.x + r * x.ld, k_});
