@@ -53,16 +53,16 @@ TEST(OutlierStats, DeviationFollowsTheRunningShift) {
 
 // The same two channels among others, more than one worker takes.
 TEST(OutlierStats, OfManyChannels) {
-  constexpr size_t kChannels = 70, kStride = 72;
-  OutlierStats s(kChannels, 1, KeepInputs::kNone, true);
+  constexpr size_t kMany = 70, kStride = 72;
+  OutlierStats s(kMany, 1, KeepInputs::kNone, true);
   std::vector<float> x(2 * kStride, 1e30f);
-  for (size_t i = 0; i < kChannels; ++i) {
+  for (size_t i = 0; i < kMany; ++i) {
     x[i] = static_cast<float>(i);
     x[kStride + i] = -static_cast<float>(3 * i);
   }
   tests::show(s, {x.data(), kStride, 2});
   double squares = 0;
-  for (size_t i = 0; i < kChannels; ++i) {
+  for (size_t i = 0; i < kMany; ++i) {
     const float c = static_cast<float>(i);
     EXPECT_EQ(s.highest()[i], c);
     EXPECT_EQ(s.lowest()[i], -3 * c);
@@ -70,7 +70,7 @@ TEST(OutlierStats, OfManyChannels) {
     EXPECT_EQ(s.shifted_highest()[i], 2 * c);  // about the shift, -c
     squares += 8 * double{c} * double{c};
   }
-  const double want = std::sqrt(squares / (2 * kChannels - 1));  // the mean is zero
+  const double want = std::sqrt(squares / (2 * kMany - 1));  // the mean is zero
   EXPECT_NEAR(s.deviation(), want, 4 * FLT_EPSILON * want);
 }
 
