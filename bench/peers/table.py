@@ -1,6 +1,7 @@
 """The figures as Markdown."""
 
 import datetime
+import os
 import pathlib
 import re
 import statistics
@@ -14,16 +15,18 @@ SETS = ["f16c", "fma", "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512
         "amx_int8", "amx_bf16"]
 
 
+def processor(field: str) -> str:
+    found = re.search(rf"^{field}\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    return found[1] if found else ""
+
+
+def instruction_sets() -> set[str]:
+    return set(processor("flags").split())
+
+
 def machine(threads: int) -> dict:
-    text = pathlib.Path("/proc/cpuinfo").read_text()
-
-    def field(name: str) -> str:
-        found = re.search(rf"^{name}\s*: (.*)$", text, re.M)
-        return found[1] if found else ""
-
-    flags = set(field("flags").split())
-    return {"date": f"{datetime.date.today()}", "cpu": field("model name"), "cpus": text.count("processor\t:"),
-            "sets": [s for s in SETS if s in flags], "threads": threads}
+    return {"date": f"{datetime.date.today()}", "cpu": processor("model name"), "cpus": os.cpu_count(),
+            "sets": [s for s in SETS if s in instruction_sets()], "threads": threads}
 
 
 def short(value: float) -> str:
@@ -42,12 +45,13 @@ def markdown(result: dict) -> str:
     about = result["machine"]
     lines = [f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs ({', '.join(about['sets'])}), "
              f"{about['threads']} threads", "",
-             "Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items())]
+             "Versions: " + "; ".join(dict.fromkeys(v for v in result["versions"].values() if v)) + "."]
     for shape, peers in result["shapes"].items():
         measures = [m for m in TITLES if m in result["measures"]]
         rounds = max((len(v) for p in peers.values() for v in p["figures"].values()), default=0)
         lines += ["", f"### {shape}" + (f", {result['layers']} layers" if result["layers"] else ""), "",
-                  f"Minimum / median / maximum of {rounds} rounds; in brackets Octet's median divided by the row's.", "",
+                  f"Minimum / median / maximum of {rounds} round{'s' if rounds > 1 else ''}; in brackets Octet's median divided by "
+                  "the row's (time and memory: below 1 is in Octet's favour).", "",
                   "| | " + " | ".join(TITLES[m] for m in measures) + " | left out |", "|---" * (len(measures) + 2) + "|"]
         for name, peer in peers.items():
             ours = {} if name == "octet" else peers.get("octet", {}).get("figures", {})

@@ -28,8 +28,10 @@ class Peer:
         self.model = openvino_genai.LLMPipeline(model, "CPU", INFERENCE_NUM_THREADS=threads, **numbers)
 
     def generate(self, prompts, output, *streamer):
+        ids = numpy.array(prompts, numpy.int64)
+        inputs = openvino_genai.TokenizedInputs(openvino.Tensor(ids), openvino.Tensor(numpy.ones_like(ids)))
         config = openvino_genai.GenerationConfig(max_new_tokens=output, ignore_eos=True, do_sample=False)
-        answer = self.model.generate(openvino.Tensor(numpy.array(prompts, numpy.int64)), config, *streamer)
+        answer = self.model.generate(inputs, config, *streamer)
         assert all(len(tokens) == output for tokens in answer.tokens)
 
     def tokens(self, prompt, output):

@@ -12,7 +12,7 @@ import vllm  # noqa: E402
 
 class Peer:
     def __init__(self, model, threads, settings):
-        self.model = vllm.LLM(model, dtype="bfloat16", max_model_len=4096, max_num_seqs=common.BATCH, seed=0,
+        self.model = vllm.LLM(model, dtype=settings["dtype"], max_model_len=4096, max_num_seqs=common.BATCH, seed=0,
                               enable_prefix_caching=False, skip_tokenizer_init=True, disable_log_stats=True,
                               enforce_eager=settings.get("eager") == "1")
         self.number = itertools.count()
