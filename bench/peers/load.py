@@ -80,5 +80,6 @@ async def measure(port: int, model: str, vocabulary: int, alive, limit: float, *
             await completion(port, model, waiting.pop(), output)
 
     begin = time.monotonic()
-    await asyncio.wait_for(asyncio.gather(*(client() for _ in range(concurrency))), limit)
+    async with asyncio.timeout(limit):
+        await asyncio.gather(*(client() for _ in range(concurrency)))
     return requests * output / (time.monotonic() - begin)

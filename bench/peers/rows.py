@@ -84,11 +84,11 @@ class Octet:
         if "decode128" in run.measures:
             run.set("decode128", offline(128, 32)[1])
         if {"prefill2048", "decode2048"} & run.measures:
-            prefill, decode, _ = offline(2048, 32)
+            prefill, decode, _ = offline(2048, 32, repeat=1)
             run.set("prefill2048", prefill)
             run.set("decode2048", decode)
         if "offline16" in run.measures:
-            prefill, decode, _ = offline(128, 64, 16)
+            prefill, decode, _ = offline(128, 64, 16, repeat=1)
             run.set("offline16", 16 * 64 / (16 * 128 / prefill + 16 * 64 / decode))
         if "http16" in run.measures:
             run.serve([self.octet, "serve", "--model", run.model, "--served-model-name", "model", "--host", "127.0.0.1",
@@ -116,7 +116,7 @@ class LlamaCpp:
         return checkpoint.converted(f"llama.cpp-{install.LLAMA_CPP.partition('==')[2]}", make) / "q8_0.gguf"
 
     def measure(self, run: Run) -> None:
-        def bench(*words, repeat: int = run.repeat) -> tuple[float, float]:
+        def bench(*words, repeat: int) -> tuple[float, float]:
             """Tokens a second, the best of the repetitions, and the seconds until they were printed."""
             found = []
 
@@ -130,12 +130,12 @@ class LlamaCpp:
 
         if "start" in run.measures:
             run.set("start", bench("-p", 128, "-n", 0, repeat=1)[1])
-        for tokens in 512, 2048:
-            if f"prefill{tokens}" in run.measures:
-                run.set(f"prefill{tokens}", bench("-p", tokens, "-n", 0)[0])
-        for tokens in 128, 2048:
+        for tokens, repeat in (512, run.repeat), (2048, 1):
+            if f"prefill{tokens}" in run.measures:  # after a short one, which warms up
+                run.set(f"prefill{tokens}", bench("-p", f"16,{tokens}", "-n", 0, repeat=repeat)[0])
+        for tokens, repeat in (128, run.repeat), (2048, 1):
             if f"decode{tokens}" in run.measures:
-                run.set(f"decode{tokens}", bench("-p", 0, "-n", 32, "-d", tokens)[0])
+                run.set(f"decode{tokens}", bench("-p", 0, "-n", 32, "-d", tokens, repeat=repeat)[0])
         if "offline16" in run.measures:
             found = []
 
@@ -144,9 +144,8 @@ class LlamaCpp:
                     found.append(json.loads(line)["t"])
 
             run.child([self.programs / "llama-batched-bench", "-m", run.model, "-t", run.threads, "-tb", run.threads, "-c",
-                       4096, "-npp", 128, "-ntg", 64, "-npl", ",".join(["16"] * run.repeat), "--output-format", "jsonl"],
-                      each)
-            run.set("offline16", 16 * 64 / min(found))
+                       4096, "-npp", 128, "-ntg", 64, "-npl", 16, "--output-format", "jsonl"], each)
+            run.set("offline16", 16 * 64 / found[-1])
         if "http16" in run.measures:
             run.serve([self.programs / "llama-server", "-m", run.model, "-t", run.threads, "-tb", run.threads, "-c", 4096,
                        "-np", 16, "--host", "127.0.0.1", "--port", "PORT"], "model")

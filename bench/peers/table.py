@@ -50,7 +50,7 @@ def markdown(result: dict) -> str:
         measures = [m for m in TITLES if m in result["measures"]]
         rounds = max((len(v) for p in peers.values() for v in p["figures"].values()), default=0)
         lines += ["", f"### {shape}" + (f", {result['layers']} layers" if result["layers"] else ""), "",
-                  f"Minimum / median / maximum of {rounds} round{'s' if rounds > 1 else ''}; in brackets Octet's median divided by "
+                  f"Minimum / median / maximum of {rounds} round{'s' if rounds != 1 else ''}; in brackets Octet's median divided by "
                   "the row's (time and memory: below 1 is in Octet's favour).", "",
                   "| | " + " | ".join(TITLES[m] for m in measures) + " | left out |", "|---" * (len(measures) + 2) + "|"]
         for name, peer in peers.items():

@@ -57,8 +57,8 @@ def main(load) -> None:
     if "decode128" in args.measures:
         say("decode128", best(128, DECODED)[1])
     if {"prefill2048", "decode2048"} & set(args.measures):
-        prefill, decode = best(2048, DECODED)
+        prefill, decode = prefill_and_decode(2048, DECODED)
         say("prefill2048", prefill)
         say("decode2048", decode)
     if "offline16" in args.measures:
-        say("offline16", max(offline() for _ in range(args.repeat)))
+        say("offline16", offline())
