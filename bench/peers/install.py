@@ -1,9 +1,11 @@
 """Installs peers below the cache folder, once per version: an environment each, and llama.cpp built for this CPU."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -48,13 +50,20 @@ class InstallError(Exception):
 def quiet(*command, cwd=None) -> str:
     """What the command prints; its last telling line as an error when it fails."""
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-    run = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True,
-                         stdin=subprocess.DEVNULL)
+    run = subprocess.Popen([str(c) for c in command], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+    try:
+        output, errors = run.communicate()
+    except BaseException:  # Ctrl-C: what the command started ends as well
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+        raise
     if run.returncode:
-        lines = [line for line in (run.stdout + run.stderr).splitlines() if line.strip()]
+        lines = [line for line in (output + errors).splitlines() if line.strip()]
         telling = [line for line in lines if "error" in line.lower()]
         raise InstallError((telling or lines or [f"exit code {run.returncode}"])[-1].strip())
-    return run.stdout
+    return output
 
 
 class Environment:

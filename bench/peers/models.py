@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shutil
-import subprocess
 
 from peers import install
 
@@ -73,11 +72,8 @@ class Checkpoint:
 
     def folder(self, kind: str) -> pathlib.Path:
         def make(folder: pathlib.Path) -> None:
-            command = [self.octet, "bench", "make-model", "--shape", self.shape, "--type", kind, "--out", folder, "--quiet"]
-            run = subprocess.run([*command, *(["--layers", str(self.layers)] if self.layers else [])],
-                                 capture_output=True, text=True)
-            if run.returncode:
-                raise install.InstallError((run.stderr.strip().splitlines() or ["make-model failed"])[-1])
+            install.quiet(self.octet, "bench", "make-model", "--shape", self.shape, "--type", kind, "--out", folder,
+                          "--quiet", *(["--layers", self.layers] if self.layers else []))
             write_tokenizer(folder)
         return kept(f"{self.name}/{kind.lower()}", make)
 

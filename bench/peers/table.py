@@ -45,11 +45,11 @@ def markdown(result: dict) -> str:
     about = result["machine"]
     lines = [f"{about['date']}, {about['cpu']}, {about['cpus']} CPUs ({', '.join(about['sets'])}), "
              f"{about['threads']} threads", "",
-             "Versions: " + "; ".join(dict.fromkeys(v for v in result["versions"].values() if v)) + "."]
+             "Versions: " + ("; ".join(dict.fromkeys(v for v in result["versions"].values() if v)) or "none") + "."]
     for shape, peers in result["shapes"].items():
         measures = [m for m in TITLES if m in result["measures"]]
         rounds = max((len(v) for p in peers.values() for v in p["figures"].values()), default=0)
-        lines += ["", f"### {shape}" + (f", {result['layers']} layers" if result["layers"] else ""), "",
+        lines += ["", f"### {shape}" + (f", layers: {result['layers']}" if result["layers"] else ""), "",
                   f"Minimum / median / maximum of {rounds} round{'s' if rounds != 1 else ''}; in brackets Octet's median divided by "
                   "the row's (time and memory: below 1 is in Octet's favour).", "",
                   "| | " + " | ".join(TITLES[m] for m in measures) + " | left out |", "|---" * (len(measures) + 2) + "|"]
