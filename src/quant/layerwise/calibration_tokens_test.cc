@@ -50,7 +50,8 @@ TEST(CalibrationTokens, MeansOfTheSubset) {
   std::vector<float> x(t.size() * kColumns), weight(t.size(), 0.0f);
   for (size_t row = 0; row < t.size(); ++row) {
     if (row % 100 == 0) weight[row] = 2;
-    for (size_t c = 0; c < kColumns; ++c) x[row * kColumns + c] = static_cast<float>(row / 100 + c);
+    const size_t text = row / 100;
+    for (size_t c = 0; c < kColumns; ++c) x[row * kColumns + c] = static_cast<float>(text + c);
   }
   const std::vector<double> mean = t.subset_mean(x.data(), kColumns, weight, team);
   for (size_t c = 0; c < kColumns; ++c) EXPECT_DOUBLE_EQ(mean[c], 99 + static_cast<double>(c));
