@@ -72,7 +72,7 @@ double weight_speed(ThreadTeam& team) {
   return best;
 }
 
-// Speed of this host with so many threads (0: as many as serve would take), in about a second.
+// Speed of this host with so many threads, in about a second.
 HostSpeed measure_host(size_t threads) {
   if (const size_t cpus = allowed_cpus().size(); threads > cpus)
     throw usage_error("more threads than there are CPUs for this process")
@@ -127,6 +127,7 @@ Model model_of(const PlanFlags& f) {
 
 void plan(const PlanFlags& f) {
   const Model model = model_of(f);
+  const size_t threads = f.threads != 0 ? f.threads : default_thread_count();  // that measure
   PlanOptions o;
   o.ranks = f.ranks;
   o.hosts = std::min(f.hosts, f.ranks);
@@ -134,7 +135,7 @@ void plan(const PlanFlags& f) {
   o.chunk = f.chunk;
   o.kv_element = f.int8_kv || model.int8_kv ? 1 : 2;
   if (f.host.empty()) {
-    o.host = measure_host(f.threads);
+    o.host = measure_host(threads);
   } else if (f.threads != 0) {
     throw usage_error("measures this machine, and --host says what another can").field("--threads");
   } else {
@@ -153,7 +154,7 @@ void plan(const PlanFlags& f) {
   if (f.as_json) {
     fmt::print("{}\n", ordered_json({{"ranks", f.ranks},
                                      {"hosts", o.hosts},
-                                     {"threads", f.threads},
+                                     {"threads", f.host.empty() ? threads : 0},
                                      {"host",
                                       {{"memory", o.host.memory},
                                        {"int8_ops", o.host.int8_ops},

@@ -16,6 +16,16 @@ BATCH, BATCH_PROMPT, BATCH_OUTPUT = 16, 128, 64
 DECODED = 32
 
 
+class Generating:
+    """A peer with generate(prompts, output), which gives the moments of the first prompt's tokens."""
+
+    def tokens(self, prompt, output):
+        return self.generate([prompt], output)
+
+    def batch(self, prompts, output):
+        self.generate(prompts, output)
+
+
 def main(load) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")

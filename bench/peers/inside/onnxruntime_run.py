@@ -8,7 +8,7 @@ import numpy
 import onnxruntime_genai
 
 
-class Peer:
+class Peer(common.Generating):
     def __init__(self, model, threads, settings):
         config = onnxruntime_genai.Config(model)
         config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
@@ -27,12 +27,6 @@ class Peer:
             at.append(time.monotonic())
         assert len(generator.get_sequence(len(prompts) - 1)) == length
         return at
-
-    def tokens(self, prompt, output):
-        return self.generate([prompt], output)
-
-    def batch(self, prompts, output):
-        self.generate(prompts, output)
 
 
 common.main(Peer)

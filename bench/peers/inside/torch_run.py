@@ -7,7 +7,7 @@ import torch
 import transformers
 
 
-class Peer:
+class Peer(common.Generating):
     def __init__(self, model, threads, settings):
         torch.set_num_threads(threads)
         dtype = getattr(torch, settings["dtype"])
@@ -22,12 +22,6 @@ class Peer:
             ids.tolist()
             at.append(time.monotonic())
         return at
-
-    def tokens(self, prompt, output):
-        return self.generate([prompt], output)
-
-    def batch(self, prompts, output):
-        self.generate(prompts, output)
 
 
 common.main(Peer)

@@ -10,7 +10,7 @@ import common  # noqa: E402
 import vllm  # noqa: E402
 
 
-class Peer:
+class Peer(common.Generating):
     def __init__(self, model, threads, settings):
         self.model = vllm.LLM(model, dtype=settings["dtype"], max_model_len=4096, max_num_seqs=common.BATCH, seed=0,
                               enable_prefix_caching=False, skip_tokenizer_init=True, disable_log_stats=True,
@@ -32,12 +32,6 @@ class Peer:
                     at += [now] * (len(answer.outputs[0].token_ids) - len(at))
         assert len(at) == output, f"{len(at)} tokens, not {output}"
         return at
-
-    def tokens(self, prompt, output):
-        return self.generate([prompt], output)
-
-    def batch(self, prompts, output):
-        self.generate(prompts, output)
 
 
 common.main(Peer)

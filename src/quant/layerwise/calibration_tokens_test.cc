@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "src/quant/layerwise/range_search.h"
 
 namespace octet {
