@@ -29,6 +29,7 @@ TEST_P(Int8Test, Int8GemmIsExact) {
   std::vector<Case> cases;
   for (size_t m = 1; m <= 14; ++m) cases.push_back({m, 67, 37});
   for (size_t m : {15, 16, 17, 31, 32, 33, 47, 48, 63, 70}) cases.push_back({m, 131, 150});
+  for (size_t m : {40, 270}) cases.push_back({m, 35, 1100});
   for (size_t n : {1, 3, 15, 16, 17, 63, 64, 65, 130}) cases.push_back({5, n, 66});
   for (size_t k : {1, 2, 3, 4, 5, 64, 127, 14336, 32768}) cases.push_back({3, 20, k});
   std::uniform_int_distribution<int> byte(-128, 127);

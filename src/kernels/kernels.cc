@@ -50,6 +50,10 @@ size_t int8_panels(const KernelTable& t, size_t n) { return (n + t.int8_panel - 
 size_t float_panels(const KernelTable& t, size_t n) {
   return (n + t.float_panel - 1) / t.float_panel;
 }
+size_t float_panel_bytes(const KernelTable& t, FloatType type, size_t k) {
+  const size_t align = type == FloatType::kBF16 ? t.bf16_k_align : 1;
+  return t.float_panel * ((k + align - 1) / align * align) * float_type_size(type);
+}
 size_t float_type_size(FloatType type) {
   switch (type) {
     case FloatType::kF32:

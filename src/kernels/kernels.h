@@ -124,8 +124,8 @@ struct KernelTable {
 
   // float -----------------------------------------------------------------------------------------
   size_t float_panel;
-  // w [n, k] row-major, aligned to bytes -> panels [begin, end); a panel takes float_panel * k
-  // elements.
+  size_t bf16_k_align = 1;  // k of bfloat16 weights is padded to a multiple of this with zeros
+  // w [n, k] row-major, aligned to bytes -> panels [begin, end); a panel takes float_panel_bytes().
   void (*float_pack)(const void* w, FloatType type, size_t n, size_t k, size_t begin, size_t end,
                      void* packed) noexcept;
   void (*float_gemm)(const FloatGemmArgs& args) noexcept;
@@ -181,6 +181,7 @@ const KernelTable* table_named(const char* name);
 size_t padded_k(const KernelTable& t, size_t k);
 size_t int8_panels(const KernelTable& t, size_t n);
 size_t float_panels(const KernelTable& t, size_t n);
+size_t float_panel_bytes(const KernelTable& t, FloatType type, size_t k);
 size_t float_type_size(FloatType type);
 
 // The instruction sets' own tables (src/kernels/<set>/).

@@ -15,12 +15,18 @@ INSTANTIATE_TEST_SUITE_P(Sets, KernelTest, testing::ValuesIn(tables()), set_name
 TEST_P(KernelTest, FloatGemmMatchesDoubleSums) {
   const KernelTable& t = *GetParam();
   for (FloatType type : kTypes)
-    for (auto [m, n, k] :
-         {std::array<size_t, 3>{1, 1, 1}, {1, 100, 77}, {9, 49, 130}, {13, 97, 64}, {2, 48, 33}}) {
+    for (auto [m, n, k] : {std::array<size_t, 3>{1, 1, 1},
+                           {1, 100, 77},
+                           {9, 49, 130},
+                           {13, 97, 64},
+                           {2, 48, 33},
+                           {17, 820, 40},
+                           {70, 50, 1100}}) {
       const std::vector<float> a = random(m * k), b0 = random(n);
       const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
       const size_t panels = float_panels(t, n);
-      std::vector<float> packed(panels * t.float_panel * k), bias(panels * t.float_panel);
+      std::vector<char> packed(panels * float_panel_bytes(t, type, k));
+      std::vector<float> bias(panels * t.float_panel);
       std::copy(b0.begin(), b0.end(), bias.begin());
       t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
       std::vector<float> y(m * n, 2.0f);
@@ -48,10 +54,10 @@ TEST_P(KernelTest, PacksWeightsThatAreNotAligned) {
     const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
     std::vector<char> shifted(bytes + 1);
     std::memcpy(shifted.data() + 1, w.data(), bytes);
-    std::vector<float> packed(panels * t.float_panel * k), same(packed.size());
+    std::vector<char> packed(panels * float_panel_bytes(t, type, k)), same(packed.size());
     t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
     t.float_pack(shifted.data() + 1, type, n, k, 0, panels, same.data());
-    EXPECT_EQ(0, std::memcmp(packed.data(), same.data(), packed.size() * sizeof(float)));
+    EXPECT_EQ(0, std::memcmp(packed.data(), same.data(), packed.size()));
   }
 }
 
@@ -95,11 +101,12 @@ TEST_P(KernelTest, ScaledFloatGemmMatchesDoubleSums) {
 // A row's result does not depend on the rows that run beside it, nor on how many there are.
 TEST_P(KernelTest, RowsAreIndependentOfTheBatch) {
   const KernelTable& t = *GetParam();
-  const size_t m = 13, n = 70, k = 95, panels = float_panels(t, n);
+  const size_t m = 37, n = 70, k = 1100, panels = float_panels(t, n);
   for (FloatType type : kTypes) {
     const std::vector<float> a = random(m * k);
     const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
-    std::vector<float> packed(panels * t.float_panel * k), all(m * n), few(m * n);
+    std::vector<char> packed(panels * float_panel_bytes(t, type, k));
+    std::vector<float> all(m * n), few(m * n);
     t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
     const auto run = [&](size_t first, size_t rows, float* y) {
       t.float_gemm({a.data() + first * k, k, rows, packed.data(), type, k, n, 0, panels, nullptr, y,

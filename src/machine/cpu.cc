@@ -72,7 +72,8 @@ bool cpu_supports(Isa isa) {
       return avx512vnni();
     case Isa::kAmx:
       return avx512vnni() && __builtin_cpu_supports("amx-tile") &&
-             __builtin_cpu_supports("amx-int8") && tiles_granted();
+             __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
+             tiles_granted();
   }
   return false;
 #else
@@ -87,13 +88,7 @@ std::vector<Isa> supported_isas() {
   return out;
 }
 
-// AMX has not run on a CPU yet, only emulated: whoever has one may ask for it.
-Isa best_isa() {
-  Isa best = Isa::kRef;
-  for (Isa isa : supported_isas())
-    if (isa != Isa::kAmx) best = isa;
-  return best;
-}
+Isa best_isa() { return supported_isas().back(); }
 
 Isa resolve_isa(const std::string& request) {
   if (request.empty()) return best_isa();

@@ -1,4 +1,4 @@
-// Which instruction set the kernels use: the best proven one that this CPU can run, or the one that
+// Which instruction set the kernels use: the best one that this CPU can run, or the one that
 // the environment variable OCTET_ISA names. On processors other than x86-64 that is `ref`.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace octet {
 
-// In order of preference, best last; kAmx only for those who ask for it.
+// In order of preference, best last.
 enum class Isa { kRef, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
 
 std::string isa_name(Isa isa);  // "ref", "avx2", "avxvnni", "avx512vnni", "amx": as in OCTET_ISA

@@ -76,10 +76,10 @@ FloatWeights::FloatWeights(const WeightSource& source, FloatType weight_type, si
   const auto& t = table();
   const size_t panels = kernels::float_panels(t, n);
   const size_t row_bytes = k * kernels::float_type_size(type),
-               panel_bytes = t.float_panel * row_bytes;
+               panel_bytes = kernels::float_panel_bytes(t, type, k);
   packed = Buffer<uint8_t>(panels * panel_bytes);
   team.run([&](Worker& worker) {
-    std::vector<uint8_t> panel(panel_bytes);
+    std::vector<uint8_t> panel(t.float_panel * row_bytes);
     const auto [begin, end] = worker.share(panels);
     for (size_t p = begin; p < end; ++p) {
       const size_t first = p * t.float_panel, rows = std::min(n - first, t.float_panel);
@@ -108,7 +108,7 @@ void FloatLinear::compute(Worker& w, const Rows& in, const Output& out, StageBuf
 
 void FloatLinear::compute_group(const float* x, size_t g, float* y) const {
   const size_t first = g * group_size(), count = std::min(weights_.n - first, group_size());
-  const size_t group_bytes = group_size() * weights_.k * kernels::float_type_size(weights_.type);
+  const size_t group_bytes = kernels::float_panel_bytes(table(), weights_.type, weights_.k);
   std::fill_n(y + count, group_size() - count, 0.0f);
   table().float_gemm(
       {.a = x,

@@ -6,6 +6,7 @@
 import concurrent.futures
 import http.client
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -63,8 +64,14 @@ class Attacks(Attacked):
         for kind, (size, request) in KINDS.items():
             with self.subTest(kind):
                 self.cost(request(size))
-                # Clock ticks are of 10 ms. Quadratic cost would be 16 times as much.
-                once, twice, four = (min(self.cost(request(k * size)) for _ in range(2)) for k in (1, 2, 4))
+                # Clock ticks are of 10 ms, and what else runs on the machine adds to any measurement: the
+                # least of as many as it takes, 2 to 8. Quadratic cost would be 16 times as much each time.
+                least = [math.inf] * 3
+                for attempt in range(8):
+                    least = [min(c, self.cost(request(k * size))) for c, k in zip(least, (1, 2, 4))]
+                    once, twice, four = least
+                    if attempt > 0 and twice < 4 * once + 0.15 and four < 8 * once + 0.15:
+                        break
                 print(f"{kind}: {once:.2f} s, at two and four times the size {twice:.2f}, {four:.2f} s", flush=True)
                 self.assertLess(twice, 4 * once + 0.15)
                 self.assertLess(four, 8 * once + 0.15)

@@ -10,6 +10,7 @@ using Activation = int16_t;
 constexpr int32_t kShift = 0;
 constexpr size_t kUnit = 2, kAlign = 2;
 constexpr size_t kSums = 2, kPanel = kSums * kLanes;
+constexpr size_t kGroup = kPanel, kDepth = kUnit;
 constexpr size_t kAhead = 2048;
 constexpr size_t kAttentionRows = 6;
 constexpr size_t kDirectRows = 8;
@@ -39,6 +40,7 @@ inline I multiply_add_i(I c, I x, I w) { return _mm256_add_epi32(c, _mm256_madd_
 #include "src/kernels/simd/attention.inl"
 #include "src/kernels/simd/float_gemm.inl"
 #include "src/kernels/simd/int8.inl"
+#include "src/kernels/simd/int8_gemm.inl"
 #include "src/kernels/simd/screen.inl"
 
 }  // namespace

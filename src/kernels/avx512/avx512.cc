@@ -7,7 +7,6 @@
 namespace octet::kernels::avx512 {
 namespace {
 
-constexpr size_t kAlign = 4;
 constexpr size_t kAttentionRows = 12;
 constexpr size_t kDirectRows = 12;
 constexpr size_t kRegisters = 32;
@@ -19,9 +18,16 @@ constexpr size_t kFloatVecs = 3;
 
 #include "src/kernels/avx512/vnni.inl"
 
+constexpr size_t kSums = 4, kPanel = kSums * kLanes;
+constexpr size_t kGroup = kPanel, kDepth = kUnit, kAlign = kUnit;
+constexpr size_t kAhead = 0;
+
+inline I weights_i(const int8_t* b, size_t v) { return load_i(b + v * 64); }
+
 #include "src/kernels/simd/attention.inl"
 #include "src/kernels/simd/float_gemm.inl"
 #include "src/kernels/simd/int8.inl"
+#include "src/kernels/simd/int8_gemm.inl"
 #include "src/kernels/simd/screen.inl"
 
 }  // namespace

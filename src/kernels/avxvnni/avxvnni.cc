@@ -13,6 +13,7 @@ using Activation = uint8_t;
 constexpr int32_t kShift = 128;
 constexpr size_t kUnit = 4, kAlign = 4;
 constexpr size_t kSums = 2, kPanel = kSums * kLanes;
+constexpr size_t kGroup = kPanel, kDepth = kUnit;
 constexpr size_t kAhead = 2048;
 
 inline void store_activations(uint8_t* out, V q, size_t n) {
@@ -28,6 +29,7 @@ inline I weights_i(const int8_t* b, size_t v) { return load_i(b + v * 32); }
 inline I multiply_add_i(I c, I x, I w) { return _mm256_dpbusd_avx_epi32(c, x, w); }
 
 #include "src/kernels/simd/int8.inl"
+#include "src/kernels/simd/int8_gemm.inl"
 
 }  // namespace
 

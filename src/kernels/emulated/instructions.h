@@ -146,6 +146,18 @@ static inline __m512i add_epi32(__m512i a, __m512i b) {
     return static_cast<int32_t>(static_cast<uint32_t>(x.of[i]) + static_cast<uint32_t>(y.of[i]));
   });
 }
+static inline __m512i srli_epi32(__m512i a, unsigned n) {
+  const Ints x = bits<Ints>(a);
+  return ints([&](size_t i) { return static_cast<int32_t>(static_cast<uint32_t>(x.of[i]) >> n); });
+}
+static inline __m512i and_si512(__m512i a, __m512i b) {
+  const Ints x = bits<Ints>(a), y = bits<Ints>(b);
+  return ints([&](size_t i) { return x.of[i] & y.of[i]; });
+}
+static inline __m512i or_si512(__m512i a, __m512i b) {
+  const Ints x = bits<Ints>(a), y = bits<Ints>(b);
+  return ints([&](size_t i) { return x.of[i] | y.of[i]; });
+}
 static inline __m512i slli_epi32(__m512i a, unsigned n) {
   const Ints x = bits<Ints>(a);
   return ints([&](size_t i) { return static_cast<int32_t>(static_cast<uint32_t>(x.of[i]) << n); });

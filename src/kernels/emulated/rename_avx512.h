@@ -21,6 +21,10 @@
 #define _mm512_reduce_max_ps emulated::reduce_max_ps
 #define _mm512_add_epi32 emulated::add_epi32
 #define _mm512_slli_epi32 emulated::slli_epi32
+#define _mm512_srli_epi32 emulated::srli_epi32
+#define _mm512_and_si512 emulated::and_si512
+#define _mm512_or_si512 emulated::or_si512
+#define _mm512_castps_si512(v) emulated::bits<__m512i>(v)
 #define _mm512_cvtps_epi32 emulated::cvtps_epi32
 #define _mm512_cvtepi32_ps emulated::cvtepi32_ps
 #define _mm512_cvtepi32_epi8 emulated::cvtepi32_epi8

@@ -3,6 +3,7 @@
 // the test.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -65,6 +66,35 @@ inline void tile_dpbusd(int c, int a, int b) {
           sum += static_cast<uint32_t>(int32_t{t.data[a][m][4 * k + i]} *
                                        static_cast<int8_t>(t.data[b][k][4 * n + i]));
       std::memcpy(&t.data[c][m][4 * n], &sum, 4);
+    }
+}
+
+// Numbers below 2^-126 are taken and given as zero.
+inline float flushed(float v) { return std::fabs(v) < 0x1p-126f ? std::copysign(0.0f, v) : v; }
+inline float bf16_at(const uint8_t* p) {
+  uint16_t bits;
+  std::memcpy(&bits, p, 2);
+  const uint32_t wide = uint32_t{bits} << 16;
+  float v;
+  std::memcpy(&v, &wide, 4);
+  return flushed(v);
+}
+// c[m][n] += the products of even and of odd elements, each summed in order, then added.
+inline void tile_dpbf16ps(int c, int a, int b) {
+  Tiles& t = usable_tiles(c);
+  const size_t depth = t.row_bytes[a] / 4u;
+  if (t.rows[b] != depth || t.rows[c] != t.rows[a] || t.row_bytes[c] != t.row_bytes[b])
+    std::abort();
+  for (size_t m = 0; m < t.rows[c]; ++m)
+    for (size_t n = 0; n < t.row_bytes[c] / 4u; ++n) {
+      float sums[2] = {0, 0}, old;
+      for (size_t k = 0; k < depth; ++k)
+        for (size_t i = 0; i < 2; ++i)
+          sums[i] = flushed(std::fma(bf16_at(&t.data[a][m][4 * k + 2 * i]),
+                                     bf16_at(&t.data[b][k][4 * n + 2 * i]), sums[i]));
+      std::memcpy(&old, &t.data[c][m][4 * n], 4);
+      old = flushed(flushed(old) + flushed(sums[0] + sums[1]));
+      std::memcpy(&t.data[c][m][4 * n], &old, 4);
     }
 }
 
