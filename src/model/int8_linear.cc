@@ -1,7 +1,7 @@
 #include "src/model/int8_linear.h"
 
 #include <algorithm>
-#include <numeric>
+#include <optional>
 
 #include "src/base/error.h"
 
@@ -16,6 +16,41 @@ int32_t without_shift(int32_t bias, int64_t shift_sum) {
   return static_cast<int32_t>(static_cast<uint32_t>(bias) - static_cast<uint32_t>(shift_sum));
 }
 
+// The sums over k of the weights of each channel of one packed panel: its product with a row of
+// ones.
+class ChannelSums {
+ public:
+  explicit ChannelSums(size_t k)
+      : k_(k),
+        ones_(kernels::padded_k(table(), k), 1),
+        bias_(table().int8_panel),
+        scale_(bias_.size()) {
+    OCTET_CHECK(table().act_bytes == sizeof(ones_[0]));
+  }
+  void compute(const int8_t* panel, size_t channels, int32_t* sums) const {
+    table().int8_gemm({.a = ones_.data(),
+                       .lda = ones_.size(),
+                       .m = 1,
+                       .packed = panel,
+                       .k = k_,
+                       .n = channels,
+                       .panel_begin = 0,
+                       .panel_end = 1,
+                       .bias = bias_.data(),
+                       .scale = scale_.data(),
+                       .y = nullptr,
+                       .ldy = channels,
+                       .accumulate = false,
+                       .sums = sums});
+  }
+
+ private:
+  size_t k_;
+  std::vector<uint8_t> ones_;  // quantized activations of a set with a shift
+  std::vector<int32_t> bias_;
+  std::vector<float> scale_;
+};
+
 }  // namespace
 
 Int8Weights::Int8Weights(const WeightSource& source, size_t outputs, size_t inputs,
@@ -27,16 +62,18 @@ Int8Weights::Int8Weights(const WeightSource& source, size_t outputs, size_t inpu
   packed = Buffer<int8_t>(panels * panel_bytes);
   team.run([&](Worker& worker) {
     std::vector<int8_t> panel(t.int8_panel * k);
+    std::vector<int32_t> sums(t.int8_panel);
+    std::optional<ChannelSums> channel_sums;
+    if (t.act_shift != 0) channel_sums.emplace(k);
     const auto [begin, end] = worker.share(panels);
     for (size_t p = begin; p < end; ++p) {
       const size_t first = p * t.int8_panel, rows = std::min(n - first, t.int8_panel);
-      for (size_t r = 0; r < rows; ++r) {
-        int8_t* q = panel.data() + r * k;
-        source(first + r, q);
-        if (t.act_shift != 0)
-          shift_sum[first + r] = t.act_shift * std::accumulate(q, q + k, int64_t{0});
-      }
-      t.int8_pack(panel.data(), rows, k, 0, 1, packed.data() + p * panel_bytes);
+      for (size_t r = 0; r < rows; ++r) source(first + r, panel.data() + r * k);
+      int8_t* out = packed.data() + p * panel_bytes;
+      t.int8_pack(panel.data(), rows, k, 0, 1, out);
+      if (!channel_sums) continue;
+      channel_sums->compute(out, rows, sums.data());
+      for (size_t r = 0; r < rows; ++r) shift_sum[first + r] = int64_t{t.act_shift} * sums[r];
     }
   });
 }

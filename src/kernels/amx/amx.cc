@@ -15,6 +15,8 @@ constexpr size_t kPanel = 2 * kGroup;
 #include "src/kernels/avx512/vnni.inl"
 #include "src/kernels/simd/int8.inl"
 
+#include "src/kernels/avx512/pack.inl"
+
 constexpr size_t kTileRows = 16, kTileBytes = 64, kTile = kTileRows * kTileBytes;
 constexpr size_t kStepBytes = 2 * kTile;  // of a panel, for 64 inputs
 
@@ -234,7 +236,7 @@ const KernelTable& table() noexcept {
     own.name = "amx";
     own.int8_panel = kPanel;
     own.int8_k_align = kAlign;
-    own.int8_pack = int8_pack;
+    own.int8_pack = int8_pack_transposing;
     own.int8_gemm = int8_gemm;
     own.int8_peak = tile_peak;
     own.bf16_k_align = kFloatDepth;

@@ -30,18 +30,30 @@ static inline size_t float_at(size_t i, size_t j) {
          j % kGroup * 2 + within / 16;
 }
 
-void bf16_pack(const void* w, size_t n, size_t k, size_t begin, size_t end, void* packed) noexcept {
-  const size_t padded = float_steps(k) * kFloatDepth;
-  for (size_t p = begin; p < end; ++p) {
-    uint16_t* out = static_cast<uint16_t*>(packed) + p * kFloatPanel * padded;
-    for (size_t j = 0; j < kFloatPanel; ++j) {
-      const size_t row = p * kFloatPanel + j, stored = row < n ? k : 0;
-      const char* from = static_cast<const char*>(w) + row * k * sizeof(uint16_t);
-      for (size_t i = 0; i < stored; ++i)
-        __builtin_memcpy(&out[float_at(i, j)], from + i * sizeof(uint16_t), sizeof(uint16_t));
-      for (size_t i = stored; i < padded; ++i) out[float_at(i, j)] = 0;
-    }
+// Input i of 32 and input i + 16 side by side.
+static inline I halves() {
+  alignas(64) uint16_t from[2 * kLanes];
+  for (size_t i = 0; i < kLanes; ++i) {
+    from[2 * i] = static_cast<uint16_t>(i);
+    from[2 * i + 1] = static_cast<uint16_t>(i + kLanes);
   }
+  return load_i(from);
+}
+
+void bf16_pack(const void* w, size_t n, size_t k, size_t begin, size_t end, void* packed) noexcept {
+  const size_t steps = float_steps(k);
+  I rows[kLanes];
+  for (size_t p = begin; p < end; ++p)
+    for (size_t j = 0; j < kFloatPanel; j += kGroup)
+      for (size_t s = 0; s < steps; ++s) {
+        load_rows(static_cast<const char*>(w), n, 2 * k, p * kFloatPanel + j, s * kTileBytes, rows);
+        for (I& row : rows) row = _mm512_permutexvar_epi16(halves(), row);
+        transpose(rows);
+        char* to =
+            static_cast<char*>(packed) + (p * steps + s) * kFloatStepBytes + j / kGroup * kTile;
+        for (size_t u = 0; u < kLanes; ++u)
+          store(reinterpret_cast<float*>(to + u * kTileBytes), bits_of(rows[u]));
+      }
 }
 
 void bf16_row(const void* packed, size_t k, size_t row, float* out) noexcept {

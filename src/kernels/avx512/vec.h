@@ -80,6 +80,10 @@ static inline I set1_i(int32_t v) { return _mm512_set1_epi32(v); }
 static inline I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
 static inline V to_floats(I v) { return _mm512_cvtepi32_ps(v); }
 static inline V bits_of(I v) { return _mm512_castsi512_ps(v); }
+static inline I shift_right_16(I v) { return _mm512_srli_epi32(v, 16); }
+static inline void store_words(void* p, I v) {  // the low 16 bits of every lane
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v));
+}
 static inline int32_t first_lane(I v) { return _mm512_cvtsi512_si32(v); }
 
 }  // namespace octet::kernels::avx512

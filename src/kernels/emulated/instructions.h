@@ -146,6 +146,26 @@ static inline __m512i add_epi32(__m512i a, __m512i b) {
     return static_cast<int32_t>(static_cast<uint32_t>(x.of[i]) + static_cast<uint32_t>(y.of[i]));
   });
 }
+static inline __m512i permutex2var_epi32(__m512i a, __m512i from, __m512i b) {
+  const Ints x = bits<Ints>(a), at = bits<Ints>(from), y = bits<Ints>(b);
+  return ints(
+      [&](size_t i) { return (at.of[i] & 16) != 0 ? y.of[at.of[i] & 15] : x.of[at.of[i] & 15]; });
+}
+static inline __m512i permutexvar_epi16(__m512i from, __m512i a) {
+  struct {
+    uint16_t of[32];
+  } at, x, out;
+  std::memcpy(&at, &from, sizeof(at));
+  std::memcpy(&x, &a, sizeof(x));
+  for (size_t i = 0; i < 32; ++i) out.of[i] = x.of[at.of[i] & 31];
+  return bits<__m512i>(out);
+}
+static inline __m256i cvtepi32_epi16(__m512i a) {
+  const Ints x = bits<Ints>(a);
+  Words out;
+  for (size_t i = 0; i < 16; ++i) out.of[i] = static_cast<uint16_t>(x.of[i]);
+  return bits<__m256i>(out);
+}
 static inline __m512i srli_epi32(__m512i a, unsigned n) {
   const Ints x = bits<Ints>(a);
   return ints([&](size_t i) { return static_cast<int32_t>(static_cast<uint32_t>(x.of[i]) >> n); });

@@ -21,6 +21,9 @@
 #define _mm512_reduce_max_ps emulated::reduce_max_ps
 #define _mm512_add_epi32 emulated::add_epi32
 #define _mm512_slli_epi32 emulated::slli_epi32
+#define _mm512_permutex2var_epi32 emulated::permutex2var_epi32
+#define _mm512_permutexvar_epi16 emulated::permutexvar_epi16
+#define _mm512_cvtepi32_epi16 emulated::cvtepi32_epi16
 #define _mm512_srli_epi32 emulated::srli_epi32
 #define _mm512_and_si512 emulated::and_si512
 #define _mm512_or_si512 emulated::or_si512

@@ -17,8 +17,8 @@ static inline size_t packed_at(size_t i, size_t j) {
 
 // Panels of w [n, k]; a part of the inputs at a time, so that what is written to stays in the first
 // cache.
-static void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin, size_t end,
-                      int8_t* packed) noexcept {
+[[maybe_unused]] static void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin,
+                                       size_t end, int8_t* packed) noexcept {
   constexpr size_t kPart = 512;
   const size_t padded = (k + kAlign - 1) / kAlign * kAlign;
   for (size_t p = begin; p < end; ++p)
