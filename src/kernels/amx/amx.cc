@@ -30,6 +30,10 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
+// What was written before this is in memory after it: the intrinsics of g++ 12 do not say what they
+// read, so stores to it could go later, or go.
+inline void written() { __asm__ volatile("" : : : "memory"); }
+
 // With so many rows in each.
 void configure(const uint8_t (&rows)[8]) {
   TileConfig config = {};
@@ -38,6 +42,7 @@ void configure(const uint8_t (&rows)[8]) {
     config.row_bytes[i] = kTileBytes;
     config.rows[i] = rows[i];
   }
+  __asm__ volatile("" : : "m"(config));  // as written()
   _tile_loadconfig(&config);
 }
 
@@ -68,6 +73,7 @@ template <bool kBeyond16>
 void multiply(const Part& p) {
   constexpr size_t kBytes = kPanel * sizeof(int32_t);
   int32_t* below = p.sums + kTileRows * kPanel;
+  written();
   if (p.first) {
     _tile_zero(0);
     _tile_zero(1);

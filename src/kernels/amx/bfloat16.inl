@@ -94,6 +94,7 @@ struct FloatPart {
 
 void multiply_floats(const FloatPart& p) {
   constexpr size_t kBytes = kFloatPanel * sizeof(float);
+  written();
   if (p.first) {
     _tile_zero(0);
     _tile_zero(1);
