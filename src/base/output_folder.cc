@@ -55,17 +55,17 @@ void refuse_planted(const fs::path& partial) {
     if (fs::is_symlink(partial / name, ec)) refuse(partial / name);
 }
 
-// Some file systems (/proc) grant what they then do not do: only an attempt shows. A full disk is
-// another matter, and no fault of the name.
-void expect_folders_here(const fs::path& above) {
-  std::string probe = (above / ".octet-XXXXXX").string();
-  if (::mkdtemp(probe.data()) != nullptr) {
-    ::rmdir(probe.c_str());
+// Some file systems (/proc) grant what they then do not do: only an attempt shows. By the name that
+// is made later, so that whoever ends the program here leaves nothing that is in the way. A full
+// disk is another matter, and no fault of the name.
+void expect_folder_can_be_made(const fs::path& folder) {
+  if (::mkdir(folder.c_str(), 0777) == 0) {
+    ::rmdir(folder.c_str());
     return;
   }
-  if (errno == ENOSPC || errno == EDQUOT) return;
+  if (errno == EEXIST || errno == ENOSPC || errno == EDQUOT) return;
   throw usage_error(fmt::format("no folder can be made here: {}", std::strerror(errno)))
-      .file(above.string())
+      .file(folder.parent_path().string())
       .remedy("name another folder for the output");
 }
 
@@ -77,7 +77,8 @@ void expect_creatable(const fs::path& target) {
   if (!fs::is_directory(above, ec))
     throw usage_error("the output cannot lie here: this is not a folder").file(above.string());
   const long longest = ::pathconf(above.c_str(), _PC_NAME_MAX);
-  for (const fs::path& name : partial_of(target).lexically_relative(above))
+  const fs::path below = partial_of(target).lexically_relative(above);
+  for (const fs::path& name : below)
     if (longest > 0 && name.string().size() > static_cast<size_t>(longest))
       throw usage_error("the output's name is too long for the file system")
           .file(target.string())
@@ -87,7 +88,7 @@ void expect_creatable(const fs::path& target) {
     throw usage_error(fmt::format("cannot be read and written: {}", std::strerror(errno)))
         .file(above.string())
         .remedy("name another folder for the output");
-  expect_folders_here(above);
+  expect_folder_can_be_made(above / *below.begin());
 }
 
 void check_target(const fs::path& target, bool overwrite) {

@@ -45,34 +45,55 @@ std::vector<double> numbers(const std::string& text, size_t count, const char* f
   return values;
 }
 
-// Bytes of weights a second, as a layer's product of one row reads them from memory.
-double weight_speed(ThreadTeam& team) {
-  constexpr size_t kN = 4096, kK = 4096, kCopies = 12, kRounds = 5;
-  const std::vector<int8_t> w(kN * kK, 1);
-  const W8A8Params params{0.01f, 0, std::vector<int32_t>(kN, 0), std::vector<float>(kN, 0.01f)};
-  std::vector<std::unique_ptr<W8A8Linear>> linears;
-  for (size_t i = 0; i < kCopies; ++i)
-    linears.push_back(std::make_unique<W8A8Linear>(
-        std::make_shared<const Int8Weights>(w.data(), kN, kK, team), params));
-  StageBuffer stage(1, kK, 1);
-  Buffer<float> x(kK), y(kN);
-  double best = 0;
-  for (size_t round = 0; round < kRounds; ++round) {
-    const double seconds = seconds_of([&] {
-      for (const auto& linear : linears)
-        team.run([&](Worker& worker) {
-          const Rows in = {x.data(), kK, 1};
-          linear->stage(worker, in, stage, 0);
-          worker.barrier();
-          linear->compute(worker, in, {y.data(), kN}, stage, 0);
-        });
-    });
-    best = std::max(best, static_cast<double>(kCopies * linears[0]->bytes()) / seconds);
+// Speed of this host with so many threads, in about two seconds.
+class HostBench {
+ public:
+  explicit HostBench(size_t threads)
+      : team_(threads), stage_(kRows, kK, 1), x_(kRows * kK), y_(kRows * kN) {
+    const std::vector<int8_t> w(kN * kK, 1);
+    const W8A8Params params{0.01f, 0, std::vector<int32_t>(kN, 0), std::vector<float>(kN, 0.01f)};
+    for (size_t i = 0; i < kCopies; ++i)
+      linears_.push_back(std::make_unique<W8A8Linear>(
+          std::make_shared<const Int8Weights>(w.data(), kN, kK, team_), params));
   }
-  return best;
-}
 
-// Speed of this host with so many threads, in about a second.
+  HostSpeed measure() {
+    HostSpeed speed;
+    speed.bytes = memory_limit_bytes();
+    for (size_t round = 0; round < kRounds; ++round) {
+      double read = 0;  // seconds of one row, whose weights come from memory
+      for (const auto& linear : linears_) read += product(*linear, 1);
+      speed.memory =
+          std::max(speed.memory, static_cast<double>(kCopies * linears_[0]->bytes()) / read);
+      speed.int8_ops =
+          std::max(speed.int8_ops, 2.0 * kRows * kN * kK / product(*linears_[0], kRows));
+      const double peak = peak_rate(team_, kernels::table().float_peak);
+      speed.float_ops = std::max(speed.float_ops, kFloatShare * peak);
+    }
+    return speed;
+  }
+
+ private:
+  static constexpr size_t kN = 4096, kK = 2048, kCopies = 24, kRounds = 5, kRows = 256;
+  static constexpr double kFloatShare = 0.8;  // of the multiply-add's rate: bench/RESULTS.md
+
+  double product(W8A8Linear& linear, size_t rows) {
+    return seconds_of([&] {
+      team_.run([&](Worker& worker) {
+        const Rows in = {x_.data(), kK, rows};
+        linear.stage(worker, in, stage_, 0);
+        worker.barrier();
+        linear.compute(worker, in, {y_.data(), kN}, stage_, 0);
+      });
+    });
+  }
+
+  ThreadTeam team_;
+  StageBuffer stage_;
+  Buffer<float> x_, y_;
+  std::vector<std::unique_ptr<W8A8Linear>> linears_;
+};
+
 HostSpeed measure_host(size_t threads) {
   if (const size_t cpus = allowed_cpus().size(); threads > cpus)
     throw usage_error("more threads than there are CPUs for this process")
@@ -80,16 +101,7 @@ HostSpeed measure_host(size_t threads) {
         .expected(fmt::format("at most {}", cpus))
         .found(std::to_string(threads))
         .remedy("for another machine give its figures: --host");
-  ThreadTeam team(threads);
-  HostSpeed speed;
-  speed.bytes = memory_limit_bytes();
-  speed.memory = weight_speed(team);
-  const auto& t = kernels::table();
-  for (int round = 0; round < 5; ++round) {
-    speed.int8_ops = std::max(speed.int8_ops, peak_rate(team, t.int8_peak));
-    speed.float_ops = std::max(speed.float_ops, peak_rate(team, t.float_peak));
-  }
-  return speed;
+  return HostBench(threads).measure();
 }
 
 ordered_json terms_json(const std::vector<PlanTerm>& terms) {
@@ -208,9 +220,10 @@ void add_plan(Verb program) {
       .show_default();
   verb.text("--network", f->network,
             "between hosts: GB/s of a host, us of a message; default 1.25,50 (10 Gbit/s)");
-  verb.text("--host", f->host,
-            "a host's limits: GB/s of memory, int8 Gop/s, float Gop/s, GB of memory; default: "
-            "measured here");
+  verb.text(
+      "--host", f->host,
+      "a host's speed: GB/s of memory, Gop/s of int8 and of float products, GB of memory; default: "
+      "measured here");
   verb.integer("--threads", f->threads,
                "threads that measure this machine; default: as many as serve takes")
       .range(1, 1 << 16);

@@ -9,8 +9,6 @@
 namespace octet {
 namespace {
 
-// Of what the machine can do: bench/RESULTS.md.
-constexpr double kGemm = 0.8;
 // A hand-over between ranks of one host, and what every rank reads of the others' there.
 constexpr double kLocalLatency = 2e-6;
 // Scale, correction and bounds of an output (model/head_screen.h).
@@ -50,6 +48,11 @@ CostModel::CostModel(const ModelConfig& config, const SchemeOf& scheme, const Pl
     const RankShape shape(config_, shard);
     sequence_ = static_cast<uint64_t>(static_cast<double>(2 * shape.layers * shape.kv_size()) *
                                       static_cast<double>(options_.context) * options_.kv_element);
+    // A row of a layer, in floats that are written or read: the residual and its norm twice, q, k
+    // and v written, rotated and read, the output of attention, gate and up written and read, their
+    // product too.
+    row_bytes_ = 4 * (8 * shape.hidden + 4 * (shape.q_size() + 2 * shape.kv_size()) +
+                      2 * shape.q_size() + 6 * shape.intermediate);
     const size_t summed = options_.ranks > 1 ? 2 * shape.hidden : 0;  // of int8, of floats
     buffers_ = 4 * options_.chunk *
                (4 * shape.hidden + summed + 2 * shape.q_size() + 2 * shape.kv_size() +
@@ -90,7 +93,7 @@ std::vector<PlanTerm> CostModel::decode(size_t batch) const {
   const double bytes = int8 + floats * static_cast<double>(dtype_size(config_.dtype));
   const double reading = bytes * share / options_.host.memory;
   const double computing =
-      2 * b * share * (int8 / options_.host.int8_ops + floats / options_.host.float_ops) / kGemm;
+      2 * b * share * (int8 / options_.host.int8_ops + floats / options_.host.float_ops);
   std::vector<PlanTerm> terms = {
       {"weights", std::max(reading, computing)},
       {"keys and values", b * static_cast<double>(sequence_) * share / options_.host.memory},
@@ -117,14 +120,15 @@ std::vector<PlanTerm> CostModel::prefill() const {
   const double pairs = m * (static_cast<double>(options_.context) / 2);
   std::vector<PlanTerm> terms = {
       {"int8 products",
-       2 * m * static_cast<double>(int8_elements_) * share / (options_.host.int8_ops * kGemm)},
+       2 * m * static_cast<double>(int8_elements_) * share / options_.host.int8_ops},
       {"float products",
        2 *
            (m * static_cast<double>(float_elements_ - float_head_) +  // the head: of one row
             static_cast<double>(float_head_)) *
-           share / (options_.host.float_ops * kGemm)},
+           share / options_.host.float_ops},
       {"attention", 4 * pairs * heads * static_cast<double>(config_.head_dim) * layers * share /
-                        (options_.host.float_ops * kGemm)}};
+                        options_.host.float_ops},
+      {"activations", m * layers * static_cast<double>(row_bytes_) * share / options_.host.memory}};
   if (options_.ranks > 1)
     terms.push_back(
         {"sums over the ranks",

@@ -14,9 +14,9 @@
 namespace octet {
 
 struct HostSpeed {
-  double memory = 0;    // bytes of weights that a product of one row reads a second, all cores
-  double int8_ops = 0;  // a second, a multiply-add counts two
-  double float_ops = 0;
+  double memory = 0;  // bytes of weights that a product of one row reads a second, all cores
+  // Of products of many rows, a second; a multiply-add counts two. Attention goes at the second.
+  double int8_ops = 0, float_ops = 0;
   uint64_t bytes = 0;  // of memory
 };
 
@@ -68,6 +68,7 @@ class CostModel {
   size_t per_host_ = 1;
   uint64_t weights_ = 0, sequence_ = 0, buffers_ = 0;
   uint64_t int8_elements_ = 0, float_elements_ = 0;  // weights of the fullest rank
+  uint64_t row_bytes_ = 0;                           // that a row of a layer writes and reads
   uint64_t float_head_ = 0;                          // those of a head in floats
   bool screened_ = false;                            // the head (docs/kernels.md)
 };

@@ -61,7 +61,13 @@ TEST(CostModel, BytesOfASequence) {
 // The head is computed for the last row of a chunk of 10.
 TEST(CostModel, PrefillComputesOneRowOfTheHead) {
   EXPECT_DOUBLE_EQ(term(CostModel(config(), all_static, options()).prefill(), "float products"),
-                   2.0 * static_cast<double>(kHead) / (0.8 * 1e11));
+                   2.0 * static_cast<double>(kHead) / 1e11);
+}
+
+// Ten rows, two layers: 8 * 64 + 4 * 128 + 2 * 64 + 6 * 128 floats each.
+TEST(CostModel, PrefillWritesAndReadsActivations) {
+  EXPECT_DOUBLE_EQ(term(CostModel(config(), all_static, options()).prefill(), "activations"),
+                   10.0 * 2 * 4 * 1920 / 1e9);
 }
 
 // Two ranks have half of every layer, and the first one 8 of the head's 16 units of 64 rows.
