@@ -28,7 +28,7 @@ foreach(level ${levels})
 endforeach()
 
 # Sets are tested where their instructions are not, too: their kernels, and what depends on the layouts in AVX-512's
-# table.
+# and AMX's tables.
 octet_kernel_isa(emulated "-O2;${avx2};-Wno-psabi" octet_kernels_test)
 foreach(level model quant)
   if(NOT TARGET octet_kernels_emulated)
@@ -37,10 +37,12 @@ foreach(level model quant)
   target_link_libraries(octet_${level}_test PRIVATE $<TARGET_OBJECTS:octet_kernels_emulated>)
   target_sources(octet_${level}_test PRIVATE src/kernels/testing/emulated_everywhere.cc)
   target_compile_definitions(octet_${level}_test PRIVATE OCTET_KERNELS_EMULATED)
-  add_test(NAME ${level}_emulated COMMAND octet_${level}_test --gtest_brief=1)
-  set_tests_properties(${level}_emulated PROPERTIES LABELS fast TIMEOUT 600
-                       ENVIRONMENT "OCTET_EMULATED=avx512vnni"
-                       SKIP_REGULAR_EXPRESSION "the emulated set needs AVX2")
+  foreach(set avx512vnni amx)
+    add_test(NAME ${level}_emulated_${set} COMMAND octet_${level}_test --gtest_brief=1)
+    set_tests_properties(${level}_emulated_${set} PROPERTIES LABELS fast TIMEOUT 600
+                         ENVIRONMENT "OCTET_EMULATED=${set}"
+                         SKIP_REGULAR_EXPRESSION "the emulated set needs AVX2")
+  endforeach()
 endforeach()
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)

@@ -26,9 +26,10 @@ PACKAGES = {
 NEED_TORCH = {"ctranslate2", "openvino", "onnxruntime", "vllm"}  # to convert, vLLM to run
 
 CMAKE = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_OPENSSL=OFF",
-         "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_UI=OFF",
-         # g++ 12 takes most of AMX's configuration for stores that nobody reads, and the program ends by SIGILL.
-         "-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse"]
+         "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_UI=OFF"]
+if "amx_tile" in pathlib.Path("/proc/cpuinfo").read_text():
+    # g++ 12 takes most of the tiles' configuration for stores that nobody reads, and the program ends by SIGILL.
+    CMAKE.append("-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse")
 TARGETS = ["llama-bench", "llama-batched-bench", "llama-server"]
 # What a package asks for, by its own metadata, without torch's family.
 DEPENDENCIES = """

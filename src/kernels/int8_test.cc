@@ -29,7 +29,7 @@ TEST_P(Int8Test, Int8GemmIsExact) {
   std::vector<Case> cases;
   for (size_t m = 1; m <= 14; ++m) cases.push_back({m, 67, 37});
   for (size_t m : {15, 16, 17, 31, 32, 33, 47, 48, 63, 70}) cases.push_back({m, 131, 150});
-  for (size_t m : {40, 270}) cases.push_back({m, 35, 1100});
+  for (size_t m : {40, 50, 270}) cases.push_back({m, 35, 1100});
   for (size_t n : {1, 3, 15, 16, 17, 63, 64, 65, 130}) cases.push_back({5, n, 66});
   for (size_t k : {1, 2, 3, 4, 5, 64, 127, 14336, 32768}) cases.push_back({3, 20, k});
   std::uniform_int_distribution<int> byte(-128, 127);
@@ -60,6 +60,25 @@ TEST_P(Int8Test, Int8GemmIsExact) {
     for (auto [begin, end] : {std::pair{size_t{0}, panels / 2}, std::pair{panels / 2, panels}})
       t.int8_gemm({a.data(), lda, c.m, packed.data(), c.k, c.n, begin, end, bias.data(), deq.data(),
                    y.data(), c.n, true});
+    // The integers themselves, and nothing beside them.
+    std::vector<int32_t> sums(c.m * c.n + 1, 77);
+    const std::vector<float> before = y;
+    t.int8_gemm({.a = a.data(),
+                 .lda = lda,
+                 .m = c.m,
+                 .packed = packed.data(),
+                 .k = c.k,
+                 .n = c.n,
+                 .panel_begin = 0,
+                 .panel_end = panels,
+                 .bias = bias.data(),
+                 .scale = deq.data(),
+                 .y = y.data(),
+                 .ldy = c.n,
+                 .accumulate = false,
+                 .sums = sums.data()});
+    EXPECT_EQ(y, before);
+    EXPECT_EQ(sums.back(), 77);
     for (size_t r = 0; r < c.m; ++r)
       for (size_t j = 0; j < c.n; ++j) {
         int64_t acc = quant_bias[j];
@@ -68,6 +87,7 @@ TEST_P(Int8Test, Int8GemmIsExact) {
           acc += static_cast<int64_t>(std::fmin(std::fmax(q, -128.0f), 127.0f)) * w[j * c.k + i];
         }
         ASSERT_LE(std::abs(acc), INT32_MAX);
+        ASSERT_EQ(sums[r * c.n + j], acc);
         ASSERT_EQ(y[r * c.n + j], 0.5f + static_cast<float>(static_cast<int32_t>(acc)) * deq[j]);
       }
   }

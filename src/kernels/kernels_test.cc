@@ -21,11 +21,13 @@ TEST_P(KernelTest, FloatGemmMatchesDoubleSums) {
                            {13, 97, 64},
                            {2, 48, 33},
                            {17, 820, 40},
+                           {3, 20, 95},
                            {70, 50, 1100}}) {
       const std::vector<float> a = random(m * k), b0 = random(n);
       const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
       const size_t panels = float_panels(t, n);
-      std::vector<char> packed(panels * float_panel_bytes(t, type, k));
+      std::vector<char> packed(panels * float_panel_bytes(t, type, k),
+                               '\xff');  // NaN where nobody writes
       std::vector<float> bias(panels * t.float_panel);
       std::copy(b0.begin(), b0.end(), bias.begin());
       t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
@@ -54,7 +56,8 @@ TEST_P(KernelTest, PacksWeightsThatAreNotAligned) {
     const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
     std::vector<char> shifted(bytes + 1);
     std::memcpy(shifted.data() + 1, w.data(), bytes);
-    std::vector<char> packed(panels * float_panel_bytes(t, type, k)), same(packed.size());
+    std::vector<char> packed(panels * float_panel_bytes(t, type, k), '\xff');
+    std::vector<char> same(packed.size());
     t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
     t.float_pack(shifted.data() + 1, type, n, k, 0, panels, same.data());
     EXPECT_EQ(0, std::memcmp(packed.data(), same.data(), packed.size()));
@@ -101,19 +104,20 @@ TEST_P(KernelTest, ScaledFloatGemmMatchesDoubleSums) {
 // A row's result does not depend on the rows that run beside it, nor on how many there are.
 TEST_P(KernelTest, RowsAreIndependentOfTheBatch) {
   const KernelTable& t = *GetParam();
-  const size_t m = 37, n = 70, k = 1100, panels = float_panels(t, n);
+  const size_t m = 37, more = 70, n = 70, k = 1119, panels = float_panels(t, n);
   for (FloatType type : kTypes) {
-    const std::vector<float> a = random(m * k);
+    const std::vector<float> a = random(more * k);
     const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
-    std::vector<char> packed(panels * float_panel_bytes(t, type, k));
-    std::vector<float> all(m * n), few(m * n);
+    std::vector<char> packed(panels * float_panel_bytes(t, type, k),
+                             '\xff');  // NaN where nobody writes
+    std::vector<float> all(more * n), few(m * n);
     t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
     const auto run = [&](size_t first, size_t rows, float* y) {
       t.float_gemm({a.data() + first * k, k, rows, packed.data(), type, k, n, 0, panels, nullptr, y,
                     n, false});
     };
-    run(0, m, all.data());
-    for (size_t rows = 1; rows < m; ++rows)
+    run(0, more, all.data());
+    for (size_t rows = 1; rows <= m; ++rows)
       for (size_t first = 0; first + rows <= m; first += rows) {
         run(first, rows, few.data());
         EXPECT_EQ(0, std::memcmp(few.data(), all.data() + first * n, rows * n * sizeof(float)));

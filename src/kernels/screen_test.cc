@@ -102,7 +102,7 @@ TEST_P(ScreenKernelTest, RowsOfPackedWeights) {
   for (FloatType type : kTypes) {
     const size_t n = 100, k = 37, panels = float_panels(t, n);
     const StoredWeights w(random(n * k, -span_of(type), span_of(type)), type);
-    std::vector<char> packed(panels * float_panel_bytes(t, type, k));
+    std::vector<char> packed(panels * float_panel_bytes(t, type, k), '\xff');
     std::vector<float> row(k);
     t.float_pack(w.data(), type, n, k, 0, panels, packed.data());
     for (size_t j = 0; j < n; ++j) {

@@ -22,6 +22,9 @@ namespace {
 TEST(Cpu, RefusesWhatIsUnknownOrMissing) {
   EXPECT_EQ(resolve_isa(""), best_isa());
   EXPECT_TRUE(cpu_supports(best_isa()));
+  if (cpu_supports(Isa::kAmx)) {
+    EXPECT_EQ(best_isa(), Isa::kAmx);
+  }
   EXPECT_EQ(resolve_isa("ref"), Isa::kRef);
   EXPECT_THROW(resolve_isa("sse9"), Error);
   for (Isa isa : {Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmx})

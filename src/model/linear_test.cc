@@ -7,6 +7,7 @@
 #include <cmath>
 #include <random>
 
+#include "src/base/float16.h"
 #include "src/model/float_linear.h"
 #include "src/model/int8_linear.h"
 #include "src/model/mix_linear.h"
@@ -188,6 +189,36 @@ TEST_P(LinearTest, W8A16MatchesDouble) {
                 << symmetric << " " << r << " " << j;
           }
       }
+}
+
+// Whole and by groups, and the weights themselves. bfloat16: what amx pads is padded here.
+TEST_P(LinearTest, FloatMatchesDouble) {
+  for (const Size& s : {Size{5, 33}, Size{150, 95}, Size{40, 7}})
+    for (size_t m : {1, 5, 60}) {
+      std::vector<bf16> w;
+      for (float v : random(s.n * s.k, -1, 1)) w.push_back(to_bf16(v));
+      const std::vector<float> bias = random(s.n, -1, 1), x = random(m * s.k, -5, 5);
+      FloatLinear linear(w.data(), kernels::FloatType::kBF16, s.n, s.k, bias, team_);
+      const std::vector<float> y = run(linear, x, m);
+      std::vector<float> row(s.k), group(FloatLinear::group_size());
+      for (size_t j = 0; j < s.n; ++j) {
+        linear.weight_row(j, row.data());
+        for (size_t i = 0; i < s.k; ++i) ASSERT_EQ(row[i], to_float(w[j * s.k + i]));
+        linear.compute_group(x.data(), j / group.size(), group.data());
+        ASSERT_EQ(1 + group[j % group.size()], y[j]);
+        for (size_t r = 0; r < m; ++r) {
+          double want = bias[j], amount = std::fabs(want) + 1;
+          for (size_t i = 0; i < s.k; ++i) {
+            const double p = double{row[i]} * x[r * s.k + i];
+            want += p;
+            amount += std::fabs(p);
+          }
+          // k fused products, the bias and the old value are rounded.
+          const double bound = static_cast<double>(s.k + 2) * 0x1p-24 * amount;
+          ASSERT_NEAR(y[r * s.n + j], 1 + want, 1.01 * bound) << r << " " << j;
+        }
+      }
+    }
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ class Attacks(Attacked):
             with self.subTest(kind):
                 self.cost(request(size))
                 # Clock ticks are of 10 ms, and what else runs on the machine adds to any measurement: the
-                # least of as many as it takes, 2 to 8. Quadratic cost would be 16 times as much each time.
+                # least of as many as it takes, 2 to 8. Quadratic cost would be 16 times as much at four times the size, in every attempt.
                 least = [math.inf] * 3
                 for attempt in range(8):
                     least = [min(c, self.cost(request(k * size))) for c, k in zip(least, (1, 2, 4))]

@@ -68,7 +68,7 @@ void configure_rows(size_t rows) {
 // The tiles' numbers are parts of the instructions. Sums are tiles 0 to 3, activations 4 and 5,
 // weights 6 and 7; 2, 3 and 5 are of the rows beyond the first 16. Activations are loaded as what
 // isn't used again soon, so that they leave the weights in the first cache (7 ns of 35 a step,
-// Emerald Rapids).
+// Emerald Rapids, g++ 12).
 template <bool kBeyond16>
 void multiply(const Part& p) {
   constexpr size_t kBytes = kPanel * sizeof(int32_t);
@@ -163,6 +163,7 @@ void one_row(const Int8GemmArgs& g) {
     const uint8_t* a = static_cast<const uint8_t*>(g.a);
     const int8_t* b = g.packed + p * steps * kStepBytes;
     I c[2][2];
+#pragma GCC unroll 2
     for (size_t v = 0; v < 2; ++v) c[v][0] = c[v][1] = set1_i(0);
     for (size_t i = 0; i < steps; ++i, a += kDepth, b += kStepBytes)
 #pragma GCC unroll 16
@@ -175,6 +176,7 @@ void one_row(const Int8GemmArgs& g) {
           c[v][u % 2] = multiply_add_i(c[v][u % 2], x, load_i(b + v * kTile + u * kTileBytes));
       }
     alignas(64) int32_t sums[kPanel];
+#pragma GCC unroll 2
     for (size_t v = 0; v < 2; ++v)
       store(reinterpret_cast<float*>(sums) + v * kLanes, bits_of(add_i(c[v][0], c[v][1])));
     finish(g, sums, 0, 1, p * kPanel);
@@ -239,6 +241,7 @@ double tile_peak(size_t steps) noexcept {
 const KernelTable& table() noexcept {
   static const KernelTable t = [] {
     KernelTable own = avx512::table();
+    if (own.float_panel != kFloatPanel) __builtin_trap();
     own.name = "amx";
     own.int8_panel = kPanel;
     own.int8_k_align = kAlign;

@@ -10,14 +10,12 @@ constexpr size_t kParts = 3;  // of an activation
 
 // Memory for a call, on the stack: activations in parts for some rows and steps, and their sums
 // with some panels.
-constexpr size_t kActivationBytes16 = kParts * kTile;  // of 16 rows for a step
-constexpr size_t kActivationSteps = 64;                // of 16 rows
+constexpr size_t kSplitBytes = kParts * kTile;  // of 16 rows for a step
+constexpr size_t kActivationSteps = 64;         // of 16 rows
 constexpr size_t kFloatRows = 4 * kTileRows;
 constexpr size_t kPanelsAtOnce = 16;
-constexpr size_t kFloatAhead = kFloatStepBytes;
 struct FloatScratch {
-  alignas(64) uint8_t
-      activations[kActivationSteps * kActivationBytes16];           // [16 rows][steps][parts]
+  alignas(64) uint8_t activations[kActivationSteps * kSplitBytes];  // [16 rows][steps][parts]
   alignas(64) float sums[kPanelsAtOnce][kFloatRows * kFloatPanel];  // of a panel [rows][channels]
 };
 
@@ -88,8 +86,8 @@ struct FloatPart {
   const uint8_t* b;
   size_t steps;
   bool first;
-  float* sums;   // [16][kFloatPanel]
-  size_t ahead;  // bytes that a step fetches for later ones
+  float* sums;  // [16][kFloatPanel]
+  bool fetch;   // the weights of the next step
 };
 
 void multiply_floats(const FloatPart& p) {
@@ -106,8 +104,10 @@ void multiply_floats(const FloatPart& p) {
   }
   const uint8_t* a = p.a;
   const uint8_t* b = p.b;
-  for (size_t i = 0; i < p.steps; ++i, a += kActivationBytes16, b += kFloatStepBytes) {
-    for (size_t at = 0; at < p.ahead; at += kTileBytes) __builtin_prefetch(b + kFloatAhead + at);
+  for (size_t i = 0; i < p.steps; ++i, a += kSplitBytes, b += kFloatStepBytes) {
+    if (p.fetch)
+      for (size_t at = 0; at < kFloatStepBytes; at += kTileBytes)
+        __builtin_prefetch(b + kFloatStepBytes + at);
     _tile_loadd(3, b, kTileBytes);
     _tile_loadd(4, b + kTile, kTileBytes);
     _tile_loadd(5, b + 2 * kTile, kTileBytes);
@@ -152,11 +152,11 @@ void float_block(const FloatGemmArgs& g, size_t row, size_t rows, size_t begin, 
     const size_t to = steps - from < at_once ? steps : from + at_once;
     for (size_t first = 0; first < rows; first += kTileRows) {
       const size_t height = rows - first < kTileRows ? rows - first : kTileRows;
-      uint8_t* activations = scratch.activations + first / kTileRows * at_once * kActivationBytes16;
+      uint8_t* activations = scratch.activations + first / kTileRows * at_once * kSplitBytes;
       for (size_t s = from; s < to; ++s)
         for (size_t r = 0; r < height; ++r)
           split(g.a + (row + first + r) * g.lda + s * kFloatDepth, g.k - s * kFloatDepth,
-                activations + (s - from) * kActivationBytes16 + r * kTileBytes);
+                activations + (s - from) * kSplitBytes + r * kTileBytes);
       const auto h = static_cast<uint8_t>(height);
       configure({h, h, h, kTileRows, kTileRows, kTileRows, h, h});
       for (size_t p = begin; p < end; ++p)
@@ -164,7 +164,7 @@ void float_block(const FloatGemmArgs& g, size_t row, size_t rows, size_t begin, 
             {activations,
              static_cast<const uint8_t*>(g.packed) + (p * steps + from) * kFloatStepBytes,
              to - from, from == 0, scratch.sums[p - begin] + first * kFloatPanel,
-             g.m <= kTileRows ? kFloatStepBytes : 0});
+             g.m <= kTileRows});
     }
   }
   for (size_t p = begin; p < end; ++p)

@@ -41,6 +41,7 @@ inline I multiply_add_i(I c, I x, I w) { return _mm256_add_epi32(c, _mm256_madd_
 #include "src/kernels/simd/float_gemm.inl"
 #include "src/kernels/simd/int8.inl"
 #include "src/kernels/simd/int8_gemm.inl"
+#include "src/kernels/simd/int8_pack.inl"
 #include "src/kernels/simd/screen.inl"
 
 }  // namespace

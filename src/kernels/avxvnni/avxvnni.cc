@@ -30,6 +30,7 @@ inline I multiply_add_i(I c, I x, I w) { return _mm256_dpbusd_avx_epi32(c, x, w)
 
 #include "src/kernels/simd/int8.inl"
 #include "src/kernels/simd/int8_gemm.inl"
+#include "src/kernels/simd/int8_pack.inl"
 
 }  // namespace
 

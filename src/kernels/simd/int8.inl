@@ -4,36 +4,13 @@
 //   kUnit                 inputs of a multiplication: 4 bytes of activations
 //   kPanel                channels of a panel
 //   kAlign                k is padded to a multiple of this
-//   kGroup, kDepth        a panel's weights are [k / kDepth][kPanel / kGroup][kDepth /
-//   kUnit][kGroup]
-//                         [kUnit]
+//   kGroup, kDepth        of a panel, [k / kDepth][kPanel / kGroup][kDepth / kUnit][kGroup][kUnit]
 //   store_activations(out, q, n)   the first n lanes of whole numbers q, within int8
 
 // Where the weights of channel j for the inputs i to i + kUnit are in a panel.
 static inline size_t packed_at(size_t i, size_t j) {
   return (i / kDepth * kPanel + j / kGroup * kGroup) * kDepth +
          (i % kDepth / kUnit * kGroup + j % kGroup) * kUnit;
-}
-
-// Panels of w [n, k]; a part of the inputs at a time, so that what is written to stays in the first
-// cache.
-[[maybe_unused]] static void int8_pack(const int8_t* w, size_t n, size_t k, size_t begin,
-                                       size_t end, int8_t* packed) noexcept {
-  constexpr size_t kPart = 512;
-  const size_t padded = (k + kAlign - 1) / kAlign * kAlign;
-  for (size_t p = begin; p < end; ++p)
-    for (size_t first = 0; first < padded; first += kPart)
-      for (size_t j = 0; j < kPanel; ++j) {
-        const size_t row = p * kPanel + j, last = padded - first < kPart ? padded : first + kPart;
-        const size_t stored = row < n ? (k < last ? k : last) : 0;  // inputs with a weight
-        int8_t* to = packed + p * kPanel * padded;
-        size_t i = first;
-        for (; i + kUnit <= stored; i += kUnit)
-          __builtin_memcpy(to + packed_at(i, j), w + row * k + i, kUnit);
-        for (; i < last; i += kUnit)
-          for (size_t u = 0; u < kUnit; ++u)
-            to[packed_at(i, j) + u] = i + u < stored ? w[row * k + i + u] : int8_t{0};
-      }
 }
 
 // max|x| / 127, or 1 where that is zero, so that nothing divides by zero. NaN does not count.

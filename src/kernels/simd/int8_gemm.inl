@@ -25,7 +25,7 @@ static void int8_tile(const Int8GemmArgs& g, const int8_t* b, size_t row, size_t
   const Activation* a = static_cast<const Activation*>(g.a) + row * g.lda;
   for (size_t i = 0; i < steps; ++i, b += kStepBytes, ahead.from += ahead.bytes) {
     if constexpr (kRows == 1 && kAhead > 0) __builtin_prefetch(b + kAhead);
-    if constexpr (kRows > 2)
+    if constexpr (kRows > 2)  // of several tiles none has fewer rows
       for (size_t at = 0; at < ahead.bytes; at += 64) __builtin_prefetch(ahead.from + at, 0, 2);
     I w[kSums];
 #pragma GCC unroll 4
